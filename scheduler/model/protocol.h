@@ -1,0 +1,220 @@
+// What scheduler and workers say to each other, as plain values. The codec is api/wire/messages (JSON text
+// over WebSocket, GET /v1/worker). The protocol is level-triggered: a worker says what *is* (all of it again
+// after every reconnect), the scheduler says what *should be*; repeating either is harmless. Every message
+// about an attempt carries (job, epoch) and is dropped if a higher epoch exists.
+//
+//   worker                                   scheduler
+//   Hello {inventory, all attempts}   ->
+//                                     <-     Welcome {lease, attempts to keep}   (then Stop for all others)
+//   Heartbeat {seq}        each 1 s   ->
+//                                     <-     HeartbeatAck {seq}     the lease runs from the *sending* of seq
+//                                     <-     Prepare                 make directories, GPUs checked, ports
+//                                     chosen
+//   AttemptStatus preparing, ready    ->
+//                                     <-     Launch {endpoints of all}
+//   AttemptStatus launched, running   ->
+//   GpuFault, CheckpointFound, Progress ->
+//                                     <-     Stop {cause, signal, grace}
+//   AttemptStatus ended {proof}       ->
+//                                     <-     Forget                  its end is committed: drop what is kept
+//                                     of it
+//                                     <-     ReadLog
+//   LogChunk                          ->
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "scheduler/model/ids.h"
+#include "scheduler/model/states.h"
+#include "scheduler/model/time.h"
+
+namespace tutti::protocol {
+
+inline constexpr int kVersion = 1;
+
+// ---------------------------------------------------------------- worker → scheduler
+
+struct GpuInfo {
+  std::string uuid;
+  std::int32_t index = 0;
+  std::string model;
+  std::int64_t memory_bytes = 0;
+  std::string pci;
+  std::int32_t island = 0;
+  std::string device_path;
+  bool healthy = true;        // false: a fatal fault since its last reset, as this worker remembers it
+  std::string health_reason;  // "Xid 79: …"
+};
+
+enum class Phase : std::uint8_t {
+  preparing,  // supervisor starts, directories, setup command
+  ready,      // may be launched
+  launched,   // launcher started, ranks not all up
+  running,    // every local rank is up
+  ended       // every local process is dead; `end` is set
+};
+
+// How one node's part of an attempt failed first. Sent as soon as it is known, before the kill is proven,
+// so that the scheduler can stop the rest of the gang meanwhile.
+struct Failure {
+  std::string kind;            // "exit" | "signal" | "oom" | "launch" | "setup" | "supervisor" | "lease"
+  std::int32_t rank = -1;      // first failing rank, -1 = not a rank
+  std::int32_t exit_code = 0;  // kind exit
+  std::int32_t signal = 0;     // kind signal
+  std::int64_t boot_us = 0;    // CLOCK_BOOTTIME of the evidence
+  std::string detail;          // one line
+  std::string last_lines;      // tail of that rank's log, at most 4 KiB
+};
+
+struct End {
+  bool ok = false;      // all local ranks exited 0
+  bool proven = false;  // all processes dead, no device open
+  std::string how;      // "cgroup", "scan", "never started", "gone" (a new boot), or what could not be proven
+  std::int64_t boot_us = 0;
+};
+
+struct AttemptStatus {
+  AttemptKey key;
+  Phase phase = Phase::preparing;
+  std::int32_t agent_port = 0;   // from `ready` on, mpirun only
+  std::int32_t master_port = 0;  // from `ready` on, the first node only
+  std::optional<Failure> failure;
+  std::optional<End> end;
+};
+
+struct Hello {
+  std::int32_t protocol = kVersion;
+  std::string worker_version;
+  std::string node;     // name, unique
+  std::string address;  // where other nodes of a gang reach this one
+  std::string queue = "default";
+  std::string boot_id;
+  std::int64_t boot_us = 0;  // CLOCK_BOOTTIME now
+  std::int32_t cpus = 0;
+  std::int64_t memory_bytes = 0;
+  std::string kill_mode;
+  std::string driver;
+  bool simulated_gpus = false;
+  std::map<std::string, std::string> labels;
+  std::vector<GpuInfo> gpus;
+  std::vector<AttemptStatus> attempts;  // all that it knows of
+};
+
+struct Heartbeat {
+  std::int64_t seq = 0;
+};
+
+struct GpuFault {
+  std::string uuid;
+  std::string kind;  // "xid" | "gpu_lost" | "reset_required" | …
+  std::int32_t xid = 0;
+  std::int64_t age_us = 0;  // how long before the sending of this message
+  std::string detail;
+};
+
+struct GpuInventory {  // after any change
+  std::string driver;
+  bool simulated_gpus = false;
+  std::vector<GpuInfo> gpus;
+};
+
+struct CheckpointFound {
+  AttemptKey key;
+  std::int64_t epoch_in_file = 0;
+  std::int64_t step = 0;
+  std::string path;
+  std::int64_t bytes = 0;
+  std::int32_t shards = 0;
+};
+
+struct Progress {  // at most once a second and attempt, from the lowest local rank
+  AttemptKey key;
+  std::int64_t step = 0;
+  std::int64_t total = 0;
+  double eta_seconds = 0;
+  std::map<std::string, double> metrics;
+};
+
+struct LogChunk {
+  std::int64_t request = 0;
+  std::string data;  // bytes that are not UTF-8 are replaced
+  std::int64_t next_offset = 0;
+  bool end = false;   // no more will come: the rank has ended and all is read
+  std::string error;  // "" = none
+};
+
+using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
+                                Progress, LogChunk>;
+
+// ---------------------------------------------------------------- scheduler → worker
+
+struct Welcome {
+  std::int64_t node_id = 0;
+  std::int64_t lease_us = 0;
+  std::int64_t heartbeat_us = 0;
+  std::vector<AttemptKey> keep;  // attempts of this node that are current; the worker stops all others
+};
+
+struct HeartbeatAck {
+  std::int64_t seq = 0;
+};
+
+struct GangNode {
+  std::string node;
+  std::string address;
+  std::int32_t first_rank = 0;
+  std::int32_t ranks = 0;
+};
+
+struct Prepare {
+  AttemptKey key;
+  std::int32_t attempt = 1;
+  std::string spec_json;  // the job spec, as stored
+  std::string owner;
+  std::vector<GangNode> gang;          // in rank order
+  std::int32_t index = 0;              // which of them is the receiver
+  std::vector<std::string> gpu_uuids;  // of the receiver
+  std::string resume_path;
+  std::string restart_cause;  // name of the Cause of the previous attempt, "" at first
+  std::string secret;         // shared by the nodes of this attempt, for the launch agent
+};
+
+struct Endpoint {
+  std::string address;
+  std::int32_t agent_port = 0;
+};
+
+struct Launch {
+  AttemptKey key;
+  std::int32_t master_port = 0;
+  std::vector<Endpoint> endpoints;  // as `gang` of Prepare
+};
+
+struct Stop {
+  AttemptKey key;
+  std::string cause;
+  std::string signal;         // "" or "KILL": at once
+  std::int64_t grace_us = 0;  // after it SIGKILL to everything
+};
+
+struct Forget {
+  AttemptKey key;
+};
+
+struct ReadLog {
+  std::int64_t request = 0;
+  AttemptKey key;
+  std::int32_t rank = 0;
+  std::int64_t offset = 0;  // < 0: that many bytes before the end
+  std::int32_t max_bytes = 65536;
+  std::int64_t wait_us = 0;  // wait that long for something to read
+};
+
+using ToWorker = std::variant<Welcome, HeartbeatAck, Prepare, Launch, Stop, Forget, ReadLog>;
+
+}  // namespace tutti::protocol

@@ -1,0 +1,253 @@
+// The durable state, row by row: what the core decides and the store writes. One struct per table, the
+// columns in outline (sql/migrations has the types and constraints). Rows are the truth: everything the
+// control plane knows after a crash is a Snapshot of these. Std only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "scheduler/model/ids.h"
+#include "scheduler/model/job_spec.h"
+#include "scheduler/model/states.h"
+#include "scheduler/model/time.h"
+
+namespace tutti {
+
+// Table job: one narrow row per job that is not finished. Updated by compare-and-set on (id, version).
+struct JobRow {
+  JobId id;
+  std::int32_t version = 1;  // rises with every committed change; 1 = as inserted
+  JobState state = JobState::queued;
+  Cause cause = Cause::none;  // of the last ended attempt, or why it is held
+  std::int16_t priority = 50;
+  bool front = false;  // goes before others of its band: a restart after a fault
+  std::string queue;
+  std::string project;
+  std::string owner;
+  std::int32_t nodes = 1;
+  std::int32_t gpus_per_node = 0;
+  Instant created_at;
+  Instant queued_at;         // orders equals; kept over restarts
+  Instant not_before;        // delayed until; epoch 0 = none
+  Epoch epoch;               // of the newest attempt; 0 = never placed
+  std::int32_t attempt = 0;  // number of attempts so far
+  // Attempts charged per cause since the last progress reset (core/retry.h); index = Cause.
+  std::array<std::int16_t, kCauseCount> spent{};
+  std::int16_t no_progress = 0;  // attempts in a row that did not get past `best_step`
+  std::int64_t best_step = -1;   // newest step of a registered checkpoint, -1 = none
+  Instant hardware_window_at;    // start of the 24 h window of the hardware budget
+  std::string reason;            // one line for people: why held, delayed or failed
+};
+
+// Table job_spec: written once at submission.
+struct SpecRow {
+  JobId id;
+  std::string owner;
+  std::string name;
+  std::string spec_json;  // the spec with all defaults filled in
+  Instant created_at;
+  JobState initial_state = JobState::queued;
+  std::string idempotency_key;  // empty = none; unique per owner
+  std::uint64_t body_hash = 0;  // of the submitted body, to tell a replay from a misuse of the key
+};
+
+// Table job_done: a finished job. Replaces its row in `job` in the same transaction.
+struct DoneRow {
+  JobRow job;  // state is terminal
+  Instant ended_at;
+  std::int32_t exit_code = 0;
+};
+
+enum class MemberState : std::uint8_t {
+  asked = 1,      // told to prepare
+  preparing = 2,  // has accepted
+  ready = 3,      // prepared, endpoint known
+  launched = 4,   // told to launch
+  running = 5,    // its ranks are up
+  ended = 6,      // its ranks are proven dead (or fenced by the lease)
+};
+
+// One node's part of a gang. Stored inside the attempt row (JSON column `gang`).
+struct GangMember {
+  NodeId node;
+  std::string node_name;
+  std::vector<GpuId> gpus;
+  std::int32_t first_rank = 0;
+  std::int32_t ranks = 0;
+  MemberState state = MemberState::asked;
+  std::string address;           // where its peers reach it, from its registration
+  std::int32_t agent_port = 0;   // of its launch agent (mpirun), told when ready
+  std::int32_t master_port = 0;  // node 0: rendezvous port for the ranks, told when ready
+  bool ok = false;               // ended by itself with every rank's status 0
+  std::int32_t exit_code = 0;    // of its first failing rank
+  std::int32_t signal = 0;       // that killed its first failing rank
+  std::string how;               // proof of death: "cgroup", "scan", "lease", "gone", or "unproven: …"
+};
+
+// Table attempt. Key (job, epoch).
+struct AttemptRow {
+  JobId job;
+  Epoch epoch;
+  std::int32_t number = 1;
+  AttemptState state = AttemptState::placed;
+  AttemptResult result = AttemptResult::none;
+  Cause cause = Cause::none;  // recorded before the stop is sent
+  std::string detail;         // one line: "Xid 79 on GPU-… (node n2): GPU has fallen off the bus"
+  std::string evidence_json;  // array of objects, [] = none
+  std::vector<GangMember> gang;
+  std::string resume_path;  // checkpoint it starts from, empty = from scratch
+  std::int64_t resume_step = -1;
+  std::int64_t last_step = -1;  // newest step reported by progress
+  std::int32_t exit_code = 0;
+  // Stages of a recovery (docs: recovery accounting); epoch 0 = not reached.
+  Instant placed_at, preflight_at, starting_at, running_at;
+  Instant fault_at;     // first evidence, in the clock of the node that saw it
+  Instant stopping_at;  // decided
+  Instant ended_at;     // every rank proven dead
+};
+
+// Table allocation: one GPU held by one attempt over a time. An exclusion constraint forbids overlap.
+struct AllocationRow {
+  GpuId gpu;
+  JobId job;
+  Epoch epoch;
+  Instant from;
+  std::optional<Instant> until;
+};
+
+// Table node.
+struct NodeRow {
+  NodeId id;
+  std::string name;
+  std::string queue = "default";
+  std::string address;
+  std::string boot_id;
+  std::string worker_version;
+  NodeState state = NodeState::reachable;
+  NodeService service = NodeService::schedulable;
+  std::string service_reason;
+  std::int32_t cpus = 0;
+  std::int64_t memory_bytes = 0;
+  std::string kill_mode;  // "cgroup2", "process-group"
+  std::string driver;
+  bool simulated_gpus = false;
+  std::map<std::string, std::string> labels;
+  Instant registered_at;
+  Instant state_at;  // of the last change of `state`
+};
+
+// Table gpu. Identified by UUID; `index` and `pci` may change after a reset.
+struct GpuRow {
+  GpuId id;
+  NodeId node;
+  std::string uuid;
+  std::int32_t index = 0;
+  std::string model;
+  std::int64_t memory_bytes = 0;
+  std::string pci;
+  std::int32_t island = 0;  // NVLink island inside the node
+  GpuHealth health = GpuHealth::healthy;
+  std::string health_reason;
+  bool present = true;  // false: the node no longer reports it
+};
+
+// Table checkpoint. Exists only if its epoch was current when it was registered.
+struct CheckpointRow {
+  JobId job;
+  Epoch epoch;
+  std::int64_t step = 0;
+  std::string path;
+  std::int64_t bytes = 0;
+  std::int32_t shards = 0;
+  Instant at;
+};
+
+// Tables job_event (job set) and node_event (node set): append-only history. One row per transition, in the
+// transition's own transaction.
+struct EventRow {
+  EventId id;
+  Instant at;
+  JobId job;         // 0 = a node's event
+  NodeId node;       // 0 = none
+  Epoch epoch;       // 0 = none
+  std::string kind;  // "state" | "attempt" | "checkpoint" | "fault" | "node" | "service" | "gpu"
+  std::string from;  // names, "" = none
+  std::string to;
+  Cause cause = Cause::none;
+  std::string detail;
+};
+
+// Table fault: the ledger.
+struct FaultRow {
+  FaultId id;
+  Instant at;
+  NodeId node;
+  GpuId gpu;                // 0 = none
+  JobId job;                // hit by it, 0 = none
+  Epoch epoch;              // likewise
+  std::string fault_class;  // "xid", "gpu_lost", "node_lost", …
+  std::int32_t xid = 0;
+  std::string action;  // what we did: "quarantine", "watch"
+  std::string detail;
+};
+
+// What one transaction writes. Built by the core, applied whole or not at all.
+struct Batch {
+  std::vector<SpecRow> new_specs;  // with a JobRow each in `new_jobs`, same order
+  std::vector<JobRow> new_jobs;
+  struct JobUpdate {
+    JobRow row;
+    std::int32_t base_version;  // the version it must have in the store
+  };
+  std::vector<JobUpdate> jobs;
+  struct JobDone {
+    DoneRow row;
+    std::int32_t base_version;  // 0: inserted and finished in the same batch, no row in `job`
+  };
+  std::vector<JobDone> done;
+  std::vector<AttemptRow> attempts;  // upsert
+  std::vector<AllocationRow> opened;
+  std::vector<AllocationRow> closed;       // `until` set
+  std::vector<NodeRow> nodes;              // upsert
+  std::vector<GpuRow> gpus;                // upsert
+  std::vector<CheckpointRow> checkpoints;  // insert, ignored if (job, path) exists
+  std::vector<FaultRow> faults;
+  std::vector<EventRow> events;
+
+  bool empty() const {
+    return new_jobs.empty() && jobs.empty() && done.empty() && attempts.empty() && opened.empty() &&
+           closed.empty() && nodes.empty() && gpus.empty() && checkpoints.empty() && faults.empty() &&
+           events.empty();
+  }
+};
+
+// What the store reads back at boot, and whenever it is unknown what a commit did.
+struct Snapshot {
+  struct Key {
+    std::string owner;
+    std::string key;
+    std::uint64_t body_hash;
+    JobId job;
+  };
+  std::vector<JobRow> jobs;                          // unfinished
+  std::vector<std::pair<JobId, std::string>> specs;  // spec_json of each of them, same order as `jobs`
+  std::vector<AttemptRow> attempts;                  // not ended
+  std::vector<AllocationRow> allocations;            // open
+  std::vector<NodeRow> nodes;
+  std::vector<GpuRow> gpus;
+  std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, by (job, step)
+  std::vector<Key> keys;                   // idempotency keys still remembered
+  std::vector<std::string> queues;         // names
+  std::vector<std::string> projects;       // names
+  JobId last_job;                          // highest ids ever used
+  NodeId last_node;
+  GpuId last_gpu;
+  EventId last_event;
+  FaultId last_fault;
+};
+
+}  // namespace tutti

@@ -1,0 +1,232 @@
+// Every state machine that is stored: its states, its events, its one table of edges.
+// Nobody else knows what is legal. The numbers are what SQL stores (sql/migrations has CHECK constraints
+// that say the same, docs/state-machines.md is drawn from here, tests compare all three).
+// To add a state: docs/checklists/state.md.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "scheduler/model/edges.h"
+
+namespace tutti {
+
+// ---------------------------------------------------------------- job
+
+enum class JobState : std::uint8_t {
+  queued = 1,     // in the ready heap; left by a placement, a hold or a cancel
+  delayed = 2,    // in the delay heap until `not_before` (begin time or back-off); left when due
+  blocked = 3,    // waits for other jobs; left when they are done
+  held = 4,       // waits for a person; left by release or cancel
+  starting = 5,   // an attempt is placed, its ranks are not all up yet
+  running = 6,    // all ranks of the attempt are up
+  stopping = 7,   // the attempt is being ended; left when every rank is proven dead
+  succeeded = 8,  // terminal
+  failed = 9,     // terminal
+  cancelled = 10  // terminal
+};
+
+enum class JobEvent : std::uint8_t {
+  due,        // its `not_before` has come
+  unblocked,  // all dependencies are met
+  place,      // the planner gave it GPUs: an attempt begins
+  started,    // all ranks are up
+  stop,       // somebody or something ends the attempt
+  requeue,    // the attempt has ended, again at once
+  back_off,   // the attempt has ended, again later; or released with a begin time to come
+  hold,       // a person or a breaker holds it
+  release,    // a person releases it
+  succeed,    // the attempt has ended well
+  fail,       // the attempt has ended badly and no budget is left; or a dependency never can be met
+  cancel      // a person cancels it (active jobs: after the attempt has ended)
+};
+
+inline constexpr auto kJobStates = std::to_array<JobState>(
+    {JobState::queued, JobState::delayed, JobState::blocked, JobState::held, JobState::starting,
+     JobState::running, JobState::stopping, JobState::succeeded, JobState::failed, JobState::cancelled});
+inline constexpr auto kJobInitial =
+    std::to_array<JobState>({JobState::queued, JobState::delayed, JobState::blocked, JobState::held});
+inline constexpr auto kJobTerminal =
+    std::to_array<JobState>({JobState::succeeded, JobState::failed, JobState::cancelled});
+
+inline constexpr auto kJobEdges = std::to_array<Edge<JobState, JobEvent>>({
+    {JobState::delayed, JobEvent::due, JobState::queued},
+    {JobState::blocked, JobEvent::unblocked, JobState::queued},
+    {JobState::blocked, JobEvent::back_off, JobState::delayed},
+    {JobState::blocked, JobEvent::fail, JobState::failed},
+    {JobState::queued, JobEvent::place, JobState::starting},
+    {JobState::starting, JobEvent::started, JobState::running},
+    {JobState::starting, JobEvent::stop, JobState::stopping},
+    {JobState::running, JobEvent::stop, JobState::stopping},
+    {JobState::running, JobEvent::succeed, JobState::succeeded},
+    {JobState::stopping, JobEvent::succeed, JobState::succeeded},  // had ended by itself before the kill
+    {JobState::stopping, JobEvent::requeue, JobState::queued},
+    {JobState::stopping, JobEvent::back_off, JobState::delayed},
+    {JobState::stopping, JobEvent::hold, JobState::held},
+    {JobState::stopping, JobEvent::fail, JobState::failed},
+    {JobState::stopping, JobEvent::cancel, JobState::cancelled},
+    {JobState::queued, JobEvent::hold, JobState::held},
+    {JobState::delayed, JobEvent::hold, JobState::held},
+    {JobState::blocked, JobEvent::hold, JobState::held},
+    {JobState::held, JobEvent::release, JobState::queued},
+    {JobState::held, JobEvent::back_off, JobState::delayed},
+    {JobState::queued, JobEvent::cancel, JobState::cancelled},
+    {JobState::delayed, JobEvent::cancel, JobState::cancelled},
+    {JobState::blocked, JobEvent::cancel, JobState::cancelled},
+    {JobState::held, JobEvent::cancel, JobState::cancelled},
+});
+
+static_assert(edges::deterministic(kJobEdges));
+static_assert(edges::terminal_have_no_exit(kJobEdges, kJobTerminal));
+static_assert(edges::all_reachable(kJobEdges, kJobStates, kJobInitial));
+static_assert(edges::all_can_end(kJobEdges, kJobStates, kJobTerminal));
+
+constexpr bool is_pending(JobState s) {
+  return s == JobState::queued || s == JobState::delayed || s == JobState::blocked || s == JobState::held;
+}
+constexpr bool is_active(JobState s) {
+  return s == JobState::starting || s == JobState::running || s == JobState::stopping;
+}
+constexpr bool is_terminal(JobState s) { return edges::contains(kJobTerminal, s); }
+
+// ---------------------------------------------------------------- attempt
+
+enum class AttemptState : std::uint8_t {
+  placed = 1,     // rows are written, nodes are asked to prepare
+  preflight = 2,  // a node has begun to prepare
+  starting = 3,   // every node is ready, every node is told to launch
+  running = 4,    // every rank is up
+  stopping = 5,   // some node is still to prove that its ranks are dead
+  ended = 6       // terminal: no rank of this epoch lives; result, cause and evidence are set
+};
+
+enum class AttemptEvent : std::uint8_t {
+  accepted,  // the first node prepares
+  ready,     // the last node is ready
+  started,   // the last rank is up
+  stop,      // the gang is to be killed or asked to stop; the cause is recorded with it
+  ended      // every node has proven its ranks dead, or its lease and the kill margin are over
+};
+
+inline constexpr auto kAttemptStates =
+    std::to_array<AttemptState>({AttemptState::placed, AttemptState::preflight, AttemptState::starting,
+                                 AttemptState::running, AttemptState::stopping, AttemptState::ended});
+inline constexpr auto kAttemptInitial = std::to_array<AttemptState>({AttemptState::placed});
+inline constexpr auto kAttemptTerminal = std::to_array<AttemptState>({AttemptState::ended});
+
+inline constexpr auto kAttemptEdges = std::to_array<Edge<AttemptState, AttemptEvent>>({
+    {AttemptState::placed, AttemptEvent::accepted, AttemptState::preflight},
+    {AttemptState::preflight, AttemptEvent::ready, AttemptState::starting},
+    {AttemptState::starting, AttemptEvent::started, AttemptState::running},
+    {AttemptState::placed, AttemptEvent::stop, AttemptState::stopping},
+    {AttemptState::preflight, AttemptEvent::stop, AttemptState::stopping},
+    {AttemptState::starting, AttemptEvent::stop, AttemptState::stopping},
+    {AttemptState::running, AttemptEvent::stop, AttemptState::stopping},
+    {AttemptState::running, AttemptEvent::ended, AttemptState::ended},
+    {AttemptState::stopping, AttemptEvent::ended, AttemptState::ended},
+});
+
+static_assert(edges::deterministic(kAttemptEdges));
+static_assert(edges::terminal_have_no_exit(kAttemptEdges, kAttemptTerminal));
+static_assert(edges::all_reachable(kAttemptEdges, kAttemptStates, kAttemptInitial));
+static_assert(edges::all_can_end(kAttemptEdges, kAttemptStates, kAttemptTerminal));
+
+// ---------------------------------------------------------------- node: reachability
+
+enum class NodeState : std::uint8_t {
+  reachable = 1,    // heartbeats come
+  unreachable = 2,  // none for a while; its lease may still run: nothing is killed, nothing is placed on it
+  dead = 3          // lease and kill margin are over: its ranks are dead, its attempts are ended
+};
+
+enum class NodeEvent : std::uint8_t {
+  silence,  // no heartbeat for the suspicion time
+  heard,    // a heartbeat or a registration
+  expired   // lease and kill margin are over
+};
+
+inline constexpr auto kNodeStates =
+    std::to_array<NodeState>({NodeState::reachable, NodeState::unreachable, NodeState::dead});
+inline constexpr auto kNodeInitial = std::to_array<NodeState>({NodeState::reachable});
+inline constexpr auto kNodeEdges = std::to_array<Edge<NodeState, NodeEvent>>({
+    {NodeState::reachable, NodeEvent::silence, NodeState::unreachable},
+    {NodeState::unreachable, NodeEvent::heard, NodeState::reachable},
+    {NodeState::unreachable, NodeEvent::expired, NodeState::dead},
+    {NodeState::dead, NodeEvent::heard, NodeState::reachable},
+});
+static_assert(edges::deterministic(kNodeEdges));
+static_assert(edges::all_reachable(kNodeEdges, kNodeStates, kNodeInitial));
+
+// Beside reachability: may new work land there? Set by people and by fault policy.
+enum class NodeService : std::uint8_t {
+  schedulable = 1,
+  cordoned = 2,     // no new work, current work runs on
+  draining = 3,     // no new work; shown until the current work is over
+  quarantined = 4,  // set aside by fault policy
+  probation = 5     // back from repair: not for large gangs
+};
+
+// Why a GPU cannot be given away although nobody holds it. `free` and `allocated` are derived from
+// allocations and never stored.
+enum class GpuHealth : std::uint8_t {
+  healthy = 1,
+  dirty = 2,       // the death of its last ranks is not proven yet
+  quarantined = 3  // a fatal fault; needs a reset or a person
+};
+
+// ---------------------------------------------------------------- cause and result of an attempt
+
+enum class Cause : std::uint8_t {
+  none = 0,
+  user = 1,          // exit status not 0 and no hardware evidence
+  oom = 2,           // its own memory limit
+  gpu = 3,           // a fatal GPU fault
+  node_lost = 4,     // lease and kill margin over
+  fabric = 5,        // NVLink, InfiniBand
+  network = 6,       //
+  storage = 7,       //
+  launch = 8,        // the ranks could not be started
+  hang = 9,          // no progress
+  unknown = 10,      // died of a signal nobody sent
+  preempted = 11,    // by us, for another job
+  maintenance = 12,  // a drain
+  control = 13,      // a fault of ours: supervisor lost, fence unproven
+  time_limit = 14,   // its own time limit
+  cancelled = 15,    // by a person
+  requeued = 16,     // by a person, or exit code 85: checkpointed, start me again
+  held = 17          // by a person, while active
+};
+inline constexpr std::size_t kCauseCount = 18;
+
+enum class AttemptResult : std::uint8_t {
+  none = 0,
+  succeeded = 1,
+  failed = 2,
+  stopped = 3
+};
+
+// ---------------------------------------------------------------- names (the same in API, UI, SQL views,
+// docs)
+
+std::string_view name(JobState);
+std::string_view name(JobEvent);
+std::string_view name(AttemptState);
+std::string_view name(AttemptEvent);
+std::string_view name(NodeState);
+std::string_view name(NodeEvent);
+std::string_view name(NodeService);
+std::string_view name(GpuHealth);
+std::string_view name(Cause);
+std::string_view name(AttemptResult);
+
+std::optional<JobState> parse_job_state(std::string_view);
+std::optional<AttemptState> parse_attempt_state(std::string_view);
+std::optional<NodeState> parse_node_state(std::string_view);
+std::optional<NodeService> parse_node_service(std::string_view);
+std::optional<GpuHealth> parse_gpu_health(std::string_view);
+std::optional<Cause> parse_cause(std::string_view);
+std::optional<AttemptResult> parse_attempt_result(std::string_view);
+
+}  // namespace tutti
