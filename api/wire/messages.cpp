@@ -1,0 +1,462 @@
+#include "api/wire/messages.h"
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "api/wire/utf8.h"
+
+namespace tutti::wire {
+namespace {
+
+namespace json = boost::json;
+using namespace protocol;  // NOLINT: this file is its codec
+
+template <class M, class T>
+concept Is = std::same_as<std::remove_const_t<M>, T>;
+
+struct Bound {
+  std::size_t bytes = kMaxTextBytes;
+};
+
+// ---------------------------------------------------------------- every field of every message, once.
+// The visitor is a Writer (M const) or a Reader.
+
+template <class V, Is<AttemptKey> M>
+void fields(V& v, M& m) {
+  v("job", m.job);
+  v("epoch", m.epoch);
+}
+
+template <class V, Is<GpuInfo> M>
+void fields(V& v, M& m) {
+  v("uuid", m.uuid);
+  v("index", m.index);
+  v("model", m.model);
+  v("memory_bytes", m.memory_bytes);
+  v("pci", m.pci);
+  v("island", m.island);
+  v("device_path", m.device_path);
+  v("healthy", m.healthy);
+  v("health_reason", m.health_reason);
+}
+
+template <class V, Is<Failure> M>
+void fields(V& v, M& m) {
+  v("kind", m.kind);
+  v("rank", m.rank);
+  v("exit_code", m.exit_code);
+  v("signal", m.signal);
+  v("boot_us", m.boot_us);
+  v("detail", m.detail);
+  v("last_lines", m.last_lines);
+}
+
+template <class V, Is<End> M>
+void fields(V& v, M& m) {
+  v("ok", m.ok);
+  v("proven", m.proven);
+  v("how", m.how);
+  v("boot_us", m.boot_us);
+}
+
+template <class V, Is<AttemptStatus> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("phase", m.phase);
+  v("agent_port", m.agent_port);
+  v("master_port", m.master_port);
+  v("failure", m.failure);
+  v("end", m.end);
+}
+
+template <class V, Is<Hello> M>
+void fields(V& v, M& m) {
+  v("protocol", m.protocol);
+  v("worker_version", m.worker_version);
+  v("node", m.node);
+  v("address", m.address);
+  v("queue", m.queue);
+  v("boot_id", m.boot_id);
+  v("boot_us", m.boot_us);
+  v("cpus", m.cpus);
+  v("memory_bytes", m.memory_bytes);
+  v("kill_mode", m.kill_mode);
+  v("driver", m.driver);
+  v("simulated_gpus", m.simulated_gpus);
+  v("labels", m.labels);
+  v("gpus", m.gpus);
+  v("attempts", m.attempts);
+}
+
+template <class V, class M>
+  requires(Is<M, Heartbeat> || Is<M, HeartbeatAck>)
+void fields(V& v, M& m) {
+  v("seq", m.seq);
+}
+
+template <class V, Is<GpuFault> M>
+void fields(V& v, M& m) {
+  v("uuid", m.uuid);
+  v("kind", m.kind);
+  v("xid", m.xid);
+  v("age_us", m.age_us);
+  v("detail", m.detail);
+}
+
+template <class V, Is<GpuInventory> M>
+void fields(V& v, M& m) {
+  v("driver", m.driver);
+  v("simulated_gpus", m.simulated_gpus);
+  v("gpus", m.gpus);
+}
+
+template <class V, Is<CheckpointFound> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("epoch_in_file", m.epoch_in_file);
+  v("step", m.step);
+  v("path", m.path);
+  v("bytes", m.bytes);
+  v("shards", m.shards);
+}
+
+template <class V, Is<Progress> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("step", m.step);
+  v("total", m.total);
+  v("eta_seconds", m.eta_seconds);
+  v("metrics", m.metrics);
+}
+
+template <class V, Is<LogChunk> M>
+void fields(V& v, M& m) {
+  v("request", m.request);
+  v("data", m.data, Bound{kMaxLogBytes});
+  v("next_offset", m.next_offset);
+  v("end", m.end);
+  v("error", m.error);
+}
+
+template <class V, Is<Welcome> M>
+void fields(V& v, M& m) {
+  v("node_id", m.node_id);
+  v("lease_us", m.lease_us);
+  v("heartbeat_us", m.heartbeat_us);
+  v("keep", m.keep);
+}
+
+template <class V, Is<GangNode> M>
+void fields(V& v, M& m) {
+  v("node", m.node);
+  v("address", m.address);
+  v("first_rank", m.first_rank);
+  v("ranks", m.ranks);
+}
+
+template <class V, Is<Prepare> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("attempt", m.attempt);
+  v("spec_json", m.spec_json, Bound{kMaxSpecBytes});
+  v("owner", m.owner);
+  v("gang", m.gang);
+  v("index", m.index);
+  v("gpu_uuids", m.gpu_uuids);
+  v("resume_path", m.resume_path);
+  v("restart_cause", m.restart_cause);
+  v("secret", m.secret);
+}
+
+template <class V, Is<Endpoint> M>
+void fields(V& v, M& m) {
+  v("address", m.address);
+  v("agent_port", m.agent_port);
+}
+
+template <class V, Is<Launch> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("master_port", m.master_port);
+  v("endpoints", m.endpoints);
+}
+
+template <class V, Is<Stop> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("cause", m.cause);
+  v("signal", m.signal);
+  v("grace_us", m.grace_us);
+}
+
+template <class V, Is<Forget> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+}
+
+template <class V, Is<ReadLog> M>
+void fields(V& v, M& m) {
+  v("request", m.request);
+  fields(v, m.key);
+  v("rank", m.rank);
+  v("offset", m.offset);
+  v("max_bytes", m.max_bytes);
+  v("wait_us", m.wait_us);
+}
+
+constexpr std::string_view type_of(const Hello&) { return "hello"; }
+constexpr std::string_view type_of(const Heartbeat&) { return "heartbeat"; }
+constexpr std::string_view type_of(const AttemptStatus&) { return "attempt_status"; }
+constexpr std::string_view type_of(const GpuFault&) { return "gpu_fault"; }
+constexpr std::string_view type_of(const GpuInventory&) { return "gpu_inventory"; }
+constexpr std::string_view type_of(const CheckpointFound&) { return "checkpoint_found"; }
+constexpr std::string_view type_of(const Progress&) { return "progress"; }
+constexpr std::string_view type_of(const LogChunk&) { return "log_chunk"; }
+constexpr std::string_view type_of(const Welcome&) { return "welcome"; }
+constexpr std::string_view type_of(const HeartbeatAck&) { return "heartbeat_ack"; }
+constexpr std::string_view type_of(const Prepare&) { return "prepare"; }
+constexpr std::string_view type_of(const Launch&) { return "launch"; }
+constexpr std::string_view type_of(const Stop&) { return "stop"; }
+constexpr std::string_view type_of(const Forget&) { return "forget"; }
+constexpr std::string_view type_of(const ReadLog&) { return "read_log"; }
+
+constexpr std::pair<Phase, std::string_view> kPhases[] = {{Phase::preparing, "preparing"},
+                                                          {Phase::ready, "ready"},
+                                                          {Phase::launched, "launched"},
+                                                          {Phase::running, "running"},
+                                                          {Phase::ended, "ended"}};
+
+// ---------------------------------------------------------------- struct → JSON
+
+class Writer {
+ public:
+  explicit Writer(json::object& out) : out_(out) {}
+
+  template <class T>
+  void operator()(std::string_view key, const T& value, Bound bound = {}) {
+    out_[key] = put(value, bound);
+  }
+  void operator()(std::string_view key, const std::map<std::string, double>& metrics) {
+    json::object o;
+    for (const auto& [k, d] : metrics)
+      if (std::isfinite(d) && o.size() < kMaxItems) o[to_utf8(utf8_prefix(k, kMaxTextBytes / 3))] = d;
+    out_[key] = std::move(o);
+  }
+  template <class T>
+  void operator()(std::string_view key, const std::optional<T>& value) {
+    if (value) (*this)(key, *value);  // absent = none
+  }
+
+ private:
+  static json::value put(const std::string& s, Bound bound) {
+    if (is_utf8(s)) return json::value(utf8_prefix(s, bound.bytes));
+    return json::value(utf8_prefix(to_utf8(s), bound.bytes));
+  }
+  template <std::integral T>
+  static json::value put(T n, Bound) {
+    return n;
+  }
+  static json::value put(double d, Bound) { return std::isfinite(d) ? d : 0.0; }
+  static json::value put(Phase p, Bound) {
+    for (const auto& [phase, name] : kPhases)
+      if (phase == p) return json::value(name);
+    return nullptr;
+  }
+  template <class Tag>
+  static json::value put(Id<Tag> id, Bound) {
+    return id.value;
+  }
+  static json::value put(const std::map<std::string, std::string>& m, Bound bound) {
+    json::object o;
+    for (const auto& [k, s] : m)
+      if (o.size() < kMaxItems) o[to_utf8(utf8_prefix(k, kMaxTextBytes / 3))] = put(s, bound);
+    return o;
+  }
+  template <class T>
+  static json::value put(const std::vector<T>& list, Bound bound) {
+    json::array a;
+    a.reserve(list.size());
+    for (const auto& item : list)
+      if (a.size() < kMaxItems) a.push_back(put(item, bound));
+    return a;
+  }
+  template <class T>
+    requires requires(Writer& w, const T& t) { fields(w, t); }
+  static json::value put(const T& t, Bound) {
+    json::object o;
+    Writer w(o);
+    fields(w, t);
+    return o;
+  }
+
+  json::object& out_;
+};
+
+// ---------------------------------------------------------------- JSON → struct
+
+struct Wrong {  // thrown inside this file only; caught in decode
+  std::string field;
+  std::string why;
+};
+
+class Reader {
+ public:
+  Reader(const json::object& in, std::string path) : in_(in), path_(std::move(path)) {}
+
+  template <class T>
+  void operator()(std::string_view key, T& value, Bound bound = {}) {
+    const auto* found = in_.if_contains(key);
+    const auto name = path_ + std::string(key);
+    if (!found) throw Wrong{name, "is missing"};
+    get(*found, value, name, bound);
+  }
+  template <class T>
+  void operator()(std::string_view key, std::optional<T>& value) {
+    const auto* found = in_.if_contains(key);
+    if (!found || found->is_null()) return;
+    get(*found, value.emplace(), path_ + std::string(key), Bound{});
+  }
+
+ private:
+  static void get(const json::value& v, std::string& out, const std::string& name, Bound bound) {
+    if (!v.is_string()) throw Wrong{name, "must be a text"};
+    if (v.get_string().size() > bound.bytes)
+      throw Wrong{name, "is longer than " + std::to_string(bound.bytes) + " bytes"};
+    out = std::string_view(v.get_string());
+  }
+  static void get(const json::value& v, bool& out, const std::string& name, Bound) {
+    if (!v.is_bool()) throw Wrong{name, "must be true or false"};
+    out = v.get_bool();
+  }
+  template <std::signed_integral T>
+  static void get(const json::value& v, T& out, const std::string& name, Bound) {
+    if (!v.is_int64()) throw Wrong{name, "must be a whole number in range"};
+    const auto n = v.get_int64();
+    if (n < std::numeric_limits<T>::min() || n > std::numeric_limits<T>::max())
+      throw Wrong{name, "is out of range"};
+    out = static_cast<T>(n);
+  }
+  static void get(const json::value& v, double& out, const std::string& name, Bound) {
+    if (!v.is_number()) throw Wrong{name, "must be a number"};
+    out = v.to_number<double>();
+  }
+  static void get(const json::value& v, Phase& out, const std::string& name, Bound) {
+    for (const auto& [phase, text] : kPhases)
+      if (v.is_string() && v.get_string() == text) {
+        out = phase;
+        return;
+      }
+    throw Wrong{name, "must be a phase (preparing, ready, launched, running, ended)"};
+  }
+  template <class Tag>
+  static void get(const json::value& v, Id<Tag>& out, const std::string& name, Bound bound) {
+    get(v, out.value, name, bound);
+    if (out.value < 0) throw Wrong{name, "must not be negative"};
+  }
+  template <class T>
+  static void get(const json::value& v, std::map<std::string, T>& out, const std::string& name, Bound bound) {
+    if (!v.is_object()) throw Wrong{name, "must be an object"};
+    if (v.get_object().size() > kMaxItems) throw Wrong{name, "has too many entries"};
+    for (const auto& [k, item] : v.get_object())
+      get(item, out[std::string(std::string_view(k))], name + "." + std::string(std::string_view(k)), bound);
+  }
+  template <class T>
+  static void get(const json::value& v, std::vector<T>& out, const std::string& name, Bound bound) {
+    if (!v.is_array()) throw Wrong{name, "must be a list"};
+    const auto& a = v.get_array();
+    if (a.size() > kMaxItems) throw Wrong{name, "has too many entries"};
+    out.resize(a.size());
+    for (std::size_t i = 0; i < a.size(); ++i) get(a[i], out[i], name + "[" + std::to_string(i) + "]", bound);
+  }
+  template <class T>
+    requires requires(Reader& r, T& t) { fields(r, t); }
+  static void get(const json::value& v, T& out, const std::string& name, Bound) {
+    if (!v.is_object()) throw Wrong{name, "must be an object"};
+    Reader r(v.get_object(), name + ".");
+    fields(r, out);
+  }
+
+  const json::object& in_;
+  std::string path_;
+};
+
+template <class Variant>
+std::string encode_any(const Variant& message) {
+  json::object o;
+  std::visit(
+      [&](const auto& m) {
+        o["type"] = type_of(m);
+        Writer w(o);
+        fields(w, m);
+      },
+      message);
+  return json::serialize(o);
+}
+
+// Tries the alternatives in order; false if `type` is none of them.
+template <class Variant, std::size_t I = 0>
+bool read_as(std::string_view type, const json::object& in, Variant& out) {
+  if constexpr (I < std::variant_size_v<Variant>) {
+    using T = std::variant_alternative_t<I, Variant>;
+    if (type != type_of(T{})) return read_as<Variant, I + 1>(type, in, out);
+    Reader r(in, "");
+    fields(r, out.template emplace<T>());
+    return true;
+  } else {
+    return false;
+  }
+}
+
+Error wrong(std::string message, std::string field) {
+  Error e;
+  e.code = Errc::invalid_argument;
+  e.message = std::move(message);
+  e.field = std::move(field);
+  return e;
+}
+
+template <class Variant>
+Result<Variant> decode_any(std::string_view text) {
+  if (text.size() > kMaxMessageBytes) {
+    auto e = wrong("message of " + std::to_string(text.size()) + " bytes", "");
+    e.code = Errc::too_large;
+    return e;
+  }
+  json::monotonic_resource memory;
+  json::error_code ec;
+  const auto root = json::parse(text, ec, &memory);
+  if (ec) return wrong("message is not JSON: " + ec.message(), "");
+  if (!root.is_object()) return wrong("message is not a JSON object", "");
+  const auto* type = root.get_object().if_contains("type");
+  if (!type || !type->is_string()) return wrong("field type is missing or not a text", "type");
+  Variant out;
+  try {
+    if (read_as(std::string_view(type->get_string()), root.get_object(), out)) return out;
+  } catch (const Wrong& w) {
+    return wrong(
+        "message " + std::string(std::string_view(type->get_string())) + ": field " + w.field + " " + w.why,
+        w.field);
+  }
+  return wrong("unknown message type \"" + std::string(utf8_prefix(type->get_string(), 64)) + "\"", "type");
+}
+
+}  // namespace
+
+std::string encode(const FromWorker& m) { return encode_any(m); }
+std::string encode(const ToWorker& m) { return encode_any(m); }
+Result<FromWorker> decode_from_worker(std::string_view text) { return decode_any<FromWorker>(text); }
+Result<ToWorker> decode_to_worker(std::string_view text) { return decode_any<ToWorker>(text); }
+
+std::string_view type_name(const FromWorker& message) {
+  return std::visit([](const auto& m) { return type_of(m); }, message);
+}
+std::string_view type_name(const ToWorker& message) {
+  return std::visit([](const auto& m) { return type_of(m); }, message);
+}
+
+}  // namespace tutti::wire

@@ -1,0 +1,284 @@
+// The codec of api/wire/messages: every message there and back field by field, and everything that must be
+// refused.
+#include "api/wire/messages.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "api/wire/utf8.h"
+
+namespace tutti {
+namespace {
+
+using namespace protocol;  // NOLINT
+using testing::HasSubstr;
+
+const AttemptKey kKey{JobId(42), Epoch(7)};
+
+template <class T>
+T there_and_back(const T& m) {
+  if constexpr (std::is_constructible_v<FromWorker, T>) {
+    const auto text = wire::encode(FromWorker(m));
+    auto back = wire::decode_from_worker(text);
+    EXPECT_TRUE(back.has_value()) << text << (back ? "" : back.error().message);
+    EXPECT_EQ(wire::encode(back.value()), text);
+    return std::get<T>(back.value());
+  } else {
+    const auto text = wire::encode(ToWorker(m));
+    auto back = wire::decode_to_worker(text);
+    EXPECT_TRUE(back.has_value()) << text << (back ? "" : back.error().message);
+    EXPECT_EQ(wire::encode(back.value()), text);
+    return std::get<T>(back.value());
+  }
+}
+
+std::string refusal(std::string_view text) {
+  const auto r = wire::decode_from_worker(text);
+  return r ? "accepted" : r.error().message;
+}
+std::string refusal_to_worker(std::string_view text) {
+  const auto r = wire::decode_to_worker(text);
+  return r ? "accepted" : r.error().message;
+}
+
+GpuInfo some_gpu() {
+  GpuInfo g;
+  g.uuid = "GPU-1";
+  g.index = 3;
+  g.model = "H100 80GB";
+  g.memory_bytes = 85'899'345'920;
+  g.pci = "00000000:1A:00.0";
+  g.island = 1;
+  g.device_path = "/dev/nvidia3";
+  g.healthy = false;
+  g.health_reason = "Xid 79: fell off";
+  return g;
+}
+
+void expect_same(const GpuInfo& a, const GpuInfo& b) {
+  EXPECT_EQ(std::tie(a.uuid, a.index, a.model, a.memory_bytes, a.pci, a.island, a.device_path, a.healthy,
+                     a.health_reason),
+            std::tie(b.uuid, b.index, b.model, b.memory_bytes, b.pci, b.island, b.device_path, b.healthy,
+                     b.health_reason));
+}
+
+AttemptStatus some_status() {
+  AttemptStatus s;
+  s.key = kKey;
+  s.phase = Phase::ended;
+  s.agent_port = 4001;
+  s.master_port = 4002;
+  s.failure = Failure{"signal", 5, 3, 9, 123456, "killed", "last\nlines"};
+  s.end = End{true, true, "cgroup", 123789};
+  return s;
+}
+
+void expect_same(const AttemptStatus& a, const AttemptStatus& b) {
+  EXPECT_EQ(std::tie(a.key, a.phase, a.agent_port, a.master_port),
+            std::tie(b.key, b.phase, b.agent_port, b.master_port));
+  ASSERT_EQ(a.failure.has_value(), b.failure.has_value());
+  if (a.failure) {
+    EXPECT_EQ(std::tie(a.failure->kind, a.failure->rank, a.failure->exit_code, a.failure->signal,
+                       a.failure->boot_us, a.failure->detail, a.failure->last_lines),
+              std::tie(b.failure->kind, b.failure->rank, b.failure->exit_code, b.failure->signal,
+                       b.failure->boot_us, b.failure->detail, b.failure->last_lines));
+  }
+  ASSERT_EQ(a.end.has_value(), b.end.has_value());
+  if (a.end) {
+    EXPECT_EQ(std::tie(a.end->ok, a.end->proven, a.end->how, a.end->boot_us),
+              std::tie(b.end->ok, b.end->proven, b.end->how, b.end->boot_us));
+  }
+}
+
+TEST(Messages, HelloCarriesInventoryAndAllAttempts) {
+  Hello m;
+  m.worker_version = "0.1.0";
+  m.node = "n1";
+  m.address = "10.0.0.1";
+  m.queue = "h100";
+  m.boot_id = "b";
+  m.boot_us = 99;
+  m.cpus = 64;
+  m.memory_bytes = 1'000'000'000'000;
+  m.kill_mode = "cgroup2";
+  m.driver = "550.1";
+  m.simulated_gpus = true;
+  m.labels = {{"rack", "r1"}, {"fabric", "ib"}};
+  m.gpus = {some_gpu()};
+  AttemptStatus plain;
+  plain.key = AttemptKey{JobId(1), Epoch(1)};
+  m.attempts = {some_status(), plain};
+  const auto b = there_and_back(m);
+  EXPECT_EQ(std::tie(b.protocol, b.worker_version, b.node, b.address, b.queue, b.boot_id, b.boot_us, b.cpus),
+            std::tie(m.protocol, m.worker_version, m.node, m.address, m.queue, m.boot_id, m.boot_us, m.cpus));
+  EXPECT_EQ(std::tie(b.memory_bytes, b.kill_mode, b.driver, b.simulated_gpus, b.labels),
+            std::tie(m.memory_bytes, m.kill_mode, m.driver, m.simulated_gpus, m.labels));
+  ASSERT_EQ(b.gpus.size(), 1u);
+  expect_same(b.gpus[0], m.gpus[0]);
+  ASSERT_EQ(b.attempts.size(), 2u);
+  expect_same(b.attempts[0], m.attempts[0]);
+  expect_same(b.attempts[1], m.attempts[1]);
+}
+
+TEST(Messages, AttemptStatusInEveryPhase) {
+  for (auto phase : {Phase::preparing, Phase::ready, Phase::launched, Phase::running, Phase::ended}) {
+    auto m = some_status();
+    m.phase = phase;
+    expect_same(there_and_back(m), m);
+  }
+}
+
+TEST(Messages, HeartbeatAndItsAcknowledgement) {
+  EXPECT_EQ(wire::encode(FromWorker(Heartbeat{17})), R"({"type":"heartbeat","seq":17})");
+  EXPECT_EQ(there_and_back(Heartbeat{17}).seq, 17);
+  EXPECT_EQ(there_and_back(HeartbeatAck{18}).seq, 18);
+}
+
+TEST(Messages, GpuFaultAndInventory) {
+  const auto f = there_and_back(GpuFault{"GPU-1", "xid", 79, 1500, "fell off the bus"});
+  EXPECT_EQ(f.uuid + f.kind + f.detail, "GPU-1xidfell off the bus");
+  EXPECT_EQ(f.xid, 79);
+  EXPECT_EQ(f.age_us, 1500);
+  const auto i = there_and_back(GpuInventory{"550", true, {some_gpu()}});
+  EXPECT_EQ(i.driver, "550");
+  EXPECT_TRUE(i.simulated_gpus);
+  expect_same(i.gpus.at(0), some_gpu());
+}
+
+TEST(Messages, CheckpointAndProgress) {
+  const auto c = there_and_back(CheckpointFound{kKey, 7, 1000, "/ckpt/step-1000", 12345678901, 8});
+  EXPECT_EQ(c.key, kKey);
+  EXPECT_EQ(std::tuple(c.epoch_in_file, c.step, c.path, c.bytes, c.shards),
+            std::tuple(7, 1000, "/ckpt/step-1000", 12345678901, 8));
+  const auto p = there_and_back(Progress{kKey, 10, 20, 1.5, {{"loss", 0.25}}});
+  EXPECT_EQ(p.key, kKey);
+  EXPECT_EQ(std::tuple(p.step, p.total, p.eta_seconds), std::tuple(10, 20, 1.5));
+  EXPECT_EQ(p.metrics, (std::map<std::string, double>{{"loss", 0.25}}));
+}
+
+TEST(Messages, LogRequestAndAnswer) {
+  const auto r = there_and_back(ReadLog{1, kKey, 3, -4096, 1000, 2'000'000});
+  EXPECT_EQ(std::tuple(r.request, r.key, r.rank, r.offset, r.max_bytes, r.wait_us),
+            std::tuple(1, kKey, 3, -4096, 1000, 2'000'000));
+  const auto c = there_and_back(LogChunk{1, "Zeile \xC3\xA4\n", 99, true, "none"});
+  EXPECT_EQ(std::tuple(c.request, c.data, c.next_offset, c.end, c.error),
+            std::tuple(1, "Zeile \xC3\xA4\n", 99, true, "none"));
+}
+
+TEST(Messages, WelcomePrepareLaunchStopForget) {
+  const auto w = there_and_back(Welcome{3, 6'000'000, 1'000'000, {kKey}});
+  EXPECT_EQ(std::tuple(w.node_id, w.lease_us, w.heartbeat_us), std::tuple(3, 6'000'000, 1'000'000));
+  EXPECT_EQ(w.keep, std::vector<AttemptKey>{kKey});
+
+  Prepare m;
+  m.key = kKey;
+  m.attempt = 4;
+  m.spec_json = R"({"name":"x"})";
+  m.owner = "ada";
+  m.gang = {{"n1", "10.0.0.1", 0, 8}, {"n2", "10.0.0.2", 8, 8}};
+  m.index = 1;
+  m.gpu_uuids = {"GPU-1", "GPU-2"};
+  m.resume_path = "/ckpt/step-1";
+  m.restart_cause = "gpu";
+  m.secret = "s";
+  const auto p = there_and_back(m);
+  EXPECT_EQ(std::tie(p.key, p.attempt, p.spec_json, p.owner, p.index, p.gpu_uuids, p.resume_path,
+                     p.restart_cause, p.secret),
+            std::tie(m.key, m.attempt, m.spec_json, m.owner, m.index, m.gpu_uuids, m.resume_path,
+                     m.restart_cause, m.secret));
+  ASSERT_EQ(p.gang.size(), 2u);
+  EXPECT_EQ(std::tie(p.gang[1].node, p.gang[1].address, p.gang[1].first_rank, p.gang[1].ranks),
+            std::tie(m.gang[1].node, m.gang[1].address, m.gang[1].first_rank, m.gang[1].ranks));
+
+  const auto l = there_and_back(Launch{kKey, 4002, {{"10.0.0.1", 1}, {"10.0.0.2", 2}}});
+  EXPECT_EQ(l.key, kKey);
+  EXPECT_EQ(l.master_port, 4002);
+  ASSERT_EQ(l.endpoints.size(), 2u);
+  EXPECT_EQ(l.endpoints[1].address, "10.0.0.2");
+  EXPECT_EQ(l.endpoints[1].agent_port, 2);
+
+  const auto s = there_and_back(Stop{kKey, "preempted", "TERM", 30'000'000});
+  EXPECT_EQ(std::tuple(s.key, s.cause, s.signal, s.grace_us),
+            std::tuple(kKey, "preempted", "TERM", 30'000'000));
+  EXPECT_EQ(there_and_back(Forget{kKey}).key, kKey);
+}
+
+TEST(Messages, NewerPeersMayAddFields) {
+  EXPECT_EQ(refusal(R"({"type":"heartbeat","seq":1,"mood":{"good":[1,2]}})"), "accepted");
+}
+
+TEST(Messages, RefusalNamesTheField) {
+  EXPECT_THAT(refusal(R"({"type":"heartbeat"})"), HasSubstr("seq is missing"));
+  EXPECT_THAT(refusal(R"({"type":"heartbeat","seq":"1"})"), HasSubstr("seq must be a whole number"));
+  EXPECT_THAT(refusal(R"({"type":"heartbeat","seq":1.5})"), HasSubstr("seq must be a whole number"));
+  EXPECT_THAT(refusal(R"({"type":"heartbeat","seq":9223372036854775808})"), HasSubstr("seq"));
+  EXPECT_THAT(refusal(R"({"type":"gpu_fault","uuid":"u","kind":"xid","xid":4294967296})"),
+              HasSubstr("xid is out of range"));
+  EXPECT_THAT(refusal(R"({"type":"gpu_inventory","driver":"","simulated_gpus":0,"gpus":[]})"),
+              HasSubstr("simulated_gpus must be true or false"));
+  EXPECT_THAT(refusal(R"({"type":"gpu_inventory","driver":"","simulated_gpus":true,"gpus":[{"uuid":7}]})"),
+              HasSubstr("gpus[0].uuid must be a text"));
+  EXPECT_THAT(
+      refusal(R"({"type":"attempt_status","job":1,"epoch":1,"phase":"x","agent_port":0,"master_port":0})"),
+      HasSubstr("phase must be a phase"));
+  EXPECT_THAT(refusal_to_worker(R"({"type":"forget","job":-1,"epoch":1})"), HasSubstr("job"));
+  EXPECT_THAT(refusal_to_worker(R"({"type":"welcome","node_id":1,"lease_us":1,"heartbeat_us":1,"keep":3})"),
+              HasSubstr("keep must be a list"));
+  const auto r = wire::decode_from_worker(R"({"type":"heartbeat"})");
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::invalid_argument);
+  EXPECT_EQ(r.error().field, "seq");
+}
+
+TEST(Messages, GarbageIsRefused) {
+  for (auto text :
+       {"", "{", "[]", "null", "17", "{}", R"({"type":7})", R"({"type":"dance"})", "\xFF\xFE",
+        R"({"type":"heartbeat","seq":1} trailing)", "{\"type\":\"heartbeat\",\"seq\":1,\"x\":\"\xC3\"}"})
+    EXPECT_NE(refusal(text), "accepted") << text;
+  EXPECT_NE(refusal_to_worker(R"({"type":"heartbeat","seq":1})"), "accepted");  // of the other direction
+  const std::string deep(100'000, '[');
+  EXPECT_NE(refusal(R"({"type":"heartbeat","seq":)" + deep), "accepted");
+}
+
+// Every prefix of a good message must be refused without a crash (ASan looks on).
+TEST(Messages, TruncatedMessagesAreRefused) {
+  const auto text = wire::encode(FromWorker(some_status()));
+  for (std::size_t n = 0; n < text.size(); ++n) EXPECT_NE(refusal(text.substr(0, n)), "accepted") << n;
+}
+
+TEST(Messages, SizesAreBounded) {
+  const std::string long_text(wire::kMaxTextBytes + 1, 'x');
+  EXPECT_THAT(refusal(R"({"type":"gpu_fault","uuid":")" + long_text + "\"}"), HasSubstr("uuid is longer"));
+  const auto r = wire::decode_from_worker(std::string(wire::kMaxMessageBytes + 1, ' '));
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::too_large);
+  // What we send is cut instead, so that one bad text does not cost the whole message.
+  const auto cut = there_and_back(GpuFault{"u", "xid", 1, 0, long_text});
+  EXPECT_EQ(cut.detail.size(), wire::kMaxTextBytes);
+}
+
+TEST(Messages, BytesThatAreNotTextAreReplaced) {
+  const auto c = there_and_back(LogChunk{1, "a\xFF\xC3(b", 5, false, ""});
+  EXPECT_EQ(c.data, "a\xEF\xBF\xBD\xEF\xBF\xBD(b");
+}
+
+TEST(Messages, NumbersThatAreNotFiniteAreLeftOut) {
+  const auto p = there_and_back(Progress{kKey, 1, 2, std::nan(""), {{"loss", INFINITY}, {"ok", 1.0}}});
+  EXPECT_EQ(p.eta_seconds, 0);
+  EXPECT_EQ(p.metrics, (std::map<std::string, double>{{"ok", 1.0}}));
+}
+
+TEST(Utf8, KnowsWellFormedText) {
+  for (auto good : {"", "a", "\xC3\xA4", "\xE2\x82\xAC", "\xF0\x9F\x8E\xB5"})
+    EXPECT_TRUE(wire::is_utf8(good));
+  for (auto bad :
+       {"\x80", "\xC3", "\xC0\x80", "\xE0\x80\x80", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\xF0\x80\x80\x80"})
+    EXPECT_FALSE(wire::is_utf8(bad));
+  EXPECT_EQ(wire::utf8_prefix("a\xC3\xA4", 2), "a");
+  EXPECT_EQ(wire::utf8_prefix("a\xC3\xA4", 3), "a\xC3\xA4");
+}
+
+}  // namespace
+}  // namespace tutti
