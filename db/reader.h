@@ -1,0 +1,81 @@
+// The read side of the job store: history and single rows for the API. Live lists come from the leader's
+// memory; this is for what is finished, for standbys, and for everything asked by id.
+//
+// Called by: the API's pool of read threads, several at once: implementations are thread-safe and every call
+// blocks, but for a bounded time. Throws StoreError (unavailable, corrupt). Std only.
+// What a call returns was committed; it may be older than the leader's memory by the batch under way.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "db/store.h"
+
+namespace tutti {
+
+inline constexpr int kMaxPage = 1000;  // larger page sizes and limits are cut to this
+
+struct JobView {
+  JobRow row;  // of job, or of job_done (then its state is terminal)
+  std::string name;
+  std::string spec_json;            // empty in lists
+  std::optional<Instant> ended_at;  // set: finished
+  std::int32_t exit_code = 0;
+};
+
+struct JobFilter {               // all given parts must hold; empty = any
+  std::vector<JobState> states;  // one of these
+  std::string project, queue, owner, name;
+  std::optional<Instant> since;  // created at or after
+};
+
+struct FaultFilter {  // id 0 = any
+  NodeId node;
+  GpuId gpu;
+  JobId job;
+  std::optional<Instant> since;
+};
+
+struct KeyView {
+  JobId job;
+  std::uint64_t body_hash = 0;
+};
+
+struct LeaderView {
+  Term term;  // 0: nobody has led yet
+  std::string holder;
+  Instant since;
+};
+
+using StateCounts = std::array<std::int64_t, 11>;  // index = JobState
+
+class Reader {
+ public:
+  virtual ~Reader() = default;
+
+  virtual std::optional<JobView> find_job(JobId id) = 0;  // live or finished
+  virtual std::optional<KeyView> find_by_key(std::string_view owner, std::string_view key) = 0;
+  virtual std::vector<JobId> resolve_name(std::string_view name, int limit) = 0;  // newest first
+
+  // Newest first. The next page: `after` = id of the last row of this one; 0 = from the newest.
+  virtual std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) = 0;
+  virtual StateCounts count_by_state() = 0;
+
+  virtual std::vector<AttemptRow> attempts(JobId job) = 0;        // oldest first
+  virtual std::vector<CheckpointRow> checkpoints(JobId job) = 0;  // by step
+
+  // Oldest first, ids above `after`. all_events merges jobs' and nodes' events by id: resume of a stream.
+  virtual std::vector<EventRow> job_events(JobId job, EventId after, int limit) = 0;
+  virtual std::vector<EventRow> all_events(EventId after, int limit) = 0;
+
+  // Newest first, ids below `before` (0 = from the newest).
+  virtual std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) = 0;
+
+  virtual LeaderView leader() = 0;
+};
+
+}  // namespace tutti
