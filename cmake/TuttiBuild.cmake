@@ -41,9 +41,20 @@ if(TUTTI_SANITIZE)
   endif()
 endif()
 
+macro(tutti_existing list)  # bootstrap only
+  set(_kept "")
+  foreach(f ${${list}})
+    if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${f} OR IS_ABSOLUTE ${f})
+      list(APPEND _kept ${f})
+    endif()
+  endforeach()
+  set(${list} ${_kept})
+endmacro()
+
 # tutti_library(name SOURCES a.cpp … DEPS x y)   DEPS are public
 function(tutti_library name)
   cmake_parse_arguments(A "" "" "SOURCES;DEPS" ${ARGN})
+  tutti_existing(A_SOURCES)
   if(A_SOURCES)
     add_library(${name} STATIC ${A_SOURCES})
     target_link_libraries(${name} PUBLIC tutti_flags ${A_DEPS})

@@ -197,7 +197,7 @@ struct FaultRow {
 
 // What one transaction writes. Built by the core, applied whole or not at all.
 struct Batch {
-  std::vector<SpecRow> new_specs;  // with a JobRow each in `new_jobs`, same order
+  std::vector<SpecRow> new_specs;  // one per submission, also of jobs that finish in the same batch
   std::vector<JobRow> new_jobs;
   struct JobUpdate {
     JobRow row;

@@ -1,0 +1,62 @@
+// Nodes, GPUs and who holds them, as the leader sees them. Plain data with a few derived answers; changed
+// only by the control plane, read by placement and explain. `free` and `allocated` are derived here and
+// stored nowhere.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "scheduler/model/ids.h"
+#include "scheduler/model/rows.h"
+
+namespace tutti {
+
+struct Gpu {
+  GpuRow row;
+  AttemptKey holder;  // job 0 = nobody
+
+  bool usable() const { return row.present && row.health == GpuHealth::healthy; }
+  bool free() const { return usable() && !holder.job; }
+};
+
+struct Node {
+  NodeRow row;
+  std::vector<GpuId> gpus;       // present ones, in index order
+  std::set<AttemptKey> members;  // attempts that have a part here which is not proven dead
+  // Attempts of a former epoch that the worker says are still alive here: nothing is placed until they are
+  // not.
+  std::set<AttemptKey> stale;
+  int cpus_used = 0;
+  std::int64_t memory_used = 0;
+  bool linked = false;  // a connection is open (not the same as reachable)
+
+  bool accepts_work() const {
+    return row.state == NodeState::reachable && row.service == NodeService::schedulable && linked &&
+           stale.empty();
+  }
+};
+
+struct Cluster {
+  std::map<NodeId, Node> nodes;
+  std::map<GpuId, Gpu> gpus;
+  std::map<std::string, NodeId> node_by_name;
+  std::map<std::string, GpuId> gpu_by_uuid;
+
+  Node* find(NodeId id) {
+    auto it = nodes.find(id);
+    return it == nodes.end() ? nullptr : &it->second;
+  }
+  const Node* find(NodeId id) const {
+    auto it = nodes.find(id);
+    return it == nodes.end() ? nullptr : &it->second;
+  }
+  const Gpu* find_gpu(const std::string& uuid) const {
+    auto it = gpu_by_uuid.find(uuid);
+    return it == gpu_by_uuid.end() ? nullptr : &gpus.at(it->second);
+  }
+};
+
+}  // namespace tutti

@@ -1,0 +1,432 @@
+// Control plane, part 3: attempts, from placement to the last proof of death.
+#include <algorithm>
+
+#include "scheduler/core/control_plane.h"
+#include "scheduler/core/retry.h"
+#include "scheduler/model/assert.h"
+
+namespace tutti {
+namespace {
+
+using protocol::Phase;
+
+MemberState member_state_of(Phase phase) {
+  switch (phase) {
+    case Phase::preparing: return MemberState::preparing;
+    case Phase::ready: return MemberState::ready;
+    case Phase::launched: return MemberState::launched;
+    case Phase::running: return MemberState::running;
+    case Phase::ended: return MemberState::ended;
+  }
+  return MemberState::asked;
+}
+
+bool all_at_least(const AttemptRow& row, MemberState state) {
+  return std::ranges::all_of(row.gang, [&](const GangMember& m) { return m.state >= state; });
+}
+
+GangMember* member_on(AttemptRow& row, NodeId node) {
+  auto it = std::ranges::find(row.gang, node, &GangMember::node);
+  return it == row.gang.end() ? nullptr : &*it;
+}
+
+// First light's attribution: what the evidence of one failing rank says by itself.
+Cause cause_of(const protocol::Failure& f) {
+  if (f.kind == "oom") return Cause::oom;
+  if (f.kind == "launch" || f.kind == "setup") return Cause::launch;
+  if (f.kind == "supervisor") return Cause::control;
+  if (f.kind == "lease") return Cause::node_lost;
+  if (f.kind == "exit") return f.exit_code == 85 ? Cause::requeued : Cause::user;
+  if (f.kind == "signal") {
+    constexpr int kKill = 9,
+                  kTerm = 15;  // sent by somebody who left no trace; all others are the program's own
+    return f.signal == kKill || f.signal == kTerm ? Cause::unknown : Cause::user;
+  }
+  return Cause::unknown;
+}
+
+// Planned stops give the ranks their grace; after a fault the gang is dead anyway.
+bool stops_gently(Cause cause) {
+  return class_of(cause) == CauseClass::person || cause == Cause::time_limit || cause == Cause::preempted ||
+         cause == Cause::maintenance || cause == Cause::requeued;
+}
+
+}  // namespace
+
+Attempt* ControlPlane::find_live(AttemptKey key) {
+  auto it = attempts_.find(key);
+  return it == attempts_.end() ? nullptr : &it->second;
+}
+
+// The only place that writes an attempt's state.
+bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::string detail) {
+  AttemptRow& row = attempt.row;
+  const auto to = next(kAttemptEdges, row.state, event);
+  if (!to) return false;
+  const AttemptState from = row.state;
+  row.state = *to;
+  touch(attempt);
+  attempt.deadline.reset();
+  switch (*to) {
+    case AttemptState::placed: break;
+    case AttemptState::preflight:
+      row.preflight_at = now.wall;
+      attempt.deadline = now.mono + settings_.prepare_deadline;
+      break;
+    case AttemptState::starting:
+      row.starting_at = now.wall;
+      attempt.deadline = now.mono + settings_.launch_deadline;
+      break;
+    case AttemptState::running: {
+      row.running_at = now.wall;
+      const auto& limit = jobs_.at(row.job).spec->time_limit;
+      if (limit) attempt.deadline = now.mono + *limit;
+      break;
+    }
+    case AttemptState::stopping: row.stopping_at = now.wall; break;
+    case AttemptState::ended: row.ended_at = now.wall; break;
+  }
+  record_job(jobs_.at(row.job), now,
+             {.kind = "attempt",
+              .from = std::string(name(from)),
+              .to = std::string(name(*to)),
+              .detail = std::move(detail),
+              .cause = row.cause});
+  return true;
+}
+
+void ControlPlane::start_attempt(Job& job, std::vector<NodePick> picks, Now now) {
+  Attempt attempt;
+  AttemptRow& row = attempt.row;
+  row.job = job.row.id;
+  row.epoch = Epoch(job.row.epoch.value + 1);
+  row.number = job.row.attempt + 1;
+  row.placed_at = now.wall;
+  row.evidence_json = "[]";
+  const AttemptKey key{row.job, row.epoch};
+  const JobSpec& spec = *job.spec;
+  int rank = 0;
+  for (auto& pick : picks) {
+    Node& node = *cluster_.find(pick.node);
+    const bool first = row.gang.empty();
+    const int ranks = spec.launcher == Launcher::script ? (first ? 1 : 0) : spec.procs_per_node;
+    row.gang.push_back(GangMember{.node = pick.node,
+                                  .node_name = node.row.name,
+                                  .gpus = pick.gpus,
+                                  .first_rank = rank,
+                                  .ranks = ranks,
+                                  .address = node.row.address,
+                                  .how = {}});
+    rank += ranks;
+    for (GpuId id : pick.gpus) {
+      Gpu& gpu = cluster_.gpus.at(id);
+      TUTTI_ASSERT(gpu.free(), "a GPU is given away once");
+      gpu.holder = key;
+      out_.batch.opened.push_back(
+          {.gpu = id, .job = row.job, .epoch = row.epoch, .from = now.wall, .until = {}});
+    }
+    node.members.insert(key);
+    node.cpus_used += cpus_needed(spec.resources);
+    node.memory_used += spec.resources.memory_bytes;
+  }
+  if (auto found = checkpoints_.find(row.job); found != checkpoints_.end() && !found->second.empty()) {
+    auto newest = std::prev(found->second.end());
+    // Twice in a row no step beyond it: perhaps it is the checkpoint that kills the job. Fall back by one.
+    if (job.row.no_progress >= 2 && newest != found->second.begin()) newest = std::prev(newest);
+    row.resume_step = newest->first;
+    row.resume_path = newest->second;
+  }
+  row.last_step = row.resume_step;
+  job.row.epoch = row.epoch;
+  job.row.attempt = row.number;
+  std::string where;
+  for (const auto& m : row.gang) where += (where.empty() ? "" : ", ") + m.node_name;
+  attempt.deadline = now.mono + settings_.prepare_deadline;
+  auto [it, inserted] = attempts_.emplace(key, std::move(attempt));
+  TUTTI_ASSERT(inserted, "epochs are used once");
+  touch(it->second);
+  apply(job, JobEvent::place, now, Cause::none, "on " + where);
+  record_job(job, now, {.kind = "attempt", .from = "", .to = "placed", .detail = "on " + where});
+  for (std::size_t i = 0; i < it->second.row.gang.size(); ++i) send_prepare(it->second, job, i);
+}
+
+void ControlPlane::send_prepare(const Attempt& attempt, const Job& job, std::size_t index) {
+  protocol::Prepare p;
+  p.key = {attempt.row.job, attempt.row.epoch};
+  p.attempt = attempt.row.number;
+  p.owner = job.row.owner;
+  for (const auto& m : attempt.row.gang) p.gang.push_back({m.node_name, m.address, m.first_rank, m.ranks});
+  p.index = static_cast<std::int32_t>(index);
+  const GangMember& member = attempt.row.gang[index];
+  for (GpuId id : member.gpus) p.gpu_uuids.push_back(cluster_.gpus.at(id).row.uuid);
+  p.resume_path = attempt.row.resume_path;
+  if (attempt.row.number > 1) p.restart_cause = name(job.row.cause);
+  send(member.node, std::move(p), job.spec);
+}
+
+void ControlPlane::send_launch(const Attempt& attempt, NodeId to) {
+  protocol::Launch launch;
+  launch.key = {attempt.row.job, attempt.row.epoch};
+  launch.master_port = attempt.row.gang.front().master_port;
+  for (const auto& m : attempt.row.gang) launch.endpoints.push_back({m.address, m.agent_port});
+  send(to, std::move(launch));
+}
+
+void ControlPlane::send_stop(const Attempt& attempt, NodeId to, std::string signal, Duration grace) {
+  send(to, protocol::Stop{.key = {attempt.row.job, attempt.row.epoch},
+                          .cause = std::string(name(attempt.row.cause)),
+                          .signal = std::move(signal),
+                          .grace_us = grace.count()});
+}
+
+// Whatever the attempt waits for may be complete now.
+void ControlPlane::advance(Attempt& attempt, Now now) {
+  AttemptRow& row = attempt.row;
+  if (row.state == AttemptState::placed &&
+      std::ranges::any_of(row.gang, [](const GangMember& m) { return m.state >= MemberState::preparing; }))
+    apply(attempt, AttemptEvent::accepted, now, "");
+  if (row.state == AttemptState::preflight && all_at_least(row, MemberState::ready)) {
+    apply(attempt, AttemptEvent::ready, now, "every node is ready");
+    for (const auto& m : row.gang) send_launch(attempt, m.node);
+  }
+  if (row.state == AttemptState::starting && all_at_least(row, MemberState::running)) {
+    apply(attempt, AttemptEvent::started, now, "every rank is up");
+    apply(jobs_.at(row.job), JobEvent::started, now, Cause::none, "");
+  }
+  // All ranks have done their work: nodes that hold GPUs without ranks are told so.
+  if (row.state == AttemptState::running || row.state == AttemptState::starting) {
+    const bool done = std::ranges::all_of(row.gang, [](const GangMember& m) {
+      return m.ranks == 0 || (m.state == MemberState::ended && m.ok);
+    });
+    if (done)
+      for (const auto& m : row.gang)
+        if (m.ranks == 0 && m.state != MemberState::ended)
+          send(m.node,
+               protocol::Stop{.key = {row.job, row.epoch}, .cause = "done", .signal = "KILL", .grace_us = 0});
+  }
+  if (all_at_least(row, MemberState::ended)) close_attempt({row.job, row.epoch}, now);
+}
+
+void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::AttemptStatus& status) {
+  Node* node = cluster_.find(node_id);
+  if (node == nullptr) return;
+  Attempt* attempt = find_live(status.key);
+  GangMember* member = attempt == nullptr ? nullptr : member_on(attempt->row, node_id);
+  if (member == nullptr || member->state == MemberState::ended) {
+    // A former epoch, or one that we have counted as dead here: it must end, and then be forgotten.
+    if (status.phase == Phase::ended && status.end && status.end->proven) {
+      if (node->stale.erase(status.key) > 0) capacity_changed(node_id);
+      if (member == nullptr) send(node_id, protocol::Forget{status.key});
+    } else {
+      node->stale.insert(status.key);
+      if (status.phase != Phase::ended)
+        send(node_id, protocol::Stop{.key = status.key, .cause = "control", .signal = "KILL", .grace_us = 0});
+    }
+    return;
+  }
+  const MemberState before = member->state;
+  if (const MemberState said = member_state_of(status.phase);
+      said > member->state && said != MemberState::ended)
+    member->state = said;
+  if (status.agent_port != 0) member->agent_port = status.agent_port;
+  if (status.master_port != 0) member->master_port = status.master_port;
+  if (member->state != before) touch(*attempt);
+  if (status.failure) member_failed(*attempt, *member, *status.failure, now);
+  if (status.phase == Phase::ended) {
+    const protocol::End end = status.end.value_or(protocol::End{});
+    const bool ok = (end.ok || member->ranks == 0) && !status.failure;
+    end_member(*attempt, *member, ok, end.proven, end.how, now);
+  }
+  advance(*attempt, now);
+}
+
+void ControlPlane::add_evidence(Attempt& attempt, std::string_view json_object) {
+  std::string& all = attempt.row.evidence_json;
+  if (all.size() > 64 * 1024) return;
+  if (all.size() < 2) all = "[]";
+  all.insert(all.size() - 1, (all.size() > 2 ? "," : "") + std::string(json_object));
+}
+
+void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const protocol::Failure& failure,
+                                 Now now) {
+  if (member.exit_code != 0 || member.signal != 0 || !member.how.empty()) return;  // said before
+  member.exit_code = failure.exit_code;
+  member.signal = failure.signal;
+  member.how = "failing";
+  touch(attempt);
+  if (attempt.row.state == AttemptState::stopping || attempt.row.state == AttemptState::ended) return;
+  attempt.row.exit_code = failure.signal != 0 ? 128 + failure.signal : failure.exit_code;
+  if (attempt.row.fault_at == Instant{}) attempt.row.fault_at = now.wall;
+  std::string detail = failure.rank >= 0 ? "rank " + std::to_string(failure.rank) + " on " : "on ";
+  detail += member.node_name + ": " + failure.detail;
+  const Cause cause = cause_of(failure);
+  const bool gently = stops_gently(cause);  // exit code 85: the others are writing their last checkpoint
+  const JobSpec& spec = *jobs_.at(attempt.row.job).spec;
+  begin_stop(attempt, cause, std::move(detail), gently ? spec.stop.signal : "KILL",
+             gently ? spec.stop.grace : Duration::zero(), now);
+}
+
+// The gang is to end. The cause is recorded first, in the same transaction that lets the orders go.
+void ControlPlane::begin_stop(Attempt& attempt, Cause cause, std::string detail, std::string signal,
+                              Duration grace, Now now) {
+  AttemptRow& row = attempt.row;
+  Job& job = jobs_.at(row.job);
+  const bool person = cause == Cause::cancelled || cause == Cause::held;
+  if (row.state == AttemptState::stopping) {
+    if (person && row.cause != Cause::cancelled) {  // what a person wants outranks what was about to happen
+      row.cause = cause;
+      row.detail = detail;
+      touch(attempt);
+      record_job(job, now,
+                 {.kind = "attempt", .from = "stopping", .to = "stopping", .detail = detail, .cause = cause});
+    }
+    return;
+  }
+  row.cause = cause;
+  row.detail = detail;
+  if (row.fault_at == Instant{}) row.fault_at = now.wall;
+  apply(attempt, AttemptEvent::stop, now, detail);
+  apply(job, JobEvent::stop, now, cause, detail);
+  for (const auto& m : row.gang)
+    if (m.state != MemberState::ended) send_stop(attempt, m.node, signal, grace);
+}
+
+void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, bool proven, std::string how,
+                              Now now) {
+  const AttemptKey key{attempt.row.job, attempt.row.epoch};
+  member.state = MemberState::ended;
+  member.ok = ok;
+  member.how = std::move(how);
+  touch(attempt);
+  Node& node = cluster_.nodes.at(member.node);
+  node.members.erase(key);
+  if (!proven) {
+    member.how = "unproven: " + member.how;
+    for (GpuId id : member.gpus)
+      gpu_unhealthy(cluster_.gpus.at(id), GpuHealth::dirty,
+                    "death of job " + to_string(key.job) + " not proven", now);
+  }
+  if (!ok && attempt.row.state != AttemptState::stopping)
+    begin_stop(attempt, Cause::unknown, "on " + member.node_name + ": ended without a reason", "KILL",
+               Duration::zero(), now);
+}
+
+// Every member has ended. GPUs go back, the job goes where its cause sends it.
+void ControlPlane::close_attempt(AttemptKey key, Now now) {
+  Attempt& attempt = attempts_.at(key);
+  AttemptRow& row = attempt.row;
+  Job& job = jobs_.at(key.job);
+  const bool all_ok = std::ranges::all_of(row.gang, [](const GangMember& m) { return m.ok; });
+  if (row.state == AttemptState::preflight) apply(attempt, AttemptEvent::ready, now, "");
+  if (row.state == AttemptState::starting) {  // ended so fast that we never saw it run
+    apply(attempt, AttemptEvent::started, now, "");
+    apply(job, JobEvent::started, now, Cause::none, "");
+  }
+  bool gpu_fault = false;
+  for (auto& m : row.gang) {
+    Node& node = cluster_.nodes.at(m.node);
+    node.cpus_used -= cpus_needed(job.spec->resources);
+    node.memory_used -= job.spec->resources.memory_bytes;
+    for (GpuId id : m.gpus) {
+      Gpu& gpu = cluster_.gpus.at(id);
+      gpu.holder = {};
+      if (gpu.row.health == GpuHealth::quarantined) gpu_fault = true;
+      out_.batch.closed.push_back(
+          {.gpu = id, .job = key.job, .epoch = key.epoch, .from = row.placed_at, .until = now.wall});
+    }
+    capacity_changed(m.node);
+    send(m.node, protocol::Forget{key});
+  }
+  // A GPU of ours failed fatally while we ran: that is the cause, whatever its ranks died of.
+  if (!all_ok && gpu_fault && class_of(row.cause) != CauseClass::person &&
+      class_of(row.cause) != CauseClass::hardware && row.cause != Cause::time_limit)
+    row.cause = Cause::gpu;
+  row.result = all_ok ? AttemptResult::succeeded
+               : class_of(row.cause) == CauseClass::ours || class_of(row.cause) == CauseClass::person
+                   ? AttemptResult::stopped
+                   : AttemptResult::failed;
+  if (all_ok) row.cause = Cause::none;
+  const std::int64_t newest = job.row.best_step;
+  const AttemptOutcome outcome{
+      .cause = row.cause, .exit_code = row.exit_code, .progressed = newest > row.resume_step};
+  apply(attempt, AttemptEvent::ended, now, row.detail);
+  out_.batch.attempts.push_back(row);
+  const AttemptRow ended = row;
+  dirty_attempts_.erase(key);
+  attempts_.erase(key);
+
+  if (all_ok) {
+    if (class_of(outcome.cause) != CauseClass::ours) job.row.cause = Cause::none;
+    apply(job, JobEvent::succeed, now, Cause::none, "");
+    finish_job(job, now, 0);
+    return;
+  }
+  if (class_of(ended.cause) == CauseClass::hardware)
+    for (const auto& m : ended.gang)
+      if (!cluster_.nodes.at(m.node).accepts_work() ||
+          std::ranges::any_of(m.gpus, [&](GpuId id) { return !cluster_.gpus.at(id).usable(); }))
+        job.avoid.push_back(m.node);
+  const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
+                                 static_cast<std::uint64_t>(key.epoch.value));
+  const RetryDecision decision = decide_retry(job.row, *job.spec, outcome, now.wall, dice);
+  job.row.front = decision.then == JobEvent::requeue || decision.then == JobEvent::back_off;
+  if (decision.then == JobEvent::back_off) job.row.not_before = now.wall + decision.delay;
+  const std::string why = decision.reason.empty() ? ended.detail : decision.reason;
+  const bool legal = apply(job, decision.then, now, ended.cause, why);
+  TUTTI_ASSERT(legal, "a stopping job can go wherever a retry sends it");
+  if (is_terminal(job.row.state)) finish_job(job, now, ended.exit_code);
+}
+
+void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::CheckpointFound& found) {
+  Attempt* attempt = find_live(found.key);
+  if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;  // fenced: it does not exist
+  if (found.epoch_in_file != found.key.epoch.value) return;
+  const JobId id = found.key.job;
+  if (!checkpoint_paths_[id].insert(found.path).second) return;
+  checkpoints_[id][found.step] = found.path;
+  Job& job = jobs_.at(id);
+  if (found.step > job.row.best_step) {
+    job.row.best_step = found.step;
+    touch(job);
+  }
+  out_.batch.checkpoints.push_back({.job = id,
+                                    .epoch = found.key.epoch,
+                                    .step = found.step,
+                                    .path = found.path,
+                                    .bytes = found.bytes,
+                                    .shards = found.shards,
+                                    .at = now.wall});
+  record_job(job, now,
+             {.kind = "checkpoint",
+              .from = "",
+              .to = "",
+              .detail = "step " + std::to_string(found.step) + " at " + found.path});
+}
+
+void ControlPlane::on_progress(Now, NodeId node, const protocol::Progress& progress) {
+  Attempt* attempt = find_live(progress.key);
+  if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;
+  attempt->row.last_step = std::max(attempt->row.last_step, progress.step);  // stored with the next change
+  attempt->progress = progress;
+}
+
+// After a reconnect: say again what this member has to do.
+void ControlPlane::repeat_orders(Attempt& attempt, GangMember& member, Now now) {
+  if (attempt.row.state == AttemptState::stopping) {
+    const StopPolicy& stop = jobs_.at(attempt.row.job).spec->stop;
+    const Duration left = attempt.row.stopping_at + stop.grace - now.wall;
+    if (stops_gently(attempt.row.cause) && left > Duration::zero())
+      send_stop(attempt, member.node, stop.signal, left);
+    else
+      send_stop(attempt, member.node, "KILL", Duration::zero());
+  } else if (attempt.row.state == AttemptState::starting &&
+             (member.state == MemberState::ready || member.state == MemberState::preparing)) {
+    send_launch(attempt, member.node);
+  } else if (member.state == MemberState::asked) {
+    const Job& job = jobs_.at(attempt.row.job);
+    for (std::size_t i = 0; i < attempt.row.gang.size(); ++i)
+      if (attempt.row.gang[i].node == member.node) send_prepare(attempt, job, i);
+  }
+}
+
+}  // namespace tutti

@@ -1,0 +1,236 @@
+// Control plane, part 2: jobs. Submission, the requests of people, and the one place where a job's state
+// changes.
+#include <algorithm>
+
+#include "scheduler/core/control_plane.h"
+#include "scheduler/model/assert.h"
+
+namespace tutti {
+namespace {
+
+std::string key_of(std::string_view owner, std::string_view key) {
+  std::string k(owner);
+  k += '\0';
+  k += key;
+  return k;
+}
+
+// The nearest known name, for "did you mean".
+std::string nearest(const std::set<std::string>& known, const std::string& word) {
+  std::string best;
+  std::size_t best_distance = 3;
+  for (const auto& k : known) {
+    std::vector<std::size_t> row(k.size() + 1);
+    for (std::size_t j = 0; j <= k.size(); ++j) row[j] = j;
+    for (std::size_t i = 1; i <= word.size(); ++i) {
+      std::size_t diagonal = row[0];
+      row[0] = i;
+      for (std::size_t j = 1; j <= k.size(); ++j) {
+        const std::size_t up = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (word[i - 1] == k[j - 1] ? 0u : 1u)});
+        diagonal = up;
+      }
+    }
+    if (row[k.size()] < best_distance) {
+      best_distance = row[k.size()];
+      best = k;
+    }
+  }
+  return best;
+}
+
+Error unknown_name(std::string field, std::string_view what, const std::set<std::string>& known,
+                   const std::string& word) {
+  const std::string near = nearest(known, word);
+  std::string hint;
+  if (!near.empty())
+    hint = "did you mean '" + near + "'?";
+  else
+    for (const auto& k : known) hint += (hint.empty() ? "known: " : ", ") + k;
+  return Error{.code = Errc::invalid_argument,
+               .message = "unknown " + std::string(what) + " '" + word + "'",
+               .hint = hint,
+               .field = std::move(field)};
+}
+
+}  // namespace
+
+Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request) {
+  const JobSpec& spec = *request.spec;
+  const std::string key = key_of(request.owner, request.idempotency_key);
+  if (!request.idempotency_key.empty()) {
+    if (auto it = keys_.find(key); it != keys_.end()) {
+      if (it->second.body_hash != request.body_hash)
+        return Error{.code = Errc::idempotency_mismatch,
+                     .message = "idempotency key was used before with another body, for job " +
+                                to_string(it->second.job),
+                     .hint = "use a new Idempotency-Key for a new job",
+                     .field = "Idempotency-Key"};
+      return Submitted{it->second.job, true};
+    }
+  }
+  if (!known_queues_.contains(spec.queue)) return unknown_name("queue", "queue", known_queues_, spec.queue);
+  if (!known_projects_.contains(spec.project))
+    return unknown_name("project", "project", known_projects_, spec.project);
+
+  last_job_ = JobId(last_job_.value + 1);
+  Job job;
+  job.spec = request.spec;
+  JobRow& row = job.row;
+  row.id = last_job_;
+  row.priority = static_cast<std::int16_t>(spec.priority);
+  row.queue = spec.queue;
+  row.project = spec.project;
+  row.owner = request.owner;
+  row.nodes = spec.nodes;
+  row.gpus_per_node = spec.resources.gpus;
+  row.created_at = now.wall;
+  row.queued_at = now.wall;
+  row.state = JobState::queued;
+  if (spec.begin_time && *spec.begin_time > now.wall) {
+    row.state = JobState::delayed;
+    row.not_before = *spec.begin_time;
+    row.reason = "waits for its begin time";
+  }
+  out_.batch.new_specs.push_back(SpecRow{.id = row.id,
+                                         .owner = request.owner,
+                                         .name = spec.name,
+                                         .spec_json = request.spec_json,
+                                         .created_at = now.wall,
+                                         .initial_state = row.state,
+                                         .idempotency_key = request.idempotency_key,
+                                         .body_hash = request.body_hash});
+  if (!request.idempotency_key.empty()) keys_[key] = {request.body_hash, row.id};
+  auto [it, inserted] = jobs_.emplace(row.id, std::move(job));
+  Job& stored = it->second;
+  touch(stored);
+  enter(stored, now);
+  record_job(stored, now,
+             {.kind = "state", .from = "", .to = std::string(name(stored.row.state)), .detail = "submitted"});
+  return Submitted{stored.row.id, false};
+}
+
+Error ControlPlane::illegal(const Job& job, std::string_view verb) const {
+  return Error{.code = Errc::illegal_transition,
+               .message = "job " + to_string(job.row.id) + " is " + std::string(name(job.row.state)) +
+                          " and cannot be " + std::string(verb),
+               .hint = "",
+               .field = ""};
+}
+
+Result<Job*> ControlPlane::live_job(JobId id) {
+  auto it = jobs_.find(id);
+  if (it != jobs_.end()) return &it->second;
+  if (id.value >= 1 && id <= last_job_)
+    return Error{.code = Errc::illegal_transition,
+                 .message = "job " + to_string(id) + " is already over",
+                 .hint = "submit it again to run it once more",
+                 .field = ""};
+  return Error{.code = Errc::not_found, .message = "no job " + to_string(id), .hint = "", .field = "id"};
+}
+
+Result<JobId> ControlPlane::on_cancel(Now now, JobId id, std::string_view who) {
+  Result<Job*> found = live_job(id);
+  if (!found) return found.error();
+  Job& job = **found;
+  const std::string why = "cancelled by " + std::string(who);
+  if (is_active(job.row.state)) {
+    job.row.reason = why;
+    touch(job);
+    begin_stop(attempts_.at({id, job.row.epoch}), Cause::cancelled, why, job.spec->stop.signal,
+               job.spec->stop.grace, now);
+    return id;
+  }
+  if (!apply(job, JobEvent::cancel, now, Cause::cancelled, why)) return illegal(job, "cancelled");
+  finish_job(job, now, 0);
+  return id;
+}
+
+Result<JobId> ControlPlane::on_hold(Now now, JobId id, std::string_view reason) {
+  Result<Job*> found = live_job(id);
+  if (!found) return found.error();
+  Job& job = **found;
+  const std::string why = reason.empty() ? "held by a person" : "held: " + std::string(reason);
+  if (is_active(job.row.state)) {
+    job.row.reason = why;
+    touch(job);
+    begin_stop(attempts_.at({id, job.row.epoch}), Cause::held, why, job.spec->stop.signal,
+               job.spec->stop.grace, now);
+    return id;
+  }
+  if (!apply(job, JobEvent::hold, now, Cause::held, why)) return illegal(job, "held");
+  return id;
+}
+
+Result<JobId> ControlPlane::on_release(Now now, JobId id) {
+  Result<Job*> found = live_job(id);
+  if (!found) return found.error();
+  Job& job = **found;
+  if (job.row.state != JobState::held) return illegal(job, "released");
+  job.row.no_progress = 0;  // a person has looked: the breaker and the budgets start anew
+  job.row.spent = {};
+  const bool early = job.row.not_before > now.wall;
+  apply(job, early ? JobEvent::back_off : JobEvent::release, now, Cause::none, "released");
+  return id;
+}
+
+Result<JobId> ControlPlane::on_requeue(Now now, JobId id, std::string_view who) {
+  Result<Job*> found = live_job(id);
+  if (!found) return found.error();
+  Job& job = **found;
+  if (!is_active(job.row.state)) return illegal(job, "requeued: it is not running");
+  begin_stop(attempts_.at({id, job.row.epoch}), Cause::requeued, "requeued by " + std::string(who),
+             job.spec->stop.signal, job.spec->stop.grace, now);
+  return id;
+}
+
+// The only place that writes a job's state.
+bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::string detail) {
+  const auto to = next(kJobEdges, job.row.state, event);
+  if (!to) return false;
+  const JobState from = job.row.state;
+  leave(job);
+  touch(job);
+  job.row.state = *to;
+  if (cause != Cause::none) job.row.cause = cause;
+  if (*to == JobState::queued || *to == JobState::starting) job.row.not_before = Instant{};
+  job.row.reason = detail;
+  enter(job, now);
+  record_job(job, now,
+             {.kind = "state",
+              .from = std::string(name(from)),
+              .to = std::string(name(*to)),
+              .detail = std::move(detail),
+              .cause = cause});
+  return true;
+}
+
+void ControlPlane::enter(Job& job, Now) {
+  if (job.row.state == JobState::queued)
+    queue_.push_ready(job.row.id, rank_of(job.row), Shape::of(*job.spec));
+  else if (job.row.state == JobState::delayed)
+    queue_.push_delayed(job.row.id, job.row.not_before);
+}
+
+void ControlPlane::leave(Job& job) {
+  if (job.row.state == JobState::queued)
+    queue_.erase_ready(job.row.id);
+  else if (job.row.state == JobState::delayed)
+    queue_.erase_delayed(job.row.id);
+}
+
+// The job has reached a terminal state: its row moves to job_done and memory forgets it.
+void ControlPlane::finish_job(Job& job, Now now, int exit_code) {
+  TUTTI_ASSERT(is_terminal(job.row.state), "only a finished job is archived");
+  job.row.version = job.base_version + 1;
+  Batch::JobDone done{.row = {.job = job.row, .ended_at = now.wall, .exit_code = exit_code},
+                      .base_version = job.base_version};
+  out_.batch.done.push_back(std::move(done));
+  const JobId id = job.row.id;
+  dirty_jobs_.erase(id);
+  checkpoint_paths_.erase(id);
+  checkpoints_.erase(id);
+  jobs_.erase(id);
+}
+
+}  // namespace tutti

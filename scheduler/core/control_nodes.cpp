@@ -1,0 +1,323 @@
+// Control plane, part 4: nodes, their leases, their GPUs. One liveness authority: only here is a node
+// declared dead, and the same transaction closes the node, ends its parts of attempts and takes its GPUs out
+// of use.
+#include <algorithm>
+
+#include "scheduler/core/control_plane.h"
+#include "scheduler/core/fault_table.h"
+
+namespace tutti {
+namespace {
+
+std::string seconds_text(Duration d) {
+  const auto tenths = d.count() / 100'000;
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
+}
+
+// A JSON string literal. Core has no JSON library; evidence is the one place where it writes JSON.
+std::string quoted(std::string_view text) {
+  constexpr const char* kHex = "0123456789abcdef";
+  std::string out = "\"";
+  for (char c : text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\')
+      (out += '\\') += c;
+    else if (u < 0x20)
+      ((out += "\\u00") += kHex[u >> 4]) += kHex[u & 15];
+    else
+      out += c;
+  }
+  return out += '"';
+}
+
+}  // namespace
+
+void ControlPlane::set_node_state(Node& node, NodeEvent event, Now now, std::string detail) {
+  const auto to = next(kNodeEdges, node.row.state, event);
+  if (!to) return;
+  const NodeState from = node.row.state;
+  node.row.state = *to;
+  node.row.state_at = now.wall;
+  touch_node(node.row.id);
+  capacity_changed(node.row.id);
+  record_node(node.row.id, now,
+              {.kind = "node",
+               .from = std::string(name(from)),
+               .to = std::string(name(*to)),
+               .detail = std::move(detail)});
+}
+
+NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
+  auto known = cluster_.node_by_name.find(hello.node);
+  const bool created = known == cluster_.node_by_name.end();
+  if (created) {
+    last_node_ = NodeId(last_node_.value + 1);
+    known = cluster_.node_by_name.emplace(hello.node, last_node_).first;
+    Node fresh;
+    fresh.row.id = last_node_;
+    fresh.row.name = hello.node;
+    fresh.row.registered_at = now.wall;
+    fresh.row.state_at = now.wall;
+    cluster_.nodes.emplace(last_node_, std::move(fresh));
+  }
+  Node& node = cluster_.nodes.at(known->second);
+  const bool new_boot = !created && node.row.boot_id != hello.boot_id;
+  node.row.queue = hello.queue;
+  node.row.address = hello.address;
+  node.row.boot_id = hello.boot_id;
+  node.row.worker_version = hello.worker_version;
+  node.row.cpus = hello.cpus;
+  node.row.memory_bytes = hello.memory_bytes;
+  node.row.kill_mode = hello.kill_mode;
+  node.row.driver = hello.driver;
+  node.row.simulated_gpus = hello.simulated_gpus;
+  node.row.labels = hello.labels;
+  node.linked = true;
+  touch_node(node.row.id);
+  leases_.grant(node.row.id, now.mono);
+  if (created)
+    record_node(node.row.id, now, {.kind = "node", .from = "", .to = "reachable", .detail = "registered"});
+  else
+    set_node_state(node, NodeEvent::heard, now, new_boot ? "registered after a reboot" : "registered");
+  known_queues_.insert(hello.queue);
+  register_gpus(node, hello.gpus, new_boot, now);
+  reconcile_members(node, hello, new_boot, now);
+  capacity_changed(node.row.id);
+  return node.row.id;
+}
+
+// What the worker has, against what it should have.
+void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, bool new_boot, Now now) {
+  const NodeId id = node.row.id;
+  node.stale.clear();
+  protocol::Welcome welcome;
+  welcome.node_id = id.value;
+  welcome.lease_us = leases_.settings().lease.count();
+  welcome.heartbeat_us = leases_.settings().heartbeat.count();
+  const std::set<AttemptKey> mine = node.members;
+  welcome.keep.assign(mine.begin(), mine.end());
+  send(id, std::move(welcome));
+  std::set<AttemptKey> said;
+  for (const auto& status : hello.attempts) {
+    said.insert(status.key);
+    on_attempt_status(now, id, status);
+  }
+  for (AttemptKey key : mine) {
+    Attempt* attempt = find_live(key);
+    if (attempt == nullptr) continue;
+    auto member = std::ranges::find(attempt->row.gang, id, &GangMember::node);
+    if (member->state == MemberState::ended) continue;
+    if (said.contains(key)) {
+      repeat_orders(*attempt, *member, now);
+    } else if (new_boot) {  // nothing survives a reboot
+      if (attempt->row.state != AttemptState::stopping)
+        begin_stop(*attempt, Cause::node_lost, "node " + node.row.name + " rebooted", "KILL",
+                   Duration::zero(), now);
+      end_member(*attempt, *member, false, true, "gone", now);
+      advance(*attempt, now);
+    } else if (member->state == MemberState::asked) {
+      if (attempt->row.state == AttemptState::stopping) {  // it never heard of it
+        end_member(*attempt, *member, false, true, "never started", now);
+        advance(*attempt, now);
+      } else {
+        repeat_orders(*attempt, *member, now);
+      }
+    } else {  // it had it, it is the same boot, and it does not know any more
+      if (attempt->row.state != AttemptState::stopping)
+        begin_stop(*attempt, Cause::control, "node " + node.row.name + " lost its record of the attempt",
+                   "KILL", Duration::zero(), now);
+      end_member(*attempt, *member, false, false, "the worker has no record of it", now);
+      advance(*attempt, now);
+    }
+  }
+}
+
+void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo>& gpus, bool new_boot,
+                                 Now now) {
+  std::set<std::string> seen;
+  for (const auto& info : gpus) {
+    seen.insert(info.uuid);
+    auto known = cluster_.gpu_by_uuid.find(info.uuid);
+    if (known == cluster_.gpu_by_uuid.end()) {
+      last_gpu_ = GpuId(last_gpu_.value + 1);
+      known = cluster_.gpu_by_uuid.emplace(info.uuid, last_gpu_).first;
+      Gpu fresh;
+      fresh.row.id = last_gpu_;
+      fresh.row.uuid = info.uuid;
+      cluster_.gpus.emplace(last_gpu_, std::move(fresh));
+    }
+    Gpu& gpu = cluster_.gpus.at(known->second);
+    gpu.row.node = node.row.id;
+    gpu.row.index = info.index;
+    gpu.row.model = info.model;
+    gpu.row.memory_bytes = info.memory_bytes;
+    gpu.row.pci = info.pci;
+    gpu.row.island = info.island;
+    gpu.row.present = true;
+    if (!info.healthy && gpu.row.health == GpuHealth::healthy)
+      gpu_unhealthy(gpu, GpuHealth::quarantined, info.health_reason, now);
+    else if (info.healthy && new_boot && gpu.row.health != GpuHealth::healthy)
+      gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+    touch_gpu(gpu.row.id);
+  }
+  node.gpus.clear();
+  for (auto& [id, gpu] : cluster_.gpus) {
+    if (gpu.row.node != node.row.id) continue;
+    if (!seen.contains(gpu.row.uuid) && gpu.row.present) {
+      gpu.row.present = false;
+      touch_gpu(id);
+      record_node(node.row.id, now,
+                  {.kind = "gpu", .from = gpu.row.uuid, .to = "absent", .detail = "no longer reported"});
+    }
+    if (gpu.row.present) node.gpus.push_back(id);
+  }
+  std::ranges::sort(node.gpus, {}, [&](GpuId id) { return cluster_.gpus.at(id).row.index; });
+}
+
+void ControlPlane::gpu_unhealthy(Gpu& gpu, GpuHealth health, std::string reason, Now now) {
+  if (gpu.row.health == GpuHealth::quarantined && health == GpuHealth::dirty) return;  // the stronger stays
+  record_node(gpu.row.node, now,
+              {.kind = "gpu",
+               .from = std::string(name(gpu.row.health)),
+               .to = std::string(name(health)),
+               .detail = gpu.row.uuid + (reason.empty() ? "" : ": " + reason)});
+  gpu.row.health = health;
+  gpu.row.health_reason = std::move(reason);
+  touch_gpu(gpu.row.id);
+  capacity_changed(gpu.row.node);
+}
+
+void ControlPlane::on_gpu_inventory(Now now, NodeId id, const protocol::GpuInventory& inventory) {
+  Node* node = cluster_.find(id);
+  if (node == nullptr) return;
+  node->row.driver = inventory.driver;
+  node->row.simulated_gpus = inventory.simulated_gpus;
+  touch_node(id);
+  register_gpus(*node, inventory.gpus, false, now);
+  capacity_changed(id);
+}
+
+void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fault) {
+  Node* node = cluster_.find(id);
+  auto known = cluster_.gpu_by_uuid.find(fault.uuid);
+  if (node == nullptr || known == cluster_.gpu_by_uuid.end()) return;
+  Gpu& gpu = cluster_.gpus.at(known->second);
+  if (gpu.row.node != id) return;
+  const FaultVerdict verdict = judge_fault(fault.kind, fault.xid);
+  const bool fatal = verdict.action == FaultAction::quarantine;
+  std::string what = fault.kind == "xid" ? "Xid " + std::to_string(fault.xid) : fault.kind;
+  what += ": " + std::string(verdict.meaning);
+  const std::string where =
+      "GPU " + std::to_string(gpu.row.index) + " (" + gpu.row.uuid + ") of node " + node->row.name;
+  last_fault_ = FaultId(last_fault_.value + 1);
+  const Instant seen_at = now.wall - Duration(std::clamp<std::int64_t>(fault.age_us, 0, 3'600'000'000));
+  out_.batch.faults.push_back({.id = last_fault_,
+                               .at = seen_at,
+                               .node = id,
+                               .gpu = gpu.row.id,
+                               .job = gpu.holder.job,
+                               .epoch = gpu.holder.epoch,
+                               .fault_class = fault.kind,
+                               .xid = fault.xid,
+                               .action = fatal ? "quarantine" : "watch",
+                               .detail = what + (fault.detail.empty() ? "" : " (" + fault.detail + ")")});
+  if (Attempt* attempt = find_live(gpu.holder)) {
+    add_evidence(*attempt, "{\"kind\":" + quoted(fault.kind) + ",\"xid\":" + std::to_string(fault.xid) +
+                               ",\"gpu\":" + quoted(gpu.row.uuid) + ",\"node\":" + quoted(node->row.name) +
+                               ",\"fault\":" + to_string(last_fault_) + ",\"verdict\":" +
+                               quoted(verdict.meaning) + ",\"table\":" + quoted(kFaultTableVersion) +
+                               ",\"detail\":" + quoted(fault.detail) + "}");
+    touch(*attempt);
+    record_job(
+        jobs_.at(gpu.holder.job), now,
+        {.kind = "fault", .from = "", .to = fatal ? "fatal" : "watch", .detail = what + " on " + where});
+    if (fatal) {
+      const bool first = attempt->row.state != AttemptState::stopping;
+      if (first) attempt->row.fault_at = seen_at;
+      begin_stop(*attempt, Cause::gpu, what + " on " + where, "KILL", Duration::zero(), now);
+    }
+  }
+  if (fatal && gpu.row.health != GpuHealth::quarantined)
+    gpu_unhealthy(gpu, GpuHealth::quarantined, what, now);
+}
+
+Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_name, NodeService service,
+                                             std::string_view reason) {
+  auto known = cluster_.node_by_name.find(node_name);
+  if (known == cluster_.node_by_name.end())
+    return Error{
+        .code = Errc::not_found, .message = "no node '" + node_name + "'", .hint = "", .field = "node"};
+  if (service != NodeService::schedulable && reason.empty())
+    return Error{.code = Errc::invalid_argument,
+                 .message = "a reason is required to take node '" + node_name + "' out of service",
+                 .hint = "say why, for whoever finds it so at night",
+                 .field = "reason"};
+  Node& node = cluster_.nodes.at(known->second);
+  const NodeService from = node.row.service;
+  node.row.service = service;
+  node.row.service_reason = service == NodeService::schedulable ? "" : std::string(reason);
+  touch_node(node.row.id);
+  record_node(node.row.id, now,
+              {.kind = "service",
+               .from = std::string(name(from)),
+               .to = std::string(name(service)),
+               .detail = std::string(reason)});
+  if (service == NodeService::schedulable)  // a person vouches for its GPUs
+    for (GpuId id : node.gpus)
+      if (Gpu& gpu = cluster_.gpus.at(id); gpu.row.health != GpuHealth::healthy)
+        gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+  capacity_changed(node.row.id);
+  return node.row.id;
+}
+
+void ControlPlane::on_link_lost(Now now, NodeId id) {
+  Node* node = cluster_.find(id);
+  if (node == nullptr || !node->linked) return;
+  node->linked = false;  // not a reason to kill anything: the lease decides
+  capacity_changed(id);
+  record_node(id, now, {.kind = "node", .from = "", .to = "", .detail = "connection lost"});
+}
+
+void ControlPlane::on_heard(Now now, NodeId id) {
+  Node* node = cluster_.find(id);
+  if (node != nullptr && node->row.state == NodeState::unreachable)
+    set_node_state(*node, NodeEvent::heard, now, "heartbeat");
+}
+
+// Lease and kill margin are over: whatever ran there has been killed by its own watchdog.
+void ControlPlane::expire_node(Node& node, Now now) {
+  leases_.revoke(node.row.id);
+  set_node_state(node, NodeEvent::expired, now,
+                 "no heartbeat within lease and kill margin (" +
+                     seconds_text(leases_.settings().lease + leases_.settings().kill_margin) + ")");
+  node.linked = false;
+  last_fault_ = FaultId(last_fault_.value + 1);
+  const std::set<AttemptKey> members = node.members;
+  const AttemptKey hit = members.empty() ? AttemptKey{} : *members.begin();
+  out_.batch.faults.push_back({.id = last_fault_,
+                               .at = now.wall - (now.mono - leases_.heard_at(node.row.id)),
+                               .node = node.row.id,
+                               .gpu = {},
+                               .job = hit.job,
+                               .epoch = hit.epoch,
+                               .fault_class = "node_lost",
+                               .action = "dead",
+                               .detail = std::to_string(members.size()) + " attempts had ranks there"});
+  for (AttemptKey key : members) {
+    Attempt& attempt = attempts_.at(key);
+    auto member = std::ranges::find(attempt.row.gang, node.row.id, &GangMember::node);
+    if (attempt.row.state != AttemptState::stopping) {
+      attempt.row.fault_at = now.wall - (now.mono - leases_.heard_at(node.row.id));
+      begin_stop(attempt, Cause::node_lost, "node " + node.row.name + " lost: lease and kill margin over",
+                 "KILL", Duration::zero(), now);
+    }
+    end_member(attempt, *member, false, true, "lease", now);
+    advance(attempt, now);
+  }
+  Effect goodbye;
+  goodbye.to = node.row.id;
+  goodbye.disconnect = true;  // it must register anew, and say what it still has
+  out_.effects.push_back(std::move(goodbye));
+}
+
+}  // namespace tutti

@@ -1,0 +1,121 @@
+// Control plane: built from rows, and what must always be true of it.
+#include "scheduler/core/control_plane.h"
+
+#include <algorithm>
+
+namespace tutti {
+
+ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, const ParseSpec& parse,
+                           LeaseTable& leases, Now now)
+    : settings_(std::move(settings)), leases_(leases) {
+  last_job_ = snapshot.last_job;
+  last_node_ = snapshot.last_node;
+  last_gpu_ = snapshot.last_gpu;
+  last_event_ = snapshot.last_event;
+  last_fault_ = snapshot.last_fault;
+  known_queues_.insert(snapshot.queues.begin(), snapshot.queues.end());
+  known_projects_.insert(snapshot.projects.begin(), snapshot.projects.end());
+  for (const auto& k : snapshot.keys) keys_[k.owner + '\0' + k.key] = {k.body_hash, k.job};
+  for (const auto& row : snapshot.nodes) {
+    Node node;
+    node.row = row;
+    cluster_.node_by_name[row.name] = row.id;
+    cluster_.nodes.emplace(row.id, std::move(node));
+    // A former leader may have renewed it up to now. Leases that we ourselves hold in memory are kept as they
+    // are.
+    if (row.state != NodeState::dead && leases_.heard_at(row.id) == Mono{}) leases_.grant(row.id, now.mono);
+  }
+  for (const auto& row : snapshot.gpus) {
+    Gpu gpu;
+    gpu.row = row;
+    cluster_.gpu_by_uuid[row.uuid] = row.id;
+    cluster_.gpus.emplace(row.id, std::move(gpu));
+    if (Node* node = cluster_.find(row.node); node != nullptr && row.present) node->gpus.push_back(row.id);
+  }
+  for (auto& [id, node] : cluster_.nodes)
+    std::ranges::sort(node.gpus, {}, [&](GpuId g) { return cluster_.gpus.at(g).row.index; });
+  std::map<JobId, SpecPtr> specs;
+  for (const auto& [id, json] : snapshot.specs) specs[id] = parse(json);
+  for (const auto& row : snapshot.jobs) {
+    Job job;
+    job.row = row;
+    job.base_version = row.version;
+    job.spec = specs.at(row.id);
+    auto it = jobs_.emplace(row.id, std::move(job)).first;
+    enter(it->second, now);
+  }
+  for (const auto& row : snapshot.attempts) {
+    Attempt attempt;
+    attempt.row = row;
+    const AttemptKey key{row.job, row.epoch};
+    const JobSpec& spec = *jobs_.at(row.job).spec;
+    for (const auto& m : row.gang) {
+      Node& node = cluster_.nodes.at(m.node);
+      if (m.state != MemberState::ended) node.members.insert(key);
+      node.cpus_used += cpus_needed(spec.resources);
+      node.memory_used += spec.resources.memory_bytes;
+      for (GpuId id : m.gpus) cluster_.gpus.at(id).holder = key;
+    }
+    if (row.state == AttemptState::placed || row.state == AttemptState::preflight)
+      attempt.deadline = now.mono + settings_.prepare_deadline;
+    if (row.state == AttemptState::starting) attempt.deadline = now.mono + settings_.launch_deadline;
+    if (row.state == AttemptState::running && spec.time_limit)
+      attempt.deadline = now.mono + (row.running_at + *spec.time_limit - now.wall);
+    attempts_.emplace(key, std::move(attempt));
+  }
+  for (const auto& c : snapshot.checkpoints) {
+    checkpoint_paths_[c.job].insert(c.path);
+    checkpoints_[c.job][c.step] = c.path;
+  }
+}
+
+const Job* ControlPlane::find_job(JobId id) const {
+  auto it = jobs_.find(id);
+  return it == jobs_.end() ? nullptr : &it->second;
+}
+
+const Attempt* ControlPlane::find_attempt(AttemptKey key) const {
+  auto it = attempts_.find(key);
+  return it == attempts_.end() ? nullptr : &it->second;
+}
+
+bool ControlPlane::invariants_hold(std::string* why) const {
+  auto broken = [&](std::string text) {
+    if (why != nullptr) *why = std::move(text);
+    return false;
+  };
+  if (!queue_.invariants_hold()) return broken("a heap is out of order");
+  std::size_t queued = 0, delayed = 0;
+  for (const auto& [id, job] : jobs_) {
+    if (is_terminal(job.row.state)) return broken("job " + to_string(id) + " is over but still in memory");
+    if (job.row.state == JobState::queued) ++queued;
+    if (job.row.state == JobState::delayed) ++delayed;
+    if ((job.row.state == JobState::queued) != queue_.is_ready(id))
+      return broken("job " + to_string(id) + ": state and ready heap disagree");
+    const bool live = attempts_.contains({id, job.row.epoch});
+    if (live != is_active(job.row.state))
+      return broken("job " + to_string(id) + " is " + std::string(name(job.row.state)) +
+                    ", live attempt: " + (live ? "yes" : "no"));
+  }
+  if (queued != queue_.ready_count() || delayed != queue_.delayed_count()) return broken("heap sizes");
+  std::map<GpuId, AttemptKey> holders;
+  for (const auto& [key, attempt] : attempts_) {
+    const Job* job = find_job(key.job);
+    if (job == nullptr || job->row.epoch != key.epoch)
+      return broken("two live epochs of job " + to_string(key.job));
+    if (static_cast<int>(attempt.row.gang.size()) != job->spec->nodes) return broken("a gang is not whole");
+    for (const auto& m : attempt.row.gang) {
+      if (static_cast<int>(m.gpus.size()) != job->spec->resources.gpus) return broken("a gang lacks GPUs");
+      for (GpuId gpu : m.gpus)
+        if (!holders.emplace(gpu, key).second) return broken("GPU " + to_string(gpu) + " has two owners");
+    }
+  }
+  for (const auto& [id, gpu] : cluster_.gpus) {
+    auto it = holders.find(id);
+    const AttemptKey expected = it == holders.end() ? AttemptKey{} : it->second;
+    if (gpu.holder != expected) return broken("GPU " + to_string(id) + ": holder and allocation disagree");
+  }
+  return true;
+}
+
+}  // namespace tutti

@@ -1,0 +1,211 @@
+// The decisions of the scheduler: events and the time go in; changed rows and messages come out. No clock, no
+// socket, no SQL, no log. The shell (scheduler/service/writer) commits the rows in one transaction and only
+// then lets the messages and replies go: a crash between the two must not start work twice. After a failed or
+// doubtful commit the shell throws this object away and builds a new one from the rows, exactly as at boot.
+// The deterministic simulation (tests/sim) drives the same object.
+//
+// Owned by the control thread. Invariants, asserted by `invariants_hold()`:
+//  1. A job is in the ready heap iff `queued`, in the delay heap iff `delayed`.
+//  2. A job has a live attempt iff it is active; its epoch is the attempt's.
+//  3. A GPU's holder is a live attempt that lists it, and nobody else lists it.
+//  4. A gang is placed whole or not at all.
+//  5. An attempt ends only when every member has ended: by proof, or by lease and kill margin.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "scheduler/core/cluster.h"
+#include "scheduler/core/job_queue.h"
+#include "scheduler/core/lease_table.h"
+#include "scheduler/core/retry.h"
+#include "scheduler/model/error.h"
+#include "scheduler/model/protocol.h"
+#include "scheduler/model/rows.h"
+
+namespace tutti {
+
+struct ControlSettings {
+  Duration prepare_deadline = std::chrono::minutes(15);  // placed → every node ready (setup included)
+  Duration launch_deadline = std::chrono::minutes(5);    // launched → every rank up
+  Duration head_guard = std::chrono::minutes(10);  // a head job waiting longer lets nobody behind it start
+};
+
+struct Job {
+  JobRow row;
+  SpecPtr spec;
+  std::vector<NodeId> avoid;      // nodes whose hardware failed this job, newest last
+  std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
+  bool dirty = false;
+};
+
+struct Attempt {
+  AttemptRow row;
+  std::optional<Mono> deadline;  // of the present stage
+  bool dirty = false;
+  std::optional<protocol::Progress> progress;  // newest, not stored
+};
+
+// A message to a worker. Leaves after the commit of the rows that caused it.
+struct Effect {
+  NodeId to;
+  protocol::ToWorker message;
+  SpecPtr spec;             // for Prepare: the shell puts its JSON and the attempt's secret into the message
+  bool disconnect = false;  // close the node's connection instead
+};
+
+struct Output {
+  Batch batch;
+  std::vector<Effect> effects;
+};
+
+struct SubmitRequest {
+  SpecPtr spec;
+  std::string spec_json;
+  std::string owner;
+  std::string idempotency_key;  // "" = none
+  std::uint64_t body_hash = 0;
+};
+struct Submitted {
+  JobId id;
+  bool replayed = false;  // the key was known: this is the first answer again
+};
+
+// One reason why a job does not run now, with its numbers.
+struct Reason {
+  std::string code;  // stable word: "gpus_busy", "held", "delayed", "behind", …
+  std::string text;  // one sentence
+  std::int64_t need = 0;
+  std::int64_t have = 0;
+};
+struct Explanation {
+  JobId job;
+  JobState state = JobState::queued;
+  bool never = false;                   // no node of this cluster could ever run it
+  std::optional<std::size_t> position;  // 0 = next of its queue
+  std::vector<Reason> reasons;          // all that bind
+};
+
+class ControlPlane {
+ public:
+  using ParseSpec = std::function<SpecPtr(std::string_view spec_json)>;
+  // `leases` outlives this object. Nodes of the snapshot that are not dead are granted a lease from `now`,
+  // since a former leader may have renewed it up to this moment.
+  ControlPlane(ControlSettings settings, const Snapshot& snapshot, const ParseSpec& parse, LeaseTable& leases,
+               Now now);
+
+  // ---- requests of people. An error changes nothing.
+  Result<Submitted> on_submit(Now, const SubmitRequest&);
+  Result<JobId> on_cancel(Now, JobId, std::string_view who);
+  Result<JobId> on_hold(Now, JobId, std::string_view reason);
+  Result<JobId> on_release(Now, JobId);
+  Result<JobId> on_requeue(Now, JobId, std::string_view who);
+  Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason);
+
+  // ---- workers
+  NodeId on_hello(Now, const protocol::Hello&);
+  void on_link_lost(Now, NodeId);
+  void on_heard(Now, NodeId);  // after a renewed lease, only needed while the node is not `reachable`
+  void on_attempt_status(Now, NodeId, const protocol::AttemptStatus&);
+  void on_gpu_fault(Now, NodeId, const protocol::GpuFault&);
+  void on_gpu_inventory(Now, NodeId, const protocol::GpuInventory&);
+  void on_checkpoint(Now, NodeId, const protocol::CheckpointFound&);
+  void on_progress(Now, NodeId, const protocol::Progress&);
+
+  // ---- time
+  void on_tick(Now);              // due jobs, silent nodes, deadlines; then a planning pass
+  void plan(Now);                 // places what can be placed
+  Duration next_wake(Now) const;  // how long nothing will happen by itself, at most a quarter of a second
+
+  // Changed rows and messages since the last call.
+  Output take_output();
+
+  // ---- reading (what memory says; may be ahead of the store by the batch under way)
+  const Job* find_job(JobId) const;
+  const Attempt* find_attempt(AttemptKey) const;
+  const Cluster& cluster() const { return cluster_; }
+  const JobQueue& queue() const { return queue_; }
+  const std::map<JobId, Job>& jobs() const { return jobs_; }
+  const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
+  Explanation explain(JobId, Now) const;
+  bool invariants_hold(std::string* why = nullptr) const;
+
+ private:
+  struct Event {  // details of a history row
+    std::string kind, from, to, detail;
+    Cause cause = Cause::none;
+  };
+  // control_rows.cpp: bookkeeping of what has changed
+  void touch(Job&);
+  void touch(Attempt&);
+  void touch_node(NodeId id) { dirty_nodes_.insert(id); }
+  void touch_gpu(GpuId id) { dirty_gpus_.insert(id); }
+  void record_job(const Job&, Now, Event);
+  void record_node(NodeId, Now, Event);
+  void send(NodeId to, protocol::ToWorker message, SpecPtr spec = nullptr);
+  void capacity_changed(NodeId);
+
+  // control_jobs.cpp
+  bool apply(Job&, JobEvent, Now, Cause, std::string detail);
+  void enter(Job&, Now);
+  void leave(Job&);
+  Result<Job*> live_job(JobId);
+  Error illegal(const Job&, std::string_view verb) const;
+  void finish_job(Job&, Now, int exit_code);
+
+  // control_attempts.cpp
+  bool apply(Attempt&, AttemptEvent, Now, std::string detail);
+  void start_attempt(Job&, std::vector<NodePick>, Now);
+  void send_prepare(const Attempt&, const Job&, std::size_t index);
+  void send_launch(const Attempt&, NodeId to);
+  void advance(Attempt&, Now);
+  void begin_stop(Attempt&, Cause, std::string detail, std::string signal, Duration grace, Now);
+  void send_stop(const Attempt&, NodeId to, std::string signal, Duration grace);
+  void member_failed(Attempt&, GangMember&, const protocol::Failure&, Now);
+  void end_member(Attempt&, GangMember&, bool ok, bool proven, std::string how, Now);
+  void close_attempt(AttemptKey, Now);
+  Attempt* find_live(AttemptKey);
+  void repeat_orders(Attempt&, GangMember&, Now);
+  void add_evidence(Attempt&, std::string_view json_object);
+
+  // control_nodes.cpp
+  void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);
+  void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);
+  void set_node_state(Node&, NodeEvent, Now, std::string detail);
+  void expire_node(Node&, Now);
+  void reconcile_members(Node&, const protocol::Hello&, bool new_boot, Now);
+
+  ControlSettings settings_;
+  LeaseTable& leases_;
+  std::map<JobId, Job> jobs_;               // unfinished
+  std::map<AttemptKey, Attempt> attempts_;  // live
+  Cluster cluster_;
+  JobQueue queue_;
+  std::set<std::string> known_queues_, known_projects_;
+  struct KnownKey {
+    std::uint64_t body_hash;
+    JobId job;
+  };
+  std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key
+  std::map<JobId, std::set<std::string>> checkpoint_paths_;
+  std::map<JobId, std::map<std::int64_t, std::string>> checkpoints_;  // step → path
+  JobId last_job_;
+  NodeId last_node_;
+  GpuId last_gpu_;
+  EventId last_event_;
+  FaultId last_fault_;
+
+  Output out_;
+  std::set<JobId> dirty_jobs_;
+  std::set<AttemptKey> dirty_attempts_;
+  std::set<NodeId> dirty_nodes_;
+  std::set<GpuId> dirty_gpus_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,85 @@
+// Control plane, part 1: what has changed since the last commit, as rows and messages.
+#include <utility>
+
+#include "scheduler/core/control_plane.h"
+
+namespace tutti {
+
+void ControlPlane::touch(Job& job) {
+  if (job.dirty) return;
+  job.dirty = true;
+  dirty_jobs_.insert(job.row.id);
+}
+
+void ControlPlane::touch(Attempt& attempt) {
+  attempt.dirty = true;
+  dirty_attempts_.insert({attempt.row.job, attempt.row.epoch});
+}
+
+void ControlPlane::record_job(const Job& job, Now now, Event event) {
+  last_event_ = EventId(last_event_.value + 1);
+  out_.batch.events.push_back(EventRow{.id = last_event_,
+                                       .at = now.wall,
+                                       .job = job.row.id,
+                                       .node = {},
+                                       .epoch = job.row.epoch,
+                                       .kind = std::move(event.kind),
+                                       .from = std::move(event.from),
+                                       .to = std::move(event.to),
+                                       .cause = event.cause,
+                                       .detail = std::move(event.detail)});
+}
+
+void ControlPlane::record_node(NodeId node, Now now, Event event) {
+  last_event_ = EventId(last_event_.value + 1);
+  out_.batch.events.push_back(EventRow{.id = last_event_,
+                                       .at = now.wall,
+                                       .job = {},
+                                       .node = node,
+                                       .epoch = {},
+                                       .kind = std::move(event.kind),
+                                       .from = std::move(event.from),
+                                       .to = std::move(event.to),
+                                       .cause = event.cause,
+                                       .detail = std::move(event.detail)});
+}
+
+void ControlPlane::send(NodeId to, protocol::ToWorker message, SpecPtr spec) {
+  out_.effects.push_back(
+      {.to = to, .message = std::move(message), .spec = std::move(spec), .disconnect = false});
+}
+
+void ControlPlane::capacity_changed(NodeId node) {
+  if (const Node* n = cluster_.find(node)) queue_.capacity_changed(n->row.queue);
+}
+
+Output ControlPlane::take_output() {
+  Output out = std::exchange(out_, {});
+  for (JobId id : dirty_jobs_) {
+    auto it = jobs_.find(id);
+    if (it == jobs_.end()) continue;  // finished in this batch: its row is in `done`
+    Job& job = it->second;
+    job.dirty = false;
+    if (job.base_version == 0) {
+      job.row.version = 1;
+      out.batch.new_jobs.push_back(job.row);
+    } else {
+      job.row.version = job.base_version + 1;
+      out.batch.jobs.push_back({job.row, job.base_version});
+    }
+    job.base_version = job.row.version;
+  }
+  dirty_jobs_.clear();
+  for (AttemptKey key : dirty_attempts_) {
+    auto it = attempts_.find(key);
+    if (it == attempts_.end()) continue;  // ended in this batch: already in `attempts`
+    it->second.dirty = false;
+    out.batch.attempts.push_back(it->second.row);
+  }
+  dirty_attempts_.clear();
+  for (NodeId id : std::exchange(dirty_nodes_, {})) out.batch.nodes.push_back(cluster_.nodes.at(id).row);
+  for (GpuId id : std::exchange(dirty_gpus_, {})) out.batch.gpus.push_back(cluster_.gpus.at(id).row);
+  return out;
+}
+
+}  // namespace tutti
