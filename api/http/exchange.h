@@ -1,0 +1,98 @@
+// The meeting point of a handler (any thread) and its session (the session's executor): one answer, or one
+// stream.
+//
+// Who uses it: session.cpp. Each class guards its state with its own mutex; no callback runs under it.
+// Invariant: the session is woken only by a function posted to its executor, so it never misses a wake-up
+// that comes between its look at the state and its wait.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "api/http/message.h"
+#include "api/http/transport.h"
+
+namespace tutti::http {
+
+/// The session's wait for somebody else. One per session.
+struct Wake {
+  Wake(asio::any_io_executor on, std::weak_ptr<Transport> of)
+      : executor(on), timer(on), transport(std::move(of)) {}
+  asio::any_io_executor executor;
+  asio::steady_timer timer;  // touched on the executor only
+  std::weak_ptr<Transport> transport;
+};
+void post_wake(const std::shared_ptr<Wake>& wake, bool cut_connection = false);
+
+class BodyStream final : public Stream {
+ public:
+  BodyStream(std::shared_ptr<Wake> wake, StreamOptions options, bool chunked);
+
+  bool write(std::string chunk) override;
+  void close() override;
+  void set_on_close(std::function<void()> callback) override;
+  bool closed() const override;
+
+  // For the session:
+  struct Batch {
+    std::string bytes;  // framed, ready to be sent
+    bool ended = false;
+    bool broken = false;  // too slow, or peer gone: nothing more is worth sending
+  };
+  /// Everything written so far. The bytes count against the bound until sent() is called.
+  Batch take();
+  void sent();
+  /// Without waking anybody: the session's own heartbeat.
+  void beat();
+  void break_off();
+  /// The session is through with it: runs on_close, once.
+  void finish();
+
+  const StreamOptions& options() const { return options_; }
+
+ private:
+  const std::shared_ptr<Wake> wake_;
+  const StreamOptions options_;
+  const bool chunked_;
+  mutable std::mutex mutex_;
+  std::string pending_;
+  std::size_t in_flight_ = 0;
+  bool ended_ = false;     // no more write()
+  bool broken_ = false;    // cut
+  bool finished_ = false;  // on_close has run, or runs as soon as it is set
+  std::function<void()> on_close_;
+
+  void append(std::string_view chunk);
+};
+
+class Exchange final : public ResponseSink {
+ public:
+  struct Answer {
+    Response response;  // for a stream: status and headers only
+    std::shared_ptr<BodyStream> stream;
+  };
+
+  Exchange(std::shared_ptr<Wake> wake, bool chunked) : wake_(std::move(wake)), chunked_(chunked) {}
+
+  void respond(Response response) override;
+  std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options) override;
+
+  /// The answer, if there is one; else the session will be woken when it comes.
+  std::optional<Answer> take();
+  /// Answers from now on are dropped. False: one has just come, take() it.
+  bool abandon();
+
+ private:
+  const std::shared_ptr<Wake> wake_;
+  const bool chunked_;
+  std::mutex mutex_;
+  std::optional<Answer> answer_;
+  bool answered_ = false;
+  bool waiting_ = false;
+};
+
+}  // namespace tutti::http

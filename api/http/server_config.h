@@ -1,0 +1,67 @@
+// How an HttpServer is set up: limits, deadlines, hooks. No Asio, so that wiring and configuration files stay
+// cheap.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "api/http/link.h"
+#include "api/http/message.h"
+
+namespace tutti::http {
+
+struct ServerConfig {
+  std::string address = "127.0.0.1";
+  std::uint16_t port = 0;  // 0: the kernel chooses, see HttpServer::port
+  std::string unix_path;   // if set, listen there instead of on TCP; a stale socket file is replaced
+
+  /// The executor never runs two functions at once (one thread, or a strand): sessions need no strand of
+  /// their own.
+  bool serial_executor = false;
+
+  std::size_t max_connections = 4096;  // one more is answered 503 and closed
+  std::size_t header_limit = 16 << 10;
+  std::size_t target_limit = 8 << 10;
+  std::size_t body_limit = 4 << 20;
+
+  std::chrono::milliseconds header_deadline{10'000};   // first byte of a request to the end of its header
+  std::chrono::milliseconds body_deadline{60'000};     // end of the header to the end of the body
+  std::chrono::milliseconds handler_deadline{60'000};  // then 504; an answer that comes later is dropped
+  std::chrono::milliseconds write_deadline{30'000};    // without any progress
+  std::chrono::milliseconds idle_deadline{75'000};     // between requests
+  std::chrono::milliseconds linger{2'000};  // wait for the peer to read the last answer before closing
+  std::chrono::milliseconds drain{5'000};   // stop(): after that, what still runs is cut
+
+  LinkOptions link;
+};
+
+/// What the access hook is told, once per request, when its answer (or stream) is over.
+struct AccessRecord {
+  Method method = Method::get;
+  std::string_view route;  // pattern; "" when no route matched or the request could not be read
+  std::string_view target;
+  std::string_view peer;
+  int status = 0;
+  bool stream = false;  // duration is then the life of the stream
+  std::size_t request_bytes = 0;
+  std::size_t response_bytes = 0;  // body
+  std::chrono::nanoseconds duration{0};
+};
+
+/// Called on the executor of the session, several sessions at a time unless the executor is serial. They must
+/// not block.
+struct Hooks {
+  /// After routing, before the handler: authentication. An answer ends the request; it may fill
+  /// Request::identity.
+  std::function<std::optional<Response>(Request&)> before;
+  std::function<void(const AccessRecord&)> after;
+  /// An exception left a handler, or something went wrong inside the server.
+  std::function<void(std::string_view what)> on_error;
+};
+
+}  // namespace tutti::http

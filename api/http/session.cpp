@@ -1,0 +1,393 @@
+#include "api/http/session.h"
+
+#include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/beast/http/error.hpp>
+#include <exception>
+#include <utility>
+
+#include "api/http/link_io.h"
+#include "api/http/response_head.h"
+
+namespace tutti::http {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using boost::system::error_code;
+constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+constexpr std::size_t kFirstBuffer = 4096;
+constexpr std::size_t kSlack =
+    4096;  // input beyond the header limit, so that the limit is noticed by the parser
+constexpr std::size_t kMostDrained = 16 << 20;
+
+std::string_view refusal_code(int status) {
+  switch (status) {
+    case 408: return "request_timeout";
+    case 413: return "body_too_large";
+    case 414: return "target_too_long";
+    case 431: return "headers_too_large";
+    default: return "bad_request";
+  }
+}
+
+bool has_token(const Headers& headers, std::string_view name, std::string_view token) {
+  for (const auto& header : headers) {
+    if (!equal_ignoring_case(header.name, name)) continue;
+    std::string_view rest = header.value;
+    while (!rest.empty()) {
+      const auto comma = std::min(rest.find(','), rest.size());
+      auto item = rest.substr(0, comma);
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+      while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
+      while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
+      if (equal_ignoring_case(item, token)) return true;
+    }
+  }
+  return false;
+}
+
+bool has_no_body(int status) { return status == 204 || status == 304 || status < 200; }
+
+}  // namespace
+
+struct Session::Turn {
+  explicit Turn(const ServerConfig& config) : parser(config) {}
+  RequestParser parser;
+  int refusal = 0;        // status, when reading was refused
+  std::string complaint;  // why
+  bool keep_alive = false;
+  Clock::time_point began;  // the request was complete, or refused
+  // Kept for the access record: the handler gets the request itself.
+  Method method = Method::get;
+  std::string_view route;
+  std::string target;
+  std::size_t request_bytes = 0;
+};
+
+Session::Session(std::shared_ptr<const SessionContext> context, asio::any_io_executor executor, Socket socket,
+                 std::shared_ptr<ConnectionSlot> slot)
+    : context_(std::move(context)),
+      executor_(std::move(executor)),
+      slot_(std::move(slot)),
+      transport_(make_transport(std::move(socket))),
+      wake_(std::make_shared<Wake>(executor_, transport_)) {
+  buffer_.resize(kFirstBuffer);
+}
+
+asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
+  auto next = Next::keep_alive;
+  while (next == Next::keep_alive && !self->stopping_) {
+    Turn turn(self->context_->config);
+    const auto reading = co_await self->read_request(turn);
+    if (reading == Reading::closed) break;
+    turn.began = Clock::now();
+    if (reading == Reading::refused) {
+      next = co_await self->send_response(
+          turn, problem(turn.refusal, std::string(refusal_code(turn.refusal)), turn.complaint));
+    } else {
+      next = co_await self->answer(turn);
+    }
+    self->first_request_ = false;
+  }
+  if (next == Next::handed_over) co_return;
+  if (next == Next::linger) co_await self->linger();
+  self->transport_->close();
+}
+
+void Session::stop(bool hard) {
+  stopping_ = true;
+  if (hard || idle_) transport_->close();
+  if (const auto stream = streaming_.lock()) stream->close();
+}
+
+asio::awaitable<Session::Reading> Session::read_request(Turn& turn) {
+  const auto& config = context_->config;
+  auto& parser = turn.parser;
+  const auto refuse = [&turn](int status, std::string why) {
+    turn.refusal = status;
+    turn.complaint = std::move(why);
+    return Reading::refused;
+  };
+  bool header_done = false;
+  bool begun = !unread().empty();
+  auto until = Clock::now() + (begun || first_request_ ? config.header_deadline : config.idle_deadline);
+  for (;;) {
+    while (!parser.got_some() && begin_ < end_ && (buffer_[begin_] == '\r' || buffer_[begin_] == '\n'))
+      ++begin_;
+    if (begin_ < end_) {
+      error_code error;
+      begin_ += parser.put(asio::const_buffer(buffer_.data() + begin_, end_ - begin_), error);
+      if (parser.is_done() && !error) co_return Reading::complete;
+      if (error && error != boost::beast::http::error::need_more)
+        co_return refuse(parser.refusal_status(error), error.message());
+    }
+    if (parser.is_header_done() && !header_done) {
+      header_done = true;
+      until = Clock::now() + config.body_deadline;
+      if (parser.expects_continue && parser.version() >= 11 && begin_ == end_) {
+        const std::string_view text = "HTTP/1.1 100 Continue\r\n\r\n";
+        const Gather gather{asio::buffer(text), asio::const_buffer()};
+        if (!co_await transport_->write(gather, config.write_deadline)) co_return Reading::closed;
+      }
+    }
+    idle_ = !begun;
+    const auto got = co_await receive(until);
+    idle_ = false;
+    if (got.timed_out && begun) co_return refuse(408, "the request did not arrive in time");
+    if (got.error == asio::error::no_buffer_space)
+      co_return header_done ? refuse(400, "a chunk header without an end") : refuse(431, "header too large");
+    if (!got) co_return Reading::closed;
+    if (!begun) {
+      begun = true;
+      until = Clock::now() + config.header_deadline;
+    }
+  }
+}
+
+/// More input behind what is still unread.
+asio::awaitable<IoResult> Session::receive(SteadyTime until) {
+  if (begin_ == end_) {
+    begin_ = end_ = 0;
+  } else if (end_ == buffer_.size() && begin_ > 0) {
+    std::copy(buffer_.begin() + static_cast<std::ptrdiff_t>(begin_),
+              buffer_.begin() + static_cast<std::ptrdiff_t>(end_), buffer_.begin());
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  if (end_ == buffer_.size()) {
+    const auto most = context_->config.header_limit + kSlack;
+    if (buffer_.size() >= most) {
+      IoResult full;
+      full.error = asio::error::no_buffer_space;
+      co_return full;
+    }
+    buffer_.resize(std::min(most, buffer_.size() * 2));
+  }
+  const auto got =
+      co_await transport_->read_some(asio::buffer(buffer_.data() + end_, buffer_.size() - end_), until);
+  end_ += got.bytes;
+  co_return got;
+}
+
+asio::awaitable<Session::Next> Session::answer(Turn& turn) {
+  auto& request = turn.parser.request;
+  turn.method = request.method;
+  turn.request_bytes = request.body.size();
+  if (context_->hooks.after) turn.target = request.target;
+  turn.keep_alive = turn.parser.keep_alive();
+  request.peer = transport_->peer();
+
+  const auto* route = context_->router.match(request);
+  if (route == nullptr) co_return co_await send_response(turn, context_->router.refusal(request));
+  turn.route = request.route;
+  if (context_->hooks.before) {
+    std::optional<Response> refused;
+    try {
+      refused = context_->hooks.before(request);
+    } catch (const std::exception& error) {
+      complain(error.what());
+      refused = problem(500, "internal", "the server failed to check this request");
+    }
+    if (refused) co_return co_await send_response(turn, std::move(*refused));
+  }
+  if (route->websocket) co_return co_await upgrade(turn, *route);
+  co_return co_await handle(turn, *route);
+}
+
+void Session::call_handler(Turn& turn, const Route& route, const std::shared_ptr<Exchange>& exchange) {
+  std::string what;
+  try {
+    route.handler(std::move(turn.parser.request), Responder(exchange));
+    return;
+  } catch (const std::exception& error) {
+    what = error.what();
+  } catch (...) {
+    what = "something that is no std::exception";
+  }
+  // Usually the Responder has already answered 500 on its way out; this one is for a handler that moved it
+  // elsewhere.
+  exchange->respond(problem(500, "internal", "the server failed to handle this request"));
+  complain(std::string(route.pattern) + ": " + what);
+}
+
+asio::awaitable<Session::Next> Session::handle(Turn& turn, const Route& route) {
+  const bool chunked = turn.parser.version() >= 11;
+  auto exchange = std::make_shared<Exchange>(wake_, chunked);
+  call_handler(turn, route, exchange);
+  auto answer = exchange->take();
+  if (!answer) answer = co_await wait_for_answer(exchange);
+  if (answer->stream) co_return co_await send_stream(turn, std::move(*answer));
+  co_return co_await send_response(turn, std::move(answer->response));
+}
+
+asio::awaitable<Exchange::Answer> Session::wait_for_answer(std::shared_ptr<Exchange> exchange) {
+  const auto until = Clock::now() + context_->config.handler_deadline;
+  for (;;) {
+    wake_->timer.expires_at(until);
+    co_await wake_->timer.async_wait(kToken);
+    if (auto answer = exchange->take()) co_return std::move(*answer);
+    if (Clock::now() < until) continue;  // woken by the end of an earlier answer
+    if (!exchange->abandon()) continue;
+    Exchange::Answer late;
+    late.response = problem(504, "handler_timeout", "the server did not come to an answer in time",
+                            "the request may still take effect: look before you repeat it");
+    co_return late;
+  }
+}
+
+asio::awaitable<Session::Next> Session::send_response(Turn& turn, Response response) {
+  const auto* connection = find_header(response.headers, "Connection");
+  const bool asked_to_close = connection != nullptr && equal_ignoring_case(*connection, "close");
+  const bool keep = turn.keep_alive && !stopping_ && !asked_to_close;
+  HeadOptions options;
+  options.close = !keep;
+  options.http_1_0 = turn.parser.version() < 11;
+  if (!has_no_body(response.status)) options.content_length = response.body.size();
+  write_head(head_, response.status, response.headers, options);
+  const bool with_body = turn.method != Method::head && !has_no_body(response.status);
+  const Gather gather{asio::buffer(head_), with_body ? asio::buffer(response.body) : asio::const_buffer()};
+  const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
+  report(turn, response.status, with_body ? response.body.size() : 0, false);
+  if (!wrote) co_return Next::close;
+  co_return keep ? Next::keep_alive : Next::linger;
+}
+
+asio::awaitable<Session::Next> Session::send_stream(Turn& turn, Exchange::Answer answer) {
+  const auto stream = answer.stream;
+  streaming_ = stream;
+  HeadOptions options;
+  options.chunked = turn.parser.version() >= 11;
+  options.close = true;
+  write_head(head_, answer.response.status, answer.response.headers, options);
+  const Gather gather{asio::buffer(head_), asio::const_buffer()};
+  const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
+  std::size_t sent = 0;
+  if (wrote && turn.method != Method::head) {
+    if (stopping_) stream->close();
+    asio::co_spawn(executor_, watch_peer(shared_from_this(), stream), [](std::exception_ptr error) {
+      if (error) std::rethrow_exception(error);
+    });
+    co_await pump(stream, sent);
+  }
+  transport_->close();
+  report(turn, answer.response.status, sent, true);
+  try {
+    stream->finish();
+  } catch (const std::exception& error) {
+    complain(error.what());
+  }
+  co_return Next::close;
+}
+
+/// Sends what is written into the stream until it ends; the peer's end is noticed by watch_peer.
+asio::awaitable<void> Session::pump(std::shared_ptr<BodyStream> stream, std::size_t& sent) {
+  const auto heartbeat = stream->options().heartbeat;
+  for (;;) {
+    auto batch = stream->take();
+    if (batch.broken) co_return;
+    if (batch.bytes.empty() && !batch.ended) {
+      const bool beats = heartbeat.count() > 0;
+      const auto until = beats ? Clock::now() + heartbeat : SteadyTime::max();
+      wake_->timer.expires_at(until);
+      const auto [error] = co_await wake_->timer.async_wait(kToken);
+      if (!error && beats) stream->beat();
+      continue;
+    }
+    const bool chunked = head_.find("Transfer-Encoding: chunked\r\n") != std::string::npos;
+    const std::string_view end = batch.ended && chunked ? "0\r\n\r\n" : "";
+    const Gather gather{asio::buffer(batch.bytes), asio::buffer(end)};
+    const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
+    stream->sent();
+    sent += batch.bytes.size();
+    if (!wrote) co_return;
+    if (batch.ended) break;
+  }
+  // Let the peer read the end before the socket goes: watch_peer sees its close and wakes us.
+  transport_->shutdown_send();
+  const auto until = Clock::now() + context_->config.linger;
+  while (Clock::now() < until && !stream->take().broken) {
+    wake_->timer.expires_at(until);
+    co_await wake_->timer.async_wait(kToken);
+  }
+}
+
+asio::awaitable<void> Session::watch_peer(std::shared_ptr<Session> self, std::shared_ptr<BodyStream> stream) {
+  // Whatever the peer still sends during a stream is thrown away: the connection ends with the stream.
+  std::string scrap(512, '\0');
+  while (co_await self->transport_->read_some(asio::buffer(scrap), SteadyTime::max())) {
+  }
+  stream->break_off();
+  self->transport_->close();
+  self->wake_->timer.cancel();
+}
+
+asio::awaitable<Session::Next> Session::upgrade(Turn& turn, const Route& route) {
+  auto& request = turn.parser.request;
+  if (!has_token(request.headers, "Upgrade", "websocket") ||
+      !has_token(request.headers, "Connection", "upgrade")) {
+    auto refused = problem(426, "upgrade_required", "this address speaks WebSocket only");
+    refused.set("Upgrade", "websocket");
+    co_return co_await send_response(turn, std::move(refused));
+  }
+  if (begin_ != end_) {
+    turn.keep_alive = false;
+    co_return co_await send_response(turn,
+                                     problem(400, "bad_request", "data before the upgrade was accepted"));
+  }
+  auto slot = slot_;
+  auto socket = transport_->release();
+  const auto link = co_await accept_link(std::move(socket), request, context_->config.link, slot);
+  report(turn, link ? 101 : 400, 0, true);
+  if (!link) co_return Next::handed_over;
+  slot->set_stop([weak = std::weak_ptr<Link>(link)](bool) {
+    if (const auto live = weak.lock()) live->abort();
+  });
+  if (stopping_) link->abort();
+  try {
+    route.websocket(std::move(request), link);
+  } catch (const std::exception& error) {
+    complain(route.pattern + ": " + error.what());
+    link->abort();
+  }
+  co_return Next::handed_over;
+}
+
+/// Closing with unread input makes the kernel send a reset, and the peer may lose our last answer: so read it
+/// first.
+asio::awaitable<void> Session::linger() {
+  transport_->shutdown_send();
+  const auto until = Clock::now() + context_->config.linger;
+  std::size_t drained = 0;
+  while (drained < kMostDrained) {
+    const auto got = co_await transport_->read_some(asio::buffer(buffer_), until);
+    if (!got) co_return;
+    drained += got.bytes;
+  }
+}
+
+void Session::report(const Turn& turn, int status, std::size_t bytes, bool stream) {
+  if (!context_->hooks.after) return;
+  AccessRecord record;
+  record.method = turn.method;
+  record.route = turn.route;
+  record.target = turn.target;
+  record.peer = transport_->peer();
+  record.status = status;
+  record.stream = stream;
+  record.request_bytes = turn.request_bytes;
+  record.response_bytes = bytes;
+  record.duration = Clock::now() - turn.began;
+  try {
+    context_->hooks.after(record);
+  } catch (const std::exception& error) {
+    complain(error.what());
+  }
+}
+
+void Session::complain(std::string_view what) const {
+  if (context_->hooks.on_error) context_->hooks.on_error(what);
+}
+
+}  // namespace tutti::http
