@@ -1,0 +1,44 @@
+// Brings a database to the schema this binary was built with. Forward only, one transaction per migration,
+// each recorded with the checksum of its text, all under one advisory lock: any number of schedulers may
+// start at once.
+//
+// Called by: scheduler/main.cpp at start and by `tutti migrate`; tests. Blocks; own short-lived connection.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace tutti::db {
+
+class MigrateError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct Migration {
+  int version = 0;   // from 1, without gaps
+  std::string name;  // NNNN_<name>.sql
+  std::string sql;   // no BEGIN or COMMIT in it
+};
+
+const std::vector<Migration>& embedded_migrations();
+
+struct MigrateResult {
+  int from = 0;  // version found, 0 = an empty database
+  int to = 0;
+  std::vector<std::string> applied;  // "0003 job"
+};
+
+// Throws MigrateError: a recorded checksum differs, the database is newer than the binary, a migration failed
+// (it was rolled back; earlier ones stay), or the server cannot be reached.
+MigrateResult migrate(const std::string& connection_string,
+                      const std::vector<Migration>& migrations = embedded_migrations());
+
+// What migrate() would do, without doing it.
+std::vector<std::string> pending_migrations(const std::string& connection_string,
+                                            const std::vector<Migration>& migrations = embedded_migrations());
+
+std::string migration_checksum(const Migration& migration);  // SHA-256 of its text, hex
+
+}  // namespace tutti::db
