@@ -7,7 +7,9 @@
 
 namespace tutti::http {
 
-void post_wake(const std::shared_ptr<Wake>& wake, bool cut_connection) {
+void post_wake(const std::weak_ptr<Wake>& sleeper, bool cut_connection) {
+  const auto wake = sleeper.lock();
+  if (!wake) return;
   asio::post(wake->executor, [wake, cut_connection] {
     if (cut_connection) {
       if (const auto transport = wake->transport.lock()) transport->close();
@@ -16,7 +18,7 @@ void post_wake(const std::shared_ptr<Wake>& wake, bool cut_connection) {
   });
 }
 
-BodyStream::BodyStream(std::shared_ptr<Wake> wake, StreamOptions options, bool chunked)
+BodyStream::BodyStream(std::weak_ptr<Wake> wake, StreamOptions options, bool chunked)
     : wake_(std::move(wake)), options_(std::move(options)), chunked_(chunked) {}
 
 void BodyStream::append(std::string_view chunk) {
@@ -82,7 +84,7 @@ void BodyStream::set_on_close(std::function<void()> callback) {
       return;
     }
   }
-  if (callback) asio::post(wake_->executor, std::move(callback));
+  if (callback) callback();
 }
 
 BodyStream::Batch BodyStream::take() {

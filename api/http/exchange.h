@@ -18,7 +18,8 @@
 
 namespace tutti::http {
 
-/// The session's wait for somebody else. One per session.
+/// The session's wait for somebody else. One per session, which owns it: a handler that holds its Responder
+/// longer than the session (or the whole server) lives wakes nobody.
 struct Wake {
   Wake(asio::any_io_executor on, std::weak_ptr<Transport> of)
       : executor(on), timer(on), transport(std::move(of)) {}
@@ -26,11 +27,11 @@ struct Wake {
   asio::steady_timer timer;  // touched on the executor only
   std::weak_ptr<Transport> transport;
 };
-void post_wake(const std::shared_ptr<Wake>& wake, bool cut_connection = false);
+void post_wake(const std::weak_ptr<Wake>& sleeper, bool cut_connection = false);
 
 class BodyStream final : public Stream {
  public:
-  BodyStream(std::shared_ptr<Wake> wake, StreamOptions options, bool chunked);
+  BodyStream(std::weak_ptr<Wake> wake, StreamOptions options, bool chunked);
 
   bool write(std::string chunk) override;
   void close() override;
@@ -55,7 +56,7 @@ class BodyStream final : public Stream {
   const StreamOptions& options() const { return options_; }
 
  private:
-  const std::shared_ptr<Wake> wake_;
+  const std::weak_ptr<Wake> wake_;
   const StreamOptions options_;
   const bool chunked_;
   mutable std::mutex mutex_;
@@ -76,7 +77,7 @@ class Exchange final : public ResponseSink {
     std::shared_ptr<BodyStream> stream;
   };
 
-  Exchange(std::shared_ptr<Wake> wake, bool chunked) : wake_(std::move(wake)), chunked_(chunked) {}
+  Exchange(std::weak_ptr<Wake> wake, bool chunked) : wake_(std::move(wake)), chunked_(chunked) {}
 
   void respond(Response response) override;
   std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options) override;
@@ -87,7 +88,7 @@ class Exchange final : public ResponseSink {
   bool abandon();
 
  private:
-  const std::shared_ptr<Wake> wake_;
+  const std::weak_ptr<Wake> wake_;
   const bool chunked_;
   std::mutex mutex_;
   std::optional<Answer> answer_;

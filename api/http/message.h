@@ -9,7 +9,7 @@
 //   does not
 //      keep up loses its stream, never our memory.
 //   3. A Stream calls its on_close exactly once, whoever ended it.
-// The executor of the server has to outlive every Responder and Stream that is still held.
+// A Responder or Stream that is held longer than its session lives does nothing any more.
 #pragma once
 
 #include <any>

@@ -113,9 +113,10 @@ class HttpServer::Core : public std::enable_shared_from_this<Core> {
     while (self->acceptor_.is_open()) {
       auto executor = self->session_executor();
       auto [error, socket] = co_await self->acceptor_.async_accept(executor, kToken);
+      if (self->stopping_) break;  // accepted just before the stop: nobody would stop its session
       if (!error) {
         self->take(std::move(executor), std::move(socket));
-      } else if (self->acceptor_.is_open()) {
+      } else {
         // Usually out of file descriptors; accepting again at once would burn the processor.
         if (self->context_->hooks.on_error) self->context_->hooks.on_error("accept: " + error.message());
         self->pause_.expires_after(kAcceptPause);
