@@ -21,6 +21,7 @@ struct CommandLine {
 };
 
 void declare_options(CLI::App& app, CommandLine& line) {
+  app.option_defaults()->take_last();  // so that a launcher's options can be overridden by appending
   Options& o = line.options;
   app.add_option("--data", o.data, "directory whose regular files are the text")->capture_default_str();
   app.add_option("--steps", o.steps, "steps of the whole run, resumed ones included")->capture_default_str();
