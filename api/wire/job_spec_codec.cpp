@@ -1,0 +1,489 @@
+#include "api/wire/job_spec_codec.h"
+
+#include <algorithm>
+#include <array>
+#include <boost/json/monotonic_resource.hpp>
+#include <charconv>
+#include <utility>
+
+#include "api/wire/spec_reader.h"
+#include "api/wire/strict_json.h"
+#include "api/wire/text_values.h"
+#include "api/wire/yaml_tree.h"
+
+namespace tutti::wire {
+namespace {
+
+namespace json = boost::json;
+using namespace std::chrono_literals;
+
+constexpr std::size_t kMaxScript = 64 << 10;
+constexpr std::size_t kMaxPath = 4096;
+constexpr std::string_view kNotYet = "not supported by this version yet";
+
+// ---------------------------------------------------------------- fields we know and do not do
+
+bool says_nothing(const json::value& v) {
+  if (const auto* s = v.if_string()) return s->empty() || *s == "any" || *s == "none";
+  if (const auto* a = v.if_array()) return a->empty();
+  if (const auto* o = v.if_object())
+    return std::ranges::all_of(*o,
+                               [](const auto& m) { return m.value().is_null() || says_nothing(m.value()); });
+  return v.is_null();
+}
+
+template <class T>
+void not_yet(SpecReader& r, const Path& at, const json::value& v, T&) {
+  if (!says_nothing(v)) r.problem(at, std::string(kNotYet), "leave it out");
+}
+
+// ---------------------------------------------------------------- small readers
+
+template <auto Member, int Min, int Max, class T>
+void read_int(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  if (const auto n = r.integer(at, v, Min, Max)) into.*Member = static_cast<int>(*n);
+}
+
+template <auto Member, std::size_t Max, class T>
+void read_label(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  if (const auto s = r.label(at, v, Max)) into.*Member = std::string(*s);
+}
+
+template <auto Member, class T>
+void read_bool(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  if (const auto b = r.boolean(at, v)) into.*Member = *b;
+}
+
+template <auto Member, class T>
+void read_bytes(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  if (const auto n = r.bytes(at, v)) into.*Member = *n;
+}
+
+template <auto Member, std::int64_t MinMicros, class T>
+void read_duration(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  if (const auto d = r.duration(at, v, Duration(MinMicros))) into.*Member = *d;
+}
+
+template <auto Member, class T>
+void read_absolute_path(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  const auto s = r.string(at, v, kMaxPath);
+  if (!s) return;
+  if (!s->empty() && s->front() != '/')
+    r.problem(at, "must be an absolute path, not " + shown(v), "start it with '/'");
+  else
+    into.*Member = std::string(*s);
+}
+
+template <auto Member, class T>
+void read_script(SpecReader& r, const Path& at, const json::value& v, T& into) {
+  if (const auto s = r.string(at, v, kMaxScript)) into.*Member = std::string(*s);
+}
+
+// ---------------------------------------------------------------- resources
+
+bool is_model(std::string_view s) {
+  return !s.empty() && s.size() <= 64 && s.front() != ' ' && s.back() != ' ' &&
+         std::ranges::all_of(s, [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == ' ' ||
+                  c == '-' || c == '_' || c == '.' || c == '/';
+         });
+}
+
+// 8, "8", "H100:8", "H100" (one of them).
+void read_gpus(SpecReader& r, const Path& at, const json::value& v, Resources& into) {
+  constexpr int kMax = 64;
+  if (v.is_array())
+    return r.problem(at, "a list of models is " + std::string(kNotYet), "name one: \"H100:8\"");
+  const auto* s = v.if_string();
+  if (s == nullptr) {
+    if (const auto n = r.integer(at, v, 0, kMax)) into.gpus = static_cast<int>(*n);
+    return;
+  }
+  const std::string_view text = *s;
+  const auto colon = text.rfind(':');
+  auto model = text.substr(0, colon);
+  auto count = colon == std::string_view::npos ? std::string_view("1") : text.substr(colon + 1);
+  if (colon == std::string_view::npos && !text.empty() && text.find_first_not_of("0123456789") == text.npos)
+    std::swap(model, count), model = {};
+  int n = -1;
+  const auto [end, code] = std::from_chars(count.data(), count.data() + count.size(), n);
+  const bool counted = code == std::errc{} && end == count.data() + count.size();
+  if (!counted || (count.data() != text.data() && !is_model(model)))
+    return r.problem(at, "must be a count, MODEL:COUNT or MODEL, not " + shown(v), "like 8 or \"H100:8\"");
+  if (!model.empty() && parse_bytes(model))
+    return r.problem(at, "choosing GPUs by memory is " + std::string(kNotYet), "name a model: \"H100:8\"");
+  const int least = model.empty() ? 0 : 1;
+  if (n < least || n > kMax)
+    return r.problem(at, "must ask for " + std::to_string(least) + " to 64 GPUs per node, not " + shown(v));
+  into.gpus = n;
+  into.gpu_model = std::string(model);
+}
+
+constexpr auto kResourceFields = std::to_array<Field<Resources>>({
+    {"gpus", read_gpus},
+    {"cpus", read_int<&Resources::cpus, 0, 4096>},
+    {"memory", read_bytes<&Resources::memory_bytes>},
+    {"shm_size", read_bytes<&Resources::shm_bytes>},
+});
+
+// ---------------------------------------------------------------- stop, checkpoint, retry
+
+constexpr auto kSignals = std::to_array<std::string_view>(
+    {"TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL", "ALRM", "CONT", "WINCH"});
+
+void read_signal(SpecReader& r, const Path& at, const json::value& v, StopPolicy& into) {
+  auto s = r.string(at, v, 16);
+  if (!s) return;
+  if (s->starts_with("SIG")) s->remove_prefix(3);
+  if (std::ranges::find(kSignals, *s) == kSignals.end())
+    return r.problem(at, "unknown signal " + shown(v), did_you_mean(*s, kSignals));
+  into.signal = std::string(*s);
+}
+
+constexpr auto kStopFields = std::to_array<Field<StopPolicy>>({
+    {"signal", read_signal},
+    {"grace", read_duration<&StopPolicy::grace, 0>},
+});
+
+constexpr auto kCheckpointFields = std::to_array<Field<CheckpointPolicy>>({
+    {"dir", read_absolute_path<&CheckpointPolicy::dir>},
+    {"keep", read_int<&CheckpointPolicy::keep, 1, 1000>},
+    {"max_interval", read_duration<&CheckpointPolicy::max_interval, 1>},
+});
+
+constexpr auto kBackoffFields = std::to_array<Field<Backoff>>({
+    {"initial", read_duration<&Backoff::initial, 0>},
+    {"max", read_duration<&Backoff::max, 0>},
+});
+
+// Causes that a policy can speak about: what a person did is not retried by budget.
+constexpr auto kRetriedCauses =
+    std::to_array<Cause>({Cause::user, Cause::oom, Cause::gpu, Cause::node_lost, Cause::fabric,
+                          Cause::network, Cause::storage, Cause::launch, Cause::hang, Cause::unknown,
+                          Cause::preempted, Cause::maintenance, Cause::control, Cause::time_limit});
+
+std::optional<Cause> read_cause(SpecReader& r, const Path& at) {
+  const auto cause = parse_cause(at.key);
+  if (cause && std::ranges::find(kRetriedCauses, *cause) != kRetriedCauses.end()) return cause;
+  std::array<std::string_view, kRetriedCauses.size()> names;
+  std::string known = "causes: ";
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    names[i] = name(kRetriedCauses[i]);
+    known += (i == 0 ? "" : ", ") + std::string(names[i]);
+  }
+  auto hint = did_you_mean(at.key, names);
+  r.problem(at, "unknown cause", hint.empty() ? known : hint);
+  return std::nullopt;
+}
+
+void read_budget(SpecReader& r, const Path& at, const json::value& v, RetryPolicy& into) {
+  const auto* object = r.object(at, v);
+  if (object == nullptr) return;
+  for (const auto& m : *object) {
+    const Path here{&at, m.key()};
+    const auto cause = read_cause(r, here);
+    if (!cause || m.value().is_null()) continue;
+    if (const auto n = r.integer(here, m.value(), -1, 10'000)) into.budget[*cause] = static_cast<int>(*n);
+  }
+}
+
+void read_backoff(SpecReader& r, const Path& at, const json::value& v, RetryPolicy& into) {
+  const auto* object = r.object(at, v);
+  if (object == nullptr) return;
+  for (const auto& m : *object) {
+    const Path here{&at, m.key()};
+    const auto cause = read_cause(r, here);
+    if (!cause || m.value().is_null()) continue;
+    Backoff backoff{.initial = 10s, .max = Duration(-1)};
+    const auto before = r.problems.size();
+    read_fields(r, here, m.value(), backoff, kBackoffFields);
+    if (backoff.max == Duration(-1)) backoff.max = std::max<Duration>(10min, backoff.initial);
+    if (r.problems.size() == before && backoff.max < backoff.initial)
+      r.problem(here, "max must not be less than initial");
+    into.backoff[*cause] = backoff;
+  }
+}
+
+void read_exit_codes(SpecReader& r, const Path& at, const json::value& v, RetryPolicy& into) {
+  const auto* object = r.object(at, v);
+  if (object == nullptr) return;
+  for (const auto& m : *object) {
+    const Path here{&at, m.key()};
+    const std::string_view key = m.key();
+    int number = -1;
+    const auto [end, code] = std::from_chars(key.data(), key.data() + key.size(), number);
+    if (code != std::errc{} || end != key.data() + key.size() || number < 1 || number > 255 ||
+        key.front() == '0') {
+      r.problem(here, "an exit code is a number from 1 to 255");
+    } else if (number == 137 || number == 143) {
+      r.problem(here, "exit codes 137 and 143 cannot be mapped",
+                "they mean killed by a signal, whoever sent it");
+    } else if (m.value().is_string() && m.value().get_string() == "restart") {
+      into.exit_codes[number] = ExitAction::restart;
+    } else if (m.value().is_string() && m.value().get_string() == "never") {
+      into.exit_codes[number] = ExitAction::never;
+    } else if (!m.value().is_null()) {
+      r.problem(here, "must be \"restart\" or \"never\", not " + shown(m.value()));
+    }
+  }
+}
+
+constexpr auto kRetryFields = std::to_array<Field<RetryPolicy>>({
+    {"budget", read_budget},
+    {"backoff", read_backoff},
+    {"exit_codes", read_exit_codes},
+    {"no_progress_limit", read_int<&RetryPolicy::no_progress_limit, 0, 10'000>},
+});
+
+// ---------------------------------------------------------------- the spec itself
+
+void read_api_version(SpecReader& r, const Path& at, const json::value& v, JobSpec&) {
+  const auto s = r.string(at, v, 64);
+  if (s && *s != "v1") r.problem(at, "unknown version " + shown(v), "this server reads \"v1\"");
+}
+
+void read_nodes(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  if (v.is_string() && std::string_view(v.get_string()).find("..") != std::string_view::npos)
+    return r.problem(at, "an elastic number of nodes is " + std::string(kNotYet), "give one number");
+  read_int<&JobSpec::nodes, 1, 4096>(r, at, v, into);
+}
+
+void read_launcher(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto s = r.string(at, v, 64);
+  if (!s) return;
+  static constexpr auto kNames = std::to_array<std::string_view>({"direct", "mpirun", "torchrun", "script"});
+  const auto launcher = parse_launcher(*s);
+  if (launcher) {
+    into.launcher = *launcher;
+    return;
+  }
+  auto hint = did_you_mean(*s, kNames);
+  r.problem(at, "unknown launcher " + shown(v), hint.empty() ? "direct, mpirun, torchrun or script" : hint);
+}
+
+constexpr int kProcsAuto = 0;
+
+void read_procs(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  if (v.is_string() && v.get_string() == "auto")
+    into.procs_per_node = kProcsAuto;
+  else
+    read_int<&JobSpec::procs_per_node, 1, 1024>(r, at, v, into);
+}
+
+void read_labels(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto* object = r.object(at, v, 64);
+  if (object == nullptr) return;
+  for (const auto& m : *object) {
+    const Path here{&at, m.key()};
+    if (m.key().empty() || m.key().size() > 128) r.problem(here, "a label's name has 1 to 128 bytes");
+    if (auto s = r.scalar_text(here, m.value(), 1024)) into.labels.emplace(m.key(), std::move(*s));
+  }
+}
+
+bool is_variable_name(std::string_view s) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  return !s.empty() && s.size() <= 256 && letter(s.front()) &&
+         std::ranges::all_of(s, [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+}
+
+void read_env(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  constexpr std::size_t kMaxValue = 32 << 10, kMaxTotal = 128 << 10;
+  const auto* object = r.object(at, v, 256);
+  if (object == nullptr) return;
+  std::size_t total = 0;
+  for (const auto& m : *object) {
+    const Path here{&at, m.key()};
+    if (!is_variable_name(m.key()))
+      r.problem(here, "not the name of a variable", "letters, digits and '_', not starting with a digit");
+    auto s = r.scalar_text(here, m.value(), kMaxValue);
+    if (!s) continue;
+    total += m.key().size() + s->size();
+    into.env.emplace(m.key(), std::move(*s));
+  }
+  if (total > kMaxTotal) r.problem(at, "must be at most " + std::to_string(kMaxTotal) + " bytes together");
+}
+
+void read_exclude_nodes(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto* array = v.if_array();
+  if (array == nullptr) return r.problem(at, "must be a list of node names, not " + describe_kind(v));
+  if (array->size() > 4096) return r.problem(at, "must have at most 4096 entries");
+  for (std::size_t i = 0; i < array->size(); ++i)
+    if (const auto s = r.label({&at, {}, static_cast<std::int64_t>(i)}, (*array)[i], 128))
+      into.exclude_nodes.emplace_back(*s);
+}
+
+void read_begin_time(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto s = r.string(at, v, 64);
+  if (!s) return;
+  if (s->starts_with('+')) {
+    if (const auto d = parse_duration(s->substr(1))) into.begin_time = r.now.wall + *d;
+  } else {
+    into.begin_time = parse_instant(*s);
+  }
+  if (!into.begin_time || *into.begin_time < Instant{})
+    r.problem(at, "must be a time, not " + shown(v), "like \"2026-10-01T02:00:00Z\" or \"+2h\"");
+}
+
+void read_compat(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto s = r.string(at, v, 64);
+  if (!s) return;
+  if (*s != "slurm" && *s != "none") return r.problem(at, "must be \"slurm\", not " + shown(v));
+  into.compat_slurm = *s == "slurm";
+}
+
+template <auto Member, const auto& Fields>
+void read_part(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  read_fields(r, at, v, into.*Member, Fields);
+}
+
+constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
+    {"apiVersion", read_api_version},
+    {"name", read_label<&JobSpec::name, 128>},
+    {"project", read_label<&JobSpec::project, 128>},
+    {"queue", read_label<&JobSpec::queue, 128>},
+    {"priority", read_int<&JobSpec::priority, 0, 100>},
+    {"labels", read_labels},
+    {"nodes", read_nodes},
+    {"resources", read_part<&JobSpec::resources, kResourceFields>},
+    {"exclude_nodes", read_exclude_nodes},
+    {"workdir", read_absolute_path<&JobSpec::workdir>},
+    {"env", read_env},
+    {"launcher", read_launcher},
+    {"procs_per_node", read_procs},
+    {"setup", read_script<&JobSpec::setup>},
+    {"run", read_script<&JobSpec::run>},
+    {"time_limit", read_duration<&JobSpec::time_limit, 1>},
+    {"begin_time", read_begin_time},
+    {"preemptible", read_bool<&JobSpec::preemptible>},
+    {"stop", read_part<&JobSpec::stop, kStopFields>},
+    {"checkpoint", read_part<&JobSpec::checkpoint, kCheckpointFields>},
+    {"retry", read_part<&JobSpec::retry, kRetryFields>},
+    {"compat", read_compat},
+    {"image", not_yet<JobSpec>},
+    {"topology", not_yet<JobSpec>},
+    {"constraints", not_yet<JobSpec>},
+    {"secrets", not_yet<JobSpec>},
+    {"deadline", not_yet<JobSpec>},
+    {"schedule", not_yet<JobSpec>},
+    {"depends_on", not_yet<JobSpec>},
+    {"array", not_yet<JobSpec>},
+    {"matrix", not_yet<JobSpec>},
+    {"preflight", not_yet<JobSpec>},
+    {"hang", not_yet<JobSpec>},
+    {"notify", not_yet<JobSpec>},
+    {"total_time_limit", not_yet<JobSpec>},
+});
+
+/// Names that people bring along from elsewhere, or that belong into a block.
+std::string elsewhere(std::string_view key) {
+  static constexpr auto kMoved = std::to_array<std::pair<std::string_view, std::string_view>>({
+      {"gpus", "resources.gpus"},
+      {"gpu", "resources.gpus"},
+      {"cpus", "resources.cpus"},
+      {"memory", "resources.memory"},
+      {"mem", "resources.memory"},
+      {"shm_size", "resources.shm_size"},
+      {"command", "run"},
+      {"cmd", "run"},
+      {"script", "run"},
+      {"entrypoint", "run"},
+      {"timeout", "time_limit"},
+      {"time", "time_limit"},
+      {"partition", "queue"},
+      {"account", "project"},
+      {"signal", "stop.signal"},
+      {"grace", "stop.grace"},
+      {"checkpoint_dir", "checkpoint.dir"},
+      {"environment", "env"},
+      {"envs", "env"},
+      {"num_nodes", "nodes"},
+      {"budget", "retry.budget"},
+      {"working_dir", "workdir"},
+      {"cwd", "workdir"},
+      {"begin", "begin_time"},
+      {"not_before", "begin_time"},
+      {"backoff", "retry.backoff"},
+      {"exit_codes", "retry.exit_codes"},
+  });
+  for (const auto& [from, to] : kMoved)
+    if (from == key) return "did you mean '" + std::string(to) + "'?";
+  return {};
+}
+
+void finish(SpecReader& r, const Path& root, JobSpec& spec) {
+  const auto missing = [&](std::string_view field) {
+    const auto said = std::ranges::any_of(r.problems, [&](const auto& p) { return p.field == field; });
+    if (!said) r.problem({&root, field}, "is required");
+  };
+  if (spec.name.empty()) missing("name");
+  if (spec.run.find_first_not_of(" \t\r\n") == std::string::npos) missing("run");
+  if (spec.procs_per_node == kProcsAuto) spec.procs_per_node = std::max(1, spec.resources.gpus);
+}
+
+/// Bytes of all free text; written as JSON it is at most six times as long.
+std::size_t text_bytes(const JobSpec& spec) {
+  std::size_t n = spec.run.size() + spec.setup.size() + spec.workdir.size() + spec.checkpoint.dir.size();
+  for (const auto& [name, value] : spec.env) n += name.size() + value.size() + 6;
+  for (const auto& [name, value] : spec.labels) n += name.size() + value.size() + 6;
+  for (const auto& node : spec.exclude_nodes) n += node.size() + 3;
+  return n;
+}
+
+bool too_large(SpecParse& out, std::size_t bytes, std::size_t limit) {
+  if (bytes <= limit) return false;
+  out.problems.push_back(
+      {"", "a spec has at most " + std::to_string(limit) + " bytes, not " + std::to_string(bytes),
+       "put large inputs into files"});
+  return true;
+}
+
+void read_tree(const json::value& tree, Now now, SpecParse& out) {
+  SpecReader r{out.problems, now};
+  const Path root;
+  out.spec.procs_per_node = kProcsAuto;
+  read_fields(r, root, tree, out.spec, kSpecFields, elsewhere);
+  if (tree.is_object()) finish(r, root, out.spec);
+  if (out.ok() && text_bytes(out.spec) > kMaxEncodedSpec / 8)  // else it cannot be too long
+    too_large(out, encode_spec(out.spec).size(), kMaxEncodedSpec);
+}
+
+void set_malformed(SpecParse& out, SyntaxError error) {
+  out.malformed = true;
+  out.line = error.line;
+  out.column = error.column;
+  out.problems.push_back({"", std::move(error.message), ""});
+}
+
+}  // namespace
+
+SpecParse parse_spec_json(std::string_view text, Now now) {
+  SpecParse out;
+  if (too_large(out, text.size(), kMaxEncodedSpec)) return out;
+  unsigned char buffer[16 << 10];
+  json::monotonic_resource resource(buffer);
+  json::value tree(&resource);
+  if (auto error = parse_strict_json(text, tree))
+    set_malformed(out, std::move(*error));
+  else
+    read_tree(tree, now, out);
+  return out;
+}
+
+SpecParse parse_spec_yaml(std::string_view text, Now now) {
+  SpecParse out;
+  if (too_large(out, text.size(), kMaxYamlText)) return out;
+  json::value tree;
+  if (auto error = parse_strict_yaml(text, tree))
+    set_malformed(out, std::move(*error));
+  else
+    read_tree(tree, now, out);
+  return out;
+}
+
+SpecParse parse_spec(const json::value& tree, Now now) {
+  SpecParse out;
+  read_tree(tree, now, out);
+  return out;
+}
+
+}  // namespace tutti::wire

@@ -1,0 +1,165 @@
+// The writing half of job_spec_codec: appended by hand, since every submission pays for it.
+#include <charconv>
+
+#include "api/wire/job_spec_codec.h"
+#include "api/wire/text_values.h"
+
+namespace tutti::wire {
+namespace {
+
+void append_quoted(std::string& out, std::string_view text) {
+  static constexpr std::string_view kHex = "0123456789abcdef";
+  out += '"';
+  std::size_t plain = 0;  // start of what needs no escape and is not written yet
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    if (c >= 0x20 && c != '"' && c != '\\') continue;
+    out.append(text, plain, i - plain);
+    plain = i + 1;
+    out += '\\';
+    switch (c) {
+      case '"': out += '"'; break;
+      case '\\': out += '\\'; break;
+      case '\n': out += 'n'; break;
+      case '\t': out += 't'; break;
+      case '\r': out += 'r'; break;
+      default:
+        out += "u00";
+        out += kHex[c >> 4];
+        out += kHex[c & 15];
+    }
+  }
+  out.append(text, plain);
+  out += '"';
+}
+
+/// Writes one object; knows where commas go.
+class ObjectWriter {
+ public:
+  explicit ObjectWriter(std::string& out) : out_(out) { out_ += '{'; }
+  ~ObjectWriter() { out_ += '}'; }
+  ObjectWriter(const ObjectWriter&) = delete;
+  ObjectWriter& operator=(const ObjectWriter&) = delete;
+
+  std::string& key(std::string_view name) {
+    if (!first_) out_ += ',';
+    first_ = false;
+    append_quoted(out_, name);
+    return out_ += ':';
+  }
+  void text(std::string_view name, std::string_view value) { append_quoted(key(name), value); }
+  void number(std::string_view name, std::int64_t value) {
+    char digits[24];
+    key(name).append(digits, std::to_chars(digits, digits + sizeof digits, value).ptr);
+  }
+  void boolean(std::string_view name, bool value) { key(name) += value ? "true" : "false"; }
+  void optional(std::string_view name, const std::optional<Duration>& value) {
+    if (value)
+      text(name, format_duration(*value));
+    else
+      key(name) += "null";
+  }
+  void bytes(std::string_view name, std::int64_t value) {
+    const auto written = format_bytes(value);
+    if (written.back() == 'B')
+      text(name, written);
+    else
+      key(name) += written;
+  }
+  template <class Map>
+  void texts(std::string_view name, const Map& map) {
+    ObjectWriter inner(key(name));
+    for (const auto& [k, v] : map) inner.text(k, v);
+  }
+
+ private:
+  std::string& out_;
+  bool first_ = true;
+};
+
+void write_resources(ObjectWriter& o, const Resources& r) {
+  ObjectWriter w(o.key("resources"));
+  if (r.gpu_model.empty())
+    w.number("gpus", r.gpus);
+  else
+    w.text("gpus", r.gpu_model + ":" + std::to_string(r.gpus));
+  w.number("cpus", r.cpus);
+  w.bytes("memory", r.memory_bytes);
+  w.bytes("shm_size", r.shm_bytes);
+}
+
+void write_retry(ObjectWriter& o, const RetryPolicy& r) {
+  ObjectWriter w(o.key("retry"));
+  {
+    ObjectWriter budget(w.key("budget"));
+    for (const auto& [cause, n] : r.budget) budget.number(name(cause), n);
+  }
+  {
+    ObjectWriter backoff(w.key("backoff"));
+    for (const auto& [cause, b] : r.backoff) {
+      ObjectWriter one(backoff.key(name(cause)));
+      one.text("initial", format_duration(b.initial));
+      one.text("max", format_duration(b.max));
+    }
+  }
+  {
+    ObjectWriter codes(w.key("exit_codes"));
+    for (const auto& [code, action] : r.exit_codes)
+      codes.text(std::to_string(code), action == ExitAction::restart ? "restart" : "never");
+  }
+  w.number("no_progress_limit", r.no_progress_limit);
+}
+
+}  // namespace
+
+std::string encode_spec(const JobSpec& s) {
+  std::string out;
+  out.reserve(768 + s.run.size() + s.setup.size());
+  {
+    ObjectWriter w(out);
+    w.text("apiVersion", "v1");
+    w.text("name", s.name);
+    w.text("project", s.project);
+    w.text("queue", s.queue);
+    w.number("priority", s.priority);
+    w.texts("labels", s.labels);
+    w.number("nodes", s.nodes);
+    write_resources(w, s.resources);
+    {
+      auto& list = w.key("exclude_nodes") += '[';
+      for (const auto& node : s.exclude_nodes) {
+        if (list.back() != '[') list += ',';
+        append_quoted(list, node);
+      }
+      list += ']';
+    }
+    w.text("workdir", s.workdir);
+    w.texts("env", s.env);
+    w.text("launcher", name(s.launcher));
+    w.number("procs_per_node", s.procs_per_node);
+    w.text("setup", s.setup);
+    w.text("run", s.run);
+    w.optional("time_limit", s.time_limit);
+    if (s.begin_time)
+      w.text("begin_time", format_instant(*s.begin_time));
+    else
+      w.key("begin_time") += "null";
+    w.boolean("preemptible", s.preemptible);
+    {
+      ObjectWriter stop(w.key("stop"));
+      stop.text("signal", s.stop.signal);
+      stop.text("grace", format_duration(s.stop.grace));
+    }
+    {
+      ObjectWriter checkpoint(w.key("checkpoint"));
+      checkpoint.text("dir", s.checkpoint.dir);
+      checkpoint.number("keep", s.checkpoint.keep);
+      checkpoint.optional("max_interval", s.checkpoint.max_interval);
+    }
+    write_retry(w, s.retry);
+    w.key("compat") += s.compat_slurm ? "\"slurm\"" : "null";
+  }
+  return out;
+}
+
+}  // namespace tutti::wire
