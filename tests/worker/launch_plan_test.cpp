@@ -1,0 +1,208 @@
+// What each launcher gets, whole: argv, variables and files of every process, compared with the texts in
+// tests/worker/golden. After a wanted change: TUTTI_UPDATE_GOLDEN=1 build/…/launch_plan_test, and read the
+// diff.
+#include "worker/core/launch_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+namespace tutti::worker {
+namespace {
+
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+using testing::Pair;
+
+struct Case {
+  JobSpec spec;
+  protocol::Prepare prepare;
+  protocol::Launch launch;
+  NodeFacts facts;
+};
+
+// Node 1 of a gang of two nodes with two GPUs each.
+Case two_nodes(Launcher launcher, std::int32_t index) {
+  Case c;
+  c.spec.name = "llama";
+  c.spec.launcher = launcher;
+  c.spec.nodes = 2;
+  c.spec.procs_per_node = 2;
+  c.spec.resources.gpus = 2;
+  c.spec.run = "train.py --resume \"$RESUME_CHECKPOINT\"";
+  c.spec.env = {{"DATASET", "c4"}, {"NCCL_DEBUG", "INFO"}};
+  c.spec.time_limit = std::chrono::hours(1);
+  c.spec.checkpoint.dir = "/ckpt/llama";
+  c.prepare.key = AttemptKey{JobId(42), Epoch(7)};
+  c.prepare.attempt = 3;
+  const bool script = launcher == Launcher::script;
+  c.prepare.gang = {{"n0", "10.1.0.4", 0, script ? 1 : 2},
+                    {"n1", "10.1.0.5", script ? 1 : 2, script ? 0 : 2}};
+  c.prepare.index = index;
+  c.prepare.gpu_uuids = {"GPU-a", "GPU-b"};
+  c.prepare.resume_path = "/ckpt/llama/step-100";
+  c.prepare.restart_cause = "gpu";
+  c.prepare.secret = "quiet";
+  c.launch.key = c.prepare.key;
+  c.launch.master_port = 29501;
+  c.launch.endpoints = {{"10.1.0.4", 0}, {"10.1.0.5", 4001}};
+  c.facts.dir = "/var/lib/tutti/attempts/42-7";
+  c.facts.user = "ada";
+  c.facts.home = "/home/ada";
+  c.facts.uid = c.facts.gid = 1000;
+  c.facts.devices = {{"GPU-a", 2, "/dev/nvidia2", false}, {"GPU-b", 3, "/dev/nvidia3", false}};
+  c.facts.node_has_gpus = true;
+  c.facts.interface = "eth1";
+  c.facts.subnet = "10.1.0.0/24";
+  c.facts.ib_hcas = "mlx5_0,mlx5_1";
+  c.facts.rank_program = "/usr/lib/tutti/tutti-rank";
+  c.facts.launch_agent = "/usr/lib/tutti/tutti-launch-agent";
+  c.facts.torchrun = {"/usr/bin/python3", "/usr/share/tutti/torchrun"};
+  c.facts.lease_path = "/var/lib/tutti/lease";
+  return c;
+}
+
+const Instant kNow{std::chrono::seconds(1'800'000'000)};
+
+LaunchPlan planned(const Case& c) {
+  auto r = plan_launch(c.spec, c.prepare, c.launch, c.facts, kNow);
+  EXPECT_TRUE(r.has_value());
+  return r.value();
+}
+
+std::string text_of(const std::map<std::string, std::string>& env) {
+  std::string out;
+  for (const auto& [k, v] : env) out += "  " + k + "=" + v + "\n";
+  return out;
+}
+
+std::string text_of(const Case& c) {
+  const auto preparation = plan_preparation(c.spec, c.prepare, c.facts);
+  const auto plan = planned(c);
+  std::ostringstream out;
+  const auto& k = preparation.config;
+  out << "supervisor: uid " << k.uid << ", workdir " << k.workdir << ", ranks " << k.first_rank << "+"
+      << k.local_ranks << (k.listen_agent ? ", lets the launch agent in" : "")
+      << (k.pick_master_port ? ", picks the rendezvous port" : "") << "\n";
+  for (const auto& d : k.devices) out << "  device " << d.uuid << " " << d.path << "\n";
+  out << "setup and agent environment:\n" << text_of(k.env);
+  out << "hostfile:\n" << preparation.hostfile;
+  for (const auto& a : plan.agents) out << "endpoint " << a.host << " " << a.address << ":" << a.port << "\n";
+  for (const auto& p : plan.launch.processes) {
+    out << "process" << (p.is_rank ? " (rank)" : "") << ", log " << p.log << ":\n";
+    for (const auto& word : p.argv) out << "    " << word << "\n";
+    out << text_of(p.env);
+  }
+  out << "set by Tutti:";
+  for (const auto& name : plan.variables) out << " " << name;
+  out << "\n";
+  return out.str();
+}
+
+void expect_golden(const std::string& name, const std::string& text) {
+  const char* source = std::getenv("TUTTI_SOURCE");
+  ASSERT_NE(source, nullptr) << "run me through ctest";
+  const auto path = std::string(source) + "/tests/worker/golden/" + name + ".txt";
+  if (std::getenv("TUTTI_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << text;
+  std::ifstream in(path);
+  std::stringstream golden;
+  golden << in.rdbuf();
+  EXPECT_EQ(text, golden.str()) << path;
+}
+
+TEST(LaunchPlan, Direct) { expect_golden("direct", text_of(two_nodes(Launcher::direct, 1))); }
+TEST(LaunchPlan, Torchrun) { expect_golden("torchrun", text_of(two_nodes(Launcher::torchrun, 1))); }
+TEST(LaunchPlan, MpirunFirstNode) { expect_golden("mpirun-first", text_of(two_nodes(Launcher::mpirun, 0))); }
+TEST(LaunchPlan, MpirunOtherNode) { expect_golden("mpirun-other", text_of(two_nodes(Launcher::mpirun, 1))); }
+TEST(LaunchPlan, ScriptFirstNode) { expect_golden("script-first", text_of(two_nodes(Launcher::script, 0))); }
+TEST(LaunchPlan, ScriptOtherNode) { expect_golden("script-other", text_of(two_nodes(Launcher::script, 1))); }
+
+TEST(LaunchPlan, NeverOverwritesWhatTheUserGave) {
+  for (auto launcher : {Launcher::direct, Launcher::torchrun, Launcher::mpirun, Launcher::script}) {
+    auto c = two_nodes(launcher, 0);
+    for (const auto& name : planned(c).variables) c.spec.env[name] = "mine";
+    const auto plan = planned(c);
+    EXPECT_TRUE(plan.variables.empty()) << name(launcher);
+    for (const auto& p : plan.launch.processes)
+      for (const auto& [k, v] : c.spec.env) EXPECT_THAT(p.env, Contains(Pair(k, v)));
+  }
+}
+
+TEST(LaunchPlan, SimulatedDevicesAreNamed) {
+  auto c = two_nodes(Launcher::direct, 0);
+  for (auto& d : c.facts.devices) d.simulated = true;
+  EXPECT_THAT(planned(c).launch.processes[0].env,
+              Contains(Pair("TUTTI_SIM_DEVICES", "/dev/nvidia2,/dev/nvidia3")));
+}
+
+TEST(LaunchPlan, AJobWithoutGpusSeesNone) {
+  auto c = two_nodes(Launcher::direct, 0);
+  c.facts.devices.clear();
+  auto env = planned(c).launch.processes[0].env;
+  EXPECT_THAT(env, Contains(Pair("CUDA_VISIBLE_DEVICES", "")));
+  EXPECT_THAT(env, Not(Contains(Pair("NCCL_DEBUG_FILE", testing::_))));
+  c.facts.node_has_gpus = false;
+  EXPECT_THAT(planned(c).launch.processes[0].env, Not(Contains(Pair("CUDA_VISIBLE_DEVICES", testing::_))));
+}
+
+TEST(LaunchPlan, SlurmNamesOnlyOnRequest) {
+  auto c = two_nodes(Launcher::direct, 1);
+  c.spec.compat_slurm = true;
+  const auto plan = planned(c);
+  EXPECT_THAT(plan.launch.processes[1].env, Contains(Pair("SLURM_PROCID", "3")));
+  EXPECT_THAT(plan.launch.processes[1].env, Contains(Pair("SLURM_LOCALID", "1")));
+  EXPECT_THAT(plan.launch.processes[1].env, Contains(Pair("SLURM_JOB_NODELIST", "n0,n1")));
+}
+
+// Several workers on one machine: Open MPI would take equal addresses for one host.
+TEST(LaunchPlan, MpirunTellsNodesOfOneMachineApart) {
+  auto c = two_nodes(Launcher::mpirun, 0);
+  for (auto& n : c.prepare.gang) n.address = "127.0.0.1";
+  c.facts.subnet = "127.0.0.0/8";
+  const auto plan = planned(c);
+  EXPECT_THAT(plan.launch.processes[0].argv, Contains("127.0.0.1:2,tutti-1:2"));
+  ASSERT_EQ(plan.agents.size(), 2u);
+  EXPECT_EQ(plan.agents[1].host, "tutti-1");
+  EXPECT_EQ(plan.agents[1].port, 4001);
+}
+
+// The subnet of this node must hold for all, since mpirun hands it to every daemon.
+TEST(LaunchPlan, MpirunNamesASubnetOnlyIfAllNodesAreInIt) {
+  auto c = two_nodes(Launcher::mpirun, 0);
+  EXPECT_THAT(planned(c).launch.processes[0].argv, Contains("oob_tcp_if_include"));
+  c.prepare.gang[1].address = "10.2.0.5";
+  EXPECT_THAT(planned(c).launch.processes[0].argv, Not(Contains("oob_tcp_if_include")));
+}
+
+TEST(LaunchPlan, RefusesEndpointsThatDoNotFitTheGang) {
+  auto c = two_nodes(Launcher::direct, 0);
+  c.launch.endpoints.pop_back();
+  const auto r = plan_launch(c.spec, c.prepare, c.launch, c.facts, kNow);
+  ASSERT_FALSE(r);
+  EXPECT_THAT(r.error().message, HasSubstr("1 endpoints for a gang of 2"));
+}
+
+TEST(LaunchPlan, PythonIsPutBeforeAScript) {
+  EXPECT_EQ(rank_command("train.py -x", "/usr/bin/python3"), "/usr/bin/python3 train.py -x");
+  EXPECT_EQ(rank_command("  a/b.py;ls", "p"), "p a/b.py;ls");
+  EXPECT_EQ(rank_command("python train.py", "p"), "python train.py");
+  EXPECT_EQ(rank_command("X=1 train.py", "p"), "X=1 train.py");
+  EXPECT_EQ(rank_command("", "p"), "");
+}
+
+TEST(LaunchPlan, Subnets) {
+  EXPECT_TRUE(in_subnet("10.1.0.0/16", "10.1.255.3"));
+  EXPECT_FALSE(in_subnet("10.1.0.0/16", "10.2.0.1"));
+  EXPECT_TRUE(in_subnet("0.0.0.0/0", "10.2.0.1"));
+  EXPECT_TRUE(in_subnet("10.1.2.3/32", "10.1.2.3"));
+  for (auto bad : {"", "10.1.0.0", "10.1.0.0/33", "10.1.0/8", "10.1.0.0/8x", "300.1.0.0/8"})
+    EXPECT_FALSE(in_subnet(bad, "10.1.0.1")) << bad;
+  EXPECT_FALSE(in_subnet("10.0.0.0/8", "node1"));
+}
+
+}  // namespace
+}  // namespace tutti::worker

@@ -1,0 +1,55 @@
+// What the core of a worker wants done. Carried out by worker/service in order; each may be repeated.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+
+#include "scheduler/model/protocol.h"
+#include "worker/supervisor/messages.h"
+
+namespace tutti::worker {
+
+struct Send {  // to the scheduler, over the link that is up now
+  protocol::FromWorker message;
+};
+struct SpawnSupervisor {  // make the attempt's directory and files, start its supervisor
+  AttemptKey key;
+};
+struct LaunchRanks {  // plan the launch, write its files, tell the supervisor
+  AttemptKey key;
+  protocol::Launch launch;
+};
+struct TellSupervisor {
+  AttemptKey key;
+  supervisor::ToSupervisor command;
+};
+struct KillAndProve {  // the supervisor is dead: do its last work; answer with on_killed
+  AttemptKey key;
+};
+struct FinalScan {  // last look for checkpoints; answer with on_final_scan
+  AttemptKey key;
+};
+struct AskProcesses {  // the probe: who uses this GPU?
+  std::string uuid;
+  std::int64_t id = 0;
+};
+struct RecordEnd {  // durably, before it is said: after a restart the attempt must not seem alive
+  protocol::AttemptStatus status;
+};
+struct Retire {  // its end is committed: the directory is kept for its logs only
+  AttemptKey key;
+};
+struct SetLease {
+  std::int64_t until_boot_us = 0;
+};
+struct SaveHealth {};  // of the GPUs
+struct Note {          // one log line: job attempt from to why
+  AttemptKey key;
+  std::string from, to, why;
+};
+
+using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, FinalScan,
+                            AskProcesses, RecordEnd, Retire, SetLease, SaveHealth, Note>;
+
+}  // namespace tutti::worker

@@ -1,0 +1,106 @@
+// One attempt's part on this node, as WorkerCore holds it. Included by worker_core.cpp only.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "worker/core/worker_core.h"
+
+namespace tutti::worker {
+
+enum class Stage {
+  spawning,    // its supervisor is being started (or adopted); left by its first status, or its death
+  supervised,  // the supervisor's status is known; left by its `end`, or its death
+  killing,     // the supervisor died: kill_and_prove runs; left by its result
+  last_work,   // ranks dead: last checkpoint, GPUs, end of the supervisor; left when all three are done
+  ended        // said, and kept until forgotten; unproven: back to last_work as soon as it is
+};
+
+struct WorkerCore::Attempt {
+  Attempt(const protocol::Prepare& p, SpecPtr s) : key(p.key), prepare(p), spec(std::move(s)) {}
+
+  std::int32_t ranks() const {
+    const auto i = static_cast<std::size_t>(prepare.index);
+    return i < prepare.gang.size() ? prepare.gang[i].ranks : 0;
+  }
+
+  AttemptKey key;
+  protocol::Prepare prepare;
+  SpecPtr spec;
+  Stage stage = Stage::spawning;
+  supervisor::Status status;                             // the last one
+  protocol::Phase reached = protocol::Phase::preparing;  // the furthest before its end
+  std::optional<protocol::Failure> failure;
+  std::optional<protocol::Launch> launch;
+  std::optional<protocol::Stop> stop;
+  bool launch_told = false, stop_told = false;  // over the present connection
+  bool supervisor_gone = false;
+
+  protocol::End end;  // from last_work on
+  bool scanned = false;
+  std::map<std::string, std::int64_t> gpus_waited_for;  // UUID → question under way
+  std::string gpu_witness;                              // why a GPU is not proven free
+  Mono gpu_deadline{}, next_ask{}, prove_at{};
+  protocol::AttemptStatus final;  // when ended
+
+  std::map<std::string, protocol::CheckpointFound> checkpoints;  // by path; bounded
+  std::set<std::string> refused_checkpoints;
+  std::optional<Mono> progress_at;
+  std::optional<protocol::AttemptStatus> reported;  // last said to the scheduler
+};
+
+inline std::int64_t boot_us(Now now) { return now.mono.time_since_epoch().count(); }
+
+// Its end is unproven, and no supervisor is left to go on trying.
+inline bool needs_proof(const WorkerCore::Attempt& a) {
+  return a.stage == Stage::ended && !a.final.end->proven && a.supervisor_gone;
+}
+
+inline std::string phase_word(protocol::Phase phase) {
+  switch (phase) {
+    case protocol::Phase::preparing: return "preparing";
+    case protocol::Phase::ready: return "ready";
+    case protocol::Phase::launched: return "launched";
+    case protocol::Phase::running: return "running";
+    case protocol::Phase::ended: return "ended";
+  }
+  return "?";
+}
+
+// The phase to be said while it has not ended: never `ended` before the proof is whole.
+inline protocol::Phase live_phase(const WorkerCore::Attempt& a) {
+  using protocol::Phase;
+  return a.reached == Phase::launched && a.ranks() == 0 ? Phase::running : a.reached;
+}
+
+inline std::string phase_word(const WorkerCore::Attempt& a) {
+  switch (a.stage) {
+    case Stage::spawning: return "preparing";
+    case Stage::supervised: return phase_word(a.status.phase);
+    case Stage::killing: return "killing";
+    case Stage::last_work: return "ending";
+    case Stage::ended: return "ended";
+  }
+  return "?";
+}
+
+inline bool same(const std::optional<protocol::Failure>& a, const std::optional<protocol::Failure>& b) {
+  if (!a || !b) return a.has_value() == b.has_value();
+  return std::tie(a->kind, a->rank, a->exit_code, a->signal, a->boot_us, a->detail) ==
+         std::tie(b->kind, b->rank, b->exit_code, b->signal, b->boot_us, b->detail);
+}
+
+inline bool same(const protocol::AttemptStatus& a, const protocol::AttemptStatus& b) {
+  const auto ends_differ = [&] {
+    if (!a.end || !b.end) return a.end.has_value() != b.end.has_value();
+    return std::tie(a.end->ok, a.end->proven, a.end->how) != std::tie(b.end->ok, b.end->proven, b.end->how);
+  };
+  return std::tie(a.key, a.phase, a.agent_port, a.master_port) ==
+             std::tie(b.key, b.phase, b.agent_port, b.master_port) &&
+         same(a.failure, b.failure) && !ends_differ();
+}
+
+}  // namespace tutti::worker

@@ -1,0 +1,107 @@
+#include "worker/core/environment.h"
+
+#include <algorithm>
+
+namespace tutti::worker {
+
+void Environment::set(const std::string& name, std::string value) {
+  if (user_->contains(name)) return;
+  values_[name] = std::move(value);
+  listed_.insert(name);
+}
+
+void Environment::set_base(const std::string& name, std::string value) {
+  if (!user_->contains(name)) values_[name] = std::move(value);
+}
+
+namespace {
+
+template <class List, class Text>
+std::string joined(const List& list, char separator, Text text) {
+  std::string out;
+  for (const auto& item : list) {
+    if (!out.empty()) out += separator;
+    out += text(item);
+  }
+  return out;
+}
+
+std::string node_list(const protocol::Prepare& p) {
+  return joined(p.gang, ',', [](const protocol::GangNode& n) { return n.node; });
+}
+
+}  // namespace
+
+void set_identity(Environment& env, const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
+  env.set_base("PATH", facts.path);
+  env.set_base("HOME", facts.home);
+  env.set_base("USER", facts.user);
+  env.set_base("LOGNAME", facts.user);
+  env.set_base("SHELL", "/bin/sh");
+  env.set_base("LANG", "C.UTF-8");
+  env.set("TUTTI_JOB_ID", p.key.job.value);
+  env.set("TUTTI_JOB_NAME", spec.name);
+  env.set("TUTTI_ATTEMPT", p.attempt);
+  env.set("TUTTI_RESTART_COUNT", p.attempt - 1);
+  env.set("TUTTI_EPOCH", p.key.epoch.value);
+  env.set("TUTTI_NODELIST", node_list(p));
+  env.set("TUTTI_NUM_NODES", static_cast<std::int64_t>(p.gang.size()));
+  env.set("TUTTI_GPUS_PER_NODE", spec.resources.gpus);
+  env.set("TUTTI_HOSTFILE", facts.dir + "/" + files::kHostfile);
+  env.set("TUTTI_RESTART_CAUSE", p.restart_cause);
+}
+
+// Indices, not UUIDs: some frameworks parse integers. All GPUs of the allocation stay visible to every rank;
+// LOCAL_RANK chooses (peer-to-peer needs that). Without GPUs the variable is empty, which hides all of them.
+void set_devices(Environment& env, const NodeFacts& facts) {
+  if (!facts.devices.empty()) env.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+  if (!facts.devices.empty() || facts.node_has_gpus)
+    env.set("CUDA_VISIBLE_DEVICES",
+            joined(facts.devices, ',', [](const DeviceFact& d) { return std::to_string(d.index); }));
+  const bool simulated = std::any_of(facts.devices.begin(), facts.devices.end(),
+                                     [](const DeviceFact& d) { return d.simulated; });
+  if (simulated)
+    env.set("TUTTI_SIM_DEVICES",
+            joined(facts.devices, ',', [](const DeviceFact& d) { return d.device_path; }));
+}
+
+void set_network(Environment& env, const NodeFacts& facts) {
+  if (!facts.interface.empty()) {
+    env.set("NCCL_SOCKET_IFNAME", facts.interface);
+    env.set("GLOO_SOCKET_IFNAME", facts.interface);
+  }
+  if (!facts.ib_hcas.empty()) env.set("NCCL_IB_HCA", facts.ib_hcas);
+}
+
+// On unless refused, which the user does by giving his own value. The dump needs a buffer size above 0.
+void set_capture(Environment& env, const NodeFacts& facts) {
+  if (facts.devices.empty()) return;
+  const auto folder = facts.dir + "/" + files::kCapture;
+  env.set("NCCL_DEBUG", "WARN");
+  env.set("NCCL_DEBUG_FILE", folder + "/nccl.%h.%p.log");
+  env.set("TORCH_NCCL_TRACE_BUFFER_SIZE", "2000");
+  env.set("TORCH_NCCL_DUMP_ON_TIMEOUT", "1");
+  env.set("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", folder + "/nccl_trace_rank_");
+}
+
+void set_checkpoint(Environment& env, const JobSpec& spec, const protocol::Prepare& p,
+                    const NodeFacts& facts) {
+  if (!spec.checkpoint.dir.empty()) env.set("CHECKPOINT_DIR", spec.checkpoint.dir);
+  env.set("RESUME_CHECKPOINT", p.resume_path);
+  env.set("TUTTI_PROGRESS_FILE", facts.dir + "/" + files::kProgress + "/rank-%r.json");
+  env.set("TUTTI_STOP_FILE", facts.dir + "/" + files::kStop);
+  env.set("TUTTI_STOP_DEADLINE_FILE", facts.dir + "/" + files::kStopDeadline);
+}
+
+void set_slurm(Environment& env, const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
+  if (!spec.compat_slurm) return;
+  env.set("SLURM_JOB_ID", p.key.job.value);
+  env.set("SLURM_NNODES", static_cast<std::int64_t>(p.gang.size()));
+  env.set("SLURM_JOB_NODELIST", node_list(p));
+  env.set("SLURM_NODEID", p.index);
+  env.set("SLURM_NTASKS", spec.ranks());
+  env.set("SLURM_GPUS_ON_NODE", static_cast<std::int64_t>(facts.devices.size()));
+  env.set("SLURM_RESTART_COUNT", p.attempt - 1);
+}
+
+}  // namespace tutti::worker

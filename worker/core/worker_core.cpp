@@ -1,0 +1,634 @@
+#include "worker/core/worker_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "scheduler/model/assert.h"
+#include "worker/core/attempt.h"
+
+namespace tutti::worker {
+
+using protocol::AttemptStatus;
+using protocol::End;
+using protocol::Failure;
+using protocol::Phase;
+
+namespace {
+
+constexpr std::size_t kMaxJobsRemembered = 4096;
+constexpr std::size_t kMaxPastEnds = 256;
+constexpr std::size_t kMaxUnsentFaults = 64;
+constexpr std::size_t kMaxHeartbeatsUnderWay = 64;
+constexpr std::size_t kMaxCheckpoints = 256;
+constexpr Duration kProgressEvery = std::chrono::seconds(1);
+
+Failure failure(std::string kind, std::string detail, Now now) {
+  Failure f;
+  f.kind = std::move(kind);
+  f.detail = std::move(detail);
+  f.boot_us = boot_us(now);
+  return f;
+}
+
+AttemptStatus ended(AttemptKey key, std::optional<Failure> f, bool proven, std::string how, Now now) {
+  AttemptStatus s;
+  s.key = key;
+  s.phase = Phase::ended;
+  s.failure = std::move(f);
+  s.end = End{false, proven, std::move(how), boot_us(now)};
+  return s;
+}
+
+}  // namespace
+
+WorkerCore::WorkerCore(CoreSettings settings) : settings_(std::move(settings)), gpus_(settings_.fatal) {
+  TUTTI_ASSERT(settings_.fatal != nullptr, "the fault table is handed in by the shell");
+}
+WorkerCore::~WorkerCore() = default;
+
+// ---------------------------------------------------------------- connection, heartbeat, lease
+
+void WorkerCore::send(protocol::FromWorker m) {
+  if (connected_) act(Send{std::move(m)});
+}
+
+void WorkerCore::on_connected(Now now) {
+  connected_ = true;
+  welcome_ = false;
+  heartbeats_under_way_.clear();
+  say_hello(now);
+}
+
+void WorkerCore::on_disconnected(Now) {
+  connected_ = false;
+  welcome_ = false;
+  heartbeats_under_way_.clear();
+}
+
+void WorkerCore::say_hello(Now now) {
+  auto hello = settings_.self;
+  hello.boot_us = boot_us(now);
+  const auto inventory = gpus_.inventory();
+  hello.driver = inventory.driver;
+  hello.simulated_gpus = inventory.simulated_gpus;
+  hello.gpus = inventory.gpus;
+  for (auto& [key, a] : attempts_) {
+    a->reported = status_of(key);
+    hello.attempts.push_back(*a->reported);
+  }
+  hello_sent_at_ = now.mono;
+  send(std::move(hello));
+  for (auto& [at, fault] : std::exchange(faults_unsent_, {})) {
+    fault.age_us = boot_us(now) - at;
+    send(std::move(fault));
+  }
+}
+
+void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
+  if (!connected_) return;
+  welcome_ = true;
+  lease_ = Duration(std::max<std::int64_t>(w.lease_us, 0));
+  heartbeat_every_ = std::clamp(Duration(w.heartbeat_us), Duration(std::chrono::milliseconds(10)),
+                                Duration(std::chrono::minutes(1)));
+  extend_lease(hello_sent_at_);
+  heartbeat(now);
+  const std::set<AttemptKey> keep(w.keep.begin(), w.keep.end());
+  for (const auto key : attempts()) {
+    auto& a = *attempts_.at(key);
+    if (keep.contains(key)) {
+      // What was said just before a connection broke may be lost: say it again, the scheduler takes it once.
+      for (const auto& [path, found] : a.checkpoints) send(found);
+    } else if (a.stage != Stage::ended) {
+      stop_attempt(now, a, protocol::Stop{key, "fenced", "KILL", 0});
+    } else if (a.final.end->proven) {
+      forget(now, key);  // its end is committed, or it has been superseded
+    }
+  }
+}
+
+void WorkerCore::heartbeat(Now now) {
+  next_heartbeat_ = now.mono + heartbeat_every_;
+  const auto seq = ++heartbeat_seq_;
+  heartbeats_under_way_[seq] = now.mono;
+  if (heartbeats_under_way_.size() > kMaxHeartbeatsUnderWay)
+    heartbeats_under_way_.erase(heartbeats_under_way_.begin());
+  send(protocol::Heartbeat{seq});
+}
+
+void WorkerCore::on_heartbeat_ack(Now, const protocol::HeartbeatAck& ack) {
+  const auto found = heartbeats_under_way_.find(ack.seq);
+  if (found == heartbeats_under_way_.end() || !welcome_) return;
+  extend_lease(found->second);
+  heartbeats_under_way_.erase(heartbeats_under_way_.begin(), std::next(found));
+}
+
+void WorkerCore::extend_lease(Mono sent_at) {
+  const auto until = sent_at + lease_;
+  if (until <= lease_until_) return;
+  lease_until_ = until;
+  lease_enforced_ = false;
+  act(SetLease{lease_until_boot_us()});
+}
+
+std::int64_t WorkerCore::lease_until_boot_us() const { return lease_until_.time_since_epoch().count(); }
+
+// ---------------------------------------------------------------- orders
+
+bool WorkerCore::is_stale(AttemptKey key) const {
+  const auto found = highest_.find(key.job);
+  return found != highest_.end() && key.epoch < found->second;
+}
+
+void WorkerCore::forget_epoch(AttemptKey key) {
+  auto& highest = highest_[key.job];
+  highest = std::max(highest, key.epoch);
+  if (highest_.size() > kMaxJobsRemembered) highest_.erase(highest_.begin());
+}
+
+WorkerCore::Attempt* WorkerCore::live(AttemptKey key) {
+  const auto found = attempts_.find(key);
+  return found == attempts_.end() ? nullptr : found->second.get();
+}
+
+const WorkerCore::Attempt* WorkerCore::holder_of(const std::string& uuid) const {
+  for (const auto& [key, a] : attempts_) {
+    if (a->stage == Stage::ended && a->final.end->proven) continue;
+    const auto& held = a->prepare.gpu_uuids;
+    if (std::find(held.begin(), held.end(), uuid) != held.end()) return a.get();
+  }
+  return nullptr;
+}
+
+// "" = the attempt can be prepared here.
+std::string WorkerCore::why_not(const protocol::Prepare& p, const ParsedSpec& parsed) const {
+  if (!parsed.spec) return "job spec cannot be read: " + parsed.error;
+  if (p.gang.empty() || p.index < 0 || static_cast<std::size_t>(p.index) >= p.gang.size())
+    return "gang of " + std::to_string(p.gang.size()) + " has no node " + std::to_string(p.index);
+  const auto& node = p.gang[static_cast<std::size_t>(p.index)];
+  if (node.ranks < 0 || node.ranks > 4096 || node.first_rank < 0) return "number of ranks is out of range";
+  if (!p.gpu_uuids.empty() && !probe_up_) return "GPUs cannot be read now: NVML is not available";
+  std::set<std::string> seen;
+  for (const auto& uuid : p.gpu_uuids) {
+    if (!seen.insert(uuid).second) return "GPU " + uuid + " is given twice";
+    if (gpus_.find(uuid) == nullptr) return "GPU " + uuid + " is not in this node";
+    if (const auto why = gpus_.why_unhealthy(uuid); !why.empty())
+      return "GPU " + uuid + " is unhealthy: " + why;
+    if (const auto* other = holder_of(uuid))
+      return "GPU " + uuid + " is still held by job " + to_string(other->key.job) + " epoch " +
+             to_string(other->key.epoch);
+  }
+  return {};
+}
+
+void WorkerCore::on_prepare(Now now, const protocol::Prepare& p, const ParsedSpec& parsed) {
+  if (auto* known = live(p.key)) {  // repeated: say where it stands
+    send(status_of(known->key));
+    return;
+  }
+  const auto seen = highest_.find(p.key.job);
+  if (seen != highest_.end() && p.key.epoch <= seen->second) {
+    act(Note{p.key, "", "refused", "epoch " + to_string(seen->second) + " has been here"});
+    answer_about_unknown(now, p.key);
+    return;
+  }
+  // Older epochs of this job are fenced by the new one.
+  for (auto& [key, a] : attempts_)
+    if (key.job == p.key.job && a->stage != Stage::ended)
+      stop_attempt(now, *a, protocol::Stop{key, "fenced", "KILL", 0});
+  forget_epoch(p.key);
+  if (const auto why = why_not(p, parsed); !why.empty()) {
+    auto a = std::make_unique<Attempt>(p, parsed.spec);
+    a->stage = Stage::ended;
+    a->final = ended(p.key, failure("launch", why, now), true, "never started", now);
+    auto& kept = *(attempts_[p.key] = std::move(a));
+    act(RecordEnd{kept.final});
+    act(Note{p.key, "", "ended", why});
+    publish(kept);
+    return;
+  }
+  auto& a = *(attempts_[p.key] = std::make_unique<Attempt>(p, parsed.spec));
+  act(Note{p.key, "", "preparing", ""});
+  act(SpawnSupervisor{p.key});
+  publish(a);
+}
+
+void WorkerCore::on_launch(Now now, const protocol::Launch& launch) {
+  auto* a = live(launch.key);
+  if (!a) {
+    if (!is_stale(launch.key)) answer_about_unknown(now, launch.key);
+    return;
+  }
+  if (a->stage == Stage::spawning || a->stage == Stage::supervised) {
+    if (!a->launch) a->launch = launch;
+    push_orders(*a);
+  }
+  send(status_of(launch.key));
+}
+
+void WorkerCore::on_stop(Now now, const protocol::Stop& stop) {
+  auto* a = live(stop.key);
+  if (!a) {
+    answer_about_unknown(now, stop.key);
+    return;
+  }
+  if (a->stage == Stage::ended)
+    send(status_of(stop.key));
+  else
+    stop_attempt(now, *a, stop);
+}
+
+void WorkerCore::stop_attempt(Now, Attempt& a, const protocol::Stop& stop) {
+  // A second order only counts if it is harder: a repeated gentle one must not start the grace anew.
+  const bool at_once = stop.signal.empty() || stop.signal == "KILL";
+  const bool was_at_once = a.stop && (a.stop->signal.empty() || a.stop->signal == "KILL");
+  if (a.stop && (was_at_once || !at_once)) return;
+  act(Note{a.key, phase_word(a), "stopping", stop.cause});
+  a.stop = stop;
+  a.stop_told = false;
+  push_orders(a);
+}
+
+// Brings the supervisor to what is wanted, as far as it is connected.
+void WorkerCore::push_orders(Attempt& a) {
+  if (a.stage != Stage::supervised) return;
+  if (a.launch && !a.launch_told && !a.stop && a.status.phase == Phase::ready) {
+    a.launch_told = true;
+    act(LaunchRanks{a.key, *a.launch});
+  }
+  if (a.stop && !a.stop_told) {
+    a.stop_told = true;
+    act(TellSupervisor{a.key, supervisor::Stop{a.stop->cause, a.stop->signal, a.stop->grace_us}});
+  }
+}
+
+void WorkerCore::on_forget(Now now, const protocol::Forget& f) { forget(now, f.key); }
+
+void WorkerCore::forget(Now, AttemptKey key) {
+  auto* a = live(key);
+  // An end that is not proven stays: its GPUs are still held, and its proof will be told.
+  if (!a || a->stage != Stage::ended || !a->final.end->proven) return;
+  past_.push_back(a->final);
+  if (past_.size() > kMaxPastEnds) past_.pop_front();
+  attempts_.erase(key);
+  act(Retire{key});
+}
+
+// Asked about something that is not here: say how it ended, or that it never began. From now on it cannot.
+void WorkerCore::answer_about_unknown(Now now, AttemptKey key) {
+  for (const auto& s : past_)
+    if (s.key == key) {
+      send(s);
+      return;
+    }
+  forget_epoch(key);
+  send(ended(key, std::nullopt, true, "never started", now));
+}
+
+// ---------------------------------------------------------------- supervisors
+
+void WorkerCore::on_supervisor_status(Now now, AttemptKey key, const supervisor::Status& status,
+                                      bool first_of_connection) {
+  auto* a = live(key);
+  if (!a) return;
+  if (a->stage == Stage::ended && !a->final.end->proven && status.end && status.end->proven) {
+    begin_last_work(now, *a, *status.end);  // it went on trying
+    return;
+  }
+  if (a->stage != Stage::spawning && a->stage != Stage::supervised) return;
+  const auto before = phase_word(*a);
+  a->stage = Stage::supervised;
+  a->status = status;
+  if (status.phase != Phase::ended) a->reached = std::max(a->reached, status.phase);
+  if (first_of_connection) {  // orders given over the former connection may be lost
+    a->stop_told = false;
+    a->launch_told = status.phase == Phase::launched || status.phase == Phase::running;
+  }
+  if (status.failure && !a->failure) a->failure = status.failure;
+  if (before != phase_word(*a)) act(Note{key, before, phase_word(*a), a->failure ? a->failure->detail : ""});
+  if (status.end) {
+    begin_last_work(now, *a, *status.end);
+  } else {
+    push_orders(*a);
+  }
+  publish(*a);
+}
+
+void WorkerCore::on_launch_failed(Now now, AttemptKey key, const std::string& why, bool supervisor_alive) {
+  auto* a = live(key);
+  if (!a || a->stage == Stage::ended) return;
+  if (!a->failure) a->failure = failure("launch", why, now);
+  publish(*a);
+  if (supervisor_alive) {
+    stop_attempt(now, *a, protocol::Stop{key, "launch", "KILL", 0});
+    return;
+  }
+  a->supervisor_gone = true;
+  begin_last_work(now, *a, End{false, true, "never started", boot_us(now)});
+}
+
+void WorkerCore::on_supervisor_gone(Now now, AttemptKey key) {
+  auto* a = live(key);
+  if (!a || a->supervisor_gone) return;
+  a->supervisor_gone = true;
+  switch (a->stage) {
+    case Stage::spawning:
+    case Stage::supervised:
+      if (!a->failure && !a->stop) a->failure = failure("supervisor", "the attempt's supervisor died", now);
+      a->stage = Stage::killing;
+      act(Note{key, phase_word(*a), "killing", "supervisor gone"});
+      act(KillAndProve{key});
+      publish(*a);  // the scheduler can stop the rest of the gang meanwhile
+      break;
+    case Stage::last_work: conclude_if_done(now, *a); break;
+    case Stage::ended:  // unproven, and now nobody tries: on_tick does
+    case Stage::killing: break;
+  }
+}
+
+void WorkerCore::on_killed(Now now, AttemptKey key, bool proven, const std::string& how) {
+  auto* a = live(key);
+  if (!a) return;
+  const End end{false, proven, how, boot_us(now)};
+  if (a->stage == Stage::killing) begin_last_work(now, *a, end);
+  if (a->stage != Stage::ended || a->final.end->proven) return;
+  a->prove_at = now.mono + settings_.prove_again;
+  if (!proven) return;  // again later
+  a->end.proven = true;
+  a->end.how = how;
+  a->stage = Stage::last_work;
+  a->gpu_deadline = now.mono + settings_.prove_again;
+  ask_gpus(now, *a);
+  conclude_if_done(now, *a);
+}
+
+// The ranks are dead (or that could not be proven). What is left: the last checkpoint, the GPUs, the
+// supervisor.
+void WorkerCore::begin_last_work(Now now, Attempt& a, const End& end) {
+  a.stage = Stage::last_work;
+  a.end = end;
+  // A node without ranks has done its part when it is told so.
+  if (a.ranks() == 0 && !a.failure && a.stop && a.stop->cause == "done") a.end.ok = true;
+  a.gpu_deadline = now.mono + settings_.gpu_proof;
+  act(FinalScan{a.key});
+  a.scanned = false;
+  // Without proof it stays: it holds the locks of the devices, and tries on.
+  if (!a.supervisor_gone && end.proven) act(TellSupervisor{a.key, supervisor::Quit{}});
+  a.gpus_waited_for.clear();
+  if (end.proven && end.how != "never started") ask_gpus(now, a);
+}
+
+void WorkerCore::ask_gpus(Now now, Attempt& a) {
+  a.gpus_waited_for.clear();
+  a.next_ask = now.mono + settings_.gpu_poll;
+  if (!probe_up_) return;
+  for (const auto& uuid : a.prepare.gpu_uuids) {
+    if (!gpus_.find(uuid)) continue;  // fallen off the bus: nothing can be asked
+    a.gpus_waited_for[uuid] = next_question_;
+    act(AskProcesses{uuid, next_question_++});
+  }
+}
+
+void WorkerCore::on_final_scan(Now now, AttemptKey key) {
+  auto* a = live(key);
+  if (!a || a->stage != Stage::last_work) return;
+  a->scanned = true;
+  conclude_if_done(now, *a);
+}
+
+void WorkerCore::conclude_if_done(Now now, Attempt& a) {
+  if (a.stage != Stage::last_work || !a.scanned || !a.gpus_waited_for.empty()) return;
+  if (!a.supervisor_gone && a.end.proven) return;
+  const auto before = a.final.end;
+  a.stage = Stage::ended;
+  a.final = ended(a.key, a.failure, a.end.proven, a.end.how, now);
+  a.final.agent_port = a.status.agent_port;
+  a.final.master_port = a.status.master_port;
+  a.final.end->ok = a.end.ok && !a.failure;
+  a.final.end->boot_us = a.end.boot_us;
+  a.prove_at = now.mono + settings_.prove_again;
+  if (before && before->proven == a.end.proven) return;  // asked again, no news
+  act(RecordEnd{a.final});
+  act(Note{a.key, phase_word(a.status.phase), "ended",
+           (a.final.end->proven ? "proven: " : "NOT PROVEN: ") + a.final.end->how});
+  publish(a);
+}
+
+// ---------------------------------------------------------------- start of the worker
+
+void WorkerCore::adopt(Now now, const Adopted& found) {
+  const auto key = found.prepare.key;
+  forget_epoch(key);
+  auto& a = *(attempts_[key] = std::make_unique<Attempt>(found.prepare, found.spec.spec));
+  if (found.last_status) {
+    a.status = *found.last_status;
+    if (a.status.phase != Phase::ended) a.reached = a.status.phase;
+    a.failure = found.last_status->failure;
+  }
+  const auto close = [&](AttemptStatus s) {
+    a.stage = Stage::ended;
+    a.supervisor_gone = true;
+    a.scanned = true;
+    a.end = *s.end;
+    a.failure = s.failure;
+    a.final = std::move(s);
+    a.prove_at = now.mono;
+  };
+  if (found.former_boot) {
+    auto s = ended(key, a.failure, true, "gone", now);
+    const bool was_over = found.recorded_end && found.recorded_end->end && found.recorded_end->end->proven;
+    if (was_over) s = *found.recorded_end;
+    close(std::move(s));
+    if (!was_over) act(RecordEnd{a.final});
+    act(Note{key, "", "ended", a.final.end->how});
+  } else if (found.recorded_end && found.recorded_end->end) {
+    close(*found.recorded_end);
+    act(Note{key, "", "ended", "ended before the worker started"});
+  } else if (found.supervisor_alive) {
+    act(Note{key, "", "adopted", ""});  // its status comes when it is connected
+  } else {
+    act(Note{key, "", "adopted", "without a supervisor"});
+    if (found.last_status && found.last_status->end && found.last_status->end->proven) {
+      a.supervisor_gone = true;
+      begin_last_work(now, a, *found.last_status->end);
+    } else {
+      on_supervisor_gone(now, key);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- GPUs
+
+void WorkerCore::on_probe(Now now, const nvml::Message& message) {
+  if (const auto* m = std::get_if<nvml::Inventory>(&message)) {
+    probe_up_ = true;
+    gpus_.on_inventory(*m);
+  } else if (std::holds_alternative<nvml::Unavailable>(message)) {
+    on_probe_lost(now);
+  } else if (const auto* f = std::get_if<nvml::Fault>(&message)) {
+    if (auto fault = gpus_.on_fault(*f, boot_us(now))) {
+      act(Note{{}, "", "GPU fault", fault->uuid + " " + fault->kind + " " + fault->detail});
+      if (connected_)
+        send(std::move(*fault));
+      else if (faults_unsent_.size() < kMaxUnsentFaults)
+        faults_unsent_.emplace_back(f->boot_us, std::move(*fault));
+    }
+  } else if (const auto* r = std::get_if<nvml::Recovered>(&message)) {
+    gpus_.on_recovered(*r);
+  } else if (const auto* p = std::get_if<nvml::Processes>(&message)) {
+    for (auto& [key, a] : attempts_) {
+      const auto asked = a->gpus_waited_for.find(p->uuid);
+      if (asked == a->gpus_waited_for.end() || asked->second != p->id) continue;
+      if (p->pids && p->pids->empty()) a->gpus_waited_for.erase(asked);
+      if (p->pids && !p->pids->empty())
+        a->gpu_witness = "process " + std::to_string(p->pids->front()) + " is still on GPU " + p->uuid;
+      else if (!p->pids)
+        a->gpu_witness = "processes on GPU " + p->uuid + " cannot be read: " + p->error;
+      conclude_if_done(now, *a);
+    }
+  }
+  if (gpus_.take_changed()) inventory_changed();
+}
+
+void WorkerCore::inventory_changed() {
+  act(SaveHealth{});
+  send(gpus_.inventory());
+}
+
+// Without the probe the supervisor's proof alone must do.
+void WorkerCore::on_probe_lost(Now now) {
+  probe_up_ = false;
+  for (auto& [key, a] : attempts_) {
+    if (a->stage != Stage::last_work) continue;
+    a->gpus_waited_for.clear();
+    conclude_if_done(now, *a);
+  }
+}
+
+// ---------------------------------------------------------------- checkpoints, progress
+
+void WorkerCore::on_checkpoint(Now, const protocol::CheckpointFound& found) {
+  auto* a = live(found.key);
+  if (!a || a->stage == Stage::ended || a->checkpoints.contains(found.path)) return;
+  if (found.epoch_in_file != found.key.epoch.value) {
+    if (a->refused_checkpoints.size() < kMaxCheckpoints && a->refused_checkpoints.insert(found.path).second)
+      act(Note{found.key, "", "checkpoint refused",
+               found.path + " is of epoch " + std::to_string(found.epoch_in_file)});
+    return;
+  }
+  if (a->checkpoints.size() >= kMaxCheckpoints) {
+    // Forget the oldest step; should it be found again, the scheduler knows its path.
+    const auto oldest = std::min_element(a->checkpoints.begin(), a->checkpoints.end(),
+                                         [](auto& x, auto& y) { return x.second.step < y.second.step; });
+    if (oldest->second.step >= found.step) return;
+    a->checkpoints.erase(oldest);
+  }
+  a->checkpoints[found.path] = found;
+  act(Note{found.key, "", "checkpoint", found.path});
+  send(found);
+}
+
+void WorkerCore::on_progress(Now now, const protocol::Progress& p) {
+  auto* a = live(p.key);
+  if (!a || a->stage == Stage::ended) return;
+  if (a->progress_at && now.mono - *a->progress_at < kProgressEvery) return;
+  a->progress_at = now.mono;
+  send(p);
+}
+
+// ---------------------------------------------------------------- time
+
+void WorkerCore::on_tick(Now now) {
+  if (welcome_ && now.mono >= next_heartbeat_) heartbeat(now);
+  // The supervisors watch the lease themselves; this is the second pair of eyes.
+  if (lease_until_ != Mono{} && now.mono >= lease_until_ && !lease_enforced_) {
+    lease_enforced_ = true;
+    for (auto& [key, a] : attempts_)
+      if (a->stage == Stage::spawning || a->stage == Stage::supervised) {
+        if (!a->failure) a->failure = failure("lease", "no word from the scheduler within the lease", now);
+        stop_attempt(now, *a, protocol::Stop{key, "lease", "KILL", 0});
+      }
+  }
+  for (auto& [key, a] : attempts_) {
+    if (a->stage == Stage::last_work && !a->gpus_waited_for.empty()) {
+      if (now.mono >= a->gpu_deadline) {
+        a->end.proven = false;
+        a->end.how = a->gpu_witness.empty() ? "the probe does not answer" : a->gpu_witness;
+        a->gpus_waited_for.clear();
+        conclude_if_done(now, *a);
+      } else if (now.mono >= a->next_ask) {
+        a->next_ask = now.mono + settings_.gpu_poll;
+        for (auto& [uuid, id] : a->gpus_waited_for) {
+          id = next_question_++;
+          act(AskProcesses{uuid, id});
+        }
+      }
+    }
+    if (needs_proof(*a) && now.mono >= a->prove_at) {
+      a->prove_at = now.mono + settings_.prove_again;
+      act(KillAndProve{key});
+    }
+  }
+}
+
+Duration WorkerCore::next_wake(Now now) const {
+  auto wake = now.mono + std::chrono::seconds(1);
+  if (welcome_) wake = std::min(wake, next_heartbeat_);
+  if (lease_until_ != Mono{} && !lease_enforced_) wake = std::min(wake, lease_until_);
+  for (const auto& [key, a] : attempts_) {
+    if (a->stage == Stage::last_work && !a->gpus_waited_for.empty())
+      wake = std::min({wake, a->next_ask, a->gpu_deadline});
+    if (needs_proof(*a)) wake = std::min(wake, a->prove_at);
+  }
+  return std::max(wake - now.mono, Duration(0));
+}
+
+// ---------------------------------------------------------------- what is said
+
+void WorkerCore::publish(Attempt& a) {
+  auto status = status_of(a.key);
+  if (!connected_ || (a.reported && same(*a.reported, status))) return;
+  a.reported = status;
+  send(std::move(status));
+}
+
+AttemptStatus WorkerCore::status_of(AttemptKey key) const {
+  const auto& a = *attempts_.at(key);
+  if (a.stage == Stage::ended) return a.final;
+  AttemptStatus s;
+  s.key = key;
+  s.phase = live_phase(a);
+  s.agent_port = a.status.agent_port;
+  s.master_port = a.status.master_port;
+  s.failure = a.failure;
+  return s;
+}
+
+std::optional<WorkerCore::View> WorkerCore::find(AttemptKey key) const {
+  const auto found = attempts_.find(key);
+  if (found == attempts_.end()) return std::nullopt;
+  const auto& a = *found->second;
+  View v;
+  v.prepare = &a.prepare;
+  v.spec = a.spec;
+  v.ended = a.stage == Stage::ended;
+  v.phase = v.ended ? Phase::ended : live_phase(a);
+  return v;
+}
+
+std::vector<AttemptKey> WorkerCore::attempts() const {
+  std::vector<AttemptKey> keys;
+  for (const auto& [key, a] : attempts_) keys.push_back(key);
+  return keys;
+}
+
+std::vector<DeviceFact> WorkerCore::devices_of(AttemptKey key) const {
+  std::vector<DeviceFact> out;
+  const auto found = attempts_.find(key);
+  if (found == attempts_.end()) return out;
+  const auto& uuids = found->second->prepare.gpu_uuids;
+  for (auto& d : gpus_.all_devices())
+    if (std::find(uuids.begin(), uuids.end(), d.uuid) != uuids.end()) out.push_back(std::move(d));
+  return out;
+}
+
+}  // namespace tutti::worker

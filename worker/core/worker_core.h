@@ -1,0 +1,154 @@
+// All decisions of a worker: what it says to the scheduler, what it asks of supervisors, when a GPU is free
+// again, until when the node may run. Events and the time go in, actions come out; no clock, no socket, no
+// file. Owned by the single thread of worker/service; tests drive it by hand.
+//
+//  1. Level-triggered: Hello carries every attempt that is not forgotten; after a Welcome all that is not to
+//  be
+//     kept is stopped. Repeated Prepare, Launch, Stop and Forget change nothing.
+//  2. Nothing starts for an epoch that is not higher than every epoch seen of that job.
+//  3. A GPU is held from Prepare until its attempt's end is proven: dead ranks, and no process on the GPU. A
+//     Prepare for a held GPU fails.
+//  4. `ended` is said once the supervisor is gone too (its device locks are free then) and its last
+//     checkpoint has been reported; an end that could not be proven is proven later and said again.
+//  5. The lease runs from the sending of what was acknowledged, and never moves backwards.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduler/model/job_spec.h"
+#include "scheduler/model/protocol.h"
+#include "worker/core/actions.h"
+#include "worker/core/gpu_ledger.h"
+#include "worker/supervisor/messages.h"
+
+namespace tutti::worker {
+
+struct CoreSettings {
+  protocol::Hello self;  // who this node is; gpus, attempts and boot_us are filled in when it is said
+  FatalFault fatal = nullptr;
+  Duration gpu_proof = std::chrono::seconds(50);  // after the ranks' death, for the GPUs to be let go
+  Duration gpu_poll = std::chrono::milliseconds(250);
+  Duration prove_again = std::chrono::seconds(5);  // while an end is unproven
+};
+
+/// A job spec, or why the one that came cannot be read.
+struct ParsedSpec {
+  SpecPtr spec;
+  std::string error;
+};
+
+/// An attempt found on disk when the worker starts.
+struct Adopted {
+  protocol::Prepare prepare;
+  ParsedSpec spec;
+  std::optional<protocol::AttemptStatus> recorded_end;  // as RecordEnd wrote it
+  std::optional<supervisor::Status> last_status;        // state.json
+  bool supervisor_alive = false;
+  bool former_boot = false;  // this machine has booted since: nothing of it lives
+};
+
+class WorkerCore {
+ public:
+  struct Attempt;
+
+  explicit WorkerCore(CoreSettings settings);
+  ~WorkerCore();
+
+  // ---- the scheduler
+  void on_connected(Now);
+  void on_disconnected(Now);
+  void on_welcome(Now, const protocol::Welcome&);
+  void on_heartbeat_ack(Now, const protocol::HeartbeatAck&);
+  void on_prepare(Now, const protocol::Prepare&, const ParsedSpec&);
+  void on_launch(Now, const protocol::Launch&);
+  void on_stop(Now, const protocol::Stop&);
+  void on_forget(Now, const protocol::Forget&);
+
+  // ---- supervisors
+  void on_supervisor_status(Now, AttemptKey, const supervisor::Status&, bool first_of_connection);
+  void on_supervisor_gone(Now, AttemptKey);  // its process has ended
+  /// Before or instead of a supervisor: directory, spawn, launch plan. The attempt ends with kind "launch".
+  void on_launch_failed(Now, AttemptKey, const std::string& why, bool supervisor_alive);
+  void on_killed(Now, AttemptKey, bool proven, const std::string& how);
+  void on_final_scan(Now, AttemptKey);
+
+  // ---- this node
+  void adopt(Now, const Adopted&);
+  void forget_epoch(AttemptKey);  // a retired attempt found on disk: its epoch must not come again
+  void on_probe(Now, const nvml::Message&);
+  void on_probe_lost(Now);
+  void on_checkpoint(Now, const protocol::CheckpointFound&);
+  void on_progress(Now, const protocol::Progress&);
+  void on_tick(Now);
+  /// How long nothing will happen by itself; at most a second.
+  Duration next_wake(Now) const;
+
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+
+  // ---- reading
+  struct View {  // what the shell needs to know of an attempt
+    const protocol::Prepare* prepare = nullptr;
+    SpecPtr spec;
+    protocol::Phase phase = protocol::Phase::preparing;
+    bool ended = false;
+  };
+  std::optional<View> find(AttemptKey) const;
+  std::vector<AttemptKey> attempts() const;
+  std::vector<DeviceFact> devices_of(AttemptKey) const;
+  GpuLedger& gpus() { return gpus_; }
+  std::int64_t lease_until_boot_us() const;
+  protocol::AttemptStatus status_of(AttemptKey) const;
+
+ private:
+  void act(Action a) { actions_.push_back(std::move(a)); }
+  void send(protocol::FromWorker m);
+  void say_hello(Now);
+  void heartbeat(Now);
+  void extend_lease(Mono sent_at);
+  std::string why_not(const protocol::Prepare&, const ParsedSpec&) const;
+  const Attempt* holder_of(const std::string& uuid) const;
+  bool is_stale(AttemptKey) const;
+  Attempt* live(AttemptKey);
+  void fail_before_start(Now, AttemptKey, const std::string& why);
+  void stop_attempt(Now, Attempt&, const protocol::Stop&);
+  void push_orders(Attempt&);
+  void begin_last_work(Now, Attempt&, const protocol::End&);
+  void ask_gpus(Now, Attempt&);
+  void conclude_if_done(Now, Attempt&);
+  void publish(Attempt&);
+  void forget(Now, AttemptKey);
+  void answer_about_unknown(Now, AttemptKey);
+  void inventory_changed();
+
+  CoreSettings settings_;
+  GpuLedger gpus_;
+  bool probe_up_ = false;
+  std::map<AttemptKey, std::unique_ptr<Attempt>> attempts_;
+  std::map<JobId, Epoch> highest_;            // epochs seen; bounded, lowest job ids go first
+  std::deque<protocol::AttemptStatus> past_;  // ends of forgotten attempts, newest last; bounded
+
+  bool connected_ = false;
+  bool welcome_ = false;
+  Mono hello_sent_at_{};
+  Duration lease_{};
+  Duration heartbeat_every_ = std::chrono::seconds(1);
+  Mono next_heartbeat_{};
+  std::int64_t heartbeat_seq_ = 0;
+  std::map<std::int64_t, Mono> heartbeats_under_way_;  // seq → sent at; bounded
+  Mono lease_until_{};                                 // zero = none yet
+  bool lease_enforced_ = false;
+  std::int64_t next_question_ = 1;
+  // While not connected, with the CLOCK_BOOTTIME of the evidence; bounded.
+  std::deque<std::pair<std::int64_t, protocol::GpuFault>> faults_unsent_;
+  std::vector<Action> actions_;
+};
+
+}  // namespace tutti::worker
