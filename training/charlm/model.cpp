@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "training/charlm/counter_rng.h"
 #include "training/charlm/fingerprint.h"
@@ -56,11 +57,14 @@ std::uint64_t ModelShape::fingerprint() const {
 
 template <typename Scalar>
 Model<Scalar>::Model(ModelShape shape) : shape_(shape) {
-  // Eigen cuts products into blocks by the cache sizes it finds, and the blocks order the sums: fixed sizes,
-  // so that a gang over two kinds of CPU, or a resume on another one, still agrees. One thread per rank for
-  // the same reason.
-  Eigen::setCpuCacheSizes(32 * 1024, 512 * 1024, 2 * 1024 * 1024);
-  Eigen::setNbThreads(1);
+  static std::once_flag once;  // they are Eigen's globals, and the tests run ranks as threads
+  std::call_once(once, [] {
+    // Eigen cuts products into blocks by the cache sizes it finds, and the blocks order the sums: fixed
+    // sizes, so that a gang over two kinds of CPU, or a resume on another one, still agrees. One thread for
+    // the same reason.
+    Eigen::setCpuCacheSizes(32 * 1024, 512 * 1024, 2 * 1024 * 1024);
+    Eigen::setNbThreads(1);
+  });
 }
 
 template <typename Scalar>

@@ -90,8 +90,9 @@ int run_main(int argc, char** argv, const char* description, const MakeCollectiv
     check_gang(*gang);
     return static_cast<int>(train(line.options, load_environment(gang->rank()), *gang));
   } catch (const Failure& failure) {
-    report(failure, gang->rank());
+    const int status = report(failure, gang->rank());
     gang->abort(failure.exit());
+    return status;  // not reached; g++ 12 does not believe a virtual [[noreturn]]
   }
 }
 
