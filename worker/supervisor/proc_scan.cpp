@@ -1,0 +1,139 @@
+#include "worker/supervisor/proc_scan.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdlib>
+#include <functional>
+#include <sstream>
+
+#include "worker/supervisor/files.h"
+
+namespace tutti::supervisor {
+namespace {
+
+std::string proc(pid_t pid, const char* leaf) { return "/proc/" + std::to_string(pid) + "/" + leaf; }
+
+void for_each_entry(const std::string& path, const std::function<void(const char*)>& visit) {
+  DIR* dir = opendir(path.c_str());
+  if (dir == nullptr) return;
+  while (const dirent* entry = readdir(dir))
+    if (entry->d_name[0] != '.') visit(entry->d_name);
+  closedir(dir);
+}
+
+void for_each_pid(const std::function<void(pid_t)>& visit) {
+  for_each_entry("/proc", [&](const char* name) {
+    if (name[0] >= '1' && name[0] <= '9') visit(static_cast<pid_t>(std::atoi(name)));
+  });
+}
+
+struct Kin {
+  char state = 'X';
+  pid_t parent = 0;
+  int threads = 0;
+  // A zombie leader may have living threads: such a process runs on.
+  bool alive() const { return state != 'X' && (state != 'Z' || threads > 1); }
+};
+
+Kin kin_of(pid_t pid) {
+  const auto stat = read_file(proc(pid, "stat"), 1024);
+  if (!stat) return {};
+  const std::size_t name_end = stat->rfind(')');  // the name may hold spaces and parentheses
+  if (name_end == std::string::npos || name_end + 4 >= stat->size()) return {};
+  std::istringstream fields(stat->substr(name_end + 2));
+  Kin kin;
+  std::string skip;
+  fields >> kin.state >> kin.parent;
+  for (int i = 0; i < 15; ++i) fields >> skip;
+  fields >> kin.threads;  // field 20
+  return kin;
+}
+
+bool holds_variable(const std::string& environ, std::string_view name, const std::string& value) {
+  const std::string entry = std::string(name) + "=" + value;
+  for (std::size_t at = environ.find(entry); at != std::string::npos; at = environ.find(entry, at + 1)) {
+    const std::size_t end = at + entry.size();
+    if ((at == 0 || environ[at - 1] == '\0') && (end == environ.size() || environ[end] == '\0')) return true;
+  }
+  return false;
+}
+
+bool bears_marker(pid_t pid, const Kin& kin, const Config& config) {
+  bool found = false;
+  const auto look = [&](const std::string& path) {
+    const auto environ = read_file(path, 8 << 20);
+    found = found || (environ && holds_variable(*environ, kKeyVariable, key_text(config.key)) &&
+                      holds_variable(*environ, kDirVariable, config.dir));
+  };
+  look(proc(pid, "environ"));
+  if (!found && kin.state == 'Z')  // the dead leader's is empty, its threads' is not
+    for_each_entry(proc(pid, "task"), [&](const char* tid) { look(proc(pid, "task/") + tid + "/environ"); });
+  return found;
+}
+
+bool descends(pid_t pid, pid_t root) {
+  constexpr int kDeepest = 1000;  // pids may be reused while we climb: no loop without an end
+  for (int steps = 0; root != 0 && pid > 1 && steps < kDeepest; ++steps) {
+    pid = kin_of(pid).parent;
+    if (pid == root) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string key_text(AttemptKey key) { return to_string(key.job) + "-" + to_string(key.epoch); }
+
+bool belongs(pid_t pid, const Config& config, pid_t root) {
+  if (pid == getpid() || pid == root) return false;
+  const Kin kin = kin_of(pid);
+  return kin.alive() && (descends(pid, root) || bears_marker(pid, kin, config));
+}
+
+std::vector<pid_t> find_processes(const Config& config, pid_t root) {
+  std::vector<pid_t> found;
+  for_each_pid([&](pid_t pid) {
+    if (belongs(pid, config, root)) found.push_back(pid);
+  });
+  return found;
+}
+
+std::vector<pid_t> find_holders(const std::string& path) {
+  struct stat wanted{};
+  if (stat(path.c_str(), &wanted) != 0) return {};
+  std::vector<pid_t> found;
+  for_each_pid([&](pid_t pid) {
+    if (pid == getpid()) return;
+    const std::string fds = proc(pid, "fd");
+    bool holds = false;
+    for_each_entry(fds, [&](const char* name) {
+      const std::string link = fds + "/" + name;
+      char target[PATH_MAX];
+      // The text first: stat() of a descriptor may touch a dead file server.
+      const ssize_t n = holds ? 0 : readlink(link.c_str(), target, sizeof target);
+      if (n <= 0 || target[0] != '/') return;
+      const std::string_view leaf(target, static_cast<std::size_t>(n));
+      if (leaf.substr(leaf.rfind('/')) != path.substr(path.rfind('/'))) return;
+      struct stat s{};
+      holds = stat(link.c_str(), &s) == 0 && s.st_dev == wanted.st_dev && s.st_ino == wanted.st_ino;
+    });
+    if (holds) found.push_back(pid);
+  });
+  return found;
+}
+
+std::string describe(pid_t pid) {
+  std::string name = read_file(proc(pid, "comm"), 64).value_or("gone");
+  while (!name.empty() && name.back() == '\n') name.pop_back();
+  return std::to_string(pid) + " (" + name + ")";
+}
+
+uid_t owner_of(pid_t pid) {
+  struct stat s{};
+  return stat(("/proc/" + std::to_string(pid)).c_str(), &s) == 0 ? s.st_uid : static_cast<uid_t>(-1);
+}
+
+}  // namespace tutti::supervisor

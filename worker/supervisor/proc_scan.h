@@ -1,0 +1,28 @@
+// Finds an attempt's processes in /proc when no cgroup holds them. Called by kill_proof and the supervisor.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "worker/supervisor/messages.h"
+
+namespace tutti::supervisor {
+
+// In the environment of every process of an attempt; the directory tells apart the workers of one machine.
+inline constexpr std::string_view kKeyVariable = "TUTTI_ATTEMPT_KEY";
+inline constexpr std::string_view kDirVariable = "TUTTI_ATTEMPT_DIR";
+std::string key_text(AttemptKey key);  // "7-3"
+
+// Whether a living process bears the marker or, when `root` is not 0, descends from it.
+bool belongs(pid_t pid, const Config& config, pid_t root);
+// All of them (not zombies), without the caller and without `root`.
+std::vector<pid_t> find_processes(const Config& config, pid_t root);
+// Those that have the file open, without the caller.
+std::vector<pid_t> find_holders(const std::string& path);
+
+std::string describe(pid_t pid);  // "4711 (python3)"
+uid_t owner_of(pid_t pid);        // -1 when it is gone
+
+}  // namespace tutti::supervisor

@@ -1,0 +1,259 @@
+// tutti-rank [--] program…   or   tutti-rank --shell 'line': the parent of one rank.
+// Started by the supervisor, by orted, by torchrun; Open MPI's ranks are orted's children, and only their own
+// parent learns how they ended. Tells the supervisor over `$TUTTI_ATTEMPT_DIR/rank.sock`, writes
+// logs/rank-N.log, holds the simulated devices, passes signals on. One thread.
+//
+// Invariants
+// 1. No program runs that the supervisor does not know of: without rank.sock we exit 70; when it closes, we
+// kill.
+// 2. The program never outlives us (PR_SET_PDEATHSIG).
+// 3. The program's end is reported before we end, and we end the same way.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/supervisor/files.h"
+#include "worker/supervisor/rank_env.h"
+
+using namespace tutti::supervisor;
+
+namespace {
+
+constexpr int kNoSupervisor = 70;
+constexpr int kUsage = 64;
+constexpr int kPassedOn[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
+
+struct Plan {
+  std::vector<std::string> argv;
+  bool shell = false;
+};
+
+std::optional<Plan> parse_arguments(int argc, char** argv) {
+  Plan plan;
+  if (argc == 3 && std::strcmp(argv[1], "--shell") == 0) {
+    plan.shell = true;
+    plan.argv = {"/bin/sh", "-c", shell_line(argv[2])};
+    return plan;
+  }
+  const int first = argc > 1 && std::strcmp(argv[1], "--") == 0 ? 2 : 1;
+  plan.argv.assign(argv + std::min(first, argc), argv + argc);
+  if (plan.argv.empty() || plan.argv[0].starts_with("--")) return std::nullopt;
+  return plan;
+}
+
+// One whole line by one write, so that the ranks of a job may share the file. An oracle of tests: it must be
+// on disk before the program runs, so that a run cannot go unseen.
+void note_interval(const RankIdentity& id, const char* what) {
+  const char* path = std::getenv("TUTTI_INTERVAL_FILE");
+  const char* key = std::getenv("TUTTI_ATTEMPT_KEY");
+  if (path == nullptr || *path == '\0' || key == nullptr) return;
+  long long job = 0, epoch = 0;
+  if (std::sscanf(key, "%lld-%lld", &job, &epoch) != 2) return;
+  char line[160];
+  const int n = std::snprintf(line, sizeof line, "{\"job\":%lld,\"epoch\":%lld,\"rank\":%d,\"%s_us\":%lld}\n",
+                              job, epoch, id.rank, what, static_cast<long long>(boot_us()));
+  const Fd fd(open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (!fd || write(fd.get(), line, static_cast<std::size_t>(n)) != n || fsync(fd.get()) != 0)
+    std::fprintf(stderr, "tutti-rank: cannot write %s: %s\n", path, std::strerror(errno));
+}
+
+void hold_devices(const RankIdentity& id) {
+  const char* list = std::getenv("TUTTI_SIM_DEVICES");
+  if (list == nullptr) return;
+  for (const std::string& path : devices_of(id, list))
+    if (open(path.c_str(), O_RDONLY) <
+        0)  // kept, and inherited by the program: that is what "uses the GPU" means
+      std::fprintf(stderr, "tutti-rank: cannot open %s: %s\n", path.c_str(), std::strerror(errno));
+}
+
+bool send_line(const Fd& socket, const std::string& line) {
+  return send(socket.get(), line.data(), line.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(line.size());
+}
+
+pid_t start_program(const Plan& plan, const sigset_t& mask) {
+  std::vector<char*> argv;
+  for (const std::string& a : plan.argv) argv.push_back(const_cast<char*>(a.c_str()));
+  argv.push_back(nullptr);
+  const pid_t self = getpid();
+  const pid_t pid = fork();
+  if (pid != 0) return pid;
+  // A group of its own: orted signals our whole group, and the program would get each signal twice.
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != self) _exit(127);
+  signal(SIGPIPE, SIG_DFL);
+  sigprocmask(SIG_SETMASK, &mask, nullptr);
+  execvp(argv[0], argv.data());
+  std::fprintf(stderr, "tutti-rank: cannot start %s: %s\n", argv[0], std::strerror(errno));
+  std::fflush(stderr);
+  _exit(127);
+}
+
+// To the program; where that is a shell, to its command first: the shell's trap waits for that.
+void deliver(pid_t program, bool shell, int signal) {
+  if (shell) {
+    std::ifstream children("/proc/" + std::to_string(program) + "/task/" + std::to_string(program) +
+                           "/children");
+    for (pid_t child = 0; children >> child;) kill(child, signal);
+  }
+  kill(program, signal);
+}
+
+// The signal in a line `{"signal":15}` of the supervisor, 0 = none.
+int signal_in(const std::string& line) {
+  int signal = 0;
+  return std::sscanf(line.c_str(), "{\"signal\":%d}", &signal) == 1 && signal > 0 && signal < 65 ? signal : 0;
+}
+
+class Keeper {
+ public:
+  Keeper(const Plan& plan, RankIdentity id, Fd supervisor, Fd signals)
+      : plan_(plan), id_(id), supervisor_(std::move(supervisor)), signals_(std::move(signals)) {}
+
+  // Returns how the program ended, in waitpid's words.
+  int watch(pid_t program) {
+    program_ = program;
+    while (true) {
+      pollfd wait[2] = {{signals_.get(), POLLIN, 0}, {supervisor_.get(), POLLIN, 0}};
+      if (poll(wait, 2, -1) < 0) continue;
+      if (wait[0].revents != 0) {
+        const auto status = on_signal();
+        if (status) return *status;
+      }
+      if (wait[1].revents != 0) on_supervisor();
+    }
+  }
+
+ private:
+  std::optional<int> on_signal() {
+    signalfd_siginfo info{};
+    if (read(signals_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return std::nullopt;
+    const int signal = static_cast<int>(info.ssi_signo);
+    if (signal != SIGCHLD) {
+      deliver(program_, plan_.shell, signal);
+      return std::nullopt;
+    }
+    int status = 0;
+    if (waitpid(program_, &status, WNOHANG) != program_) return std::nullopt;
+    return status;
+  }
+
+  void on_supervisor() {
+    char chunk[256];
+    const ssize_t n = recv(supervisor_.get(), chunk, sizeof chunk, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n <= 0) {  // nobody watches over this rank any more: it must not run
+      std::fprintf(stderr, "tutti-rank: the supervisor is gone, killing rank %d\n", id_.rank);
+      kill(program_, SIGKILL);
+      _exit(kNoSupervisor);
+    }
+    text_.append(chunk, static_cast<std::size_t>(n));
+    for (std::size_t end; (end = text_.find('\n')) != std::string::npos;) {
+      const int signal = signal_in(text_.substr(0, end));
+      if (signal != 0) deliver(program_, plan_.shell, signal);
+      text_.erase(0, end + 1);
+    }
+    if (text_.size() > 1024) text_.clear();  // not a line of ours
+  }
+
+  const Plan& plan_;
+  RankIdentity id_;
+  Fd supervisor_, signals_;
+  pid_t program_ = 0;
+  std::string text_;
+};
+
+[[noreturn]] void end_likewise(const ShellExit& exit) {
+  if (exit.signal == 0) _exit(exit.code);
+  const rlimit no_core{0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);  // the program's own is enough
+  signal(exit.signal, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  kill(getpid(), exit.signal);
+  _exit(128 + exit.signal);  // a signal that does not kill by default
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto plan = parse_arguments(argc, argv);
+  if (!plan) {
+    std::fprintf(stderr,
+                 "usage: tutti-rank [--] program [argument…]\n       tutti-rank --shell 'run line'\n");
+    return kUsage;
+  }
+  const RankIdentity id = read_identity([](const char* name) { return std::getenv(name); });
+  const char* dir = std::getenv("TUTTI_ATTEMPT_DIR");
+  if (dir == nullptr || id.rank < 0) {
+    std::fprintf(stderr, "tutti-rank: %s is not set\n", dir == nullptr ? "TUTTI_ATTEMPT_DIR" : "RANK");
+    return kNoSupervisor;
+  }
+  Fd socket;
+  try {
+    socket = connect_unix(dir, "rank.sock");
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "tutti-rank: no supervisor: %s\n", e.what());
+    return kNoSupervisor;
+  }
+  const std::string log = std::string(dir) + "/logs/rank-" + std::to_string(id.rank) + ".log";
+  const Fd out(open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!out || dup2(out.get(), 1) < 0 || dup2(out.get(), 2) < 0) {
+    std::fprintf(stderr, "tutti-rank: cannot open %s: %s\n", log.c_str(), std::strerror(errno));
+    return kNoSupervisor;
+  }
+  for (const auto& [name, value] : variables_to_set(id, [](const char* name) { return std::getenv(name); }))
+    setenv(name.c_str(), value.c_str(), 1);
+  hold_devices(id);
+
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t handled, before;
+  sigemptyset(&handled);
+  sigaddset(&handled, SIGCHLD);
+  for (const int s : kPassedOn) sigaddset(&handled, s);
+  sigprocmask(SIG_BLOCK, &handled, &before);
+  Fd signals(signalfd(-1, &handled, SFD_CLOEXEC));
+
+  note_interval(id, "start");
+  const pid_t program = start_program(*plan, before);
+  if (program < 0) {
+    std::fprintf(stderr, "tutti-rank: fork: %s\n", std::strerror(errno));
+    return kNoSupervisor;
+  }
+  send_line(socket, "{\"rank\":" + std::to_string(id.rank) + ",\"pid\":" + std::to_string(program) +
+                        ",\"world\":" + std::to_string(id.world) +
+                        ",\"boot_us\":" + std::to_string(boot_us()) + "}\n");
+  const int report_fd = dup(socket.get());  // the keeper owns the other
+  fcntl(report_fd, F_SETFD, FD_CLOEXEC);
+  const Fd report(report_fd);
+  Keeper keeper(*plan, id, std::move(socket), std::move(signals));
+  const int status = keeper.watch(program);
+  ShellExit exit;
+  if (WIFSIGNALED(status))
+    exit.signal = WTERMSIG(status);
+  else
+    exit = plan->shell ? read_shell_status(WEXITSTATUS(status)) : ShellExit{WEXITSTATUS(status), 0};
+  const std::int64_t when = boot_us();
+  note_interval(id, "stop");
+  send_line(report, "{\"rank\":" + std::to_string(id.rank) + ",\"exit\":" + std::to_string(exit.code) +
+                        ",\"signal\":" + std::to_string(exit.signal) +
+                        ",\"boot_us\":" + std::to_string(when) + "}\n");
+  end_likewise(exit);
+}
