@@ -32,6 +32,8 @@ struct Node {
   int cpus_used = 0;
   std::int64_t memory_used = 0;
   bool linked = false;  // a connection is open (not the same as reachable)
+  std::uint64_t link =
+      0;  // which connection: rises with each hello, so that a late loss of an old one is told
 
   bool accepts_work() const {
     return row.state == NodeState::reachable && row.service == NodeService::schedulable && linked &&

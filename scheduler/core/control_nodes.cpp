@@ -73,6 +73,7 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   node.row.simulated_gpus = hello.simulated_gpus;
   node.row.labels = hello.labels;
   node.linked = true;
+  ++node.link;
   touch_node(node.row.id);
   leases_.grant(node.row.id, now.mono);
   if (created)
@@ -270,9 +271,9 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
   return node.row.id;
 }
 
-void ControlPlane::on_link_lost(Now now, NodeId id) {
+void ControlPlane::on_link_lost(Now now, NodeId id, std::uint64_t link) {
   Node* node = cluster_.find(id);
-  if (node == nullptr || !node->linked) return;
+  if (node == nullptr || !node->linked || node->link != link) return;
   node->linked = false;  // not a reason to kill anything: the lease decides
   capacity_changed(id);
   record_node(id, now, {.kind = "node", .from = "", .to = "", .detail = "connection lost"});

@@ -110,7 +110,7 @@ class ControlPlane {
 
   // ---- workers
   NodeId on_hello(Now, const protocol::Hello&);
-  void on_link_lost(Now, NodeId);
+  void on_link_lost(Now, NodeId, std::uint64_t link);  // ignored unless `link` is the newest one of the node
   void on_heard(Now, NodeId);  // after a renewed lease, only needed while the node is not `reachable`
   void on_attempt_status(Now, NodeId, const protocol::AttemptStatus&);
   void on_gpu_fault(Now, NodeId, const protocol::GpuFault&);

@@ -1,0 +1,232 @@
+// tutti-scheduler: flags and wiring. The parts are in scheduler/service (leader, workers' connections,
+// metrics), api/handlers (REST) and db (store). One control thread runs everything but blocking database
+// calls.
+#include <sodium.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <filesystem>
+#include <iostream>
+
+#include "api/handlers/routes.h"
+#include "api/http/server.h"
+#include "db/embedded/embedded_postgres.h"
+#include "db/migrate/migrate.h"
+#include "db/pg/pg_reader.h"
+#include "db/pg/pg_store.h"
+#include "scheduler/service/leader.h"
+#include "scheduler/service/local_files.h"
+#include "scheduler/service/worker_hub.h"
+
+namespace asio = boost::asio;
+using namespace tutti;
+
+namespace {
+
+struct Flags {
+  std::string listen = "127.0.0.1:7070";
+  std::string data = "tutti-data";
+  std::string db;
+  bool embedded = false;
+  bool embedded_no_fsync = false;
+  std::string log_level = "info";
+  double lease_seconds = 6;
+  double margin_seconds = 1.5;
+  bool migrate_only = false;
+};
+
+Flags read_flags(int argc, char** argv) {
+  Flags f;
+  CLI::App app("tutti-scheduler: one scheduler, one PostgreSQL, one worker per GPU machine");
+  app.add_option("--listen", f.listen, "ADDRESS:PORT for REST and workers; port 0 = any")
+      ->capture_default_str();
+  app.add_option("--data", f.data, "directory for token, keys and the embedded database")
+      ->capture_default_str();
+  auto* db = app.add_option("--db", f.db, "connection string of a PostgreSQL >= 15 (several hosts allowed)");
+  app.add_flag("--embedded-db", f.embedded,
+               "run a private PostgreSQL in the data directory (default without --db)")
+      ->excludes(db);
+  app.add_flag("--embedded-db-no-fsync", f.embedded_no_fsync, "tests only: a power cut may lose everything");
+  app.add_option("--log-level", f.log_level, "trace|debug|info|warn|error")->capture_default_str();
+  app.add_option("--lease", f.lease_seconds, "seconds a node may run without hearing from us (3 to 60)")
+      ->check(CLI::Range(1.0, 60.0))
+      ->capture_default_str();
+  app.add_option("--kill-margin", f.margin_seconds, "seconds added before its work is placed elsewhere")
+      ->check(CLI::Range(0.2, 60.0))
+      ->capture_default_str();
+  app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    std::exit(app.exit(e) == 0 ? 0 : 2);
+  }
+  f.embedded = f.db.empty();
+  return f;
+}
+
+http::ServerConfig server_config(const std::string& listen) {
+  http::ServerConfig config;
+  const auto colon = listen.rfind(':');
+  if (colon == std::string::npos) throw std::runtime_error("--listen " + listen + ": expected ADDRESS:PORT");
+  config.address = listen.substr(0, colon);
+  const int port = std::stoi(listen.substr(colon + 1));
+  if (port < 0 || port > 65535) throw std::runtime_error("--listen " + listen + ": no such port");
+  config.port = static_cast<std::uint16_t>(port);
+  config.serial_executor = true;
+  return config;
+}
+
+std::string holder_name() {
+  char host[256] = "?";
+  ::gethostname(host, sizeof host - 1);
+  return std::string(host) + ":" + std::to_string(::getpid());
+}
+
+// Starts the database if it is ours, and keeps it running: it is looked at every second.
+class OwnDatabase {
+ public:
+  OwnDatabase(asio::io_context& io, const Flags& f) : timer_(io) {
+    db::EmbeddedOptions options;
+    options.directory = (std::filesystem::absolute(f.data) / "postgres").string();
+    options.fsync = !f.embedded_no_fsync;
+    server_ = std::make_unique<db::EmbeddedPostgres>(options);
+    spdlog::info("starting the embedded PostgreSQL in {}", options.directory);
+    server_->start();
+    watch();
+  }
+  void stop() {
+    timer_.cancel();
+    server_->stop();
+  }
+  std::string connection_string() const { return server_->connection_string(); }
+
+ private:
+  void watch() {
+    timer_.expires_after(std::chrono::seconds(1));
+    timer_.async_wait([this](boost::system::error_code ec) {
+      if (ec) return;
+      if (!server_->running()) {
+        spdlog::error("the embedded PostgreSQL has ended; starting it again");
+        try {
+          server_->start();
+        } catch (const std::exception& e) {
+          spdlog::error("cannot start it: {}", e.what());
+        }
+      }
+      watch();
+    });
+  }
+  asio::steady_timer timer_;
+  std::unique_ptr<db::EmbeddedPostgres> server_;
+};
+
+void migrate_when_reachable(const std::string& db) {
+  for (int attempt = 1;; ++attempt) {
+    try {
+      const db::MigrateResult result = db::migrate(db);
+      for (const auto& m : result.applied) spdlog::info("schema: applied {}", m);
+      return;
+    } catch (const db::MigrateError& e) {
+      if (attempt == 60) throw;
+      spdlog::warn("schema: {}", e.what());
+      ::usleep(500'000);
+    }
+  }
+}
+
+int run(const Flags& f) {
+  std::filesystem::create_directories(f.data);
+  const std::filesystem::path data = std::filesystem::absolute(f.data);
+  const std::string token = load_or_make_secret((data / "token").string());
+  const std::string key = load_or_make_secret((data / "secret").string());
+
+  asio::io_context io(1);
+  std::unique_ptr<OwnDatabase> own;
+  if (f.embedded) own = std::make_unique<OwnDatabase>(io, f);
+  const std::string db = own ? own->connection_string() : f.db;
+  migrate_when_reachable(db);
+  if (f.migrate_only) {
+    if (own) own->stop();
+    return 0;
+  }
+
+  LeaseSettings lease_settings;
+  lease_settings.lease = from_seconds(f.lease_seconds);
+  lease_settings.kill_margin = from_seconds(f.margin_seconds);
+  lease_settings.heartbeat = std::min<Duration>(lease_settings.heartbeat, lease_settings.lease / 6);
+  lease_settings.suspicion = std::min<Duration>(lease_settings.suspicion, lease_settings.lease / 2);
+  LeaseTable leases(lease_settings);
+  Metrics metrics;
+  StoreThread store(io.get_executor(), make_pg_store(db), make_pg_reader(db), 2);
+  LeaderSettings leader_settings;
+  leader_settings.holder = holder_name();
+  Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
+  WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
+
+  http::Router router;
+  HandlerSettings handlers;
+  handlers.leases = lease_settings;
+  add_routes(router, leader, handlers);
+  router.websocket(
+      "/v1/worker", [&](http::Request, std::shared_ptr<http::Link> link) { hub.accept(std::move(link)); },
+      "worker");
+  http::Hooks hooks;
+  hooks.before = authenticate(token);
+  hooks.after = [&](const http::AccessRecord& r) {
+    metrics.request_done(http::to_string(r.method), r.route, r.status,
+                         std::chrono::duration<double>(r.duration).count());
+  };
+  hooks.on_error = [](std::string_view what) { spdlog::error("http: {}", what); };
+  http::HttpServer server(io.get_executor(), server_config(f.listen), router, hooks);
+  server.start();
+  const std::string host = f.listen.substr(0, f.listen.rfind(':'));
+  const std::string url =
+      "http://" + (host == "0.0.0.0" ? "127.0.0.1" : host) + ":" + std::to_string(server.port());
+  write_file((data / "endpoint").string(), url + "\n", 0644);
+  spdlog::info("listening on {}", url);
+
+  int status = 0;
+  bool stopping = false;
+  auto stop = [&] {
+    if (std::exchange(stopping, true)) return;
+    server.stop();
+    hub.close_all();
+    leader.stop([&] { io.stop(); });
+  };
+  leader.start(hub, [&](const std::string& why) {
+    spdlog::error("deposed: {}; this process has nothing left to do", why);
+    status = 3;
+    stop();
+  });
+  asio::signal_set signals(io, SIGINT, SIGTERM);
+  signals.async_wait([&](boost::system::error_code ec, int) {
+    if (!ec) spdlog::info("stopping");
+    if (!ec) stop();
+  });
+  io.run();
+  if (own) own->stop();
+  spdlog::info("stopped");
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Flags flags = read_flags(argc, argv);
+  spdlog::set_level(spdlog::level::from_str(flags.log_level));
+  spdlog::flush_on(spdlog::level::info);
+  if (sodium_init() < 0) {
+    std::cerr << "tutti-scheduler: libsodium cannot start\n";
+    return 1;
+  }
+  try {
+    return run(flags);
+  } catch (const std::exception& e) {
+    std::cerr << "tutti-scheduler: " << e.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,362 @@
+#include "scheduler/service/leader.h"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "api/wire/job_spec_codec.h"
+#include "scheduler/model/assert.h"
+#include "scheduler/service/clocks.h"
+
+namespace tutti {
+
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr Duration kHealthEvery = std::chrono::seconds(2);
+
+std::string text_of(std::exception_ptr e) {
+  try {
+    std::rethrow_exception(e);
+  } catch (const StoreError& error) {
+    return std::string(name(error.kind)) + ": " + error.what();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+Error unavailable(std::string why) {
+  return Error{
+      .code = Errc::unavailable, .message = std::move(why), .hint = "try again in a second", .field = ""};
+}
+
+SpecPtr parse_stored(std::string_view json) {
+  auto parsed = wire::parse_spec_json(json, Now{});
+  if (!parsed.problems.empty())
+    spdlog::error("a stored spec is not legal any more: {}", parsed.problems[0].message);
+  return std::make_shared<const JobSpec>(std::move(parsed.spec));
+}
+
+}  // namespace
+
+Leader::Leader(asio::any_io_executor executor, LeaderSettings settings, StoreThread& store,
+               LeaseTable& leases, Metrics& metrics)
+    : executor_(executor),
+      settings_(std::move(settings)),
+      store_(store),
+      leases_(leases),
+      metrics_(metrics),
+      timer_(executor),
+      retry_timer_(executor),
+      health_timer_(executor) {}
+
+Now Leader::now() const { return now_of_machine(); }
+
+void Leader::start(WorkerMessages& workers, std::function<void(std::string)> deposed) {
+  workers_ = &workers;
+  deposed_ = std::move(deposed);
+  take_lead();
+  check_health();
+}
+
+void Leader::stop(std::function<void()> stopped) {
+  stopped_ = std::move(stopped);
+  timer_.cancel();
+  retry_timer_.cancel();
+  health_timer_.cancel();
+  refuse_all("the scheduler is stopping");
+  if (!committing_) std::exchange(stopped_, nullptr)();
+}
+
+// ---------------------------------------------------------------- lead, load, recover
+
+void Leader::take_lead() {
+  if (stopped_) return;
+  auto term = std::make_shared<Term>();
+  store_.write([term, holder = settings_.holder](Store& store) { *term = store.acquire_leadership(holder); },
+               [this, term](std::exception_ptr failure) {
+                 if (failure) {
+                   detail_ = "waiting for the lead: " + text_of(failure);
+                   spdlog::warn("cannot lead yet: {}", text_of(failure));
+                   retry_later([this] { take_lead(); });
+                   return;
+                 }
+                 term_ = *term;
+                 spdlog::info("leader, term {}", term_.value);
+                 load();
+               });
+}
+
+void Leader::load() {
+  if (stopped_) return;
+  auto snapshot = std::make_shared<Snapshot>();
+  store_.write([snapshot](Store& store) { *snapshot = store.load(); },
+               [this, snapshot](std::exception_ptr failure) {
+                 if (!failure) return loaded(snapshot);
+                 if (is_deposed(failure)) return;
+                 detail_ = "recovering: " + text_of(failure);
+                 retry_later([this] { load(); });
+               });
+}
+
+void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
+  if (stopped_) return;
+  plane_ = std::make_unique<ControlPlane>(settings_.control, *snapshot, parse_stored, leases_, now());
+  retry_delay_ = std::chrono::milliseconds(100);
+  last_store_contact_ = boot_now();
+  detail_ = "leader, term " + to_string(term_);
+  spdlog::info("rows loaded: {} jobs, {} live attempts, {} nodes", snapshot->jobs.size(),
+               snapshot->attempts.size(), snapshot->nodes.size());
+  workers_->resync();
+  tick_due_ = true;
+  kick();
+  arm_timer();
+}
+
+void Leader::recover(std::string why) {
+  spdlog::error("store lost, recovering from rows: {}", why);
+  metrics_.recoveries().Increment();
+  plane_.reset();
+  detail_ = "recovering: " + why;
+  refuse_all("the store is unavailable");
+  load();
+}
+
+void Leader::retry_later(std::function<void()> what) {
+  retry_timer_.expires_after(retry_delay_);
+  retry_delay_ = std::min<Duration>(retry_delay_ * 2, std::chrono::seconds(1));
+  retry_timer_.async_wait([what = std::move(what)](boost::system::error_code ec) {
+    if (!ec) what();
+  });
+}
+
+bool Leader::is_deposed(std::exception_ptr why) {
+  try {
+    std::rethrow_exception(why);
+  } catch (const StoreError& error) {
+    if (error.kind != StoreError::deposed) return false;
+    plane_.reset();
+    detail_ = "deposed";
+    refuse_all("this scheduler no longer leads");
+    deposed_(error.what());
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+void Leader::refuse_all(const std::string& why) {
+  for (auto& command : std::exchange(inbox_, {}))
+    if (command.refuse) command.refuse(unavailable(why));
+}
+
+// Notices a lost store while nothing is being written.
+void Leader::check_health() {
+  health_timer_.expires_after(kHealthEvery);
+  health_timer_.async_wait([this](boost::system::error_code ec) {
+    if (ec) return;
+    if (plane_ && !committing_ && boot_now() - last_store_contact_ >= kHealthEvery) {
+      committing_ = true;
+      auto healthy = std::make_shared<bool>(false);
+      store_.write([healthy](Store& store) { *healthy = store.healthy(); },
+                   [this, healthy](std::exception_ptr) {
+                     committing_ = false;
+                     if (stopped_) return std::exchange(stopped_, nullptr)();
+                     if (!*healthy) return recover("the session is lost");
+                     last_store_contact_ = boot_now();
+                     kick();
+                   });
+    }
+    check_health();
+  });
+}
+
+// ---------------------------------------------------------------- decide, commit, speak
+
+bool Leader::post(Command command) {
+  if (!plane_ || stopped_ || inbox_.size() >= settings_.max_inbox) {
+    if (command.refuse)
+      command.refuse(unavailable(!plane_    ? "the scheduler is not ready: " + detail_
+                                 : stopped_ ? "the scheduler is stopping"
+                                            : "the scheduler is busy: its inbox is full"));
+    return false;
+  }
+  inbox_.push_back(std::move(command));
+  kick();
+  return true;
+}
+
+// Runs a batch soon: after everything that is already on its way to the inbox.
+void Leader::kick() {
+  if (kicked_ || committing_ || !plane_) return;
+  if (inbox_.empty() && !tick_due_) return;
+  kicked_ = true;
+  asio::post(executor_, [this] {
+    kicked_ = false;
+    if (!committing_ && plane_) run_batch();
+  });
+}
+
+void Leader::run_batch() {
+  const Now time = now();
+  InFlight work;
+  work.began = time.mono;
+  while (!inbox_.empty() && work.commands.size() < settings_.max_batch) {
+    work.commands.push_back(std::move(inbox_.front()));
+    inbox_.pop_front();
+    if (auto after = work.commands.back().decide(*plane_, time)) work.afters.push_back(std::move(after));
+  }
+  if (std::exchange(tick_due_, false))
+    plane_->on_tick(time);
+  else
+    plane_->plan(time);
+  Output out = plane_->take_output();
+  work.batch = std::make_shared<Batch>(std::move(out.batch));
+  work.effects = std::move(out.effects);
+  arm_timer();
+  if (work.batch->empty()) return committed(std::move(work));
+  committing_ = true;
+  auto batch = work.batch;
+  auto shared = std::make_shared<InFlight>(std::move(work));
+  store_.write([batch](Store& store) { store.commit(*batch); },
+               [this, shared](std::exception_ptr failure) {
+                 committing_ = false;
+                 if (failure)
+                   failed(std::move(*shared), failure);
+                 else
+                   committed(std::move(*shared));
+                 if (stopped_) std::exchange(stopped_, nullptr)();
+               });
+}
+
+void Leader::committed(InFlight done) {
+  if (!done.batch->empty()) {
+    last_store_contact_ = boot_now();
+    commit_ms_ = to_seconds(last_store_contact_ - done.began) * 1e3;
+    metrics_.batch_committed(*done.batch, to_seconds(last_store_contact_ - done.began));
+    log_events(*done.batch);
+    for (const auto& event : done.batch->events) {
+      const auto sinks = subscriptions_;  // a sink may unsubscribe
+      for (const auto& [id, sink] : sinks) sink(event);
+    }
+  }
+  for (auto& after : done.afters) after();
+  for (auto& effect : done.effects) workers_->deliver(std::move(effect));
+  kick();
+}
+
+void Leader::failed(InFlight lost, std::exception_ptr why) {
+  metrics_.commit_failures().Increment();
+  const Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
+  for (auto& command : lost.commands)
+    if (command.refuse) command.refuse(refusal);
+  if (!is_deposed(why)) recover(text_of(why));
+}
+
+void Leader::arm_timer() {
+  if (!plane_ || stopped_) return;
+  timer_.expires_after(plane_->next_wake(now()));
+  timer_.async_wait([this](boost::system::error_code ec) {
+    if (ec) return;
+    tick_due_ = true;
+    if (committing_) return;  // the batch that follows the commit ticks
+    kick();
+  });
+}
+
+void Leader::log_events(const Batch& batch) const {
+  if (!spdlog::should_log(spdlog::level::info)) return;
+  for (const auto& e : batch.events) {
+    if (e.kind == "state" && e.from.empty()) continue;  // submissions: too many, see the access log
+    if (e.job)
+      spdlog::info("job={} epoch={} {} {}->{} cause={} {}", e.job.value, e.epoch.value, e.kind, e.from, e.to,
+                   name(e.cause), e.detail);
+    else
+      spdlog::info("node={} {} {}->{} {}", e.node.value, e.kind, e.from, e.to, e.detail);
+  }
+}
+
+// ---------------------------------------------------------------- Backend
+
+template <class T>
+void Leader::ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply) {
+  auto shared = std::make_shared<Reply<T>>(std::move(reply));
+  Command command;
+  command.decide = [decide = std::move(decide), shared](ControlPlane& plane,
+                                                        Now time) -> std::function<void()> {
+    Result<T> result = decide(plane, time);
+    return [shared, result = std::move(result)] { (*shared)(result); };
+  };
+  command.refuse = [shared](const Error& error) { (*shared)(error); };
+  post(std::move(command));
+}
+
+void Leader::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
+  const std::size_t n = requests.size();
+  auto shared = std::make_shared<SubmitReply>(std::move(reply));
+  Command command;
+  command.decide = [requests = std::move(requests), shared](ControlPlane& plane,
+                                                            Now time) -> std::function<void()> {
+    std::vector<Result<Submitted>> results;
+    results.reserve(requests.size());
+    for (const auto& request : requests) results.push_back(plane.on_submit(time, request));
+    return [shared, results = std::move(results)]() mutable { (*shared)(std::move(results)); };
+  };
+  command.refuse = [shared, n](const Error& error) { (*shared)(std::vector<Result<Submitted>>(n, error)); };
+  post(std::move(command));
+}
+
+void Leader::cancel(JobId id, std::string who, Reply<JobId> reply) {
+  ask<JobId>([id, who = std::move(who)](ControlPlane& p, Now t) { return p.on_cancel(t, id, who); },
+             std::move(reply));
+}
+void Leader::hold(JobId id, std::string reason, Reply<JobId> reply) {
+  ask<JobId>([id, reason = std::move(reason)](ControlPlane& p, Now t) { return p.on_hold(t, id, reason); },
+             std::move(reply));
+}
+void Leader::release(JobId id, Reply<JobId> reply) {
+  ask<JobId>([id](ControlPlane& p, Now t) { return p.on_release(t, id); }, std::move(reply));
+}
+void Leader::requeue(JobId id, std::string who, Reply<JobId> reply) {
+  ask<JobId>([id, who = std::move(who)](ControlPlane& p, Now t) { return p.on_requeue(t, id, who); },
+             std::move(reply));
+}
+void Leader::set_node_service(std::string node, NodeService service, std::string reason,
+                              Reply<NodeId> reply) {
+  ask<NodeId>([node = std::move(node), service, reason = std::move(reason)](
+                  ControlPlane& p, Now t) { return p.on_node_service(t, node, service, reason); },
+              std::move(reply));
+}
+
+void Leader::read(Query query, std::function<void(Error)> failed) {
+  if (store_.reads_waiting() >= settings_.max_reads)
+    return failed(unavailable("too many queries wait already"));
+  store_.read(std::move(query), [failed = std::move(failed)](std::exception_ptr e) {
+    failed(unavailable("the store cannot be read: " + text_of(e)));
+  });
+}
+
+ServiceStatus Leader::status() const {
+  return ServiceStatus{.ready = plane_ != nullptr,
+                       .detail = detail_,
+                       .leader = settings_.holder,
+                       .term = term_.value,
+                       .commit_ms = commit_ms_,
+                       .inbox = inbox_.size()};
+}
+
+std::string Leader::metrics_text() const { return metrics_.text(plane_.get(), inbox_.size()); }
+
+std::uint64_t Leader::subscribe(EventSink sink) {
+  subscriptions_.emplace(next_subscription_, std::move(sink));
+  return next_subscription_++;
+}
+void Leader::unsubscribe(std::uint64_t subscription) { subscriptions_.erase(subscription); }
+
+void Leader::read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) {
+  workers_->read_log(node, std::move(request), std::move(reply));
+}
+
+}  // namespace tutti

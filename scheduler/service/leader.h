@@ -1,0 +1,137 @@
+// The one writer of the control plane: decide, commit, then speak.
+//
+// Requests and workers' messages are commands in a bounded inbox. While one commit is under way the next
+// batch gathers by itself; then all that waits is decided in one go, its rows are committed in one
+// transaction, and only after that replies, events and messages to workers leave. When a commit fails or
+// nobody knows whether it happened, the control plane is thrown away and rebuilt from the rows: the same code
+// as at boot. Leases are kept over that and go on being renewed, so a database outage disturbs no gang.
+//
+// Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
+// Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
+// every command is answered exactly once: by its decision after the commit, or refused with
+// Errc::unavailable.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "api/handlers/backend.h"
+#include "scheduler/core/control_plane.h"
+#include "scheduler/service/metrics.h"
+#include "scheduler/service/store_thread.h"
+
+namespace tutti {
+
+struct LeaderSettings {
+  ControlSettings control;
+  std::string holder;              // who leads, for people: "host:pid"
+  std::size_t max_inbox = 20'000;  // commands; beyond: Errc::unavailable
+  std::size_t max_batch = 1'000;   // commands decided in one transaction
+  std::size_t max_reads = 1'000;   // queries waiting for a read thread
+};
+
+// One thing to decide. `decide` runs on the control plane and returns what to do after the commit.
+struct Command {
+  std::function<std::function<void()>(ControlPlane&, Now)> decide;
+  std::function<void(const Error&)> refuse;  // may be empty
+};
+
+// Where messages to workers go; implemented by WorkerHub.
+class WorkerMessages {
+ public:
+  virtual ~WorkerMessages() = default;
+  virtual void deliver(Effect effect) = 0;
+  // Workers must say again what they have: the control plane was rebuilt.
+  virtual void resync() = 0;
+  virtual void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) = 0;
+};
+
+class Leader : public Backend {
+ public:
+  Leader(boost::asio::any_io_executor executor, LeaderSettings settings, StoreThread& store,
+         LeaseTable& leases, Metrics& metrics);
+
+  // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
+  // when somebody else has taken over: this process has nothing left to do.
+  void start(WorkerMessages& workers, std::function<void(std::string why)> deposed);
+  void stop(std::function<void()> stopped);  // commits what is under way, refuses the rest
+
+  // False: refused (the refuse callback has been called).
+  bool post(Command command);
+
+  // ---- Backend
+  void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
+  void cancel(JobId id, std::string who, Reply<JobId> reply) override;
+  void hold(JobId id, std::string reason, Reply<JobId> reply) override;
+  void release(JobId id, Reply<JobId> reply) override;
+  void requeue(JobId id, std::string who, Reply<JobId> reply) override;
+  void set_node_service(std::string node, NodeService service, std::string reason,
+                        Reply<NodeId> reply) override;
+  void read(Query query, std::function<void(Error)> failed) override;
+  const ControlPlane* plane() const override { return plane_.get(); }
+  Now now() const override;
+  ServiceStatus status() const override;
+  std::string metrics_text() const override;
+  std::uint64_t subscribe(EventSink sink) override;
+  void unsubscribe(std::uint64_t subscription) override;
+  void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) override;
+
+ private:
+  struct InFlight {
+    std::vector<Command> commands;
+    std::vector<std::function<void()>> afters;
+    std::vector<Effect> effects;
+    std::shared_ptr<Batch> batch;
+    Mono began;
+  };
+
+  template <class T>
+  void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply);
+  void kick();
+  void run_batch();
+  void committed(InFlight done);
+  void failed(InFlight lost, std::exception_ptr why);
+  void recover(std::string why);
+  void take_lead();
+  void load();
+  void loaded(std::shared_ptr<Snapshot> snapshot);
+  void retry_later(std::function<void()> what);
+  void refuse_all(const std::string& why);
+  void arm_timer();
+  void check_health();
+  void log_events(const Batch& batch) const;
+  bool is_deposed(std::exception_ptr why);
+
+  boost::asio::any_io_executor executor_;
+  LeaderSettings settings_;
+  StoreThread& store_;
+  LeaseTable& leases_;
+  Metrics& metrics_;
+  WorkerMessages* workers_ = nullptr;
+  std::function<void(std::string)> deposed_;
+  std::function<void()> stopped_;
+
+  std::unique_ptr<ControlPlane> plane_;  // null while recovering
+  std::deque<Command> inbox_;
+  bool committing_ = false;
+  bool kicked_ = false;
+  bool tick_due_ = true;
+  boost::asio::steady_timer timer_;
+  boost::asio::steady_timer retry_timer_;
+  boost::asio::steady_timer health_timer_;
+  Mono last_store_contact_{};
+  Duration retry_delay_ = std::chrono::milliseconds(100);
+  Term term_;
+  std::string detail_ = "starting";
+  double commit_ms_ = 0;
+  std::uint64_t next_subscription_ = 1;
+  std::map<std::uint64_t, EventSink> subscriptions_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,142 @@
+#include "scheduler/service/metrics.h"
+
+#include <prometheus/text_serializer.h>
+
+#include <map>
+
+namespace tutti {
+namespace {
+
+using prometheus::BuildCounter;
+using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
+
+const prometheus::Histogram::BucketBoundaries kSeconds{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
+                                                       0.2,    0.5,   1,     2,     5,    10,   30,   60};
+const prometheus::Histogram::BucketBoundaries kRows{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
+
+template <class Map>
+void set_gauges(prometheus::Family<prometheus::Gauge>& family, const Map& values) {
+  for (const auto& [state, n] : values) family.Add({{"state", state}}).Set(static_cast<double>(n));
+}
+
+}  // namespace
+
+Metrics::Metrics()
+    : submissions_(BuildCounter()
+                       .Name("tutti_jobs_submitted_total")
+                       .Help("Jobs accepted and committed")
+                       .Register(registry_)
+                       .Add({})),
+      commits_(BuildCounter()
+                   .Name("tutti_commits_total")
+                   .Help("Transactions committed")
+                   .Register(registry_)
+                   .Add({})),
+      commit_failures_(BuildCounter()
+                           .Name("tutti_commit_failures_total")
+                           .Help("Transactions that failed or are in doubt")
+                           .Register(registry_)
+                           .Add({})),
+      recoveries_(BuildCounter()
+                      .Name("tutti_recoveries_total")
+                      .Help("Times the control plane was rebuilt from rows")
+                      .Register(registry_)
+                      .Add({})),
+      heartbeats_(BuildCounter()
+                      .Name("tutti_heartbeats_total")
+                      .Help("Heartbeats acknowledged")
+                      .Register(registry_)
+                      .Add({})),
+      workers_linked_(BuildGauge()
+                          .Name("tutti_workers_linked")
+                          .Help("Workers with an open connection")
+                          .Register(registry_)
+                          .Add({})),
+      inbox_(BuildGauge()
+                 .Name("tutti_inbox_commands")
+                 .Help("Commands waiting for the writer")
+                 .Register(registry_)
+                 .Add({})),
+      commit_seconds_(BuildHistogram()
+                          .Name("tutti_commit_seconds")
+                          .Help("From decision to commit of a batch")
+                          .Register(registry_)
+                          .Add({}, kSeconds)),
+      batch_rows_(BuildHistogram()
+                      .Name("tutti_batch_events")
+                      .Help("History rows per transaction")
+                      .Register(registry_)
+                      .Add({}, kRows)),
+      attempts_ended_(BuildCounter()
+                          .Name("tutti_attempts_ended_total")
+                          .Help("Attempts ended, by cause")
+                          .Register(registry_)),
+      faults_(BuildCounter()
+                  .Name("tutti_faults_total")
+                  .Help("Faults seen, by class and action")
+                  .Register(registry_)),
+      requests_(BuildCounter()
+                    .Name("tutti_http_requests_total")
+                    .Help("HTTP requests, by method, route and status")
+                    .Register(registry_)),
+      recovery_stage_(BuildHistogram()
+                          .Name("tutti_recovery_stage_seconds")
+                          .Help("From first evidence: decided, fenced (every rank proven dead)")
+                          .Register(registry_)),
+      jobs_(BuildGauge().Name("tutti_jobs").Help("Unfinished jobs, by state").Register(registry_)),
+      gpus_(BuildGauge().Name("tutti_gpus").Help("GPUs, by state").Register(registry_)),
+      nodes_(BuildGauge().Name("tutti_nodes").Help("Nodes, by state").Register(registry_)) {}
+
+void Metrics::batch_committed(const Batch& batch, double seconds) {
+  commits_.Increment();
+  commit_seconds_.Observe(seconds);
+  batch_rows_.Observe(static_cast<double>(batch.events.size()));
+  submissions_.Increment(static_cast<double>(batch.new_specs.size()));
+  for (const auto& fault : batch.faults)
+    faults_.Add({{"class", fault.fault_class}, {"action", fault.action}}).Increment();
+  for (const auto& a : batch.attempts) {
+    if (a.state != AttemptState::ended) continue;
+    const std::string cause(name(a.cause));
+    attempts_ended_.Add({{"cause", cause}, {"result", std::string(name(a.result))}}).Increment();
+    if (a.fault_at == Instant{} || a.stopping_at == Instant{}) continue;
+    recovery_stage_.Add({{"stage", "decided"}, {"cause", cause}}, kSeconds)
+        .Observe(to_seconds(a.stopping_at - a.fault_at));
+    recovery_stage_.Add({{"stage", "fenced"}, {"cause", cause}}, kSeconds)
+        .Observe(to_seconds(a.ended_at - a.fault_at));
+  }
+}
+
+void Metrics::request_done(std::string_view method, std::string_view route, int status, double) {
+  requests_
+      .Add({{"method", std::string(method)},
+            {"route", std::string(route)},
+            {"status", std::to_string(status)}})
+      .Increment();
+}
+
+std::string Metrics::text(const ControlPlane* plane, std::size_t inbox) {
+  inbox_.Set(static_cast<double>(inbox));
+  if (plane != nullptr) {
+    std::map<std::string, std::size_t> jobs, gpus, nodes;
+    for (auto s : kJobStates)
+      if (!is_terminal(s)) jobs[std::string(name(s))] = 0;
+    for (const auto& [id, job] : plane->jobs()) ++jobs[std::string(name(job.row.state))];
+    for (const char* s : {"free", "allocated", "dirty", "quarantined"}) gpus[s] = 0;
+    for (const auto& [id, gpu] : plane->cluster().gpus) {
+      if (!gpu.row.present) continue;
+      if (!gpu.usable())
+        ++gpus[std::string(name(gpu.row.health))];
+      else
+        ++gpus[gpu.holder.job ? "allocated" : "free"];
+    }
+    for (auto s : kNodeStates) nodes[std::string(name(s))] = 0;
+    for (const auto& [id, node] : plane->cluster().nodes) ++nodes[std::string(name(node.row.state))];
+    set_gauges(jobs_, jobs);
+    set_gauges(gpus_, gpus);
+    set_gauges(nodes_, nodes);
+  }
+  return prometheus::TextSerializer().Serialize(registry_.Collect());
+}
+
+}  // namespace tutti

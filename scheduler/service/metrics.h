@@ -1,0 +1,54 @@
+// What the scheduler counts, in Prometheus' text format (GET /metrics). Names are stable; docs/metrics.md
+// lists them. Control thread only.
+#pragma once
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include <string>
+#include <string_view>
+
+#include "scheduler/core/control_plane.h"
+#include "scheduler/model/rows.h"
+
+namespace tutti {
+
+class Metrics {
+ public:
+  Metrics();
+
+  void batch_committed(const Batch& batch, double seconds);
+  void request_done(std::string_view method, std::string_view route, int status, double seconds);
+  prometheus::Counter& recoveries() { return recoveries_; }
+  prometheus::Counter& commit_failures() { return commit_failures_; }
+  prometheus::Counter& heartbeats() { return heartbeats_; }
+  prometheus::Gauge& workers_linked() { return workers_linked_; }
+
+  // Gauges of the moment (jobs by state, GPUs by state, nodes by state) are taken from `plane` if there is
+  // one.
+  std::string text(const ControlPlane* plane, std::size_t inbox);
+
+ private:
+  prometheus::Registry registry_;
+  prometheus::Counter& submissions_;
+  prometheus::Counter& commits_;
+  prometheus::Counter& commit_failures_;
+  prometheus::Counter& recoveries_;
+  prometheus::Counter& heartbeats_;
+  prometheus::Gauge& workers_linked_;
+  prometheus::Gauge& inbox_;
+  prometheus::Histogram& commit_seconds_;
+  prometheus::Histogram& batch_rows_;
+  prometheus::Family<prometheus::Counter>& attempts_ended_;
+  prometheus::Family<prometheus::Counter>& faults_;
+  prometheus::Family<prometheus::Counter>& requests_;
+  prometheus::Family<prometheus::Histogram>& recovery_stage_;
+  prometheus::Family<prometheus::Gauge>& jobs_;
+  prometheus::Family<prometheus::Gauge>& gpus_;
+  prometheus::Family<prometheus::Gauge>& nodes_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,294 @@
+#include "scheduler/service/worker_hub.h"
+
+#include <sodium.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+#include <variant>
+
+#include "api/wire/job_spec_codec.h"
+#include "api/wire/messages.h"
+#include "scheduler/service/clocks.h"
+
+namespace tutti {
+
+namespace {
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+constexpr Duration kLogDeadline = std::chrono::seconds(10);  // beyond what the request itself may wait
+constexpr std::size_t kMaxPendingLogs = 1000;
+}  // namespace
+
+WorkerHub::WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases,
+                     Metrics& metrics, std::string secret_key)
+    : executor_(executor),
+      leader_(leader),
+      leases_(leases),
+      metrics_(metrics),
+      secret_key_(std::move(secret_key)),
+      log_timer_(executor) {}
+
+void WorkerHub::accept(std::shared_ptr<http::Link> link) {
+  auto c = std::make_shared<Connection>();
+  c->link = link;
+  c->name = link->peer();
+  connections_[link.get()] = c;
+  metrics_.workers_linked().Set(static_cast<double>(connections_.size()));
+  std::weak_ptr<Connection> weak = c;  // the link keeps its callbacks; the callbacks must not keep the link
+  link->start(
+      [this, weak](std::string text) {
+        if (auto p = weak.lock()) on_message(p, text);
+      },
+      [this, weak](std::string why) {
+        if (auto p = weak.lock()) on_closed(p, why);
+      });
+}
+
+void WorkerHub::close_all() {
+  for (const auto& [link, c] : std::exchange(connections_, {})) link->abort();
+  log_timer_.cancel();
+}
+
+void WorkerHub::resync() {
+  by_node_.clear();
+  for (const auto& [link, c] : connections_) {
+    c->node = {};  // its end says nothing about the new control plane
+    link->abort();
+  }
+}
+
+// ---------------------------------------------------------------- from workers
+
+template <class Decide>
+void WorkerHub::post(const ConnectionPtr& c, Decide decide) {
+  if (leader_.plane() == nullptr) return;  // it will say it again after the resync
+  Command command;
+  command.decide = [node = c->node, decide = std::move(decide)](ControlPlane& plane,
+                                                                Now now) -> std::function<void()> {
+    decide(plane, now, node);
+    return {};
+  };
+  // Not taken: what it said would be lost. Cut the connection, it says everything again.
+  command.refuse = [weak = std::weak_ptr(c->link)](const Error&) {
+    if (auto link = weak.lock()) link->abort();
+  };
+  leader_.post(std::move(command));
+}
+
+void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
+  Result<protocol::FromWorker> decoded = wire::decode_from_worker(text);
+  if (!decoded) {
+    spdlog::warn("worker {}: {}; closing", c->name, decoded.error().message);
+    c->link->abort();
+    return;
+  }
+  if (!c->said_hello && !std::holds_alternative<protocol::Hello>(*decoded)) {
+    spdlog::warn("worker {}: spoke before its hello; closing", c->name);
+    c->link->abort();
+    return;
+  }
+  std::visit(Overloaded{
+                 [&](protocol::Hello& m) { on_hello(c, std::move(m)); },
+                 [&](protocol::Heartbeat& m) { on_heartbeat(c, m); },
+                 [&](protocol::LogChunk& m) { on_log_chunk(std::move(m)); },
+                 [&](protocol::AttemptStatus& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_attempt_status(t, n, m); });
+                 },
+                 [&](protocol::GpuFault& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_fault(t, n, m); });
+                 },
+                 [&](protocol::GpuInventory& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_inventory(t, n, m); });
+                 },
+                 [&](protocol::CheckpointFound& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
+                 },
+                 [&](protocol::Progress& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
+                 },
+             },
+             *decoded);
+}
+
+void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
+  if (hello.protocol != protocol::kVersion) {
+    spdlog::error("worker {} speaks protocol {}, this scheduler {}: upgrade one of them", hello.node,
+                  hello.protocol, protocol::kVersion);
+    c->link->abort();
+    return;
+  }
+  c->name = hello.node;
+  c->said_hello = true;
+  if (leader_.plane() == nullptr) return welcome_meanwhile(c, hello);
+  Command command;
+  command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
+                                                       Now now) -> std::function<void()> {
+    const NodeId node = plane.on_hello(now, hello);
+    c->generation = plane.cluster().find(node)->link;
+    return [this, c, node, boot_id = hello.boot_id] {
+      known_[c->name] = {node, boot_id};
+      if (!connections_.contains(c->link.get())) {  // gone while its hello was being committed
+        c->node = node;
+        report_loss(c);
+        return;
+      }
+      bind(c, node);
+      spdlog::info("node={} {} connected from {}", node.value, c->name, c->link->peer());
+    };
+  };
+  command.refuse = [link = c->link](const Error&) { link->abort(); };
+  leader_.post(std::move(command));
+}
+
+// The store is away, so nothing can be registered. A worker that we know and whose lease we hold goes on: it
+// keeps what it has. Renewing is always safe. After the recovery it registers properly.
+void WorkerHub::welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello) {
+  auto it = known_.find(hello.node);
+  if (it == known_.end() || it->second.boot_id != hello.boot_id ||
+      !leases_.renew(it->second.node, boot_now()))
+    return;
+  protocol::Welcome welcome;
+  welcome.node_id = it->second.node.value;
+  welcome.lease_us = leases_.settings().lease.count();
+  welcome.heartbeat_us = leases_.settings().heartbeat.count();
+  for (const auto& status : hello.attempts) welcome.keep.push_back(status.key);
+  bind(c, it->second.node);
+  c->link->send(wire::encode(protocol::ToWorker(std::move(welcome))));
+}
+
+void WorkerHub::bind(const ConnectionPtr& c, NodeId node) {
+  auto& slot = by_node_[node];
+  if (slot && slot != c) {
+    spdlog::warn("node={} {}: a newer connection replaces {}", node.value, c->name, slot->link->peer());
+    slot->node = {};
+    slot->link->abort();
+  }
+  slot = c;
+  c->node = node;
+}
+
+void WorkerHub::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat) {
+  if (!c->node) return;                       // its hello is not committed yet
+  if (!leases_.renew(c->node, boot_now())) {  // declared dead: it has to register again
+    c->link->abort();
+    return;
+  }
+  metrics_.heartbeats().Increment();
+  c->link->send(wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat.seq})));
+  const ControlPlane* plane = leader_.plane();
+  if (plane == nullptr) return;
+  const Node* node = plane->cluster().find(c->node);
+  if (node != nullptr && node->row.state != NodeState::reachable)
+    post(c, [](ControlPlane& p, Now t, NodeId n) { p.on_heard(t, n); });
+}
+
+void WorkerHub::on_closed(const ConnectionPtr& c, const std::string& why) {
+  connections_.erase(c->link.get());
+  metrics_.workers_linked().Set(static_cast<double>(connections_.size()));
+  if (!c->node) return;  // never registered, or replaced
+  by_node_.erase(c->node);
+  spdlog::warn("node={} {}: connection lost: {}", c->node.value, c->name, why);
+  for (auto it = logs_.begin(); it != logs_.end();) {
+    if (it->second.node != c->node) {
+      ++it;
+      continue;
+    }
+    auto reply = std::move(it->second.reply);
+    it = logs_.erase(it);
+    reply(Error{
+        .code = Errc::unavailable, .message = "node " + c->name + " has gone", .hint = "", .field = ""});
+  }
+  report_loss(c);
+}
+
+void WorkerHub::report_loss(const ConnectionPtr& c) {
+  post(c, [link = c->generation](ControlPlane& p, Now t, NodeId n) { p.on_link_lost(t, n, link); });
+}
+
+// ---------------------------------------------------------------- to workers
+
+std::string WorkerHub::attempt_secret(AttemptKey key) const {
+  const std::string text = to_string(key.job) + "-" + to_string(key.epoch);
+  unsigned char hash[32];
+  crypto_generichash(hash, sizeof hash, reinterpret_cast<const unsigned char*>(text.data()), text.size(),
+                     reinterpret_cast<const unsigned char*>(secret_key_.data()), secret_key_.size());
+  char hex[2 * sizeof hash + 1];
+  sodium_bin2hex(hex, sizeof hex, hash, sizeof hash);
+  return hex;
+}
+
+void WorkerHub::deliver(Effect effect) {
+  auto it = by_node_.find(effect.to);
+  if (it == by_node_.end()) return;  // not connected: it gets the order again after its next hello
+  const ConnectionPtr c = it->second;
+  if (effect.disconnect) {
+    c->link->abort();
+    return;
+  }
+  if (auto* prepare = std::get_if<protocol::Prepare>(&effect.message)) {
+    prepare->spec_json = wire::encode_spec(*effect.spec);
+    prepare->secret = attempt_secret(prepare->key);
+  }
+  c->link->send(wire::encode(effect.message));
+}
+
+// ---------------------------------------------------------------- logs
+
+void WorkerHub::read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) {
+  auto it = by_node_.find(node);
+  if (it == by_node_.end() || logs_.size() >= kMaxPendingLogs)
+    return reply(Error{.code = Errc::unavailable,
+                       .message = it == by_node_.end() ? "the node that keeps this log is not connected"
+                                                       : "too many log readers",
+                       .hint = "",
+                       .field = ""});
+  request.request = next_log_++;
+  logs_.emplace(request.request, PendingLog{.node = node,
+                                            .reply = std::move(reply),
+                                            .until = boot_now() + Duration(request.wait_us) + kLogDeadline});
+  it->second->link->send(wire::encode(protocol::ToWorker(std::move(request))));
+  sweep_logs();
+}
+
+void WorkerHub::on_log_chunk(protocol::LogChunk chunk) {
+  auto it = logs_.find(chunk.request);
+  if (it == logs_.end()) return;
+  auto reply = std::move(it->second.reply);
+  logs_.erase(it);
+  if (!chunk.error.empty())
+    reply(Error{.code = Errc::not_found, .message = chunk.error, .hint = "", .field = ""});
+  else
+    reply(std::move(chunk));
+}
+
+// A worker that never answers must not keep a reader for ever.
+void WorkerHub::sweep_logs() {
+  if (sweeping_ || logs_.empty()) return;
+  sweeping_ = true;
+  log_timer_.expires_after(std::chrono::seconds(1));
+  log_timer_.async_wait([this](boost::system::error_code ec) {
+    sweeping_ = false;
+    if (ec) return;
+    const Mono now = boot_now();
+    std::vector<Reply<protocol::LogChunk>> late;
+    for (auto it = logs_.begin(); it != logs_.end();) {
+      if (it->second.until > now) {
+        ++it;
+        continue;
+      }
+      late.push_back(std::move(it->second.reply));
+      it = logs_.erase(it);
+    }
+    for (auto& reply : late)
+      reply(Error{
+          .code = Errc::unavailable, .message = "the node did not answer in time", .hint = "", .field = ""});
+    sweep_logs();
+  });
+}
+
+}  // namespace tutti

@@ -1,0 +1,84 @@
+// Connections of workers: takes their messages to the leader, its orders to them, and answers heartbeats.
+//
+// Heartbeats never wait for the database: the lease is renewed in memory and acknowledged on the spot. While
+// the control plane is being rebuilt everything else a worker says is dropped; when it stands again all
+// connections are cut, and the workers come back and say everything anew (the protocol is level-triggered).
+// Control thread only. Invariants: (1) a node has at most one connection, the newest; (2) an order leaves
+// only through deliver(), after its commit.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "api/http/link.h"
+#include "scheduler/core/lease_table.h"
+#include "scheduler/service/leader.h"
+#include "scheduler/service/metrics.h"
+
+namespace tutti {
+
+class WorkerHub : public WorkerMessages {
+ public:
+  // `secret_key`: keyed into the secret that the nodes of one attempt share.
+  WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases, Metrics& metrics,
+            std::string secret_key);
+
+  void accept(std::shared_ptr<http::Link> link);
+  void close_all();
+
+  // ---- WorkerMessages
+  void deliver(Effect effect) override;
+  void resync() override;
+  void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) override;
+
+ private:
+  struct Connection {
+    std::shared_ptr<http::Link> link;
+    NodeId node;  // 0 until its Hello is committed, and again when a newer connection has replaced it
+    std::uint64_t generation = 0;  // Node::link of its Hello
+    std::string name;
+    bool said_hello = false;
+  };
+  using ConnectionPtr = std::shared_ptr<Connection>;
+  struct PendingLog {
+    NodeId node;
+    Reply<protocol::LogChunk> reply;
+    Mono until;
+  };
+
+  void on_message(const ConnectionPtr& c, const std::string& text);
+  void on_hello(const ConnectionPtr& c, protocol::Hello hello);
+  void on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat);
+  void on_log_chunk(protocol::LogChunk chunk);
+  void on_closed(const ConnectionPtr& c, const std::string& why);
+  void welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello);
+  void bind(const ConnectionPtr& c, NodeId node);
+  void report_loss(const ConnectionPtr& c);
+  template <class Decide>
+  void post(const ConnectionPtr& c, Decide decide);
+  std::string attempt_secret(AttemptKey key) const;
+  void sweep_logs();
+
+  boost::asio::any_io_executor executor_;
+  Leader& leader_;
+  LeaseTable& leases_;
+  Metrics& metrics_;
+  std::string secret_key_;
+  std::map<http::Link*, ConnectionPtr> connections_;
+  std::map<NodeId, ConnectionPtr> by_node_;
+  struct Known {
+    NodeId node;
+    std::string boot_id;
+  };
+  std::map<std::string, Known> known_;  // nodes by name, as of their last committed Hello
+  std::map<std::int64_t, PendingLog> logs_;
+  std::int64_t next_log_ = 1;
+  boost::asio::steady_timer log_timer_;
+  bool sweeping_ = false;
+};
+
+}  // namespace tutti
