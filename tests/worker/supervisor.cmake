@@ -9,3 +9,18 @@ tutti_test(supervisor_process_test LABEL unit TIMEOUT 240
 foreach(test supervisor_process_test)
   add_dependencies(${test} tutti-supervisor tutti-rank tutti-launch-agent)
 endforeach()
+
+find_package(MPI COMPONENTS CXX QUIET)
+if(MPI_CXX_FOUND)
+  # Without sanitizers: Open MPI's own leaks are not ours to judge.
+  add_executable(supervisor_mpi_program supervisor_mpi_program.cpp)
+  target_link_libraries(supervisor_mpi_program PRIVATE MPI::MPI_CXX)
+  tutti_test(supervisor_mpi_test LABEL unit TIMEOUT 240
+    SOURCES supervisor_mpi_test.cpp supervisor_rig.cpp
+    DEPS tutti_worker_supervisor)
+  target_compile_definitions(supervisor_mpi_test PRIVATE
+    TUTTI_MPI_PROGRAM="$<TARGET_FILE:supervisor_mpi_program>")
+  add_dependencies(supervisor_mpi_test tutti-supervisor tutti-rank tutti-launch-agent supervisor_mpi_program)
+else()
+  message(STATUS "Open MPI not found: supervisor_mpi_test is left out")
+endif()

@@ -82,11 +82,13 @@ bool Supervisor::lock_devices(std::string& problem) {
 
 void Supervisor::open_ports() {
   if (config_.pick_master_port) reserved_port_ = reserve_port(config_.listen_address, master_port_);
+  if (!config_.secret.empty()) {
+    // The launch agents of our own mpirun run as the job's user and must be able to read it, nobody else.
+    const std::string file = config_.dir + "/agent_secret";
+    replace_file(file, config_.secret, false, 0400);
+    if (geteuid() == 0 && lchown(file.c_str(), user_.uid, user_.gid) != 0) throw_errno("chown " + file);
+  }
   if (!config_.listen_agent) return;
-  // The agent runs as the job's user and must be able to read it, nobody else.
-  const std::string file = config_.dir + "/agent_secret";
-  replace_file(file, config_.secret, false, 0400);
-  if (geteuid() == 0 && lchown(file.c_str(), user_.uid, user_.gid) != 0) throw_errno("chown " + file);
   agents_.emplace(poller_, listen_tcp(config_.listen_address, agent_port_), config_.secret,
                   [this](const std::string& command, int out, int err, std::string& refusal) {
                     return start_agent_command(command, out, err, refusal);
