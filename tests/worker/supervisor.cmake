@@ -2,11 +2,18 @@ tutti_test(supervisor_messages_test LABEL unit
   SOURCES supervisor_messages_test.cpp
   DEPS tutti_worker_supervisor)
 
+tutti_test(supervisor_gang_part_test LABEL unit
+  SOURCES supervisor_gang_part_test.cpp
+  DEPS tutti_worker_supervisor)
+
 # Real processes. The programs are found beside the test.
 tutti_test(supervisor_process_test LABEL unit TIMEOUT 240
   SOURCES supervisor_process_test.cpp supervisor_rig.cpp
   DEPS tutti_worker_supervisor)
-foreach(test supervisor_process_test)
+tutti_test(supervisor_parts_test LABEL unit
+  SOURCES supervisor_parts_test.cpp supervisor_rig.cpp
+  DEPS tutti_worker_supervisor)
+foreach(test supervisor_process_test supervisor_parts_test)
   add_dependencies(${test} tutti-supervisor tutti-rank tutti-launch-agent)
 endforeach()
 
