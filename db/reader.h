@@ -27,17 +27,17 @@ struct JobView {
   std::int32_t exit_code = 0;
 };
 
-struct JobFilter {               // all given parts must hold; empty = any
-  std::vector<JobState> states;  // one of these
-  std::string project, queue, owner, name;
-  std::optional<Instant> since;  // created at or after
+struct JobFilter {                 // all given parts must hold; empty = any
+  std::vector<JobState> states{};  // one of these
+  std::string project{}, queue{}, owner{}, name{};
+  std::optional<Instant> since{};  // created at or after
 };
 
 struct FaultFilter {  // id 0 = any
-  NodeId node;
-  GpuId gpu;
-  JobId job;
-  std::optional<Instant> since;
+  NodeId node{};
+  GpuId gpu{};
+  JobId job{};
+  std::optional<Instant> since{};
 };
 
 struct KeyView {

@@ -1,0 +1,138 @@
+#include "db/memory/memory_reader.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace tutti::db {
+namespace {
+
+std::size_t page(int wanted) { return static_cast<std::size_t>(std::clamp(wanted, 1, kMaxPage)); }
+
+bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
+  return (f.states.empty() || std::find(f.states.begin(), f.states.end(), j.state) != f.states.end()) &&
+         (f.project.empty() || j.project == f.project) && (f.queue.empty() || j.queue == f.queue) &&
+         (f.owner.empty() || j.owner == f.owner) && (f.name.empty() || s.name == f.name) &&
+         (!f.since || j.created_at >= *f.since);
+}
+
+}  // namespace
+
+std::optional<JobView> MemoryReader::find_job(JobId id) {
+  std::lock_guard lock(database_->mutex_);
+  JobView v;
+  if (const auto j = database_->jobs_.find(id); j != database_->jobs_.end()) {
+    v.row = j->second;
+  } else if (const auto d = database_->done_.find(id); d != database_->done_.end()) {
+    v.row = d->second.job;
+    v.ended_at = d->second.ended_at;
+    v.exit_code = d->second.exit_code;
+  } else {
+    return std::nullopt;
+  }
+  const SpecRow& spec = database_->specs_.at(id);
+  v.name = spec.name;
+  v.spec_json = spec.spec_json;
+  return v;
+}
+
+std::optional<KeyView> MemoryReader::find_by_key(std::string_view owner, std::string_view key) {
+  std::lock_guard lock(database_->mutex_);
+  const auto it = database_->keys_.find({std::string(owner), std::string(key)});
+  return it == database_->keys_.end() ? std::nullopt : std::optional(it->second);
+}
+
+std::vector<JobId> MemoryReader::resolve_name(std::string_view name, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::vector<JobId> out;
+  const auto ids = database_->ids_by_name_.find(std::string(name));
+  if (ids == database_->ids_by_name_.end()) return out;
+  for (auto it = ids->second.rbegin(); it != ids->second.rend() && out.size() < page(limit); ++it)
+    out.push_back(*it);
+  return out;
+}
+
+std::vector<JobView> MemoryReader::list_jobs(const JobFilter& filter, int page_size, JobId after) {
+  std::lock_guard lock(database_->mutex_);
+  const JobId below = after ? after : JobId(std::numeric_limits<std::int64_t>::max());
+  auto live = std::make_reverse_iterator(database_->jobs_.lower_bound(below));
+  auto done = std::make_reverse_iterator(database_->done_.lower_bound(below));
+  std::vector<JobView> out;
+  while (out.size() < page(page_size) &&
+         (live != database_->jobs_.rend() || done != database_->done_.rend())) {
+    JobView v;
+    if (done == database_->done_.rend() || (live != database_->jobs_.rend() && live->first > done->first)) {
+      v.row = (live++)->second;
+    } else {
+      v.row = done->second.job;
+      v.ended_at = done->second.ended_at;
+      v.exit_code = (done++)->second.exit_code;
+    }
+    const SpecRow& spec = database_->specs_.at(v.row.id);
+    v.name = spec.name;
+    if (passes(filter, v.row, spec)) out.push_back(std::move(v));
+  }
+  return out;
+}
+
+StateCounts MemoryReader::count_by_state() {
+  std::lock_guard lock(database_->mutex_);
+  StateCounts counts{};
+  for (const auto& entry : database_->jobs_) ++counts[static_cast<std::size_t>(entry.second.state)];
+  for (const auto& entry : database_->done_) ++counts[static_cast<std::size_t>(entry.second.job.state)];
+  return counts;
+}
+
+std::vector<AttemptRow> MemoryReader::attempts(JobId job) {
+  std::lock_guard lock(database_->mutex_);
+  std::vector<AttemptRow> out;
+  for (auto it = database_->attempts_.lower_bound({job, Epoch(0)});
+       it != database_->attempts_.end() && it->first.job == job; ++it)
+    out.push_back(it->second);
+  return out;
+}
+
+std::vector<CheckpointRow> MemoryReader::checkpoints(JobId job) {
+  std::lock_guard lock(database_->mutex_);
+  const auto it = database_->checkpoints_.find(job);
+  return it == database_->checkpoints_.end() ? std::vector<CheckpointRow>{} : it->second;
+}
+
+std::vector<EventRow> MemoryReader::job_events(JobId job, EventId after, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::vector<EventRow> out;
+  const auto ids = database_->events_of_job_.find(job);
+  if (ids == database_->events_of_job_.end()) return out;
+  std::vector<EventId> sorted = ids->second;
+  std::sort(sorted.begin(), sorted.end());
+  for (auto it = std::upper_bound(sorted.begin(), sorted.end(), after);
+       it != sorted.end() && out.size() < page(limit); ++it)
+    out.push_back(database_->events_.at(*it));
+  return out;
+}
+
+std::vector<EventRow> MemoryReader::all_events(EventId after, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::vector<EventRow> out;
+  for (auto it = database_->events_.upper_bound(after);
+       it != database_->events_.end() && out.size() < page(limit); ++it)
+    out.push_back(it->second);
+  return out;
+}
+
+std::vector<FaultRow> MemoryReader::faults(const FaultFilter& f, int limit, FaultId before) {
+  std::lock_guard lock(database_->mutex_);
+  std::vector<FaultRow> out;
+  const FaultId below = before ? before : FaultId(std::numeric_limits<std::int64_t>::max());
+  for (auto it = std::make_reverse_iterator(database_->faults_.lower_bound(below));
+       it != database_->faults_.rend() && out.size() < page(limit); ++it) {
+    const FaultRow& row = it->second;
+    if ((!f.node || row.node == f.node) && (!f.gpu || row.gpu == f.gpu) && (!f.job || row.job == f.job) &&
+        (!f.since || row.at >= *f.since))
+      out.push_back(row);
+  }
+  return out;
+}
+
+LeaderView MemoryReader::leader() { return database_->leader(); }
+
+}  // namespace tutti::db

@@ -1,0 +1,30 @@
+// Reader over the rows of a MemoryDatabase.
+#pragma once
+
+#include <memory>
+
+#include "db/memory/memory_database.h"
+
+namespace tutti::db {
+
+class MemoryReader final : public Reader {
+ public:
+  explicit MemoryReader(std::shared_ptr<MemoryDatabase> database) : database_(std::move(database)) {}
+
+  std::optional<JobView> find_job(JobId id) override;
+  std::optional<KeyView> find_by_key(std::string_view owner, std::string_view key) override;
+  std::vector<JobId> resolve_name(std::string_view name, int limit) override;
+  std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) override;
+  StateCounts count_by_state() override;
+  std::vector<AttemptRow> attempts(JobId job) override;
+  std::vector<CheckpointRow> checkpoints(JobId job) override;
+  std::vector<EventRow> job_events(JobId job, EventId after, int limit) override;
+  std::vector<EventRow> all_events(EventId after, int limit) override;
+  std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) override;
+  LeaderView leader() override;
+
+ private:
+  std::shared_ptr<MemoryDatabase> database_;
+};
+
+}  // namespace tutti::db

@@ -1,0 +1,482 @@
+#include "db/pg/pg_batch.h"
+
+#include <unordered_map>
+#include <unordered_set>
+
+#include "db/pg/row_codec.h"
+
+namespace tutti::db {
+namespace {
+
+template <class Row>
+using Rows = std::vector<const Row*>;
+
+// An upsert may touch a row once per statement: of equal keys the last one counts.
+template <class Row, class Key>
+Rows<Row> last_of_each(const std::vector<Row>& rows, Key key) {
+  std::unordered_map<std::decay_t<decltype(key(rows.front()))>, std::size_t> place;
+  Rows<Row> out;
+  for (const auto& row : rows) {
+    const auto [it, fresh] = place.emplace(key(row), out.size());
+    if (fresh)
+      out.push_back(&row);
+    else
+      out[it->second] = &row;
+  }
+  return out;
+}
+
+template <class Enum>
+std::int16_t number(Enum e) {
+  return static_cast<std::int16_t>(e);
+}
+
+// ---------------------------------------------------------------- specs and new jobs
+
+constexpr Statement kInsertSpecs{"insert_specs", R"(
+INSERT INTO job_spec (id, owner, name, spec_json, created_at, initial_state)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::smallint[]))"};
+
+constexpr Statement kInsertKeys{"insert_keys", R"(
+INSERT INTO idempotency_key (owner, key, body_hash, job, created_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[]))"};
+
+void add_specs(Pipeline& p, const std::vector<SpecRow>& specs) {
+  if (specs.empty()) return;
+  Params rows;
+  rows.column(specs, [](const SpecRow& s) { return s.id; })
+      .column(specs, [](const SpecRow& s) -> std::string_view { return s.owner; })
+      .column(specs, [](const SpecRow& s) -> std::string_view { return s.name; })
+      .column(specs, [](const SpecRow& s) -> std::string_view { return s.spec_json; })
+      .column(specs, [](const SpecRow& s) { return s.created_at; })
+      .column(specs, [](const SpecRow& s) { return number(s.initial_state); });
+  p.add(kInsertSpecs, std::move(rows));
+
+  Rows<SpecRow> keyed;
+  for (const auto& s : specs)
+    if (!s.idempotency_key.empty()) keyed.push_back(&s);
+  if (keyed.empty()) return;
+  Params keys;
+  keys.column(keyed, [](const SpecRow* s) -> std::string_view { return s->owner; })
+      .column(keyed, [](const SpecRow* s) -> std::string_view { return s->idempotency_key; })
+      .column(keyed, [](const SpecRow* s) { return static_cast<std::int64_t>(s->body_hash); })
+      .column(keyed, [](const SpecRow* s) { return s->id; })
+      .column(keyed, [](const SpecRow* s) { return s->created_at; });
+  p.add(kInsertKeys, std::move(keys));
+}
+
+// What a job has that has never been placed: the other columns take their defaults.
+constexpr Statement kInsertJobs{"insert_jobs", R"(
+INSERT INTO job (id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
+                 not_before)
+SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[],
+                     $7::text[], $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[],
+                     $12::timestamptz[]))"};
+
+constexpr Statement kInsertJobsWhole{"insert_jobs_whole", R"(
+INSERT INTO job (id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
+                 not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at,
+                 reason)
+SELECT u.id, u.version, u.state, u.priority, u.queue, u.project, u.owner, u.nodes, u.gpus_per_node, u.created_at,
+       u.queued_at, u.not_before, u.cause, u.front, u.epoch, u.attempt, u.spent::smallint[], u.no_progress,
+       u.best_step, u.hardware_window_at, u.reason
+FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
+            $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
+            $13::smallint[], $14::boolean[], $15::bigint[], $16::integer[], $17::text[], $18::smallint[],
+            $19::bigint[], $20::timestamptz[], $21::text[])
+     AS u(id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
+          not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason))"};
+
+Params job_head(const Rows<JobRow>& rows) {
+  Params p;
+  p.column(rows, [](const JobRow* j) { return j->id; })
+      .column(rows, [](const JobRow* j) { return j->version; })
+      .column(rows, [](const JobRow* j) { return number(j->state); })
+      .column(rows, [](const JobRow* j) { return j->priority; })
+      .column(rows, [](const JobRow* j) -> std::string_view { return j->queue; })
+      .column(rows, [](const JobRow* j) -> std::string_view { return j->project; })
+      .column(rows, [](const JobRow* j) -> std::string_view { return j->owner; })
+      .column(rows, [](const JobRow* j) { return j->nodes; })
+      .column(rows, [](const JobRow* j) { return j->gpus_per_node; })
+      .column(rows, [](const JobRow* j) { return j->created_at; })
+      .column(rows, [](const JobRow* j) { return j->queued_at; })
+      .column(rows, [](const JobRow* j) { return null_if_zero(j->not_before); });
+  return p;
+}
+
+Params job_whole(const Rows<JobRow>& rows) {
+  Params p = job_head(rows);
+  p.column(rows, [](const JobRow* j) { return number(j->cause); })
+      .column(rows, [](const JobRow* j) { return j->front; })
+      .column(rows, [](const JobRow* j) { return j->epoch; })
+      .column(rows, [](const JobRow* j) { return j->attempt; })
+      .column(rows, [](const JobRow* j) { return spent_text(j->spent); })
+      .column(rows, [](const JobRow* j) { return j->no_progress; })
+      .column(rows, [](const JobRow* j) { return j->best_step; })
+      .column(rows, [](const JobRow* j) { return null_if_zero(j->hardware_window_at); })
+      .column(rows, [](const JobRow* j) -> std::string_view { return j->reason; });
+  return p;
+}
+
+bool is_untouched(const JobRow& j) {
+  return j.cause == Cause::none && !j.front && !j.epoch && j.attempt == 0 && j.no_progress == 0 &&
+         j.best_step == -1 && j.hardware_window_at == Instant{} && j.reason.empty() && !spent_text(j.spent);
+}
+
+void add_new_jobs(Pipeline& p, const Batch& batch) {
+  std::unordered_set<JobId> ended_at_once;
+  for (const auto& d : batch.done)
+    if (d.base_version == 0) ended_at_once.insert(d.row.job.id);
+  Rows<JobRow> untouched, others;
+  for (const auto& j : batch.new_jobs)
+    if (ended_at_once.empty() || !ended_at_once.contains(j.id))
+      (is_untouched(j) ? untouched : others).push_back(&j);
+  if (!untouched.empty()) p.add(kInsertJobs, job_head(untouched));
+  if (!others.empty()) p.add(kInsertJobsWhole, job_whole(others));
+}
+
+// ---------------------------------------------------------------- updates and ends of jobs
+
+constexpr Statement kUpdateJobs{"update_jobs", R"(
+WITH hit AS (
+  UPDATE job j SET version = u.version, state = u.state, priority = u.priority, queue = u.queue,
+    project = u.project, owner = u.owner, nodes = u.nodes, gpus_per_node = u.gpus_per_node,
+    created_at = u.created_at, queued_at = u.queued_at, not_before = u.not_before, cause = u.cause,
+    front = u.front, epoch = u.epoch, attempt = u.attempt, spent = u.spent::smallint[],
+    no_progress = u.no_progress, best_step = u.best_step, hardware_window_at = u.hardware_window_at,
+    reason = u.reason
+  FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
+              $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
+              $13::smallint[], $14::boolean[], $15::bigint[], $16::integer[], $17::text[], $18::smallint[],
+              $19::bigint[], $20::timestamptz[], $21::text[], $22::integer[])
+       AS u(id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
+            not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason,
+            base_version)
+  WHERE j.id = u.id AND j.version = u.base_version
+  RETURNING 1)
+SELECT tutti_expect((SELECT count(*) FROM hit), $23::bigint, 'update of jobs'))"};
+
+constexpr Statement kDeleteJobs{"delete_jobs", R"(
+WITH hit AS (
+  DELETE FROM job j USING unnest($1::bigint[], $2::integer[]) AS u(id, base_version)
+  WHERE j.id = u.id AND j.version = u.base_version
+  RETURNING 1)
+SELECT tutti_expect((SELECT count(*) FROM hit), $3::bigint, 'end of jobs'))"};
+
+constexpr Statement kInsertDone{"insert_done", R"(
+INSERT INTO job_done (id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at,
+                      queued_at, not_before, cause, front, epoch, attempt, spent, no_progress, best_step,
+                      hardware_window_at, reason, ended_at, exit_code)
+SELECT u.id, u.version, u.state, u.priority, u.queue, u.project, u.owner, u.nodes, u.gpus_per_node, u.created_at,
+       u.queued_at, u.not_before, u.cause, u.front, u.epoch, u.attempt, u.spent::smallint[], u.no_progress,
+       u.best_step, u.hardware_window_at, u.reason, u.ended_at, u.exit_code
+FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
+            $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
+            $13::smallint[], $14::boolean[], $15::bigint[], $16::integer[], $17::text[], $18::smallint[],
+            $19::bigint[], $20::timestamptz[], $21::text[], $22::timestamptz[], $23::integer[])
+     AS u(id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
+          not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason,
+          ended_at, exit_code))"};
+
+void add_job_updates(Pipeline& p, const std::vector<Batch::JobUpdate>& updates) {
+  if (updates.empty()) return;
+  Rows<JobRow> rows;
+  for (const auto& u : updates) rows.push_back(&u.row);
+  Params params = job_whole(rows);
+  params.column(updates, [](const Batch::JobUpdate& u) { return u.base_version; })
+      .bigint(static_cast<std::int64_t>(updates.size()));
+  p.add(kUpdateJobs, std::move(params));
+}
+
+void add_done(Pipeline& p, const std::vector<Batch::JobDone>& done) {
+  if (done.empty()) return;
+  Rows<Batch::JobDone> stored;
+  Rows<JobRow> rows;
+  for (const auto& d : done) {
+    rows.push_back(&d.row.job);
+    if (d.base_version != 0) stored.push_back(&d);
+  }
+  if (!stored.empty()) {
+    Params params;
+    params.column(stored, [](const Batch::JobDone* d) { return d->row.job.id; })
+        .column(stored, [](const Batch::JobDone* d) { return d->base_version; })
+        .bigint(static_cast<std::int64_t>(stored.size()));
+    p.add(kDeleteJobs, std::move(params));
+  }
+  Params params = job_whole(rows);
+  params.column(done, [](const Batch::JobDone& d) { return d.row.ended_at; })
+      .column(done, [](const Batch::JobDone& d) { return d.row.exit_code; });
+  p.add(kInsertDone, std::move(params));
+}
+
+// ---------------------------------------------------------------- nodes and GPUs
+
+constexpr Statement kUpsertNodes{"upsert_nodes", R"(
+INSERT INTO node (id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus,
+                  memory_bytes, kill_mode, driver, simulated_gpus, labels, registered_at, state_at)
+SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[],
+            $8::smallint[], $9::text[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::boolean[],
+            $15::text[], $16::timestamptz[], $17::timestamptz[])
+     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, address = excluded.address,
+  boot_id = excluded.boot_id, worker_version = excluded.worker_version, state = excluded.state,
+  service = excluded.service, service_reason = excluded.service_reason, cpus = excluded.cpus,
+  memory_bytes = excluded.memory_bytes, kill_mode = excluded.kill_mode, driver = excluded.driver,
+  simulated_gpus = excluded.simulated_gpus, labels = excluded.labels, registered_at = excluded.registered_at,
+  state_at = excluded.state_at)"};
+
+constexpr Statement kUpsertGpus{"upsert_gpus", R"(
+INSERT INTO gpu (id, node, uuid, gpu_index, model, memory_bytes, pci, island, health, health_reason, present)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::integer[], $5::text[], $6::bigint[], $7::text[],
+                     $8::integer[], $9::smallint[], $10::text[], $11::boolean[])
+ON CONFLICT (id) DO UPDATE SET node = excluded.node, uuid = excluded.uuid, gpu_index = excluded.gpu_index,
+  model = excluded.model, memory_bytes = excluded.memory_bytes, pci = excluded.pci, island = excluded.island,
+  health = excluded.health, health_reason = excluded.health_reason, present = excluded.present)"};
+
+void add_nodes(Pipeline& p, const std::vector<NodeRow>& nodes) {
+  if (nodes.empty()) return;
+  const auto rows = last_of_each(nodes, [](const NodeRow& n) { return n.id; });
+  Params params;
+  params.column(rows, [](const NodeRow* n) { return n->id; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->name; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->queue; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->address; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->boot_id; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->worker_version; })
+      .column(rows, [](const NodeRow* n) { return number(n->state); })
+      .column(rows, [](const NodeRow* n) { return number(n->service); })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->service_reason; })
+      .column(rows, [](const NodeRow* n) { return n->cpus; })
+      .column(rows, [](const NodeRow* n) { return n->memory_bytes; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->kill_mode; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->driver; })
+      .column(rows, [](const NodeRow* n) { return n->simulated_gpus; })
+      .column(rows, [](const NodeRow* n) { return labels_json(n->labels); })
+      .column(rows, [](const NodeRow* n) { return null_if_zero(n->registered_at); })
+      .column(rows, [](const NodeRow* n) { return null_if_zero(n->state_at); });
+  p.add(kUpsertNodes, std::move(params));
+}
+
+void add_gpus(Pipeline& p, const std::vector<GpuRow>& gpus) {
+  if (gpus.empty()) return;
+  const auto rows = last_of_each(gpus, [](const GpuRow& g) { return g.id; });
+  Params params;
+  params.column(rows, [](const GpuRow* g) { return g->id; })
+      .column(rows, [](const GpuRow* g) { return g->node; })
+      .column(rows, [](const GpuRow* g) -> std::string_view { return g->uuid; })
+      .column(rows, [](const GpuRow* g) { return g->index; })
+      .column(rows, [](const GpuRow* g) -> std::string_view { return g->model; })
+      .column(rows, [](const GpuRow* g) { return g->memory_bytes; })
+      .column(rows, [](const GpuRow* g) -> std::string_view { return g->pci; })
+      .column(rows, [](const GpuRow* g) { return g->island; })
+      .column(rows, [](const GpuRow* g) { return number(g->health); })
+      .column(rows, [](const GpuRow* g) -> std::string_view { return g->health_reason; })
+      .column(rows, [](const GpuRow* g) { return g->present; });
+  p.add(kUpsertGpus, std::move(params));
+}
+
+// ---------------------------------------------------------------- attempts, allocations, checkpoints
+
+// An attempt that has ended stays ended, whatever a late message made somebody believe.
+constexpr Statement kUpsertAttempts{"upsert_attempts", R"(
+WITH hit AS (
+  INSERT INTO attempt AS a (job, epoch, number, state, result, cause, detail, evidence_json, gang, resume_path,
+                            resume_step, last_step, exit_code, placed_at, preflight_at, starting_at, running_at,
+                            fault_at, stopping_at, ended_at)
+  SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i::jsonb, u.j, u.k, u.l, u.m, u.n, u.o, u.p, u.q, u.r, u.s, u.t
+  FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::smallint[],
+              $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::integer[],
+              $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[],
+              $18::timestamptz[], $19::timestamptz[], $20::timestamptz[])
+       AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t)
+  ON CONFLICT (job, epoch) DO UPDATE SET number = excluded.number, state = excluded.state,
+    result = excluded.result, cause = excluded.cause, detail = excluded.detail,
+    evidence_json = excluded.evidence_json, gang = excluded.gang, resume_path = excluded.resume_path,
+    resume_step = excluded.resume_step, last_step = excluded.last_step, exit_code = excluded.exit_code,
+    placed_at = excluded.placed_at, preflight_at = excluded.preflight_at, starting_at = excluded.starting_at,
+    running_at = excluded.running_at, fault_at = excluded.fault_at, stopping_at = excluded.stopping_at,
+    ended_at = excluded.ended_at
+  WHERE a.state <> 6 OR excluded.state = 6
+  RETURNING 1)
+SELECT tutti_expect((SELECT count(*) FROM hit), $21::bigint, 'attempts'))"};
+
+constexpr Statement kCloseAllocations{"close_allocations", R"(
+WITH hit AS (
+  UPDATE allocation a SET until_at = u.until_at
+  FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS u(job, epoch, gpu, until_at)
+  WHERE a.job = u.job AND a.epoch = u.epoch AND a.gpu = u.gpu AND a.until_at IS NULL
+  RETURNING 1)
+SELECT tutti_expect((SELECT count(*) FROM hit), $5::bigint, 'end of allocations'))"};
+
+constexpr Statement kOpenAllocations{"open_allocations", R"(
+INSERT INTO allocation (job, epoch, gpu, from_at, until_at)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]))"};
+
+constexpr Statement kInsertCheckpoints{"insert_checkpoints", R"(
+INSERT INTO checkpoint (job, epoch, step, path, bytes, shards, at)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::integer[],
+                     $7::timestamptz[])
+ON CONFLICT DO NOTHING)"};
+
+void add_attempts(Pipeline& p, const std::vector<AttemptRow>& attempts) {
+  if (attempts.empty()) return;
+  const auto rows = last_of_each(attempts, [](const AttemptRow& a) { return AttemptKey{a.job, a.epoch}; });
+  Params params;
+  params.column(rows, [](const AttemptRow* a) { return a->job; })
+      .column(rows, [](const AttemptRow* a) { return a->epoch; })
+      .column(rows, [](const AttemptRow* a) { return a->number; })
+      .column(rows, [](const AttemptRow* a) { return number(a->state); })
+      .column(rows, [](const AttemptRow* a) { return number(a->result); })
+      .column(rows, [](const AttemptRow* a) { return number(a->cause); })
+      .column(rows, [](const AttemptRow* a) -> std::string_view { return a->detail; })
+      .column(rows, [](const AttemptRow* a) -> std::string_view { return a->evidence_json; })
+      .column(rows, [](const AttemptRow* a) { return gang_json(a->gang); })
+      .column(rows, [](const AttemptRow* a) -> std::string_view { return a->resume_path; })
+      .column(rows, [](const AttemptRow* a) { return a->resume_step; })
+      .column(rows, [](const AttemptRow* a) { return a->last_step; })
+      .column(rows, [](const AttemptRow* a) { return a->exit_code; });
+  for (Instant AttemptRow::* at :
+       {&AttemptRow::placed_at, &AttemptRow::preflight_at, &AttemptRow::starting_at, &AttemptRow::running_at,
+        &AttemptRow::fault_at, &AttemptRow::stopping_at, &AttemptRow::ended_at})
+    params.column(rows, [at](const AttemptRow* a) { return null_if_zero(a->*at); });
+  params.bigint(static_cast<std::int64_t>(rows.size()));
+  p.add(kUpsertAttempts, std::move(params));
+}
+
+void add_allocations(Pipeline& p, const Batch& batch) {
+  // Opened and closed in one batch: inserted with its end. All other ends come before the beginnings, so that
+  // a GPU can pass from one attempt to the next within a batch.
+  const auto same = [](const AllocationRow& a, const AllocationRow& b) {
+    return a.gpu == b.gpu && a.job == b.job && a.epoch == b.epoch;
+  };
+  std::vector<AllocationRow> opened = batch.opened;
+  Rows<AllocationRow> closed;
+  for (const auto& c : batch.closed) {
+    AllocationRow* in_batch = nullptr;
+    for (auto& o : opened)
+      if (same(o, c)) in_batch = &o;
+    if (in_batch)
+      in_batch->until = c.until;
+    else
+      closed.push_back(&c);
+  }
+  if (!closed.empty()) {
+    Params params;
+    params.column(closed, [](const AllocationRow* a) { return a->job; })
+        .column(closed, [](const AllocationRow* a) { return a->epoch; })
+        .column(closed, [](const AllocationRow* a) { return a->gpu; })
+        .column(closed, [](const AllocationRow* a) { return a->until; })
+        .bigint(static_cast<std::int64_t>(closed.size()));
+    p.add(kCloseAllocations, std::move(params));
+  }
+  if (!opened.empty()) {
+    Params params;
+    params.column(opened, [](const AllocationRow& a) { return a.job; })
+        .column(opened, [](const AllocationRow& a) { return a.epoch; })
+        .column(opened, [](const AllocationRow& a) { return a.gpu; })
+        .column(opened, [](const AllocationRow& a) { return a.from; })
+        .column(opened, [](const AllocationRow& a) { return a.until; });
+    p.add(kOpenAllocations, std::move(params));
+  }
+}
+
+void add_checkpoints(Pipeline& p, const std::vector<CheckpointRow>& rows) {
+  if (rows.empty()) return;
+  Params params;
+  params.column(rows, [](const CheckpointRow& c) { return c.job; })
+      .column(rows, [](const CheckpointRow& c) { return c.epoch; })
+      .column(rows, [](const CheckpointRow& c) { return c.step; })
+      .column(rows, [](const CheckpointRow& c) -> std::string_view { return c.path; })
+      .column(rows, [](const CheckpointRow& c) { return c.bytes; })
+      .column(rows, [](const CheckpointRow& c) { return c.shards; })
+      .column(rows, [](const CheckpointRow& c) { return c.at; });
+  p.add(kInsertCheckpoints, std::move(params));
+}
+
+// ---------------------------------------------------------------- history
+
+constexpr Statement kInsertFaults{"insert_faults", R"(
+INSERT INTO fault (id, at, node, gpu, job, epoch, fault_class, xid, action, detail)
+SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                     $7::text[], $8::integer[], $9::text[], $10::text[]))"};
+
+constexpr Statement kInsertJobEvents{"insert_job_events", R"(
+INSERT INTO job_event (id, at, node, epoch, kind, from_name, to_name, cause, detail, job)
+SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
+                     $7::text[], $8::smallint[], $9::text[], $10::bigint[]))"};
+
+constexpr Statement kInsertNodeEvents{"insert_node_events", R"(
+INSERT INTO node_event (id, at, node, epoch, kind, from_name, to_name, cause, detail)
+SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
+                     $7::text[], $8::smallint[], $9::text[]))"};
+
+void add_faults(Pipeline& p, const std::vector<FaultRow>& rows) {
+  if (rows.empty()) return;
+  Params params;
+  params.column(rows, [](const FaultRow& f) { return f.id; })
+      .column(rows, [](const FaultRow& f) { return f.at; })
+      .column(rows, [](const FaultRow& f) { return null_if_zero(f.node); })
+      .column(rows, [](const FaultRow& f) { return null_if_zero(f.gpu); })
+      .column(rows, [](const FaultRow& f) { return null_if_zero(f.job); })
+      .column(rows, [](const FaultRow& f) { return null_if_zero(f.epoch); })
+      .column(rows, [](const FaultRow& f) -> std::string_view { return f.fault_class; })
+      .column(rows, [](const FaultRow& f) { return f.xid; })
+      .column(rows, [](const FaultRow& f) -> std::string_view { return f.action; })
+      .column(rows, [](const FaultRow& f) -> std::string_view { return f.detail; });
+  p.add(kInsertFaults, std::move(params));
+}
+
+Params event_columns(const Rows<EventRow>& rows) {
+  Params params;
+  params.column(rows, [](const EventRow* e) { return e->id; })
+      .column(rows, [](const EventRow* e) { return e->at; })
+      .column(rows, [](const EventRow* e) { return null_if_zero(e->node); })
+      .column(rows, [](const EventRow* e) { return null_if_zero(e->epoch); })
+      .column(rows, [](const EventRow* e) -> std::string_view { return e->kind; })
+      .column(rows, [](const EventRow* e) -> std::string_view { return e->from; })
+      .column(rows, [](const EventRow* e) -> std::string_view { return e->to; })
+      .column(rows, [](const EventRow* e) { return number(e->cause); })
+      .column(rows, [](const EventRow* e) -> std::string_view { return e->detail; });
+  return params;
+}
+
+void add_events(Pipeline& p, const std::vector<EventRow>& events) {
+  Rows<EventRow> of_jobs, of_nodes;
+  for (const auto& e : events) (e.job ? of_jobs : of_nodes).push_back(&e);
+  if (!of_jobs.empty()) {
+    Params params = event_columns(of_jobs);
+    params.column(of_jobs, [](const EventRow* e) { return e->job; });
+    p.add(kInsertJobEvents, std::move(params));
+  }
+  if (!of_nodes.empty()) p.add(kInsertNodeEvents, event_columns(of_nodes));
+}
+
+constexpr Statement kBegin{"begin", "BEGIN"};
+constexpr Statement kCommit{"commit", "COMMIT"};
+constexpr Statement kCheckTerm{"check_term", "SELECT tutti_check_term($1::bigint)"};
+
+}  // namespace
+
+std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
+  p.add(kBegin);
+  Params params;
+  params.bigint(term.value);
+  p.add(kCheckTerm, std::move(params));
+  add_specs(p, batch.new_specs);
+  add_new_jobs(p, batch);
+  add_job_updates(p, batch.jobs);
+  add_nodes(p, batch.nodes);
+  add_gpus(p, batch.gpus);
+  add_attempts(p, batch.attempts);
+  add_allocations(p, batch);
+  add_checkpoints(p, batch.checkpoints);
+  add_faults(p, batch.faults);
+  add_done(p, batch.done);
+  add_events(p, batch.events);
+  const std::size_t commit = p.size();
+  p.add(kCommit);
+  return commit;
+}
+
+}  // namespace tutti::db

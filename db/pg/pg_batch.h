@@ -1,0 +1,12 @@
+// A Batch as statements: only those that have rows, in the order store.h promises, for one pipeline flush.
+#pragma once
+
+#include "db/pg/connection.h"
+#include "scheduler/model/rows.h"
+
+namespace tutti::db {
+
+// BEGIN, the check of the term, the rows, COMMIT. Returns the index of COMMIT in the pipeline.
+std::size_t add_transaction(Pipeline& pipeline, const Batch& batch, Term term);
+
+}  // namespace tutti::db

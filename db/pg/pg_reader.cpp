@@ -1,0 +1,259 @@
+#include "db/pg/pg_reader.h"
+
+#include <algorithm>
+
+#include "db/pg/row_codec.h"
+
+namespace tutti::db {
+namespace {
+
+std::int64_t page(int wanted) { return std::clamp(wanted, 1, kMaxPage); }
+
+JobView read_view(RowReader& r) {
+  JobView v;
+  v.name = r.text();
+  v.spec_json = r.text();
+  v.ended_at = r.timestamptz_or_null();
+  v.exit_code = r.integer();
+  v.row = read_job(r);
+  return v;
+}
+
+// One half of a list: the newest rows of `table` that pass. Parts that are not asked for do not appear, so
+// that the planner sees which index fits.
+std::string half(const std::string& table, const std::string& ended, const std::string& conditions) {
+  return "(SELECT p.name, '' AS spec_json, " + ended + ", " + kJobColumns + " FROM " + table +
+         " j JOIN job_spec p USING (id) WHERE " + conditions + " ORDER BY j.id DESC LIMIT $2)";
+}
+
+template <class Row, class Read>
+std::vector<Row> rows_of(const Result& result, Read read) {
+  std::vector<Row> out;
+  out.reserve(static_cast<std::size_t>(result.rows()));
+  for (int i = 0; i < result.rows(); ++i) {
+    RowReader row(result, i);
+    out.push_back(read(row));
+  }
+  return out;
+}
+
+}  // namespace
+
+PgReader::PgReader(PgReaderOptions options) : options_(std::move(options)) {}
+PgReader::PgReader(std::string connection_string) {
+  options_.connection_string = std::move(connection_string);
+}
+PgReader::~PgReader() = default;
+
+std::unique_ptr<Connection> PgReader::take() {
+  {
+    std::unique_lock lock(mutex_);
+    if (!freed_.wait_for(lock, options_.statement_timeout,
+                         [this] { return in_use_ < options_.max_connections; }))
+      throw StoreError(StoreError::unavailable, "all database sessions for reading are busy");
+    ++in_use_;
+    while (!idle_.empty()) {
+      auto connection = std::move(idle_.back());
+      idle_.pop_back();
+      if (!connection->closed_by_server()) return connection;
+    }
+  }
+  try {
+    const std::string limit = std::to_string(options_.statement_timeout.count());
+    return std::make_unique<Connection>(ConnectOptions{
+        options_.connection_string, options_.application_name,
+        "SET default_transaction_read_only = on; SET jit = off; SET statement_timeout = " + limit +
+            "; SET idle_in_transaction_session_timeout = '10s'; SET client_connection_check_interval = '2s'; "
+            "SET client_min_messages = warning"});
+  } catch (...) {
+    give_back(nullptr);
+    throw;
+  }
+}
+
+void PgReader::give_back(std::unique_ptr<Connection> connection) {
+  {
+    std::lock_guard lock(mutex_);
+    --in_use_;
+    if (connection && connection->alive()) idle_.push_back(std::move(connection));
+  }
+  freed_.notify_one();
+}
+
+Result PgReader::run(const Statement& statement, Params params) {
+  for (int attempt = 1;; ++attempt) {
+    std::unique_ptr<Connection> connection;
+    try {
+      connection = take();
+      Result result = connection->run(
+          statement, &params,
+          std::chrono::steady_clock::now() + options_.statement_timeout + std::chrono::seconds(2));
+      give_back(std::move(connection));
+      return result;
+    } catch (const SqlError& e) {
+      give_back(std::move(connection));
+      const bool mine = e.sqlstate.starts_with("42") || e.sqlstate.starts_with("22");
+      throw StoreError(mine ? StoreError::corrupt : StoreError::unavailable, e.what());
+    } catch (const ConnectionLost& e) {
+      const bool had_session = connection != nullptr;
+      if (had_session) give_back(std::move(connection));
+      if (!had_session || attempt == 2) throw StoreError(StoreError::unavailable, e.what());
+    }
+  }
+}
+
+std::optional<JobView> PgReader::find_job(JobId id) {
+  static const std::string text =
+      std::string("SELECT p.name, p.spec_json, NULL::timestamptz, 0, ") + kJobColumns +
+      " FROM job j JOIN job_spec p USING (id) WHERE j.id = $1::bigint UNION ALL "
+      "SELECT p.name, p.spec_json, j.ended_at, j.exit_code, " +
+      kJobColumns + " FROM job_done j JOIN job_spec p USING (id) WHERE j.id = $1::bigint";
+  Params params;
+  params.bigint(id.value);
+  const Result r = run({"find_job", text.c_str()}, std::move(params));
+  if (r.rows() == 0) return std::nullopt;
+  RowReader row(r, 0);
+  return read_view(row);
+}
+
+std::optional<KeyView> PgReader::find_by_key(std::string_view owner, std::string_view key) {
+  Params params;
+  params.text(owner).text(key);
+  const Result r = run(
+      {"find_by_key", "SELECT job, body_hash FROM idempotency_key WHERE owner = $1::text AND key = $2::text"},
+      std::move(params));
+  if (r.rows() == 0) return std::nullopt;
+  RowReader row(r, 0);
+  KeyView view;
+  view.job = JobId(row.bigint());
+  view.body_hash = static_cast<std::uint64_t>(row.bigint());
+  return view;
+}
+
+std::vector<JobId> PgReader::resolve_name(std::string_view name, int limit) {
+  Params params;
+  params.text(name).bigint(page(limit));
+  const Result r =
+      run({"resolve_name",
+           "SELECT id FROM job_spec WHERE left(name, 200) = left($1::text, 200) AND name = $1::text "
+           "ORDER BY id DESC LIMIT $2::bigint"},
+          std::move(params));
+  return rows_of<JobId>(r, [](RowReader& row) { return JobId(row.bigint()); });
+}
+
+std::vector<JobView> PgReader::list_jobs(const JobFilter& filter, int page_size, JobId after) {
+  Params params;
+  params.bigint(after ? after.value : INT64_MAX).bigint(page(page_size));
+  std::string conditions = "j.id < $1::bigint";
+  const auto is = [&](const char* column, const std::string& value) {
+    if (value.empty()) return;
+    params.text(value);
+    conditions += std::string(" AND ") + column + " = $" + std::to_string(params.size()) + "::text";
+  };
+  is("j.project", filter.project);
+  is("j.queue", filter.queue);
+  is("j.owner", filter.owner);
+  is("p.name", filter.name);
+  // The index holds the first 200 characters (0003_job.sql).
+  if (!filter.name.empty())
+    conditions += " AND left(p.name, 200) = left($" + std::to_string(params.size()) + "::text, 200)";
+  if (filter.since) {
+    params.timestamptz(*filter.since);
+    conditions += " AND j.created_at >= $" + std::to_string(params.size()) + "::timestamptz";
+  }
+  bool live = filter.states.empty(), finished = filter.states.empty();
+  std::string states;
+  for (JobState s : filter.states) {
+    (is_terminal(s) ? finished : live) = true;
+    states += (states.empty() ? "" : ",") + std::to_string(static_cast<int>(s));
+  }
+  if (!states.empty()) conditions += " AND j.state IN (" + states + ")";
+  std::string text;
+  if (live) text = half("job", "NULL::timestamptz AS ended_at, 0 AS exit_code", conditions);
+  if (finished) text += (live ? " UNION ALL " : "") + half("job_done", "j.ended_at, j.exit_code", conditions);
+  text = "SELECT * FROM (" + text + ") both_halves ORDER BY id DESC LIMIT $2::bigint";
+  return rows_of<JobView>(run({"", text.c_str()}, std::move(params)), read_view);
+}
+
+StateCounts PgReader::count_by_state() {
+  StateCounts counts{};
+  const Result r = run({"count_by_state",
+                        "SELECT state, count(*) FROM job GROUP BY state UNION ALL "
+                        "SELECT state, count(*) FROM job_done GROUP BY state"},
+                       {});
+  for (int i = 0; i < r.rows(); ++i) {
+    RowReader row(r, i);
+    const auto state = static_cast<std::size_t>(row.smallint());
+    if (state < counts.size()) counts[state] = row.bigint();
+  }
+  return counts;
+}
+
+std::vector<AttemptRow> PgReader::attempts(JobId job) {
+  static const std::string text =
+      std::string("SELECT ") + kAttemptColumns + " FROM attempt a WHERE a.job = $1::bigint ORDER BY a.epoch";
+  Params params;
+  params.bigint(job.value);
+  return rows_of<AttemptRow>(run({"attempts", text.c_str()}, std::move(params)), read_attempt);
+}
+
+std::vector<CheckpointRow> PgReader::checkpoints(JobId job) {
+  static const std::string text = std::string("SELECT ") + kCheckpointColumns +
+                                  " FROM checkpoint c WHERE c.job = $1::bigint ORDER BY c.step, c.at, c.path";
+  Params params;
+  params.bigint(job.value);
+  return rows_of<CheckpointRow>(run({"checkpoints", text.c_str()}, std::move(params)), read_checkpoint);
+}
+
+std::vector<EventRow> PgReader::job_events(JobId job, EventId after, int limit) {
+  static const std::string text =
+      std::string("SELECT ") + kJobEventColumns +
+      " FROM job_event WHERE job = $1::bigint AND id > $2::bigint ORDER BY id LIMIT $3::bigint";
+  Params params;
+  params.bigint(job.value).bigint(after.value).bigint(page(limit));
+  return rows_of<EventRow>(run({"job_events", text.c_str()}, std::move(params)), read_event);
+}
+
+std::vector<EventRow> PgReader::all_events(EventId after, int limit) {
+  static const std::string text =
+      std::string("(SELECT ") + kJobEventColumns +
+      " FROM job_event WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint) UNION ALL (SELECT " +
+      kNodeEventColumns +
+      " FROM node_event WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint) ORDER BY id LIMIT $2::bigint";
+  Params params;
+  params.bigint(after.value).bigint(page(limit));
+  return rows_of<EventRow>(run({"all_events", text.c_str()}, std::move(params)), read_event);
+}
+
+std::vector<FaultRow> PgReader::faults(const FaultFilter& filter, int limit, FaultId before) {
+  Params params;
+  params.bigint(before ? before.value : INT64_MAX).bigint(page(limit));
+  std::string text = std::string("SELECT ") + kFaultColumns + " FROM fault WHERE id < $1::bigint";
+  const auto is = [&](const char* column, std::int64_t id) {
+    if (id == 0) return;
+    params.bigint(id);
+    text += std::string(" AND ") + column + " = $" + std::to_string(params.size()) + "::bigint";
+  };
+  is("node", filter.node.value);
+  is("gpu", filter.gpu.value);
+  is("job", filter.job.value);
+  if (filter.since) {
+    params.timestamptz(*filter.since);
+    text += " AND at >= $" + std::to_string(params.size()) + "::timestamptz";
+  }
+  text += " ORDER BY id DESC LIMIT $2::bigint";
+  return rows_of<FaultRow>(run({"", text.c_str()}, std::move(params)), read_fault);
+}
+
+LeaderView PgReader::leader() {
+  const Result r = run({"leader", "SELECT term, holder, since FROM leader"}, {});
+  if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
+  RowReader row(r, 0);
+  LeaderView view;
+  view.term = Term(row.bigint());
+  view.holder = row.text();
+  view.since = row.timestamptz();
+  return view;
+}
+
+}  // namespace tutti::db

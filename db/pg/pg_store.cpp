@@ -1,0 +1,324 @@
+#include "db/pg/pg_store.h"
+
+#include <algorithm>
+
+#include "db/pg/connection.h"
+#include "db/pg/pg_batch.h"
+#include "db/pg/row_codec.h"
+#include "db/rules.h"
+
+namespace tutti::db {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr const char* kLeaderLock = "7381204461550002";
+constexpr int kLoadChunk = 20000;  // rows per answer: bounds the memory of a load
+constexpr auto kPartitionLead = std::chrono::days(10);
+constexpr auto kShort = std::chrono::seconds(2);
+
+Connection::Deadline in(milliseconds t) { return steady_clock::now() + t; }
+
+std::string session_settings(const PgStoreOptions& o) {
+  const auto ms = [](milliseconds t) { return std::to_string(t.count()); };
+  // Plans: arrays are joined to tables by their primary key, whatever the statistics of a table say that was
+  // empty a minute ago.
+  return "SET synchronous_commit = on; SET jit = off; SET plan_cache_mode = force_generic_plan; "
+         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+         "SET client_min_messages = warning; SET idle_in_transaction_session_timeout = '10s'; "
+         "SET client_connection_check_interval = '2s'; "
+         "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
+         "SET statement_timeout = " +
+         ms(o.commit_timeout * 8 / 10) + "; SET idle_session_timeout = " + ms(o.leader_idle_timeout);
+}
+
+std::string sql(std::string_view before, std::string_view columns, std::string_view after) {
+  std::string s(before);
+  s += columns;
+  s += after;
+  return s;
+}
+
+// What the server's refusal means for the caller (store.h).
+StoreError::Kind kind_of(const std::string& state) {
+  if (state == "TT001") return StoreError::deposed;
+  if (state == "TT002") return StoreError::conflict;
+  if (state == "23505" || state == "23P01" || state == "23503") return StoreError::conflict;
+  const std::string cls = state.substr(0, 2);
+  // Resources, operator intervention, connection, locks and serialization, read-only server (a failover).
+  if (cls == "53" || cls == "57" || cls == "58" || cls == "08" || cls == "40" || cls == "55" || cls == "25")
+    return StoreError::unavailable;
+  return StoreError::corrupt;
+}
+
+template <class Row, class Read>
+void read_all(Connection& c, const std::string& text, std::vector<Row>& out, Read read,
+              Connection::Deadline until) {
+  const Result r = c.run(Statement{"", text.c_str()}, nullptr, until);
+  out.reserve(static_cast<std::size_t>(r.rows()));
+  for (int i = 0; i < r.rows(); ++i) {
+    RowReader row(r, i);
+    out.push_back(read(row));
+  }
+}
+
+void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
+  const std::string text =
+      sql("SELECT p.spec_json, ", kJobColumns,
+          " FROM job j LEFT JOIN job_spec p USING (id) WHERE j.id > $1::bigint ORDER BY j.id"
+          " LIMIT $2::bigint");
+  for (int rows = kLoadChunk; rows == kLoadChunk;) {
+    Params params;
+    params.bigint(s.jobs.empty() ? 0 : s.jobs.back().id.value).bigint(kLoadChunk);
+    const Result r = c.run(Statement{"load_jobs", text.c_str()}, &params, until);
+    rows = r.rows();
+    for (int i = 0; i < rows; ++i) {
+      RowReader row(r, i);
+      const auto spec = row.bytes_or_null();
+      s.jobs.push_back(read_job(row));
+      if (!spec) throw StoreError(StoreError::corrupt, "job " + to_string(s.jobs.back().id) + " has no spec");
+      s.specs.emplace_back(s.jobs.back().id, std::string(*spec));
+    }
+  }
+}
+
+void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
+  read_all(c, sql("SELECT ", kAttemptColumns, " FROM attempt a WHERE a.state <> 6 ORDER BY a.job, a.epoch"),
+           s.attempts, read_attempt, until);
+  read_all(c, sql("SELECT ", kAllocationColumns, " FROM allocation WHERE until_at IS NULL ORDER BY gpu"),
+           s.allocations, read_allocation, until);
+  read_all(c, sql("SELECT ", kNodeColumns, " FROM node ORDER BY id"), s.nodes, read_node, until);
+  read_all(c, sql("SELECT ", kGpuColumns, " FROM gpu ORDER BY id"), s.gpus, read_gpu, until);
+  read_all(c,
+           sql("SELECT ", kCheckpointColumns,
+               " FROM checkpoint c JOIN job j ON j.id = c.job ORDER BY c.job, c.step, c.at, c.path"),
+           s.checkpoints, read_checkpoint, until);
+  read_all(
+      c, "SELECT owner, key, body_hash, job FROM idempotency_key ORDER BY job", s.keys,
+      [](RowReader& r) {
+        Snapshot::Key k;
+        k.owner = r.text();
+        k.key = r.text();
+        k.body_hash = static_cast<std::uint64_t>(r.bigint());
+        k.job = JobId(r.bigint());
+        return k;
+      },
+      until);
+  const auto name = [](RowReader& r) { return r.text(); };
+  read_all(c, "SELECT name FROM queue ORDER BY name", s.queues, name, until);
+  read_all(c, "SELECT name FROM project ORDER BY name", s.projects, name, until);
+  const Result r =
+      c.run(Statement{"",
+                      "SELECT coalesce((SELECT max(id) FROM job_spec), 0),"
+                      " coalesce((SELECT max(id) FROM node), 0),"
+                      " coalesce((SELECT max(id) FROM gpu), 0),"
+                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), 0),"
+                      " coalesce((SELECT max(id) FROM fault), 0)"},
+            nullptr, until);
+  RowReader row(r, 0);
+  s.last_job = JobId(row.bigint());
+  s.last_node = NodeId(row.bigint());
+  s.last_gpu = GpuId(row.bigint());
+  s.last_event = EventId(row.bigint());
+  s.last_fault = FaultId(row.bigint());
+}
+
+}  // namespace
+
+PgStore::PgStore(PgStoreOptions options) : options_(std::move(options)) {}
+PgStore::PgStore(std::string connection_string) { options_.connection_string = std::move(connection_string); }
+PgStore::~PgStore() = default;
+
+int PgStore::backend_pid() const {
+  return connection_ && connection_->alive() ? connection_->backend_pid() : 0;
+}
+
+Connection& PgStore::session() {
+  if (connection_ && !connection_->closed_by_server()) return *connection_;
+  connection_.reset();
+  has_lock_ = false;
+  connection_ = std::make_unique<Connection>(
+      ConnectOptions{options_.connection_string, options_.application_name, session_settings(options_)});
+  return *connection_;
+}
+
+void PgStore::fail(const SqlError& error) {
+  const auto kind = kind_of(error.sqlstate);
+  if (connection_ && !connection_->alive()) has_lock_ = false;
+  throw StoreError(kind, error.what());
+}
+
+// A session of ours that was cut off may still hold the lock, in the middle of a COMMIT even. It is told to
+// end; either way the lock comes free only when its transaction is decided.
+void PgStore::take_lock() {
+  Connection& c = session();
+  if (has_lock_) return;
+  if (last_backend_ != 0) {
+    Params params;
+    params.integer(last_backend_);
+    c.run(Statement{"",
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND "
+                    "database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted "
+                    "AND (classid::bigint << 32 | objid::bigint) = 7381204461550002 AND pid = $1::integer"},
+          &params, in(kShort));
+  }
+  try {
+    c.run_script("SET lock_timeout = " + std::to_string(options_.leadership_wait.count()) +
+                     "; SELECT pg_advisory_lock(" + kLeaderLock + "); SET lock_timeout = 0",
+                 in(options_.leadership_wait + kShort));
+  } catch (const SqlError& e) {
+    if (e.sqlstate == "55P03") throw StoreError(StoreError::deposed, "another session holds the leadership");
+    throw;
+  }
+  has_lock_ = true;
+  last_backend_ = c.backend_pid();
+}
+
+void PgStore::check_still_leader() {
+  Params params;
+  params.bigint(term_.value);
+  const Result r =
+      connection_->run(Statement{"", "SELECT term = $1::bigint, term FROM leader"}, &params, in(kShort));
+  if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
+  RowReader row(r, 0);
+  if (row.boolean()) return;
+  const std::string newest = std::to_string(row.bigint());
+  connection_.reset();  // gives the lock back
+  has_lock_ = false;
+  throw StoreError(StoreError::deposed, "term " + to_string(term_) + " is over, the newest is " + newest);
+}
+
+Term PgStore::acquire_leadership(const std::string& holder) {
+  try {
+    take_lock();
+    Params params;
+    params.text(holder);
+    // Waits for a commit of the leader before us that is still under way: it holds the row FOR SHARE.
+    const Result r = connection_->run(
+        Statement{
+            "",
+            "UPDATE leader SET term = term + 1, holder = $1::text, since = clock_timestamp() RETURNING term"},
+        &params, in(options_.commit_timeout));
+    if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
+    RowReader row(r, 0);
+    term_ = Term(row.bigint());
+    // Keys are remembered for a week, counted on the clock of the leaders that wrote them.
+    connection_->run(Statement{"",
+                               "DELETE FROM idempotency_key WHERE created_at < "
+                               "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
+                     nullptr, in(options_.commit_timeout));
+    partitions_end_ = Instant{};
+    make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
+    return term_;
+  } catch (const SqlError& e) {
+    fail(e);
+  } catch (const ConnectionLost& e) {
+    has_lock_ = false;
+    throw StoreError(StoreError::unavailable, e.what());
+  }
+}
+
+// Own transaction, and no part of the batch: it waits for readers of the events, and may be given up.
+void PgStore::make_partitions(Instant at) {
+  if (at + kPartitionLead < partitions_end_) return;
+  Params params;
+  params.timestamptz(at);
+  try {
+    const Result r = connection_->run(Statement{"", "SELECT job_event_make_partitions($1::timestamptz)"},
+                                      &params, in(options_.commit_timeout));
+    RowReader row(r, 0);
+    partitions_end_ = row.timestamptz();
+  } catch (const SqlError&) {
+    // The default partition takes the events; the next try is a day later.
+    partitions_end_ = at + kPartitionLead + std::chrono::days(1);
+  }
+}
+
+Snapshot PgStore::load() {
+  const auto until = in(options_.load_timeout);
+  try {
+    if (term_) {
+      take_lock();
+      check_still_leader();
+    }
+    Connection& c = session();
+    c.run_script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = " +
+                     std::to_string(options_.load_timeout.count()) + "; SET LOCAL enable_seqscan = on",
+                 in(kShort));
+    Snapshot snapshot;
+    load_jobs(c, snapshot, until);
+    load_rest(c, snapshot, until);
+    c.run_script("COMMIT", in(kShort));
+    return snapshot;
+  } catch (const SqlError& e) {
+    connection_.reset();
+    has_lock_ = false;
+    throw StoreError(kind_of(e.sqlstate), e.what());
+  } catch (const ConnectionLost& e) {
+    connection_.reset();
+    has_lock_ = false;
+    throw StoreError(StoreError::unavailable, e.what());
+  } catch (const StoreError&) {
+    connection_.reset();  // perhaps in the middle of a transaction
+    has_lock_ = false;
+    throw;
+  }
+}
+
+void PgStore::commit(const Batch& batch) {
+  require_well_formed(batch);
+  if (!term_) throw StoreError(StoreError::deposed, "this store has never led");
+  // Known before anything is sent, so not in doubt.
+  if (!connection_ || connection_->closed_by_server() || !has_lock_) {
+    has_lock_ = false;
+    throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
+  }
+  const auto newest = std::max_element(batch.events.begin(), batch.events.end(),
+                                       [](const EventRow& a, const EventRow& b) { return a.at < b.at; });
+  std::size_t commit_at = 0, reached = 0;
+  bool sent = false;
+  try {
+    if (newest != batch.events.end()) make_partitions(newest->at);
+    {
+      Pipeline pipeline(*connection_);
+      commit_at = add_transaction(pipeline, batch, term_);
+      sent = true;
+      try {
+        pipeline.run(in(options_.commit_timeout));
+      } catch (...) {
+        reached = pipeline.failed_at();
+        throw;
+      }
+    }
+  } catch (const SqlError& e) {
+    if (!connection_->alive()) {
+      has_lock_ = false;
+      // The server ended the session while COMMIT was its work: it may have been done just before.
+      if (sent && reached >= commit_at) throw StoreError(StoreError::in_doubt, e.what());
+      throw StoreError(StoreError::unavailable, e.what());
+    }
+    try {
+      if (connection_->in_transaction()) connection_->run_script("ROLLBACK", in(kShort));
+    } catch (const std::exception&) {
+      connection_->close();
+      has_lock_ = false;
+    }
+    fail(e);
+  } catch (const ConnectionLost& e) {
+    has_lock_ = false;
+    throw StoreError(sent ? StoreError::in_doubt : StoreError::unavailable, e.what());
+  }
+}
+
+bool PgStore::healthy() noexcept {
+  try {
+    if (!connection_ || connection_->closed_by_server()) return false;
+    connection_->run(Statement{"ping", "SELECT 1"}, nullptr, in(kShort));
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+}  // namespace tutti::db

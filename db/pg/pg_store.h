@@ -1,0 +1,61 @@
+// Store over PostgreSQL. One session, which holds the leader's advisory lock: when the session dies the lock
+// is free, and a new session has the lock only when the old one, with whatever it was committing, is gone.
+//
+// Owned by: the scheduler's database thread; every call blocks, no call longer than its option says.
+//
+// How a commit travels: BEGIN, check of the term, rows, COMMIT in one pipeline flush and one round trip.
+// Every check that could stop it is made by the server (tutti_check_term, tutti_expect, constraints), because
+// COMMIT is already on its way when the first answer comes.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "db/store.h"
+
+namespace tutti::db {
+
+class Connection;
+class SqlError;
+
+struct PgStoreOptions {
+  std::string connection_string;  // goes to libpq unchanged: host lists, target_session_attrs, TLS
+  std::string application_name = "tutti-scheduler";
+  std::chrono::milliseconds leadership_wait{1000};  // for the lock, at acquire_leadership() and load()
+  std::chrono::milliseconds commit_timeout{10000};  // then the session is closed and the commit in doubt
+  std::chrono::milliseconds load_timeout{120000};
+  // The server ends the session of a leader that says nothing for so long (it may be frozen): a standby can
+  // then take over. 0 = never. Use it only with a healthy() every few seconds.
+  std::chrono::milliseconds leader_idle_timeout{0};
+};
+
+class PgStore final : public Store {
+ public:
+  explicit PgStore(PgStoreOptions options);
+  explicit PgStore(std::string connection_string);
+  ~PgStore() override;
+
+  Term acquire_leadership(const std::string& holder) override;
+  Snapshot load() override;
+  void commit(const Batch& batch) override;
+  bool healthy() noexcept override;
+
+  int backend_pid() const;  // of the session, 0 = none (tests, logs)
+
+ private:
+  Connection& session();             // connects if there is none
+  void take_lock();                  // throws deposed if another session keeps it
+  void check_still_leader();         // throws deposed
+  void make_partitions(Instant at);  // before `at` comes near the end of those that exist
+  [[noreturn]] void fail(const SqlError& error);
+
+  PgStoreOptions options_;
+  std::unique_ptr<Connection> connection_;
+  Term term_;               // 0 = has never led
+  bool has_lock_ = false;   // this session has it
+  int last_backend_ = 0;    // of the session before, which may linger
+  Instant partitions_end_;  // events from here on would go to the default partition
+};
+
+}  // namespace tutti::db

@@ -1,0 +1,273 @@
+#include "db/pg/row_codec.h"
+
+#include <boost/json.hpp>
+
+#include "db/pg/params.h"
+#include "db/store.h"
+
+namespace tutti::db {
+namespace json = boost::json;
+
+namespace {
+
+template <class TypedId>
+TypedId read_id(RowReader& r) {
+  return TypedId(r.bigint());
+}
+template <class TypedId>
+TypedId read_optional_id(RowReader& r) {
+  return TypedId(r.bigint_or_null().value_or(0));
+}
+template <class Enum>
+Enum read_enum(RowReader& r) {
+  return static_cast<Enum>(r.smallint());
+}
+Instant read_optional_instant(RowReader& r) { return r.timestamptz_or_null().value_or(Instant{}); }
+
+std::array<std::int16_t, kCauseCount> read_spent(RowReader& r) {
+  std::array<std::int16_t, kCauseCount> spent{};
+  const auto bytes = r.bytes_or_null();
+  if (!bytes) return spent;
+  constexpr std::size_t kHeader = 20, kElement = 6;  // length, value
+  if (bytes->size() != kHeader + kElement * kCauseCount)
+    throw StoreError(StoreError::corrupt, "column spent has not one number per cause");
+  for (std::size_t i = 0; i < kCauseCount; ++i) {
+    const std::size_t at = kHeader + i * kElement + 4;
+    spent[i] = static_cast<std::int16_t>(static_cast<unsigned char>((*bytes)[at]) << 8 |
+                                         static_cast<unsigned char>((*bytes)[at + 1]));
+  }
+  return spent;
+}
+
+json::string clean(const std::string& s) {
+  return json::string(is_clean_text(s) ? std::string_view(s) : std::string_view(clean_text(s)));
+}
+
+json::value parse(std::string_view text, const char* column) {
+  json::error_code ec;
+  json::value v = json::parse(json::string_view(text.data(), text.size()), ec);
+  if (ec) throw StoreError(StoreError::corrupt, std::string("column ") + column + ": " + ec.message());
+  return v;
+}
+
+}  // namespace
+
+JobRow read_job(RowReader& r) {
+  JobRow j;
+  j.id = read_id<JobId>(r);
+  j.version = r.integer();
+  j.state = read_enum<JobState>(r);
+  j.cause = read_enum<Cause>(r);
+  j.priority = r.smallint();
+  j.front = r.boolean();
+  j.queue = r.text();
+  j.project = r.text();
+  j.owner = r.text();
+  j.nodes = r.integer();
+  j.gpus_per_node = r.integer();
+  j.created_at = r.timestamptz();
+  j.queued_at = r.timestamptz();
+  j.not_before = read_optional_instant(r);
+  j.epoch = read_id<Epoch>(r);
+  j.attempt = r.integer();
+  j.spent = read_spent(r);
+  j.no_progress = r.smallint();
+  j.best_step = r.bigint();
+  j.hardware_window_at = read_optional_instant(r);
+  j.reason = r.text();
+  return j;
+}
+
+AttemptRow read_attempt(RowReader& r) {
+  AttemptRow a;
+  a.job = read_id<JobId>(r);
+  a.epoch = read_id<Epoch>(r);
+  a.number = r.integer();
+  a.state = read_enum<AttemptState>(r);
+  a.result = read_enum<AttemptResult>(r);
+  a.cause = read_enum<Cause>(r);
+  a.detail = r.text();
+  a.evidence_json = r.text();
+  a.gang = parse_gang(r.bytes());
+  a.resume_path = r.text();
+  a.resume_step = r.bigint();
+  a.last_step = r.bigint();
+  a.exit_code = r.integer();
+  for (Instant* at : {&a.placed_at, &a.preflight_at, &a.starting_at, &a.running_at, &a.fault_at,
+                      &a.stopping_at, &a.ended_at})
+    *at = read_optional_instant(r);
+  return a;
+}
+
+AllocationRow read_allocation(RowReader& r) {
+  AllocationRow a;
+  a.gpu = read_id<GpuId>(r);
+  a.job = read_id<JobId>(r);
+  a.epoch = read_id<Epoch>(r);
+  a.from = r.timestamptz();
+  a.until = r.timestamptz_or_null();
+  return a;
+}
+
+NodeRow read_node(RowReader& r) {
+  NodeRow n;
+  n.id = read_id<NodeId>(r);
+  n.name = r.text();
+  n.queue = r.text();
+  n.address = r.text();
+  n.boot_id = r.text();
+  n.worker_version = r.text();
+  n.state = read_enum<NodeState>(r);
+  n.service = read_enum<NodeService>(r);
+  n.service_reason = r.text();
+  n.cpus = r.integer();
+  n.memory_bytes = r.bigint();
+  n.kill_mode = r.text();
+  n.driver = r.text();
+  n.simulated_gpus = r.boolean();
+  n.labels = parse_labels(r.bytes());
+  n.registered_at = read_optional_instant(r);
+  n.state_at = read_optional_instant(r);
+  return n;
+}
+
+GpuRow read_gpu(RowReader& r) {
+  GpuRow g;
+  g.id = read_id<GpuId>(r);
+  g.node = read_id<NodeId>(r);
+  g.uuid = r.text();
+  g.index = r.integer();
+  g.model = r.text();
+  g.memory_bytes = r.bigint();
+  g.pci = r.text();
+  g.island = r.integer();
+  g.health = read_enum<GpuHealth>(r);
+  g.health_reason = r.text();
+  g.present = r.boolean();
+  return g;
+}
+
+CheckpointRow read_checkpoint(RowReader& r) {
+  CheckpointRow c;
+  c.job = read_id<JobId>(r);
+  c.epoch = read_id<Epoch>(r);
+  c.step = r.bigint();
+  c.path = r.text();
+  c.bytes = r.bigint();
+  c.shards = r.integer();
+  c.at = r.timestamptz();
+  return c;
+}
+
+EventRow read_event(RowReader& r) {
+  EventRow e;
+  e.id = read_id<EventId>(r);
+  e.at = r.timestamptz();
+  e.job = read_optional_id<JobId>(r);
+  e.node = read_optional_id<NodeId>(r);
+  e.epoch = read_optional_id<Epoch>(r);
+  e.kind = r.text();
+  e.from = r.text();
+  e.to = r.text();
+  e.cause = read_enum<Cause>(r);
+  e.detail = r.text();
+  return e;
+}
+
+FaultRow read_fault(RowReader& r) {
+  FaultRow f;
+  f.id = read_id<FaultId>(r);
+  f.at = r.timestamptz();
+  f.node = read_optional_id<NodeId>(r);
+  f.gpu = read_optional_id<GpuId>(r);
+  f.job = read_optional_id<JobId>(r);
+  f.epoch = read_optional_id<Epoch>(r);
+  f.fault_class = r.text();
+  f.xid = r.integer();
+  f.action = r.text();
+  f.detail = r.text();
+  return f;
+}
+
+std::string gang_json(const std::vector<GangMember>& gang) {
+  json::array out;
+  for (const auto& m : gang) {
+    json::array gpus;
+    for (GpuId g : m.gpus) gpus.emplace_back(g.value);
+    json::object o;
+    o["node"] = m.node.value;
+    o["node_name"] = clean(m.node_name);
+    o["gpus"] = std::move(gpus);
+    o["first_rank"] = m.first_rank;
+    o["ranks"] = m.ranks;
+    o["state"] = static_cast<int>(m.state);
+    o["address"] = clean(m.address);
+    o["agent_port"] = m.agent_port;
+    o["master_port"] = m.master_port;
+    o["ok"] = m.ok;
+    o["exit_code"] = m.exit_code;
+    o["signal"] = m.signal;
+    o["how"] = clean(m.how);
+    out.emplace_back(std::move(o));
+  }
+  return json::serialize(out);
+}
+
+std::vector<GangMember> parse_gang(std::string_view text) {
+  const json::value parsed = parse(text, "gang");
+  std::vector<GangMember> gang;
+  try {
+    const auto number = [](const json::object& o, const char* key) {
+      return o.at(key).to_number<std::int32_t>();
+    };
+    for (const auto& v : parsed.as_array()) {
+      const auto& o = v.as_object();
+      GangMember m;
+      m.node = NodeId(o.at("node").to_number<std::int64_t>());
+      m.node_name = o.at("node_name").as_string().c_str();
+      for (const auto& g : o.at("gpus").as_array()) m.gpus.emplace_back(g.to_number<std::int64_t>());
+      m.first_rank = number(o, "first_rank");
+      m.ranks = number(o, "ranks");
+      m.state = static_cast<MemberState>(number(o, "state"));
+      m.address = o.at("address").as_string().c_str();
+      m.agent_port = number(o, "agent_port");
+      m.master_port = number(o, "master_port");
+      m.ok = o.at("ok").as_bool();
+      m.exit_code = number(o, "exit_code");
+      m.signal = number(o, "signal");
+      m.how = o.at("how").as_string().c_str();
+      gang.push_back(std::move(m));
+    }
+  } catch (const std::exception& e) {
+    throw StoreError(StoreError::corrupt, std::string("column gang: ") + e.what());
+  }
+  return gang;
+}
+
+std::string labels_json(const std::map<std::string, std::string>& labels) {
+  json::object o;
+  for (const auto& [key, value] : labels) o[std::string_view(clean(key))] = clean(value);
+  return json::serialize(o);
+}
+
+std::map<std::string, std::string> parse_labels(std::string_view text) {
+  const json::value parsed = parse(text, "labels");
+  std::map<std::string, std::string> labels;
+  try {
+    for (const auto& [key, value] : parsed.as_object()) labels[std::string(key)] = value.as_string().c_str();
+  } catch (const std::exception& e) {
+    throw StoreError(StoreError::corrupt, std::string("column labels: ") + e.what());
+  }
+  return labels;
+}
+
+std::optional<std::string> spent_text(const std::array<std::int16_t, kCauseCount>& spent) {
+  bool any = false;
+  for (auto n : spent) any = any || n != 0;
+  if (!any) return std::nullopt;
+  std::string out = "{";
+  for (std::size_t i = 0; i < kCauseCount; ++i) out += (i ? "," : "") + std::to_string(spent[i]);
+  return out + "}";
+}
+
+}  // namespace tutti::db

@@ -1,0 +1,69 @@
+// Rows of scheduler/model/rows.h to and from SQL: the SELECT lists and the decoders that read them stand
+// together here, used by the snapshot and by the reader alike.
+#pragma once
+
+#include <string>
+
+#include "db/pg/result.h"
+#include "db/reader.h"
+#include "scheduler/model/rows.h"
+
+namespace tutti::db {
+
+// Of job or job_done, whatever `j` is an alias for.
+inline constexpr const char* kJobColumns =
+    "j.id, j.version, j.state, j.cause, j.priority, j.front, j.queue, j.project, j.owner, j.nodes, "
+    "j.gpus_per_node, j.created_at, j.queued_at, j.not_before, j.epoch, j.attempt, j.spent, j.no_progress, "
+    "j.best_step, j.hardware_window_at, j.reason";
+JobRow read_job(RowReader& r);
+
+inline constexpr const char* kAttemptColumns =
+    "a.job, a.epoch, a.number, a.state, a.result, a.cause, a.detail, a.evidence_json, a.gang::text, "
+    "a.resume_path, a.resume_step, a.last_step, a.exit_code, a.placed_at, a.preflight_at, a.starting_at, "
+    "a.running_at, a.fault_at, a.stopping_at, a.ended_at";
+AttemptRow read_attempt(RowReader& r);
+
+inline constexpr const char* kAllocationColumns = "gpu, job, epoch, from_at, until_at";
+AllocationRow read_allocation(RowReader& r);
+
+inline constexpr const char* kNodeColumns =
+    "id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus, memory_bytes, "
+    "kill_mode, driver, simulated_gpus, labels::text, registered_at, state_at";
+NodeRow read_node(RowReader& r);
+
+inline constexpr const char* kGpuColumns =
+    "id, node, uuid, gpu_index, model, memory_bytes, pci, island, health, health_reason, present";
+GpuRow read_gpu(RowReader& r);
+
+inline constexpr const char* kCheckpointColumns = "c.job, c.epoch, c.step, c.path, c.bytes, c.shards, c.at";
+CheckpointRow read_checkpoint(RowReader& r);
+
+inline constexpr const char* kJobEventColumns =
+    "id, at, job, node, epoch, kind, from_name, to_name, cause, detail";
+inline constexpr const char* kNodeEventColumns =
+    "id, at, NULL::bigint, node, epoch, kind, from_name, to_name, cause, detail";
+EventRow read_event(RowReader& r);
+
+inline constexpr const char* kFaultColumns =
+    "id, at, node, gpu, job, epoch, fault_class, xid, action, detail";
+FaultRow read_fault(RowReader& r);
+
+// Columns that are JSON inside.
+std::string gang_json(const std::vector<GangMember>& gang);
+std::vector<GangMember> parse_gang(std::string_view json);
+std::string labels_json(const std::map<std::string, std::string>& labels);
+std::map<std::string, std::string> parse_labels(std::string_view json);
+
+// smallint[] as text, empty optional = all zero.
+std::optional<std::string> spent_text(const std::array<std::int16_t, kCauseCount>& spent);
+
+// "Not reached" and "none" are NULL in SQL and the epoch in memory.
+inline std::optional<Instant> null_if_zero(Instant at) {
+  return at == Instant{} ? std::nullopt : std::optional(at);
+}
+template <class Tag>
+std::optional<Id<Tag>> null_if_zero(Id<Tag> id) {
+  return id ? std::optional(id) : std::nullopt;
+}
+
+}  // namespace tutti::db

@@ -1,0 +1,636 @@
+// One suite, two stores: what the control plane may rely on, whichever it runs on. Every test gets a database
+// of its own. `store_` leads; `second()` is another scheduler on the same database.
+#include "db/store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "db/memory/memory_reader.h"
+#include "db/memory/memory_store.h"
+#include "db/pg/pg_reader.h"
+#include "db/pg/pg_store.h"
+#include "tests/store/pg_fixture.h"
+#include "tests/store/row_equality.h"
+#include "tests/store/rows.h"
+
+namespace tutti {
+namespace {
+
+using namespace tutti::test;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+class World {
+ public:
+  virtual ~World() = default;
+  virtual std::unique_ptr<Store> store() = 0;
+  virtual std::unique_ptr<Reader> reader() = 0;
+  virtual void cut_session(Store& store) = 0;  // as if the network had
+};
+
+class PgWorld final : public World {
+ public:
+  std::unique_ptr<Store> store() override {
+    db::PgStoreOptions options;
+    options.connection_string = database_.connection_string();
+    options.leadership_wait = std::chrono::milliseconds(200);
+    return std::make_unique<db::PgStore>(std::move(options));
+  }
+  std::unique_ptr<Reader> reader() override {
+    return std::make_unique<db::PgReader>(database_.connection_string());
+  }
+  void cut_session(Store& store) override {
+    const int pid = dynamic_cast<db::PgStore&>(store).backend_pid();
+    database_.sql("SELECT pg_terminate_backend(" + std::to_string(pid) + ", 5000)");
+  }
+
+ private:
+  TestDatabase database_ = TestPostgres::instance().create_database();
+};
+
+class MemoryWorld final : public World {
+ public:
+  std::unique_ptr<Store> store() override { return std::make_unique<db::MemoryStore>(database_); }
+  std::unique_ptr<Reader> reader() override { return std::make_unique<db::MemoryReader>(database_); }
+  void cut_session(Store& store) override { dynamic_cast<db::MemoryStore&>(store).drop_session(); }
+
+ private:
+  std::shared_ptr<db::MemoryDatabase> database_ = std::make_shared<db::MemoryDatabase>();
+};
+
+enum class Kind {
+  memory,
+  postgres
+};
+
+class StoreTest : public testing::TestWithParam<Kind> {
+ protected:
+  StoreTest() { store_->acquire_leadership("test"); }
+
+  StoreError::Kind refusal(const Batch& batch) { return refusal(*store_, batch); }
+  static StoreError::Kind refusal(Store& store, const Batch& batch) {
+    try {
+      store.commit(batch);
+    } catch (const StoreError& e) {
+      return e.kind;
+    }
+    ADD_FAILURE() << "the batch was accepted";
+    return StoreError::corrupt;
+  }
+
+  std::unique_ptr<World> world_ = GetParam() == Kind::memory
+                                      ? std::unique_ptr<World>(std::make_unique<MemoryWorld>())
+                                      : std::make_unique<PgWorld>();
+  std::unique_ptr<Store> store_ = world_->store();
+  std::unique_ptr<Reader> reader_ = world_->reader();
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, StoreTest, testing::Values(Kind::memory, Kind::postgres),
+                         [](const auto& info) { return info.param == Kind::memory ? "Memory" : "Postgres"; });
+
+// ---------------------------------------------------------------- round trips
+
+TEST_P(StoreTest, FreshStoreHasTheDefaultQueueAndProjectOnly) {
+  const Snapshot s = store_->load();
+  EXPECT_THAT(s.queues, ElementsAre("default"));
+  EXPECT_THAT(s.projects, ElementsAre("default"));
+  EXPECT_THAT(s.jobs, IsEmpty());
+  EXPECT_EQ(s.last_job, JobId(0));
+  EXPECT_EQ(s.last_event, EventId(0));
+}
+
+TEST_P(StoreTest, EveryColumnOfAJobComesBack) {
+  Batch b;
+  b.new_specs = {spec(1), spec(2, JobState::blocked)};
+  b.new_specs[0].name = b.new_specs[0].owner = kNastyText;
+  b.new_specs[0].spec_json = std::string(R"({"run":"echo \"é\" \\n"} )") + kNastyText;
+  b.new_jobs = {full_job(1), job(2)};
+  store_->commit(b);
+  const Snapshot s = store_->load();
+  EXPECT_THAT(s.jobs, ElementsAre(b.new_jobs[0], b.new_jobs[1]));
+  EXPECT_THAT(s.specs, ElementsAre(testing::Pair(JobId(1), b.new_specs[0].spec_json),
+                                   testing::Pair(JobId(2), b.new_specs[1].spec_json)));
+  EXPECT_EQ(s.last_job, JobId(2));
+  EXPECT_EQ(reader_->find_job(JobId(1))->name, kNastyText);
+}
+
+TEST_P(StoreTest, EveryColumnOfAJobIsUpdated) {
+  store_->commit(submission(1));
+  Batch b;
+  b.jobs = {{full_job(1), 1}};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().jobs, ElementsAre(full_job(1)));
+  b.jobs[0] = {job(1), 7};
+  b.jobs[0].row.version = 8;
+  store_->commit(b);
+  EXPECT_THAT(store_->load().jobs, ElementsAre(b.jobs[0].row));
+}
+
+TEST_P(StoreTest, FinishedJobLeavesTheSnapshotAndKeepsEveryColumn) {
+  store_->commit(submission(1));
+  Batch b;
+  DoneRow done{full_job(1), at(99), 137};
+  done.job.state = JobState::failed;
+  b.done = {{done, 1}};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().jobs, IsEmpty());
+  EXPECT_EQ(store_->load().last_job, JobId(1));
+  const auto view = reader_->find_job(JobId(1));
+  ASSERT_TRUE(view);
+  EXPECT_EQ(view->row, done.job);
+  EXPECT_EQ(view->ended_at, at(99));
+  EXPECT_EQ(view->exit_code, 137);
+  EXPECT_EQ(view->spec_json, spec(1).spec_json);
+}
+
+TEST_P(StoreTest, JobMayComeAndEndInOneBatch) {
+  for (const bool listed : {false, true}) {
+    const std::int64_t id = listed ? 2 : 1;
+    Batch b = submission(id);
+    if (!listed) b.new_jobs.clear();
+    DoneRow done{job(id), at(5), 0};
+    done.job.state = JobState::cancelled;
+    b.done = {{done, 0}};
+    store_->commit(b);
+    EXPECT_THAT(store_->load().jobs, IsEmpty());
+    EXPECT_EQ(reader_->find_job(JobId(id))->row.state, JobState::cancelled);
+  }
+}
+
+TEST_P(StoreTest, JobMayComeAndChangeInOneBatch) {
+  Batch b = submission(1);
+  b.jobs = {{full_job(1), 1}};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().jobs, ElementsAre(full_job(1)));
+}
+
+TEST_P(StoreTest, EveryColumnOfAnAttemptComesBackAndIsUpdated) {
+  Batch b;
+  b.attempts = {attempt(1, 1), full_attempt(2, 5)};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().attempts, ElementsAre(b.attempts[0], b.attempts[1]));
+  Batch change;
+  change.attempts = {full_attempt(1, 1)};
+  store_->commit(change);
+  EXPECT_THAT(store_->load().attempts, ElementsAre(change.attempts[0], b.attempts[1]));
+  AttemptRow ended = full_attempt(2, 5);
+  ended.state = AttemptState::ended;
+  ended.result = AttemptResult::failed;
+  ended.ended_at = at(16);
+  change.attempts = {full_attempt(2, 5), ended};  // of equal keys the last one counts
+  store_->commit(change);
+  EXPECT_THAT(store_->load().attempts, SizeIs(1));
+  EXPECT_THAT(reader_->attempts(JobId(2)), ElementsAre(ended));
+}
+
+TEST_P(StoreTest, EveryColumnOfNodesAndGpusComesBackAndIsUpdated) {
+  Batch b;
+  b.nodes = {full_node(1), node(2)};
+  b.gpus = {full_gpu(1, 1), gpu(2, 2)};
+  store_->commit(b);
+  Snapshot s = store_->load();
+  EXPECT_THAT(s.nodes, ElementsAre(b.nodes[0], b.nodes[1]));
+  EXPECT_THAT(s.gpus, ElementsAre(b.gpus[0], b.gpus[1]));
+  EXPECT_EQ(s.last_node, NodeId(2));
+  EXPECT_EQ(s.last_gpu, GpuId(2));
+  Batch change;
+  change.nodes = {node(1), full_node(2)};
+  change.gpus = {full_gpu(2, 1), gpu(1, 2)};
+  store_->commit(change);
+  s = store_->load();
+  EXPECT_THAT(s.nodes, ElementsAre(node(1), full_node(2)));
+  EXPECT_THAT(s.gpus, ElementsAre(gpu(1, 2), full_gpu(2, 1)));
+}
+
+TEST_P(StoreTest, CheckpointsComeBackForUnfinishedJobsOnlyAndOncePerPath) {
+  Batch b = submission(1);
+  const Batch other = submission(2);
+  b.new_specs.push_back(other.new_specs[0]);
+  b.new_jobs.push_back(other.new_jobs[0]);
+  b.checkpoints = {checkpoint(1, 1, 200), checkpoint(1, 1, 100), checkpoint(2, 1, 7), checkpoint(1, 2, 100)};
+  b.checkpoints[0].path = std::string(3500, 'x') + kNastyText;
+  store_->commit(b);
+  Batch again;
+  again.checkpoints = {checkpoint(1, 3, 100)};  // the path is known
+  store_->commit(again);
+  EXPECT_THAT(store_->load().checkpoints, ElementsAre(b.checkpoints[1], b.checkpoints[0], b.checkpoints[2]));
+  EXPECT_THAT(reader_->checkpoints(JobId(1)), ElementsAre(b.checkpoints[1], b.checkpoints[0]));
+  Batch end;
+  DoneRow done{job(1), at(9), 0};
+  done.job.state = JobState::cancelled;
+  end.done = {{done, 1}};
+  store_->commit(end);
+  EXPECT_THAT(store_->load().checkpoints, ElementsAre(b.checkpoints[2]));
+}
+
+TEST_P(StoreTest, EventsAndFaultsComeBack) {
+  Batch b;
+  EventRow first = event(3, 1, "running", "stopping");
+  first.node = NodeId(4);
+  first.epoch = Epoch(2);
+  first.cause = Cause::hang;
+  first.detail = kNastyText;
+  FaultRow full = fault(1, 4);
+  full.gpu = GpuId(8);
+  full.job = JobId(1);
+  full.epoch = Epoch(2);
+  full.xid = 79;
+  full.action = full.detail = kNastyText;
+  b.events = {first, node_event(4, 2, "reachable", "unreachable"), event(5, 1, kNastyText, "", "note")};
+  b.faults = {full, fault(2, 5)};
+  store_->commit(b);
+  EXPECT_THAT(reader_->all_events(EventId(0), 10), ElementsAre(b.events[0], b.events[1], b.events[2]));
+  EXPECT_THAT(reader_->faults({}, 10, FaultId(0)), ElementsAre(b.faults[1], b.faults[0]));
+  const Snapshot s = store_->load();
+  EXPECT_EQ(s.last_event, EventId(5));
+  EXPECT_EQ(s.last_fault, FaultId(2));
+}
+
+TEST_P(StoreTest, LastEventCountsNodesEventsToo) {
+  Batch b;
+  b.events = {event(3, 1, "", "queued"), node_event(9, 2, "", "reachable")};
+  store_->commit(b);
+  EXPECT_EQ(store_->load().last_event, EventId(9));
+}
+
+TEST_P(StoreTest, ThousandRowsInABatchKeepTheirOrderAndValues) {
+  Batch b;
+  for (int i = 1; i <= 1000; ++i) {
+    b.new_specs.push_back(spec(i));
+    b.new_jobs.push_back(i % 3 == 0 ? full_job(i) : job(i));
+    b.events.push_back(event(i, i, "", "queued"));
+  }
+  store_->commit(b);
+  const Snapshot s = store_->load();
+  ASSERT_THAT(s.jobs, SizeIs(1000));
+  for (std::size_t i = 0; i < 1000; ++i) ASSERT_EQ(s.jobs[i], b.new_jobs[i]) << i;
+  Batch update;
+  for (const auto& j : s.jobs) {
+    update.jobs.push_back({j, j.version});
+    update.jobs.back().row.version += 1;
+    update.jobs.back().row.priority = static_cast<std::int16_t>(j.id.value % 100);
+  }
+  store_->commit(update);
+  const Snapshot after = store_->load();
+  for (std::size_t i = 0; i < 1000; ++i) ASSERT_EQ(after.jobs[i].priority, (i + 1) % 100) << i;
+  EXPECT_THAT(reader_->all_events(EventId(0), 5000), SizeIs(kMaxPage));
+}
+
+TEST_P(StoreTest, IdempotencyKeysComeBackWithTheirHash) {
+  Batch b = submission(1);
+  b.new_specs[0].idempotency_key = kNastyText;
+  b.new_specs[0].body_hash = 0xFFFFFFFFFFFFFFF0;
+  store_->commit(b);
+  EXPECT_THAT(store_->load().keys,
+              ElementsAre(Snapshot::Key{"ann", kNastyText, 0xFFFFFFFFFFFFFFF0, JobId(1)}));
+  EXPECT_EQ(reader_->find_by_key("ann", kNastyText)->job, JobId(1));
+  EXPECT_EQ(reader_->find_by_key("ann", kNastyText)->body_hash, 0xFFFFFFFFFFFFFFF0);
+  EXPECT_FALSE(reader_->find_by_key("bob", kNastyText));
+}
+
+// ---------------------------------------------------------------- refusals leave nothing behind
+
+TEST_P(StoreTest, UpdateOnAnotherVersionIsAConflictAndNothingOfTheBatchStays) {
+  store_->commit(submission(1));
+  Batch b = submission(2);
+  b.jobs = {{full_job(1), 3}};
+  b.events = {event(1, 1, "", "queued")};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  EXPECT_THAT(store_->load().jobs, ElementsAre(job(1)));
+  EXPECT_THAT(reader_->all_events(EventId(0), 10), IsEmpty());
+  EXPECT_FALSE(reader_->find_job(JobId(2)));
+}
+
+TEST_P(StoreTest, UpdateOfAMissingJobIsAConflict) {
+  Batch b;
+  b.jobs = {{full_job(1), 1}};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+}
+
+TEST_P(StoreTest, EndOnAnotherVersionIsAConflict) {
+  store_->commit(submission(1));
+  DoneRow done{job(1), at(9), 0};
+  done.job.state = JobState::cancelled;
+  Batch b;
+  b.done = {{done, 2}};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  b.done[0].base_version = 1;
+  store_->commit(b);
+  EXPECT_EQ(refusal(b), StoreError::conflict) << "it has ended already";
+}
+
+TEST_P(StoreTest, StoreGoesOnAfterAConflict) {
+  Batch b;
+  b.jobs = {{full_job(1), 1}};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  store_->commit(submission(1));
+  EXPECT_THAT(store_->load().jobs, SizeIs(1));
+}
+
+TEST_P(StoreTest, SecondJobOfAnIdIsAConflictEvenAfterTheFirstHasEnded) {
+  store_->commit(submission(1));
+  EXPECT_EQ(refusal(submission(1)), StoreError::conflict);
+  DoneRow done{job(1), at(9), 0};
+  done.job.state = JobState::cancelled;
+  Batch end;
+  end.done = {{done, 1}};
+  store_->commit(end);
+  EXPECT_EQ(refusal(submission(1)), StoreError::conflict);
+}
+
+TEST_P(StoreTest, SecondUseOfAKeyByItsOwnerIsAConflict) {
+  Batch b = submission(1);
+  b.new_specs[0].idempotency_key = "k";
+  store_->commit(b);
+  Batch again = submission(2);
+  again.new_specs[0].idempotency_key = "k";
+  EXPECT_EQ(refusal(again), StoreError::conflict);
+  again.new_specs[0].owner = "bob";
+  store_->commit(again);
+}
+
+TEST_P(StoreTest, GpuIsNeverHeldTwice) {
+  Batch b;
+  b.opened = {allocation(1, 1, 1, 10)};
+  store_->commit(b);
+  b.opened = {allocation(1, 2, 1, 20)};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  EXPECT_THAT(store_->load().allocations, ElementsAre(allocation(1, 1, 1, 10)));
+  b.opened = {allocation(2, 3, 1, 0), allocation(2, 4, 1, 5)};
+  EXPECT_EQ(refusal(b), StoreError::conflict) << "both in one batch";
+}
+
+TEST_P(StoreTest, GpuPassesToTheNextAttemptInOneBatchAndTheTimesTouch) {
+  Batch b;
+  b.opened = {allocation(1, 1, 1, 10)};
+  store_->commit(b);
+  b.closed = {until(allocation(1, 1, 1, 10), 20)};
+  b.opened = {allocation(1, 2, 1, 20)};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().allocations, ElementsAre(allocation(1, 2, 1, 20)));
+  b.closed = {until(allocation(1, 2, 1, 20), 30)};
+  b.opened = {allocation(1, 3, 1, 29)};
+  EXPECT_EQ(refusal(b), StoreError::conflict) << "the past of a GPU counts too";
+}
+
+TEST_P(StoreTest, AllocationMayOpenAndCloseInOneBatch) {
+  Batch b;
+  b.opened = {allocation(1, 1, 1, 10)};
+  b.closed = {until(allocation(1, 1, 1, 10), 12)};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().allocations, IsEmpty());
+  b.closed.clear();
+  b.opened = {allocation(1, 2, 1, 11)};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  b.opened = {allocation(1, 2, 1, 12)};
+  store_->commit(b);
+}
+
+TEST_P(StoreTest, ClosingWhatIsNotHeldIsAConflict) {
+  Batch b;
+  b.closed = {until(allocation(1, 1, 1, 10), 20)};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  Batch open;
+  open.opened = {allocation(1, 1, 1, 10)};
+  store_->commit(open);
+  store_->commit(b);
+  EXPECT_EQ(refusal(b), StoreError::conflict) << "a second time";
+}
+
+TEST_P(StoreTest, EndedAttemptStaysEnded) {
+  AttemptRow ended = full_attempt(1, 1);
+  ended.state = AttemptState::ended;
+  ended.result = AttemptResult::stopped;
+  ended.ended_at = at(16);
+  Batch b;
+  b.attempts = {ended};
+  store_->commit(b);
+  b.attempts = {full_attempt(1, 1)};
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+  ended.evidence_json = R"(["more"])";  // what is found out later may be added
+  b.attempts = {ended};
+  store_->commit(b);
+  EXPECT_THAT(reader_->attempts(JobId(1)), ElementsAre(ended));
+}
+
+TEST_P(StoreTest, NamesAndUuidsAreUnique) {
+  Batch b;
+  b.nodes = {node(1)};
+  b.gpus = {gpu(1, 1)};
+  store_->commit(b);
+  Batch twin;
+  twin.nodes = {node(2)};
+  twin.nodes[0].name = "n1";
+  EXPECT_EQ(refusal(twin), StoreError::conflict);
+  Batch same_gpu;
+  same_gpu.gpus = {gpu(2, 1)};
+  same_gpu.gpus[0].uuid = "GPU-1";
+  EXPECT_EQ(refusal(same_gpu), StoreError::conflict);
+  Batch nowhere;
+  nowhere.gpus = {gpu(3, 77)};
+  EXPECT_EQ(refusal(nowhere), StoreError::conflict);
+}
+
+TEST_P(StoreTest, SecondUseOfAFaultIdIsAConflict) {
+  Batch b;
+  b.faults = {fault(1, 1)};
+  store_->commit(b);
+  EXPECT_EQ(refusal(b), StoreError::conflict);
+}
+
+TEST_P(StoreTest, RowsThatBreakARuleAreCorrupt) {
+  const auto changed = [](auto change) {
+    Batch b = submission(1);
+    change(b);
+    return b;
+  };
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_jobs[0].priority = 101; })), StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_jobs[0].state = JobState::succeeded; })),
+            StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_jobs[0].state = JobState::running; })), StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_jobs[0].state = JobState::delayed; })), StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_jobs[0].attempt = 1; })), StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_specs.clear(); })), StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.new_specs[0].initial_state = JobState::running; })),
+            StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.events = {event(1, 1, "queued", "running")}; })),
+            StoreError::corrupt);
+  EXPECT_EQ(
+      refusal(changed([](Batch& b) { b.attempts = {full_attempt(1, 1)}, b.attempts[0].ended_at = at(1); })),
+      StoreError::corrupt);
+  EXPECT_EQ(refusal(changed([](Batch& b) { b.closed = {allocation(1, 1, 1, 1)}; })), StoreError::corrupt);
+  EXPECT_THAT(store_->load().jobs, IsEmpty());
+}
+
+// ---------------------------------------------------------------- leadership and lost sessions
+
+TEST_P(StoreTest, TermRisesWithEveryLeader) {
+  EXPECT_EQ(reader_->leader().term, Term(1));
+  EXPECT_EQ(reader_->leader().holder, "test");
+  store_.reset();
+  EXPECT_EQ(world_->store()->acquire_leadership(kNastyText), Term(2));
+  EXPECT_EQ(reader_->leader().holder, kNastyText);
+}
+
+TEST_P(StoreTest, SecondLeaderIsRefusedWhileTheFirstHoldsTheLock) {
+  auto second = world_->store();
+  EXPECT_THROW(second->acquire_leadership("second"), StoreError);
+  store_->commit(submission(1));
+  EXPECT_THAT(second->load().jobs, SizeIs(1)) << "a standby may look";
+  EXPECT_EQ(refusal(*second, submission(2)), StoreError::deposed);
+}
+
+TEST_P(StoreTest, LeaderThatLostItsSessionToAnotherIsDeposed) {
+  world_->cut_session(*store_);
+  auto second = world_->store();
+  EXPECT_EQ(second->acquire_leadership("second"), Term(2));
+  EXPECT_EQ(refusal(submission(1)), StoreError::unavailable);
+  try {
+    store_->load();
+    FAIL() << "a deposed leader may not go on";
+  } catch (const StoreError& e) {
+    EXPECT_EQ(e.kind, StoreError::deposed);
+  }
+  second->commit(submission(1));
+  second.reset();
+  EXPECT_EQ(store_->acquire_leadership("test"), Term(3));
+  EXPECT_THAT(store_->load().jobs, SizeIs(1));
+}
+
+TEST_P(StoreTest, LeaderThatLostItsSessionGoesOnAfterLoad) {
+  store_->commit(submission(1));
+  EXPECT_TRUE(store_->healthy());
+  world_->cut_session(*store_);
+  EXPECT_FALSE(store_->healthy());
+  EXPECT_EQ(refusal(submission(2)), StoreError::unavailable);
+  EXPECT_EQ(refusal(submission(2)), StoreError::unavailable) << "it does not connect by itself";
+  EXPECT_THAT(store_->load().jobs, SizeIs(1));
+  store_->commit(submission(2));
+  EXPECT_EQ(reader_->leader().term, Term(1));
+}
+
+TEST_P(StoreTest, EmptyBatchChecksTheSession) {
+  store_->commit({});
+  world_->cut_session(*store_);
+  EXPECT_EQ(refusal({}), StoreError::unavailable);
+}
+
+// ---------------------------------------------------------------- reader
+
+class ReaderTest : public StoreTest {
+ protected:
+  // Jobs 1..10; odd ones have failed. 1–5 are of ann and project a, the others of bob and b.
+  ReaderTest() {
+    Batch b;
+    for (int i = 1; i <= 10; ++i) {
+      SpecRow s = spec(i);
+      JobRow j = job(i);
+      s.name = i % 2 ? "train" : "eval";
+      s.owner = j.owner = i <= 5 ? "ann" : "bob";
+      j.project = i <= 5 ? "a" : "b";
+      j.queue = i == 10 ? "big" : "default";
+      b.new_specs.push_back(s);
+      b.new_jobs.push_back(j);
+    }
+    store_->commit(b);
+    Batch end;
+    for (const auto& j : b.new_jobs) {
+      if (j.id.value % 2 == 0) continue;
+      DoneRow done{j, at(100), 1};
+      done.job.state = JobState::failed;
+      done.job.version = 2;
+      end.done.push_back({done, 1});
+    }
+    store_->commit(end);
+  }
+  std::vector<std::int64_t> ids(const JobFilter& f, int page = 100, std::int64_t after = 0) {
+    std::vector<std::int64_t> out;
+    for (const auto& v : reader_->list_jobs(f, page, JobId(after))) out.push_back(v.row.id.value);
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, ReaderTest, testing::Values(Kind::memory, Kind::postgres),
+                         [](const auto& info) { return info.param == Kind::memory ? "Memory" : "Postgres"; });
+
+TEST_P(ReaderTest, PagesGoFromNewestToOldestWithoutGapOrRepeat) {
+  EXPECT_THAT(ids({}, 4), ElementsAre(10, 9, 8, 7));
+  EXPECT_THAT(ids({}, 4, 7), ElementsAre(6, 5, 4, 3));
+  EXPECT_THAT(ids({}, 4, 3), ElementsAre(2, 1));
+  EXPECT_THAT(ids({}, 4, 1), IsEmpty());
+}
+
+TEST_P(ReaderTest, FiltersHoldTogether) {
+  JobFilter f;
+  f.states = {JobState::failed};
+  EXPECT_THAT(ids(f), ElementsAre(9, 7, 5, 3, 1));
+  f.owner = "ann";
+  EXPECT_THAT(ids(f), ElementsAre(5, 3, 1));
+  f.since = at(3);
+  EXPECT_THAT(ids(f), ElementsAre(5, 3));
+  f.states = {JobState::queued, JobState::failed};
+  EXPECT_THAT(ids(f, 2), ElementsAre(5, 4));
+  EXPECT_THAT(ids({.states = {JobState::queued}}), ElementsAre(10, 8, 6, 4, 2));
+  EXPECT_THAT(ids({.states = {JobState::running}}), IsEmpty());
+  EXPECT_THAT(ids({.project = "b", .queue = "big"}), ElementsAre(10));
+  EXPECT_THAT(ids({.owner = "bob", .name = "train"}), ElementsAre(9, 7));
+}
+
+TEST_P(ReaderTest, ListsCarryNamesAndEnds) {
+  const auto views = reader_->list_jobs({}, 2, JobId(0));
+  ASSERT_THAT(views, SizeIs(2));
+  EXPECT_EQ(views[0].name, "eval");
+  EXPECT_FALSE(views[0].ended_at);
+  EXPECT_EQ(views[1].name, "train");
+  EXPECT_EQ(views[1].ended_at, at(100));
+  EXPECT_EQ(views[1].exit_code, 1);
+}
+
+TEST_P(ReaderTest, NamesResolveToTheNewest) {
+  EXPECT_THAT(reader_->resolve_name("train", 2), ElementsAre(JobId(9), JobId(7)));
+  EXPECT_THAT(reader_->resolve_name("trai", 2), IsEmpty());
+}
+
+TEST_P(ReaderTest, CountsAreByState) {
+  const auto counts = reader_->count_by_state();
+  EXPECT_EQ(counts[static_cast<std::size_t>(JobState::queued)], 5);
+  EXPECT_EQ(counts[static_cast<std::size_t>(JobState::failed)], 5);
+  EXPECT_EQ(counts[static_cast<std::size_t>(JobState::running)], 0);
+}
+
+TEST_P(ReaderTest, UnknownJobIsNothing) {
+  EXPECT_FALSE(reader_->find_job(JobId(99)));
+  EXPECT_THAT(reader_->attempts(JobId(99)), IsEmpty());
+  EXPECT_THAT(reader_->job_events(JobId(99), EventId(0), 10), IsEmpty());
+}
+
+TEST_P(ReaderTest, EventsPageByIdAndMergeNodes) {
+  Batch b;
+  b.events = {event(1, 1, "", "queued"), node_event(2, 1, "", "reachable"), event(3, 2, "", "queued"),
+              event(4, 1, "queued", "held"), node_event(5, 1, "reachable", "unreachable")};
+  store_->commit(b);
+  EXPECT_THAT(reader_->all_events(EventId(1), 3), ElementsAre(b.events[1], b.events[2], b.events[3]));
+  EXPECT_THAT(reader_->all_events(EventId(4), 3), ElementsAre(b.events[4]));
+  EXPECT_THAT(reader_->job_events(JobId(1), EventId(0), 1), ElementsAre(b.events[0]));
+  EXPECT_THAT(reader_->job_events(JobId(1), EventId(1), 9), ElementsAre(b.events[3]));
+}
+
+TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
+  Batch b;
+  for (int i = 1; i <= 4; ++i) {
+    b.faults.push_back(fault(i, i % 2 + 1));
+    b.faults.back().gpu = GpuId(i);
+    b.faults.back().job = JobId(i / 2);
+  }
+  store_->commit(b);
+  EXPECT_THAT(reader_->faults({.node = NodeId(1)}, 10, FaultId(0)), ElementsAre(b.faults[3], b.faults[1]));
+  EXPECT_THAT(reader_->faults({.gpu = GpuId(3)}, 10, FaultId(0)), ElementsAre(b.faults[2]));
+  EXPECT_THAT(reader_->faults({.job = JobId(1)}, 1, FaultId(3)), ElementsAre(b.faults[1]));
+  EXPECT_THAT(reader_->faults({.since = at(4)}, 9, FaultId(0)), ElementsAre(b.faults[3]));
+}
+
+}  // namespace
+}  // namespace tutti
