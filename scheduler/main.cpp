@@ -161,7 +161,7 @@ int run(const Flags& f) {
   lease_settings.suspicion = std::min<Duration>(lease_settings.suspicion, lease_settings.lease / 2);
   LeaseTable leases(lease_settings);
   Metrics metrics;
-  StoreThread store(io.get_executor(), make_pg_store(db), make_pg_reader(db), 2);
+  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(db), std::make_shared<db::PgReader>(db), 2);
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
