@@ -9,7 +9,6 @@ namespace tutti::nvml {
 namespace {
 
 constexpr std::size_t kMaxCommands = 64;
-constexpr std::int64_t kEventStallUs = 5'000'000;  // the wait returns every second when all is well
 
 }  // namespace
 
@@ -177,7 +176,8 @@ void Probe::sample() {
 
 void Probe::say_alive() {
   const std::int64_t now = boot_us();
-  if (events_ && events_->running() && now - events_->last_return_us() > kEventStallUs) return;
+  const auto stall_us = std::chrono::microseconds(options_.event_stall).count();
+  if (events_ && events_->running() && now - events_->last_return_us() > stall_us) return;
   out_.write(Alive{now});
 }
 

@@ -34,6 +34,7 @@ struct ProbeOptions {
   std::chrono::milliseconds poll{1000};
   std::chrono::milliseconds sample{5000};
   std::chrono::milliseconds retry{3000};
+  std::chrono::milliseconds event_stall{5000};  // the event wait returns every second when all is well
 };
 
 class Probe {

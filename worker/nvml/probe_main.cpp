@@ -13,14 +13,18 @@ int main(int argc, char** argv) {
   long long poll_ms = options.poll.count();
   long long sample_ms = options.sample.count();
   long long retry_ms = options.retry.count();
+  long long event_stall_ms = options.event_stall.count();
   app.add_option("--library", options.library, "NVML library; default: the system's libnvidia-ml.so.1");
   app.add_option("--poll-ms", poll_ms, "between two looks at each GPU")->check(CLI::Range(10, 60'000));
   app.add_option("--sample-ms", sample_ms, "between two samples")->check(CLI::Range(10, 600'000));
   app.add_option("--retry-ms", retry_ms, "between two tries to start NVML")->check(CLI::Range(10, 600'000));
+  app.add_option("--event-stall-ms", event_stall_ms, "an event wait longer than this is a hang")
+      ->check(CLI::Range(1500, 600'000));
   CLI11_PARSE(app, argc, argv);
   options.poll = std::chrono::milliseconds(poll_ms);
   options.sample = std::chrono::milliseconds(sample_ms);
   options.retry = std::chrono::milliseconds(retry_ms);
+  options.event_stall = std::chrono::milliseconds(event_stall_ms);
 
   // Twice sure that no probe outlives its worker: the kernel's signal, and the end of input, which also
   // covers a worker that died before this line.
