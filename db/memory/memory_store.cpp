@@ -33,11 +33,15 @@ Term MemoryStore::acquire_leadership(const std::string& holder) {
 Snapshot MemoryStore::load() {
   connect();
   if (term_) {
-    database_->take_lock(session_);
     if (const Term newest = database_->leader().term; newest != term_) {
       drop_session();
       throw StoreError(StoreError::deposed,
                        "term " + to_string(term_) + " is over, the newest is " + to_string(newest));
+    }
+    try {
+      database_->take_lock(session_);
+    } catch (const StoreError& e) {
+      throw StoreError(StoreError::unavailable, e.what());  // the term is ours still: the next call will tell
     }
   }
   return database_->load();

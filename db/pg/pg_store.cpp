@@ -136,8 +136,7 @@ int PgStore::backend_pid() const {
 
 Connection& PgStore::session() {
   if (connection_ && !connection_->closed_by_server()) return *connection_;
-  connection_.reset();
-  has_lock_ = false;
+  lose_session();
   connection_ = std::make_unique<Connection>(
       ConnectOptions{options_.connection_string, options_.application_name, session_settings(options_)});
   return *connection_;
@@ -145,8 +144,14 @@ Connection& PgStore::session() {
 
 void PgStore::fail(const SqlError& error) {
   const auto kind = kind_of(error.sqlstate);
-  if (connection_ && !connection_->alive()) has_lock_ = false;
+  if (kind == StoreError::unavailable)
+    lose_session();  // as promised: what comes back comes back through load()
   throw StoreError(kind, error.what());
+}
+
+void PgStore::lose_session() {
+  connection_.reset();
+  has_lock_ = false;
 }
 
 // A session of ours that was cut off may still hold the lock, in the middle of a COMMIT even. It is told to
@@ -184,9 +189,22 @@ void PgStore::check_still_leader() {
   RowReader row(r, 0);
   if (row.boolean()) return;
   const std::string newest = std::to_string(row.bigint());
-  connection_.reset();  // gives the lock back
-  has_lock_ = false;
+  lose_session();  // gives the lock back
   throw StoreError(StoreError::deposed, "term " + to_string(term_) + " is over, the newest is " + newest);
+}
+
+void PgStore::confirm_leadership() {
+  session();
+  check_still_leader();
+  try {
+    take_lock();
+  } catch (const StoreError& e) {
+    if (e.kind != StoreError::deposed) throw;
+    // The term is ours and the lock is not: an old session of ours is still on its way out, or somebody is
+    // about to raise the term. The next call will tell.
+    throw StoreError(StoreError::unavailable, "another session still holds the leadership lock");
+  }
+  check_still_leader();
 }
 
 Term PgStore::acquire_leadership(const std::string& holder) {
@@ -238,10 +256,7 @@ void PgStore::make_partitions(Instant at) {
 Snapshot PgStore::load() {
   const auto until = in(options_.load_timeout);
   try {
-    if (term_) {
-      take_lock();
-      check_still_leader();
-    }
+    if (term_) confirm_leadership();
     Connection& c = session();
     c.run_script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = " +
                      std::to_string(options_.load_timeout.count()) + "; SET LOCAL enable_seqscan = on",
@@ -252,16 +267,13 @@ Snapshot PgStore::load() {
     c.run_script("COMMIT", in(kShort));
     return snapshot;
   } catch (const SqlError& e) {
-    connection_.reset();
-    has_lock_ = false;
+    lose_session();
     throw StoreError(kind_of(e.sqlstate), e.what());
   } catch (const ConnectionLost& e) {
-    connection_.reset();
-    has_lock_ = false;
+    lose_session();
     throw StoreError(StoreError::unavailable, e.what());
   } catch (const StoreError&) {
-    connection_.reset();  // perhaps in the middle of a transaction
-    has_lock_ = false;
+    lose_session();  // perhaps in the middle of a transaction
     throw;
   }
 }
@@ -293,20 +305,19 @@ void PgStore::commit(const Batch& batch) {
     }
   } catch (const SqlError& e) {
     if (!connection_->alive()) {
-      has_lock_ = false;
+      lose_session();
       // The server ended the session while COMMIT was its work: it may have been done just before.
-      if (sent && reached >= commit_at) throw StoreError(StoreError::in_doubt, e.what());
-      throw StoreError(StoreError::unavailable, e.what());
+      throw StoreError(sent && reached >= commit_at ? StoreError::in_doubt : StoreError::unavailable,
+                       e.what());
     }
     try {
       if (connection_->in_transaction()) connection_->run_script("ROLLBACK", in(kShort));
     } catch (const std::exception&) {
-      connection_->close();
-      has_lock_ = false;
+      lose_session();
     }
     fail(e);
   } catch (const ConnectionLost& e) {
-    has_lock_ = false;
+    lose_session();
     throw StoreError(sent ? StoreError::in_doubt : StoreError::unavailable, e.what());
   }
 }

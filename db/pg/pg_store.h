@@ -47,7 +47,9 @@ class PgStore final : public Store {
   Connection& session();             // connects if there is none
   void take_lock();                  // throws deposed if another session keeps it
   void check_still_leader();         // throws deposed
+  void confirm_leadership();         // both, after a session was lost
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
+  void lose_session();
   [[noreturn]] void fail(const SqlError& error);
 
   PgStoreOptions options_;

@@ -1,0 +1,333 @@
+// What only PostgreSQL can do to a store: cut it off in the middle of a COMMIT, make it wait, end its
+// session.
+#include "db/pg/pg_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <future>
+
+#include "db/pg/connection.h"
+#include "db/pg/pg_reader.h"
+#include "tests/store/cutting_proxy.h"
+#include "tests/store/pg_fixture.h"
+#include "tests/store/row_equality.h"
+#include "tests/store/rows.h"
+
+namespace tutti {
+namespace {
+
+using namespace tutti::test;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+class PgStoreTest : public testing::Test {
+ protected:
+  db::PgStoreOptions options() const {
+    db::PgStoreOptions o;
+    o.connection_string = database_.connection_string();
+    o.leadership_wait = milliseconds(500);
+    return o;
+  }
+  static StoreError::Kind kind_of(const std::function<void()>& call) {
+    try {
+      call();
+    } catch (const StoreError& e) {
+      return e.kind;
+    }
+    ADD_FAILURE() << "no error";
+    return StoreError::corrupt;
+  }
+  // Asks again until the query says so; a signal for "the server has come to …" does not exist.
+  void wait_until_sql(const std::string& query) {
+    const auto until = steady_clock::now() + std::chrono::seconds(10);
+    while (database_.sql(query) != std::vector<std::string>{"t"})
+      if (steady_clock::now() > until) FAIL() << "never true: " << query;
+  }
+
+  TestDatabase database_ = TestPostgres::instance().create_database();
+};
+
+// Another session that holds a row until it is destroyed.
+class RowLock {
+ public:
+  RowLock(const std::string& connection_string, const std::string& statement)
+      : connection_({connection_string, "locker", ""}) {
+    connection_.run_script("BEGIN; " + statement, steady_clock::now() + std::chrono::seconds(5));
+  }
+  void release() { connection_.run_script("COMMIT", steady_clock::now() + std::chrono::seconds(5)); }
+
+ private:
+  db::Connection connection_;
+};
+
+TEST_F(PgStoreTest, RaisedTermDeposesALeaderWhoseSessionLives) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  database_.sql("UPDATE leader SET term = term + 1");
+  EXPECT_EQ(kind_of([&] { store.commit(submission(1)); }), StoreError::deposed);
+  EXPECT_THAT(database_.sql("SELECT id FROM job_spec"), IsEmpty());
+}
+
+TEST_F(PgStoreTest, CutBeforeTheServerHeardIsInDoubtAndNotApplied) {
+  CuttingProxy proxy(TestPostgres::instance().socket_path());
+  auto o = options();
+  o.connection_string = proxy.connection_string(database_.name());
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  store.commit(submission(1));
+  proxy.cut_at_next_commit(CuttingProxy::Cut::before_server);
+  EXPECT_EQ(kind_of([&] { store.commit(submission(2)); }), StoreError::in_doubt);
+  EXPECT_EQ(kind_of([&] { store.commit(submission(2)); }), StoreError::unavailable);
+  EXPECT_THAT(store.load().jobs, ElementsAre(job(1)));
+  store.commit(submission(2));
+}
+
+TEST_F(PgStoreTest, CutAfterTheServerCommittedIsInDoubtAndApplied) {
+  CuttingProxy proxy(TestPostgres::instance().socket_path());
+  auto o = options();
+  o.connection_string = proxy.connection_string(database_.name());
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  proxy.cut_at_next_commit(CuttingProxy::Cut::after_server);
+  EXPECT_EQ(kind_of([&] { store.commit(submission(1)); }), StoreError::in_doubt);
+  EXPECT_THAT(store.load().jobs, ElementsAre(job(1)));
+}
+
+TEST_F(PgStoreTest, SilentNetworkEndsAtTheDeadline) {
+  CuttingProxy proxy(TestPostgres::instance().socket_path());
+  auto o = options();
+  o.connection_string = proxy.connection_string(database_.name());
+  o.commit_timeout = milliseconds(300);
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  proxy.cut_at_next_commit(CuttingProxy::Cut::silence);
+  EXPECT_EQ(kind_of([&] { store.commit(submission(1)); }), StoreError::in_doubt);
+  EXPECT_THAT(store.load().jobs, IsEmpty());
+}
+
+// The trap behind in_doubt: the old transaction is still under way at the server when the store reads back.
+TEST_F(PgStoreTest, LoadAfterInDoubtWaitsUntilTheOldTransactionIsDecided) {
+  CuttingProxy proxy(TestPostgres::instance().socket_path());
+  auto o = options();
+  o.connection_string = proxy.connection_string(database_.name());
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  store.commit(submission(1));
+  RowLock lock(database_.connection_string(), "SELECT 1 FROM job WHERE id = 1 FOR UPDATE");
+  proxy.cut_at_next_commit(CuttingProxy::Cut::half_way);
+  Batch b;
+  b.jobs = {{full_job(1), 1}};
+  auto commit = std::async(std::launch::async, [&] { return kind_of([&] { store.commit(b); }); });
+  wait_until_sql(
+      "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'tutti-scheduler' AND "
+      "wait_event_type = 'Lock' AND datname = current_database()");
+  proxy.cut_now();
+  EXPECT_EQ(commit.get(), StoreError::in_doubt);
+  EXPECT_THAT(store.load().jobs, ElementsAre(job(1)));
+  lock.release();  // had the old transaction lived on, it would come through now
+  EXPECT_THAT(database_.sql("SELECT version FROM job"), ElementsAre("1"));
+  store.commit(b);
+  EXPECT_THAT(store.load().jobs, ElementsAre(full_job(1)));
+}
+
+TEST_F(PgStoreTest, SessionEndedBeforeCommitIsUnavailableBecauseTheServerSaidSo) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  store.commit(submission(1));
+  RowLock lock(database_.connection_string(), "SELECT 1 FROM job WHERE id = 1 FOR UPDATE");
+  Batch b;
+  b.jobs = {{full_job(1), 1}};
+  const std::string pid = std::to_string(store.backend_pid());
+  auto commit = std::async(std::launch::async, [&] { return kind_of([&] { store.commit(b); }); });
+  wait_until_sql("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = " + pid);
+  database_.sql("SELECT pg_terminate_backend(" + pid + ", 5000)");
+  EXPECT_EQ(commit.get(), StoreError::unavailable);
+  lock.release();
+  EXPECT_THAT(store.load().jobs, ElementsAre(job(1)));
+}
+
+TEST_F(PgStoreTest, StatementThatWaitsTooLongIsUnavailable) {
+  auto o = options();
+  o.commit_timeout = milliseconds(500);
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  store.commit(submission(1));
+  RowLock lock(database_.connection_string(), "SELECT 1 FROM job WHERE id = 1 FOR UPDATE");
+  Batch b;
+  b.jobs = {{full_job(1), 1}};
+  EXPECT_EQ(kind_of([&] { store.commit(b); }), StoreError::unavailable);
+  EXPECT_EQ(kind_of([&] { store.commit(b); }), StoreError::unavailable) << "the session is given up";
+  lock.release();
+  EXPECT_THAT(store.load().jobs, ElementsAre(job(1)));
+  store.commit(b);
+}
+
+TEST_F(PgStoreTest, NewLeaderWaitsForACommitUnderWay) {
+  db::PgStore first(options());
+  first.acquire_leadership("a");
+  // A commit of the first leader that has passed the check of the term, by hand.
+  RowLock commit_under_way(database_.connection_string(), "SELECT tutti_check_term(1)");
+  first.load();
+  database_.sql("SELECT pg_terminate_backend(" + std::to_string(first.backend_pid()) + ", 5000)");
+  db::PgStore second(options());
+  auto acquired = std::async(std::launch::async, [&] { return second.acquire_leadership("b"); });
+  wait_until_sql(
+      "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = "
+      "current_database() AND query LIKE 'UPDATE leader%'");
+  commit_under_way.release();
+  EXPECT_EQ(acquired.get(), Term(2));
+}
+
+TEST_F(PgStoreTest, SilentLeaderLosesItsSessionWhenAsked) {
+  auto o = options();
+  o.leader_idle_timeout = milliseconds(200);
+  db::PgStore first(o);
+  first.acquire_leadership("a");
+  auto patient = options();
+  patient.leadership_wait = std::chrono::seconds(6);
+  db::PgStore second(patient);
+  EXPECT_EQ(second.acquire_leadership("b"), Term(2));
+  EXPECT_EQ(kind_of([&] { first.commit({}); }), StoreError::unavailable);
+  EXPECT_EQ(kind_of([&] { first.load(); }), StoreError::deposed);
+}
+
+TEST_F(PgStoreTest, ConnectionStringReachesLibpqUnchanged) {
+  auto o = options();
+  o.connection_string =
+      "host=/nonexistent," +
+      TestPostgres::instance().socket_path().substr(0, TestPostgres::instance().socket_path().rfind('/')) +
+      " port=5432,5432 user=postgres dbname=" + database_.name() +
+      " target_session_attrs=read-write application_name=mine";
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  EXPECT_THAT(database_.sql("SELECT application_name FROM pg_stat_activity WHERE pid = " +
+                            std::to_string(store.backend_pid())),
+              ElementsAre("mine"));
+}
+
+TEST_F(PgStoreTest, UnreachableServerIsUnavailable) {
+  db::PgStore store("host=/nonexistent");
+  EXPECT_EQ(kind_of([&] { store.acquire_leadership("a"); }), StoreError::unavailable);
+  EXPECT_EQ(kind_of([&] { store.load(); }), StoreError::unavailable);
+  EXPECT_FALSE(store.healthy());
+  db::PgReader reader("host=/nonexistent");
+  EXPECT_EQ(kind_of([&] { reader.find_job(JobId(1)); }), StoreError::unavailable);
+}
+
+TEST_F(PgStoreTest, DatabaseWithoutSchemaIsCorrupt) {
+  const TestDatabase empty = TestPostgres::instance().create_empty_database();
+  db::PgStore store(empty.connection_string());
+  EXPECT_EQ(kind_of([&] { store.load(); }), StoreError::corrupt);
+}
+
+TEST_F(PgStoreTest, BytesThatAreNoTextDoNotSpoilABatch) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  Batch b = submission(1);
+  b.new_jobs[0].reason = std::string("a\0b\xFF\xC3", 5);
+  b.attempts = {full_attempt(1, 1)};
+  b.attempts[0].gang[0].how = std::string("x\0\x80", 3);
+  store.commit(b);
+  const Snapshot s = store.load();
+  EXPECT_EQ(s.jobs[0].reason, "a\uFFFDb\uFFFD\uFFFD");
+  EXPECT_EQ(s.attempts[0].gang[0].how, "x\uFFFD\uFFFD");
+}
+
+TEST_F(PgStoreTest, KeysAreForgottenAfterAWeek) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  for (int day : {0, 1, 8}) {
+    Batch b = submission(day + 1);
+    b.new_specs[0].idempotency_key = "k" + std::to_string(day);
+    b.new_specs[0].created_at = at(day * 86400);
+    store.commit(b);
+  }
+  store.acquire_leadership("a");
+  EXPECT_THAT(database_.sql("SELECT key FROM idempotency_key ORDER BY 1"), ElementsAre("k1", "k8"));
+}
+
+TEST_F(PgStoreTest, EventsGoToThePartitionOfTheirMonth) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  Batch b;
+  const auto now = std::chrono::floor<Duration>(std::chrono::system_clock::now());
+  b.events = {event(1, 1, "", "queued"), event(2, 1, "queued", "held"), event(3, 1, "held", "queued")};
+  b.events[0].at = now;
+  store.commit(b);  // the month that was prepared when it took office …
+  b.events = {event(2, 1, "queued", "held")};
+  b.events[0].at = now + std::chrono::days(400);  // … and one that is made on the way
+  store.commit(b);
+  EXPECT_THAT(database_.sql("SELECT count(*) FROM job_event_default"), ElementsAre("2"))
+      << "the two events of `at()`, whose month nobody prepared";
+  EXPECT_THAT(database_.sql("SELECT count(*) FROM job_event"), ElementsAre("4"));
+}
+
+TEST_F(PgStoreTest, ReaderSurvivesARestartOfItsSessions) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  store.commit(submission(1));
+  db::PgReader reader(database_.connection_string());
+  EXPECT_TRUE(reader.find_job(JobId(1)));
+  database_.sql(
+      "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'tutti-reader' "
+      "AND datname = current_database()");
+  EXPECT_TRUE(reader.find_job(JobId(1)));
+}
+
+TEST_F(PgStoreTest, ReadersShareABoundedPool) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  store.commit(submission(1));
+  db::PgReaderOptions o;
+  o.connection_string = database_.connection_string();
+  o.max_connections = 2;
+  db::PgReader reader(o);
+  std::vector<std::future<int>> threads;
+  for (int t = 0; t < 6; ++t)
+    threads.push_back(std::async(std::launch::async, [&] {
+      int found = 0;
+      for (int i = 0; i < 30; ++i) found += reader.find_job(JobId(1)).has_value();
+      return found;
+    }));
+  for (auto& t : threads) EXPECT_EQ(t.get(), 30);
+  EXPECT_THAT(
+      database_.sql("SELECT count(*) <= 2 FROM pg_stat_activity WHERE application_name = 'tutti-reader' AND "
+                    "datname = current_database()"),
+      ElementsAre("t"));
+}
+
+TEST(Params, ArraysRoundTripThroughTheServer) {
+  const TestDatabase database = TestPostgres::instance().create_empty_database();
+  db::Connection c({database.connection_string(), "test", ""});
+  const std::vector<std::optional<std::string>> texts = {"", kNastyText, std::nullopt, "NULL", "{}"};
+  const std::vector<std::optional<std::string>> none;
+  db::Params params;
+  params.column(texts, [](const auto& t) { return t; }).column(none, [](const auto& t) { return t; });
+  const db::Result r = c.run({"", "SELECT x, cardinality($2::text[]) FROM unnest($1::text[]) x"}, &params,
+                             steady_clock::now() + std::chrono::seconds(5));
+  ASSERT_EQ(r.rows(), 5);
+  for (int i = 0; i < 5; ++i) {
+    db::RowReader row(r, i);
+    EXPECT_EQ(row.bytes_or_null(), texts[static_cast<std::size_t>(i)]);
+    EXPECT_EQ(row.integer(), 0);
+  }
+}
+
+TEST(Params, TextIsValidUtf8WithoutNul) {
+  for (const char* good : {"", "a", "é", "漢", "\xF0\x9F\x8E\xBB", "\xEF\xBF\xBD"})
+    EXPECT_TRUE(db::is_clean_text(good));
+  for (std::string bad :
+       {std::string("\0", 1), std::string("\x80"), std::string("\xC3"), std::string("\xC0\x80"),
+        std::string("\xED\xA0\x80"), std::string("\xF4\x90\x80\x80"), std::string("\xE0\x80\x80")}) {
+    EXPECT_FALSE(db::is_clean_text(bad));
+    EXPECT_TRUE(db::is_clean_text(db::clean_text(bad)));
+  }
+}
+
+}  // namespace
+}  // namespace tutti
