@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""The figures of docs/performance.md: `./dev bench [submit] [latency] …`. Starts its own scheduler and PostgreSQL
+(durable: fsync on), measures side by side in one run, prints a table and writes JSON. Standard library only."""
+import argparse
+import glob
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+SPEC = '{"name":"bench","run":"true","priority":50,"nodes":1,"resources":{"gpus":8}}'
+
+
+class Scheduler:
+    def __init__(self, bin_dir, home):
+        self.home = home
+        data = os.path.join(home, "data")
+        self.log = open(os.path.join(home, "scheduler.log"), "w")
+        self.process = subprocess.Popen([os.path.join(bin_dir, "tutti-scheduler"), "--listen", "127.0.0.1:0", "--data", data,
+                                         "--embedded-db", "--log-level", "warn"], stdout=self.log, stderr=self.log)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.url = open(os.path.join(data, "endpoint")).read().strip()
+                self.token = open(os.path.join(data, "token")).read().strip()
+                urllib.request.urlopen(self.url + "/readyz", timeout=1)
+                break
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit("the scheduler did not start; see " + self.log.name)
+                time.sleep(0.05)
+        self.port = int(self.url.rsplit(":", 1)[1])
+        sockets = glob.glob(os.path.join(data, "postgres", "**", ".s.PGSQL.*"), recursive=True)
+        self.socket = os.path.dirname([s for s in sockets if not s.endswith(".lock")][0])
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+def pg_tool(name):
+    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))
+    return found[-1] if found else shutil.which(name)
+
+
+def as_postgres(command):
+    if os.getuid() == 0:
+        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] + command
+    return command
+
+
+def pgbench(scheduler, home, seconds):
+    """Rows a second that 64 clients insert one by one: the same spec and columns, one transaction each."""
+    script = os.path.join(home, "insert.sql")
+    with open(script, "w") as f:
+        f.write("INSERT INTO bench_row (owner, name, state, priority, nodes, gpus, created_at, queued_at, spec) VALUES "
+                f"('admin', 'bench', 1, 50, 1, 8, now(), now(), '{SPEC}');\n")
+    os.chmod(script, 0o644)
+    sql = ("CREATE TABLE IF NOT EXISTS bench_row (id bigserial PRIMARY KEY, owner text, name text, state smallint, priority "
+           "smallint, nodes int, gpus int, created_at timestamptz, queued_at timestamptz, spec jsonb)")
+    subprocess.run(as_postgres([pg_tool("psql"), "-q", "-h", scheduler.socket, "-d", "tutti", "-c", sql]), check=True,
+                   cwd="/", stderr=subprocess.DEVNULL)
+    out = subprocess.run(as_postgres([pg_tool("pgbench"), "-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", str(seconds),
+                                      "-f", script, "-h", scheduler.socket, "tutti"]), check=True, cwd="/",
+                         capture_output=True, text=True).stdout
+    return float([line for line in out.splitlines() if line.startswith("tps")][-1].split()[2])
+
+
+def rest(bin_dir, scheduler, seconds, batch, connections):
+    out = subprocess.run([os.path.join(bin_dir, "rest_load"), "--port", str(scheduler.port), "--token", scheduler.token,
+                          "--seconds", str(seconds), "--batch", str(batch), "--connections", str(connections)],
+                         capture_output=True, text=True)
+    if out.returncode != 0:
+        raise SystemExit("rest_load: " + out.stderr[:500])
+    return json.loads(out.stdout)
+
+
+def bench_submit(bin_dir, runs, seconds):
+    home = tempfile.mkdtemp(prefix="tutti-bench-", dir="/var/tmp")
+    os.chmod(home, 0o755)
+    scheduler = Scheduler(bin_dir, home)
+    try:
+        rows = []
+        for i in range(runs):
+            base = pgbench(scheduler, home, seconds)
+            one = rest(bin_dir, scheduler, seconds, 1, 64)
+            many = rest(bin_dir, scheduler, seconds, 1000, 4)
+            rows.append({"pgbench_per_second": base, "rest": one, "batch": many, "ratio": one["per_second"] / base})
+            print(f"  run {i + 1}: pgbench {base:8.0f}/s   REST {one['per_second']:8.0f}/s  p50 {one['p50_ms']:.2f} ms  "
+                  f"p99 {one['p99_ms']:.2f} ms   ratio {rows[-1]['ratio']:.2f}   batch of 1000 {many['per_second']:8.0f}/s",
+                  flush=True)
+    finally:
+        scheduler.stop()
+        shutil.rmtree(home, ignore_errors=True)
+    median = lambda f: statistics.median(f(r) for r in rows)
+    return {"pgbench_per_second": median(lambda r: r["pgbench_per_second"]),
+            "rest_per_second": median(lambda r: r["rest"]["per_second"]), "rest_p50_ms": median(lambda r: r["rest"]["p50_ms"]),
+            "rest_p99_ms": median(lambda r: r["rest"]["p99_ms"]), "batch_per_second": median(lambda r: r["batch"]["per_second"]),
+            "ratio": median(lambda r: r["ratio"]), "runs": rows}
+
+
+def bench_latency(bin_dir, runs, seconds):
+    """Submit to running, and the recovery rows A, B and E, by the e2e harness on real processes."""
+    target = os.path.join(bin_dir, "e2e_figures")
+    if not os.path.exists(target):
+        raise SystemExit("e2e_figures is not built: cmake --build build/release --target e2e_figures")
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        subprocess.run([target], check=True, env=dict(os.environ, TUTTI_E2E_FIGURES=out.name))
+        return json.load(open(out.name))
+
+
+BENCHES = {"submit": bench_submit, "latency": bench_latency}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", required=True)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--json", help="write the results there")
+    parser.add_argument("names", nargs="*", help=", ".join(BENCHES))
+    o = parser.parse_args()
+    results = {}
+    for name in o.names or ["submit"]:
+        if name not in BENCHES:
+            sys.exit(f"unknown benchmark '{name}'; known: {', '.join(BENCHES)}")
+        print(f"{name}:", flush=True)
+        results[name] = BENCHES[name](os.path.join(o.bin, "bin"), o.runs, o.seconds)
+        print("  " + json.dumps({k: v for k, v in results[name].items() if k != "runs"}))
+    if o.json:
+        with open(o.json, "w") as f:
+            json.dump(results, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+// The writer over a store with faults: what is said, and when.
+#include "scheduler/service/leader.h"
+
+#include <gtest/gtest.h>
+
+#include <boost/asio/io_context.hpp>
+#include <condition_variable>
+#include <mutex>
+
+#include "db/memory/memory_reader.h"
+#include "db/memory/memory_store.h"
+
+namespace tutti {
+namespace {
+
+using Fault = db::MemoryStore::Fault;
+
+// Holds every commit until the test lets it go; its faults are the memory store's.
+class GatedStore : public Store {
+ public:
+  explicit GatedStore(std::shared_ptr<db::MemoryDatabase> database) : inner(std::move(database)) {}
+  Term acquire_leadership(const std::string& holder) override { return inner.acquire_leadership(holder); }
+  Snapshot load() override {
+    std::unique_lock lock(mutex);
+    ++loads;
+    if (!reachable) throw StoreError(StoreError::unavailable, "down");
+    return inner.load();
+  }
+  void commit(const Batch& batch) override {
+    std::unique_lock lock(mutex);
+    ++waiting;
+    changed.notify_all();
+    changed.wait(lock, [&] { return open; });
+    --waiting;
+    sizes.push_back(batch.new_specs.size());
+    inner.commit(batch);
+  }
+  bool healthy() noexcept override { return true; }
+
+  void set_open(bool value) {
+    std::unique_lock lock(mutex);
+    open = value;
+    changed.notify_all();
+  }
+  void wait_for_commit() {
+    std::unique_lock lock(mutex);
+    ASSERT_TRUE(changed.wait_for(lock, std::chrono::seconds(10), [&] { return waiting > 0; }));
+  }
+
+  db::MemoryStore inner;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool open = true;
+  bool reachable = true;
+  int waiting = 0;
+  int loads = 0;
+  std::vector<std::size_t> sizes;  // submissions per commit
+};
+
+struct NoWorkers : WorkerMessages {
+  std::vector<Effect> delivered;
+  int resyncs = 0;
+  void deliver(Effect e) override { delivered.push_back(std::move(e)); }
+  void resync() override { ++resyncs; }
+  void read_log(NodeId, protocol::ReadLog, Reply<protocol::LogChunk>) override {}
+};
+
+struct LeaderTest : ::testing::Test {
+  std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
+  GatedStore* gate = nullptr;
+  boost::asio::io_context io{1};
+  LeaseTable leases{LeaseSettings{}};
+  Metrics metrics;
+  NoWorkers workers;
+  std::unique_ptr<StoreThread> store;
+  std::unique_ptr<Leader> leader;
+  std::string deposed;
+
+  void SetUp() override {
+    auto gated = std::make_unique<GatedStore>(database);
+    gate = gated.get();
+    store = std::make_unique<StoreThread>(io.get_executor(), std::move(gated),
+                                          std::make_shared<db::MemoryReader>(database), 1);
+    LeaderSettings settings;
+    settings.holder = "test";
+    settings.max_inbox = 50;
+    leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
+    leader->start(workers, [this](const std::string& why) { deposed = why; });
+    until([&] { return leader->plane() != nullptr; });
+  }
+  void TearDown() override {
+    gate->set_open(true);
+    bool stopped = false;
+    leader->stop([&] { stopped = true; });
+    until([&] { return stopped; });
+    store.reset();
+  }
+  // Runs the control thread until `condition`; fails after ten seconds.
+  template <class F>
+  void until(F condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!condition() && std::chrono::steady_clock::now() < end)
+      io.run_one_for(std::chrono::milliseconds(50));
+    ASSERT_TRUE(condition());
+  }
+  void turn() {  // everything that can happen without the store
+    io.poll();
+  }
+  SubmitRequest request(const std::string& key = "") {
+    auto spec = std::make_shared<JobSpec>();
+    spec->name = "j";
+    spec->run = "true";
+    return {.spec = spec,
+            .spec_json = R"({"name":"j","run":"true"})",
+            .owner = "ada",
+            .idempotency_key = key,
+            .body_hash = 7};
+  }
+  struct Answers {
+    std::vector<Result<Submitted>> all;
+  };
+  void submit(Answers& to, const std::string& key = "") {
+    leader->submit({request(key)}, [&to](std::vector<Result<Submitted>> r) { to.all.push_back(r.at(0)); });
+  }
+};
+
+TEST_F(LeaderTest, AnswersOnlyAfterTheCommit) {
+  gate->set_open(false);
+  Answers answers;
+  submit(answers);
+  turn();
+  gate->wait_for_commit();
+  turn();
+  EXPECT_TRUE(answers.all.empty());
+  gate->set_open(true);
+  until([&] { return !answers.all.empty(); });
+  EXPECT_TRUE(answers.all[0]);
+}
+
+TEST_F(LeaderTest, WhatComesDuringACommitIsTheNextBatch) {
+  gate->set_open(false);
+  Answers answers;
+  submit(answers);
+  turn();
+  gate->wait_for_commit();
+  for (int i = 0; i < 20; ++i) submit(answers);
+  turn();
+  gate->set_open(true);
+  until([&] { return answers.all.size() == 21; });
+  EXPECT_EQ(gate->sizes, (std::vector<std::size_t>{1, 20}));
+}
+
+TEST_F(LeaderTest, FullInboxRefusesAtOnce) {
+  gate->set_open(false);
+  Answers answers, refused;
+  submit(answers);
+  turn();
+  gate->wait_for_commit();
+  for (int i = 0; i < 50; ++i) submit(answers);
+  submit(refused);
+  ASSERT_EQ(refused.all.size(), 1u);
+  EXPECT_EQ(refused.all[0].error().code, Errc::unavailable);
+  gate->set_open(true);
+  until([&] { return answers.all.size() == 51; });
+}
+
+TEST_F(LeaderTest, FailedCommitIsRefusedAndForgotten) {
+  gate->inner.fail_next_commit(Fault::unavailable);
+  Answers first, second;
+  submit(first, "k");
+  until([&] { return first.all.size() == 1; });
+  EXPECT_EQ(first.all[0].error().code, Errc::unavailable);
+  until([&] { return leader->plane() != nullptr; });
+  EXPECT_TRUE(leader->plane()->jobs().empty());
+  submit(second, "k");
+  until([&] { return second.all.size() == 1; });
+  EXPECT_FALSE(second.all[0].value().replayed);
+}
+
+// The client was told "unavailable", the rows are there: the retried key must find its job.
+TEST_F(LeaderTest, DoubtfulCommitIsReadBackFromTheRows) {
+  gate->inner.fail_next_commit(Fault::in_doubt_applied);
+  Answers first, second;
+  submit(first, "k");
+  until([&] { return first.all.size() == 1; });
+  EXPECT_FALSE(first.all[0]);
+  until([&] { return leader->plane() != nullptr; });
+  EXPECT_EQ(leader->plane()->jobs().size(), 1u);
+  submit(second, "k");
+  until([&] { return second.all.size() == 1; });
+  EXPECT_TRUE(second.all[0].value().replayed);
+  EXPECT_EQ(leader->plane()->jobs().size(), 1u);
+}
+
+TEST_F(LeaderTest, WorkersSayEverythingAgainAfterARecovery) {
+  EXPECT_EQ(workers.resyncs, 1);
+  gate->inner.fail_next_commit(Fault::in_doubt_not_applied);
+  Answers answers;
+  submit(answers);
+  until([&] { return workers.resyncs == 2; });
+}
+
+TEST_F(LeaderTest, RefusesWithoutDelayWhileTheStoreIsAway) {
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->reachable = false;
+  }
+  gate->inner.fail_next_commit(Fault::unavailable);
+  Answers answers;
+  submit(answers);
+  until([&] { return answers.all.size() == 1; });
+  submit(answers);
+  ASSERT_EQ(answers.all.size(), 2u) << "an answer at once, not when the store is back";
+  EXPECT_EQ(answers.all[1].error().code, Errc::unavailable);
+  EXPECT_FALSE(leader->status().ready);
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->reachable = true;
+  }
+  until([&] { return leader->status().ready; });
+}
+
+TEST_F(LeaderTest, DeposedLeaderStopsDeciding) {
+  db::MemoryStore other(database);
+  gate->inner.drop_session();  // so that the other can take the lock
+  other.acquire_leadership("other");
+  Answers answers;
+  submit(answers);
+  until([&] { return !deposed.empty(); });
+  EXPECT_FALSE(answers.all.at(0));
+  EXPECT_EQ(leader->plane(), nullptr);
+}
+
+TEST_F(LeaderTest, EventsAreToldAfterTheirCommitInOrder) {
+  std::vector<std::int64_t> seen;
+  const auto id = leader->subscribe([&](const EventRow& e) { seen.push_back(e.id.value); });
+  Answers answers;
+  for (int i = 0; i < 10; ++i) submit(answers);
+  until([&] { return answers.all.size() == 10; });
+  EXPECT_EQ(seen.size(), 10u);
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+  leader->unsubscribe(id);
+  submit(answers);
+  until([&] { return answers.all.size() == 11; });
+  EXPECT_EQ(seen.size(), 10u);
+}
+
+}  // namespace
+}  // namespace tutti
