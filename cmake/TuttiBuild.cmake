@@ -10,6 +10,7 @@ set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 set(TUTTI_SANITIZE "" CACHE STRING "sanitizers, comma separated")
 option(TUTTI_TESTS "build the tests" ON)
 option(TUTTI_BENCH "build the benchmarks" OFF)
+option(TUTTI_FUZZ "build the fuzzers" OFF)
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
