@@ -98,18 +98,37 @@ BodyStream::Batch BodyStream::take() {
 }
 
 void BodyStream::sent() {
-  const std::scoped_lock lock(mutex_);
-  in_flight_ = 0;
+  std::function<void()> drained;
+  {
+    const std::scoped_lock lock(mutex_);
+    in_flight_ = 0;
+    if (pending_.empty() && !ended_) drained = std::exchange(on_drained_, nullptr);
+  }
+  if (drained) drained();
+}
+
+void BodyStream::when_drained(std::function<void()> callback) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (ended_) return;
+    if (!pending_.empty() || in_flight_ > 0) {
+      on_drained_ = std::move(callback);
+      return;
+    }
+  }
+  asio::post(wake_->executor, std::move(callback));
 }
 
 void BodyStream::finish() {
   std::function<void()> callback;
+  std::function<void()> dropped;  // destroyed outside of the lock: it may own this stream
   {
     const std::scoped_lock lock(mutex_);
     if (finished_) return;
     ended_ = finished_ = true;
     pending_ = {};
     callback = std::exchange(on_close_, nullptr);
+    dropped = std::exchange(on_drained_, nullptr);
   }
   if (callback) callback();
 }

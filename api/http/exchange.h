@@ -37,6 +37,7 @@ class BodyStream final : public Stream {
   void close() override;
   void set_on_close(std::function<void()> callback) override;
   bool closed() const override;
+  void when_drained(std::function<void()> callback) override;
 
   // For the session:
   struct Batch {
@@ -66,6 +67,7 @@ class BodyStream final : public Stream {
   bool broken_ = false;    // cut
   bool finished_ = false;  // on_close has run, or runs as soon as it is set
   std::function<void()> on_close_;
+  std::function<void()> on_drained_;
 
   void append(std::string_view chunk);
 };

@@ -44,6 +44,7 @@ class ClosedStream final : public Stream {
     if (callback) callback();
   }
   bool closed() const override { return true; }
+  void when_drained(std::function<void()>) override {}
 };
 
 class CallbackSink final : public ResponseSink {

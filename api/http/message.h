@@ -138,6 +138,9 @@ class Stream {
   /// if it already is.
   virtual void set_on_close(std::function<void()> callback) = 0;
   virtual bool closed() const = 0;
+  /// Called once, on the session's executor, when all that was written is on its way to the peer: the moment
+  /// to write more, for sources that are faster than readers. Not called any more once the stream is closed.
+  virtual void when_drained(std::function<void()> callback) = 0;
 };
 
 /// What stands behind a Responder: the session, or a test.

@@ -1,0 +1,114 @@
+// What all handlers share: the shared state behind the routes, the answer that may come later, errors as
+// problems, and reading of bodies, query parameters and rows. Control thread only.
+#pragma once
+
+#include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "api/handlers/routes.h"
+#include "api/http/message.h"
+
+namespace tutti::api {
+
+struct Api {
+  Backend& backend;
+  HandlerSettings settings;
+  // Counting rows costs a scan: one answer serves all who ask within two seconds.
+  struct {
+    StateCounts counts{};
+    std::optional<Mono> at;
+  } counted;
+};
+using ApiPtr = std::shared_ptr<Api>;
+
+/// The answer to one request. Copyable, so that callbacks can hold it; only the first send counts. If every
+/// copy is dropped unused, the caller gets 500.
+class Answer {
+ public:
+  explicit Answer(http::Responder responder);
+
+  void send(http::Response response) const;
+  void json(int status, const boost::json::value& value) const;
+  void fail(const Error& error) const;
+  std::shared_ptr<http::Stream> stream(int status, http::Headers headers, http::StreamOptions options) const;
+  std::shared_ptr<http::Stream> sse(std::size_t max_buffer) const;
+  /// A header for the answer to come.
+  void header(std::string name, std::string value) const;
+
+ private:
+  struct State {
+    http::Responder responder;
+    http::Headers headers;
+  };
+  std::shared_ptr<State> state_;
+};
+
+using Endpoint = void (*)(const ApiPtr&, const http::Request&, Answer);
+
+/// Registers endpoints under their operationId.
+struct Routes {
+  http::Router& router;
+  ApiPtr api;
+
+  void get(std::string pattern, std::string name, Endpoint endpoint) const;
+  void post(std::string pattern, std::string name, Endpoint endpoint) const;
+};
+
+// One per noun.
+void add_job_routes(const Routes&);
+void add_submit_routes(const Routes&);
+void add_job_action_routes(const Routes&);
+void add_attempt_routes(const Routes&);
+void add_log_routes(const Routes&);
+void add_event_routes(const Routes&);
+void add_node_routes(const Routes&);
+void add_fault_routes(const Routes&);
+void add_system_routes(const Routes&);
+
+// ---------------------------------------------------------------- errors
+
+/// Errc to HTTP, the one place.
+http::Response error_response(const Error& error);
+http::Problem problem_of(const Error& error);
+boost::json::value problem_json(const http::Problem& problem);  // as a member of another answer
+
+Error not_found(std::string message, std::string hint = {});
+Error bad_field(std::string field, std::string message, std::string hint = {});
+Error not_ready(const Backend& backend);
+
+// ---------------------------------------------------------------- requests
+
+const Identity& identity_of(const http::Request& request);
+
+/// A whole number of a query parameter; a problem names the parameter.
+Result<std::int64_t> int_param(const http::Request& request, std::string_view name, std::int64_t fallback,
+                               std::int64_t min, std::int64_t max);
+/// A row id in a path or query ("42"); nothing if it is not one.
+std::optional<std::int64_t> parse_id(std::string_view text);
+/// The optional body {"reason": "…"} of an action. Anything else is answered here; then nothing is returned.
+std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required);
+http::Response malformed(std::string_view language, std::string message, int line, int column);
+
+// ---------------------------------------------------------------- rows
+
+/// `query(Reader&)` on a read thread, then `then(its result)` on the control thread. A store that cannot be
+/// read answers 503.
+template <class Query, class Then>
+void read_rows(const ApiPtr& api, const Answer& answer, Query query, Then then) {
+  using Rows = std::invoke_result_t<Query, Reader&>;
+  api->backend.read(
+      [query = std::move(query), then = std::move(then)](Reader& reader) -> std::function<void()> {
+        auto rows = std::make_shared<Rows>(query(reader));
+        return [rows, then] { then(std::move(*rows)); };
+      },
+      [answer](const Error& error) { answer.fail(error); });
+}
+
+}  // namespace tutti::api

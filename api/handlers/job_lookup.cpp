@@ -1,0 +1,57 @@
+#include "api/handlers/job_lookup.h"
+
+#include "api/handlers/view.h"
+#include "api/wire/job_spec_codec.h"
+
+namespace tutti::api {
+namespace {
+
+namespace json = boost::json;
+
+std::string finished_job(const JobView& view, Now now) {
+  std::optional<Ending> ending;
+  if (view.ended_at) ending = Ending{*view.ended_at, view.exit_code};
+  auto job = job_view(view.row, view.name, ending);
+  job.emplace("labels", labels_view(wire::parse_spec_json(view.spec_json, now).spec));
+  job.emplace("progress", nullptr);
+  job.emplace("allocation", json::array());
+  return with_spec(job, view.spec_json);
+}
+
+}  // namespace
+
+Error no_such_job(JobId id) {
+  return not_found("no job " + to_string(id), "GET /v1/jobs lists the jobs there are");
+}
+
+void resolve_job(const ApiPtr& api, const Answer& answer, std::string_view id_or_name,
+                 std::function<void(JobId)> then) {
+  if (const auto id = parse_id(id_or_name)) return then(JobId(*id));
+  constexpr int kMaxNamesakes = 100;
+  std::string name(id_or_name.substr(0, 512));
+  read_rows(
+      api, answer, [name](Reader& reader) { return reader.resolve_name(name, kMaxNamesakes); },
+      [answer, name, then = std::move(then)](std::vector<JobId> ids) {
+        if (ids.empty())
+          return answer.fail(not_found("no job is named '" + name + "'", "names are exact; ids are numbers"));
+        if (ids.size() > 1) answer.header("Tutti-Ambiguous", std::to_string(ids.size()));
+        then(ids.front());
+      });
+}
+
+void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id) {
+  const ControlPlane* plane = api->backend.plane();
+  if (const Job* live = plane == nullptr ? nullptr : plane->find_job(id)) {
+    auto job = job_view(live->row, live->spec->name, std::nullopt);
+    add_live_parts(job, *plane, *live);
+    return answer.send(http::text(200, with_spec(job, wire::encode_spec(*live->spec)), "application/json"));
+  }
+  read_rows(
+      api, answer, [id](Reader& reader) { return reader.find_job(id); },
+      [api, answer, id](std::optional<JobView> view) {
+        if (!view) return answer.fail(no_such_job(id));
+        answer.send(http::text(200, finished_job(*view, api->backend.now()), "application/json"));
+      });
+}
+
+}  // namespace tutti::api

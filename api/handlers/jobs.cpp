@@ -1,0 +1,241 @@
+// GET /v1/jobs, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain, GET /v1/queue: jobs as they are.
+#include <algorithm>
+
+#include "api/handlers/answer.h"
+#include "api/handlers/job_lookup.h"
+#include "api/handlers/view.h"
+#include "api/wire/text_values.h"
+
+namespace tutti::api {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::int64_t kDefaultPage = 100;
+constexpr std::int64_t kLargestPage =
+    kMaxPage / 2;  // one row more is read, to know whether there is a next page
+constexpr std::size_t kMaxQueue = 200;
+
+// ---------------------------------------------------------------- list
+
+/// "running,queued", "pending": names of states and of their groups.
+Result<std::vector<JobState>> parse_states(std::string_view text) {
+  std::vector<JobState> states;
+  while (!text.empty()) {
+    const auto word = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    if (const auto state = parse_job_state(word)) {
+      states.push_back(*state);
+      continue;
+    }
+    bool (*group)(JobState) = nullptr;
+    if (word == "pending") group = is_pending;
+    if (word == "active") group = is_active;
+    if (word == "terminal") group = [](JobState s) { return is_terminal(s); };
+    if (group == nullptr)
+      return bad_field("state", "unknown state '" + std::string(word) + "'",
+                       "a job state, or pending, active, terminal");
+    std::ranges::copy_if(kJobStates, std::back_inserter(states), group);
+  }
+  return states;
+}
+
+/// An instant, or a duration: so long ago.
+std::optional<Instant> parse_since(std::string_view text, Now now) {
+  if (const auto ago = wire::parse_duration(text)) return now.wall - *ago;
+  return wire::parse_instant(text);
+}
+
+struct ListQuery {
+  JobFilter filter;
+  int page_size = kDefaultPage;
+  JobId after;
+};
+
+Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
+  ListQuery out;
+  for (const auto& [key, value] : request.query_params()) {
+    if (key == "state") {
+      auto states = parse_states(value);
+      if (!states) return states.error();
+      out.filter.states.insert(out.filter.states.end(), states->begin(), states->end());
+    } else if (key == "project") {
+      out.filter.project = value;
+    } else if (key == "queue") {
+      out.filter.queue = value;
+    } else if (key == "user") {
+      out.filter.owner = value;
+    } else if (key == "name") {
+      out.filter.name = value;
+    } else if (key == "since") {
+      if (value.empty()) continue;
+      out.filter.since = parse_since(value, now);
+      if (!out.filter.since)
+        return bad_field("since", "not a time: '" + value + "'",
+                         "like 2026-10-01T02:00:00Z, or 7d for so long ago");
+    } else if (key == "page_token") {
+      if (value.empty()) continue;
+      const auto id = parse_id(value);
+      if (!id)
+        return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
+      out.after = JobId(*id);
+    } else if (key != "page_size") {
+      return bad_field(key, "unknown parameter",
+                       "state, project, queue, user, name, since, page_size or page_token");
+    }
+  }
+  const auto size = int_param(request, "page_size", kDefaultPage, 1, 1'000'000);
+  if (!size) return size.error();
+  out.page_size = static_cast<int>(std::min(*size, kLargestPage));
+  return out;
+}
+
+json::object list_view(std::vector<JobView> rows, int page_size, const ControlPlane* plane) {
+  std::string next;
+  if (rows.size() > static_cast<std::size_t>(page_size)) {
+    rows.resize(static_cast<std::size_t>(page_size));
+    next = to_string(rows.back().row.id);
+  }
+  json::array jobs;
+  jobs.reserve(rows.size());
+  for (const auto& view : rows) {
+    std::optional<Ending> ending;
+    if (view.ended_at) ending = Ending{*view.ended_at, view.exit_code};
+    auto job = job_view(view.row, view.name, ending);
+    // Rows of a list carry no spec: labels, progress and allocation are known of live jobs only.
+    if (const Job* live = plane == nullptr ? nullptr : plane->find_job(view.row.id))
+      add_live_parts(job, *plane, *live);
+    jobs.push_back(std::move(job));
+  }
+  return {{"jobs", std::move(jobs)}, {"next_page_token", next}};
+}
+
+void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
+  auto query = parse_list_query(request, api->backend.now());
+  if (!query) return answer.fail(query.error());
+  const int size = query->page_size;
+  read_rows(
+      api, answer,
+      [q = std::move(*query)](Reader& reader) {
+        return reader.list_jobs(q.filter, q.page_size + 1, q.after);
+      },
+      [api, answer, size](std::vector<JobView> rows) {
+        answer.json(200, list_view(std::move(rows), size, api->backend.plane()));
+      });
+}
+
+void get_job(const ApiPtr& api, const http::Request& request, Answer answer) {
+  resolve_job(api, answer, request.param("id"),
+              [api, answer](JobId id) { answer_with_job(api, answer, id); });
+}
+
+// ---------------------------------------------------------------- why not yet
+
+json::object explanation_view(const Explanation& e) {
+  return {{"job_id", e.job.value},
+          {"state", name(e.state)},
+          {"never", e.never},
+          {"position", e.position ? json::value(*e.position) : json::value(nullptr)},
+          {"reasons", reasons_view(e.reasons)}};
+}
+
+void explain_job(const ApiPtr& api, const http::Request& request, Answer answer) {
+  resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
+    const ControlPlane* plane = api->backend.plane();
+    if (plane == nullptr) return answer.fail(not_ready(api->backend));
+    if (plane->find_job(id) != nullptr)
+      return answer.json(200, explanation_view(plane->explain(id, api->backend.now())));
+    read_rows(
+        api, answer, [id](Reader& reader) { return reader.find_job(id); },
+        [answer, id](std::optional<JobView> view) {
+          if (!view) return answer.fail(no_such_job(id));
+          Explanation over;
+          over.job = id;
+          over.state = view->row.state;
+          answer.json(200, explanation_view(over));
+        });
+  });
+}
+
+// ---------------------------------------------------------------- the queue
+
+/// Pending jobs in the order in which they are looked at: ready ones by rank, delayed ones by time, then the
+/// rest.
+std::vector<const Job*> pending_in_order(const ControlPlane& plane, std::string_view queue) {
+  std::vector<const Job*> jobs;
+  for (const auto& [id, job] : plane.jobs())
+    if (is_pending(job.row.state) && (queue.empty() || job.row.queue == queue)) jobs.push_back(&job);
+  const auto before = [](const Job* a, const Job* b) {
+    if (a->row.state != b->row.state) return a->row.state < b->row.state;  // queued, delayed, blocked, held
+    if (a->row.state == JobState::queued) return rank_of(a->row) < rank_of(b->row);
+    if (a->row.not_before != b->row.not_before) return a->row.not_before < b->row.not_before;
+    return a->row.id < b->row.id;
+  };
+  const auto shown = std::min(jobs.size(), kMaxQueue);
+  std::partial_sort(jobs.begin(), jobs.begin() + static_cast<std::ptrdiff_t>(shown), jobs.end(), before);
+  jobs.resize(shown);
+  return jobs;
+}
+
+/// Explanations of the jobs of one page. What the nodes say is the same for all jobs of one shape, so it is
+/// asked once per shape; only the position differs, and that the page knows.
+class PageOfQueue {
+ public:
+  PageOfQueue(const ControlPlane& plane, Now now) : plane_(plane), now_(now) {}
+
+  json::object view(const Job& job) {
+    json::value position = nullptr;
+    std::vector<Reason> reasons;
+    if (job.row.state == JobState::queued) {
+      const auto ahead = next_position_[job.row.queue]++;
+      position = ahead;
+      reasons = of_shape(job);
+      if (ahead > 0)
+        reasons.push_back({"behind",
+                           std::to_string(ahead) + " jobs of queue '" + job.row.queue + "' come before it", 0,
+                           static_cast<std::int64_t>(ahead)});
+    } else {
+      reasons = plane_.explain(job.row.id, now_).reasons;
+    }
+    return {{"id", job.row.id.value},           {"name", job.spec->name},
+            {"queue", job.row.queue},           {"state", name(job.row.state)},
+            {"priority", job.row.priority},     {"position", std::move(position)},
+            {"reasons", reasons_view(reasons)}, {"not_before", instant_or_null(job.row.not_before)}};
+  }
+
+ private:
+  std::vector<Reason> of_shape(const Job& job) {
+    auto& known = by_shape_[Shape::of(*job.spec).key()];
+    if (!known) {
+      known = plane_.explain(job.row.id, now_).reasons;
+      std::erase_if(*known, [](const Reason& r) { return r.code == "behind"; });
+    }
+    return *known;
+  }
+
+  const ControlPlane& plane_;
+  Now now_;
+  std::map<std::string, std::size_t> next_position_;
+  std::map<std::string, std::optional<std::vector<Reason>>> by_shape_;
+};
+
+void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  PageOfQueue page(*plane, api->backend.now());
+  json::array jobs;
+  for (const Job* job : pending_in_order(*plane, request.query_param("queue").value_or("")))
+    jobs.push_back(page.view(*job));
+  answer.json(200, json::object{{"jobs", std::move(jobs)}});
+}
+
+}  // namespace
+
+void add_job_routes(const Routes& routes) {
+  routes.get("/v1/jobs", "jobs.list", list_jobs);
+  routes.get("/v1/jobs/{id}", "jobs.get", get_job);
+  routes.get("/v1/jobs/{id}/explain", "jobs.explain", explain_job);
+  routes.get("/v1/queue", "queue.get", get_queue);
+}
+
+}  // namespace tutti::api

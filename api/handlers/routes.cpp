@@ -1,0 +1,21 @@
+#include "api/handlers/routes.h"
+
+#include "api/handlers/answer.h"
+
+namespace tutti {
+
+void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings) {
+  const api::Routes routes{
+      router, std::make_shared<api::Api>(api::Api{.backend = backend, .settings = settings, .counted = {}})};
+  api::add_submit_routes(routes);
+  api::add_job_routes(routes);
+  api::add_job_action_routes(routes);
+  api::add_attempt_routes(routes);
+  api::add_log_routes(routes);
+  api::add_event_routes(routes);
+  api::add_node_routes(routes);
+  api::add_fault_routes(routes);
+  api::add_system_routes(routes);
+}
+
+}  // namespace tutti

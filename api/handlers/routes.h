@@ -1,0 +1,37 @@
+// The REST API: which URL means what. Everything under /v1 except the workers' WebSocket, plus health,
+// metrics and the API's own description.
+//
+// Called by: scheduler/main.cpp (wiring) and tests. All handlers run on the control thread: the server must
+// be driven by the executor on which the Backend lives. The Backend outlives the router. Rules: (1) errors
+// leave as RFC 9457 problems only; (2) a submission is answered from memory, without a read of the database;
+// (3) every route is described in openapi.json, a test compares both.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "api/handlers/backend.h"
+#include "api/http/router.h"
+#include "scheduler/core/lease_table.h"
+
+namespace tutti {
+
+struct HandlerSettings {
+  LeaseSettings leases;  // shown by GET /v1/cluster
+  std::string version = TUTTI_VERSION;
+};
+
+void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings);
+
+/// Who asks. One token stands for all until there are principals; what it names is already asked for by name.
+struct Identity {
+  std::string name = "admin";   // the holder of the token
+  std::string owner = "admin";  // who owns what is submitted: header Tutti-User, else the holder
+};
+
+/// The `before` hook of the server: a bearer token on everything but health and the API's description.
+/// Fills Request::identity.
+std::function<std::optional<http::Response>(http::Request&)> authenticate(std::string token);
+
+}  // namespace tutti

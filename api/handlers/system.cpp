@@ -1,0 +1,96 @@
+// Health, metrics, the cluster in numbers, and the API's own description.
+#include "api/handlers/answer.h"
+#include "api/handlers/openapi.h"
+#include "api/handlers/view.h"
+
+namespace tutti::api {
+namespace {
+
+namespace json = boost::json;
+
+constexpr Duration kCountsKept = std::chrono::seconds(2);
+
+void get_alive(const ApiPtr&, const http::Request&, Answer answer) {
+  answer.json(200, json::object{{"status", "ok"}});
+}
+
+void get_ready(const ApiPtr& api, const http::Request&, Answer answer) {
+  const auto status = api->backend.status();
+  if (!status.ready) return answer.fail(not_ready(api->backend));
+  answer.json(
+      200,
+      json::object{
+          {"status", "ok"}, {"detail", status.detail}, {"leader", status.leader}, {"term", status.term}});
+}
+
+void get_metrics(const ApiPtr& api, const http::Request&, Answer answer) {
+  answer.send(http::text(200, api->backend.metrics_text(), "text/plain; version=0.0.4; charset=utf-8"));
+}
+
+void get_openapi(const ApiPtr&, const http::Request&, Answer answer) {
+  answer.send(http::text(200, std::string(openapi_document()), "application/json"));
+}
+
+json::object gpu_counts(const Cluster& cluster) {
+  std::int64_t free = 0, allocated = 0, quarantined = 0, dirty = 0, total = 0;
+  for (const auto& [id, gpu] : cluster.gpus) {
+    const auto state = gpu_state(gpu);
+    if (state == "absent") continue;
+    ++total;
+    if (state == "free") ++free;
+    if (state == "allocated") ++allocated;
+    if (state == "quarantined") ++quarantined;
+    if (state == "dirty") ++dirty;
+  }
+  return {{"total", total},
+          {"free", free},
+          {"allocated", allocated},
+          {"quarantined", quarantined},
+          {"dirty", dirty}};
+}
+
+void answer_cluster(const ApiPtr& api, const Answer& answer) {
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  json::object jobs;
+  for (const auto state : kJobStates)
+    jobs.emplace(name(state), api->counted.counts[static_cast<std::size_t>(state)]);
+  bool simulated = false;
+  for (const auto& [id, node] : plane->cluster().nodes) simulated = simulated || node.row.simulated_gpus;
+  const auto status = api->backend.status();
+  answer.json(200, json::object{{"version", api->settings.version},
+                                {"lease_seconds", to_seconds(api->settings.leases.lease)},
+                                {"kill_margin_seconds", to_seconds(api->settings.leases.kill_margin)},
+                                {"nodes", plane->cluster().nodes.size()},
+                                {"gpus", gpu_counts(plane->cluster())},
+                                {"jobs", std::move(jobs)},
+                                {"leader", status.leader},
+                                {"term", status.term},
+                                {"simulated_gpus", simulated}});
+}
+
+void get_cluster(const ApiPtr& api, const http::Request&, Answer answer) {
+  if (api->backend.plane() == nullptr) return answer.fail(not_ready(api->backend));
+  const Mono now = api->backend.now().mono;
+  if (api->counted.at && now - *api->counted.at < kCountsKept) return answer_cluster(api, answer);
+  read_rows(
+      api, answer, [](Reader& reader) { return reader.count_by_state(); },
+      [api, answer, now](const StateCounts& counts) {
+        api->counted.counts = counts;
+        api->counted.at = now;
+        answer_cluster(api, answer);
+      });
+}
+
+}  // namespace
+
+void add_system_routes(const Routes& routes) {
+  routes.get("/healthz", "health.get", get_alive);
+  routes.get("/livez", "health.live", get_alive);
+  routes.get("/readyz", "health.ready", get_ready);
+  routes.get("/metrics", "metrics.get", get_metrics);
+  routes.get("/openapi.json", "openapi.get", get_openapi);
+  routes.get("/v1/cluster", "cluster.get", get_cluster);
+}
+
+}  // namespace tutti::api

@@ -1,0 +1,311 @@
+#include "api/handlers/view.h"
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <cmath>
+
+#include "api/wire/text_values.h"
+
+namespace tutti::api {
+namespace {
+
+namespace json = boost::json;
+
+json::value cause_or_null(Cause cause) {
+  return cause == Cause::none ? json::value(nullptr) : json::value(name(cause));
+}
+
+template <class Tag>
+json::value id_or_null(Id<Tag> id) {
+  return id ? json::value(id.value) : json::value(nullptr);
+}
+
+json::value step_or_null(std::int64_t step) { return step < 0 ? json::value(nullptr) : json::value(step); }
+
+std::string_view name(MemberState s) {
+  switch (s) {
+    case MemberState::asked: return "asked";
+    case MemberState::preparing: return "preparing";
+    case MemberState::ready: return "ready";
+    case MemberState::launched: return "launched";
+    case MemberState::running: return "running";
+    case MemberState::ended: return "ended";
+  }
+  return "?";
+}
+
+double finite(double d) { return std::isfinite(d) ? d : 0; }
+
+json::object progress_view(const protocol::Progress& progress) {
+  json::object metrics;
+  for (const auto& [key, value] : progress.metrics)
+    if (std::isfinite(value)) metrics.emplace(key, value);
+  return {{"step", progress.step},
+          {"total", progress.total},
+          {"eta_seconds", finite(progress.eta_seconds)},
+          {"metrics", std::move(metrics)}};
+}
+
+json::array allocation_view(const AttemptRow& row, const Cluster& cluster) {
+  json::array nodes;
+  for (const auto& member : row.gang) {
+    json::array gpus;
+    for (const GpuId id : member.gpus)
+      if (const auto it = cluster.gpus.find(id); it != cluster.gpus.end())
+        gpus.emplace_back(it->second.row.index);
+    nodes.push_back(json::object{{"node", member.node_name}, {"gpus", std::move(gpus)}});
+  }
+  return nodes;
+}
+
+/// Seconds between two stamps, if both have come.
+json::value span(Instant from, Instant to) {
+  if (from == Instant{} || to == Instant{}) return nullptr;
+  return to_seconds(to - from);
+}
+
+Instant first_of(Instant a, Instant b) {
+  if (a == Instant{}) return b;
+  if (b == Instant{}) return a;
+  return std::min(a, b);
+}
+
+json::object stages_view(const AttemptRow& row) {
+  const Instant run_end = first_of(row.fault_at, first_of(row.stopping_at, row.ended_at));
+  return {{"prepare_seconds", span(row.placed_at, row.starting_at)},
+          {"launch_seconds", span(row.starting_at, row.running_at)},
+          {"run_seconds", span(row.running_at, run_end)},
+          {"detect_seconds", span(row.fault_at, row.stopping_at)},
+          {"fence_seconds", span(row.stopping_at, row.ended_at)}};
+}
+
+json::object member_view(const GangMember& member, const Cluster& cluster) {
+  json::array gpus;
+  for (const GpuId id : member.gpus) {
+    const auto it = cluster.gpus.find(id);
+    if (it == cluster.gpus.end()) continue;
+    gpus.push_back(json::object{{"index", it->second.row.index}, {"uuid", it->second.row.uuid}});
+  }
+  return {{"node", member.node_name}, {"gpus", std::move(gpus)},     {"first_rank", member.first_rank},
+          {"ranks", member.ranks},    {"state", name(member.state)}, {"exit_code", member.exit_code},
+          {"signal", member.signal},  {"proof", member.how}};
+}
+
+json::value evidence_view(const std::string& evidence_json) {
+  json::error_code error;
+  auto evidence = json::parse(evidence_json, error);
+  return error || !evidence.is_array() ? json::value(json::array()) : evidence;
+}
+
+std::string node_name(const Cluster& cluster, NodeId id) {
+  const Node* node = cluster.find(id);
+  return node == nullptr ? to_string(id) : node->row.name;
+}
+
+}  // namespace
+
+json::value instant_or_null(Instant at) {
+  return at == Instant{} ? json::value(nullptr) : json::value(wire::format_instant(at));
+}
+
+json::object job_view(const JobRow& row, std::string_view name_of_job, std::optional<Ending> ending) {
+  json::object job;
+  job.reserve(24);
+  job.emplace("id", row.id.value);
+  job.emplace("name", name_of_job);
+  job.emplace("project", row.project);
+  job.emplace("queue", row.queue);
+  job.emplace("owner", row.owner);
+  job.emplace("priority", row.priority);
+  job.emplace("state", name(row.state));
+  job.emplace("cause", cause_or_null(row.cause));
+  job.emplace("reason", row.reason);
+  job.emplace("nodes", row.nodes);
+  job.emplace("gpus_per_node", row.gpus_per_node);
+  job.emplace("created_at", instant_or_null(row.created_at));
+  job.emplace("queued_at", instant_or_null(row.queued_at));
+  job.emplace("not_before", instant_or_null(row.not_before));
+  job.emplace("ended_at", ending ? instant_or_null(ending->at) : nullptr);
+  job.emplace("exit_code", ending ? json::value(ending->exit_code) : nullptr);
+  job.emplace("attempt", row.attempt);
+  job.emplace("epoch", row.epoch.value);
+  job.emplace("version", row.version);
+  return job;
+}
+
+json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spec, Instant created_at) {
+  JobRow row;
+  row.id = id;
+  row.priority = static_cast<std::int16_t>(spec.priority);
+  row.queue = spec.queue;
+  row.project = spec.project;
+  row.owner = owner;
+  row.nodes = spec.nodes;
+  row.gpus_per_node = spec.resources.gpus;
+  row.created_at = row.queued_at = created_at;
+  if (spec.begin_time && *spec.begin_time > created_at) {  // as ControlPlane::on_submit decides it
+    row.state = JobState::delayed;
+    row.not_before = *spec.begin_time;
+    row.reason = "waits for its begin time";
+  }
+  auto job = job_view(row, spec.name, std::nullopt);
+  job.emplace("labels", labels_view(spec));
+  job.emplace("progress", nullptr);
+  job.emplace("allocation", json::array());
+  return job;
+}
+
+json::object labels_view(const JobSpec& spec) {
+  json::object labels;
+  for (const auto& [key, value] : spec.labels) labels.emplace(key, value);
+  return labels;
+}
+
+void add_live_parts(json::object& job, const ControlPlane& plane, const Job& live) {
+  job.emplace("labels", labels_view(*live.spec));
+  const Attempt* attempt = plane.find_attempt({live.row.id, live.row.epoch});
+  job.emplace("progress", attempt != nullptr && attempt->progress
+                              ? json::value(progress_view(*attempt->progress))
+                              : json::value(nullptr));
+  job.emplace("allocation",
+              attempt == nullptr ? json::array() : allocation_view(attempt->row, plane.cluster()));
+}
+
+std::string with_spec(const json::object& job, std::string_view spec_json) {
+  std::string body = json::serialize(job);
+  body.reserve(body.size() + spec_json.size() + 16);
+  body.back() = ',';
+  return body.append("\"spec\":").append(spec_json).append("}");
+}
+
+json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const Attempt* live) {
+  json::array gang;
+  for (const auto& member : row.gang) gang.push_back(member_view(member, cluster));
+  const bool ended = row.state == AttemptState::ended;
+  const auto step =
+      live != nullptr && live->progress ? std::max(row.last_step, live->progress->step) : row.last_step;
+  return {
+      {"number", row.number},
+      {"epoch", row.epoch.value},
+      {"state", name(row.state)},
+      {"result", row.result == AttemptResult::none ? json::value(nullptr) : json::value(name(row.result))},
+      {"cause", cause_or_null(row.cause)},
+      {"detail", row.detail},
+      {"exit_code", ended ? json::value(row.exit_code) : json::value(nullptr)},
+      {"gang", std::move(gang)},
+      {"resume_step", step_or_null(row.resume_step)},
+      {"last_step", step_or_null(step)},
+      {"placed_at", instant_or_null(row.placed_at)},
+      {"preflight_at", instant_or_null(row.preflight_at)},
+      {"starting_at", instant_or_null(row.starting_at)},
+      {"running_at", instant_or_null(row.running_at)},
+      {"fault_at", instant_or_null(row.fault_at)},
+      {"stopping_at", instant_or_null(row.stopping_at)},
+      {"ended_at", instant_or_null(row.ended_at)},
+      {"stages", stages_view(row)},
+      {"evidence", evidence_view(row.evidence_json)}};
+}
+
+json::object checkpoint_view(const CheckpointRow& row) {
+  return {{"step", row.step},     {"path", row.path},         {"bytes", row.bytes},
+          {"shards", row.shards}, {"epoch", row.epoch.value}, {"at", instant_or_null(row.at)}};
+}
+
+json::object event_view(const EventRow& row, const Cluster* cluster) {
+  json::value node = nullptr;
+  if (row.node) node = json::value(cluster == nullptr ? to_string(row.node) : node_name(*cluster, row.node));
+  return {{"id", row.id.value},
+          {"at", instant_or_null(row.at)},
+          {"job_id", id_or_null(row.job)},
+          {"node", std::move(node)},
+          {"epoch", id_or_null(row.epoch)},
+          {"kind", row.kind},
+          {"from", row.from},
+          {"to", row.to},
+          {"cause", cause_or_null(row.cause)},
+          {"detail", row.detail}};
+}
+
+json::object fault_view(const FaultRow& row, const Cluster& cluster) {
+  const auto gpu = cluster.gpus.find(row.gpu);
+  return {{"id", row.id.value},
+          {"at", instant_or_null(row.at)},
+          {"node", node_name(cluster, row.node)},
+          {"gpu_uuid", gpu == cluster.gpus.end() ? json::value(nullptr) : json::value(gpu->second.row.uuid)},
+          {"job_id", id_or_null(row.job)},
+          {"epoch", id_or_null(row.epoch)},
+          {"class", row.fault_class},
+          {"xid", row.xid},
+          {"action", row.action},
+          {"detail", row.detail}};
+}
+
+std::string_view gpu_state(const Gpu& gpu) {
+  if (!gpu.row.present) return "absent";
+  switch (gpu.row.health) {
+    case GpuHealth::quarantined: return "quarantined";
+    case GpuHealth::dirty: return "dirty";
+    case GpuHealth::healthy: break;
+  }
+  return gpu.holder.job ? "allocated" : "free";
+}
+
+json::object gpu_view(const Gpu& gpu) {
+  return {{"index", gpu.row.index},
+          {"uuid", gpu.row.uuid},
+          {"model", gpu.row.model},
+          {"memory_bytes", gpu.row.memory_bytes},
+          {"pci", gpu.row.pci},
+          {"health", name(gpu.row.health)},
+          {"health_reason", gpu.row.health_reason},
+          {"state", gpu_state(gpu)},
+          {"job_id", id_or_null(gpu.holder.job)}};
+}
+
+AbsentGpus absent_gpus(const Cluster& cluster) {
+  AbsentGpus absent;
+  for (const auto& [id, gpu] : cluster.gpus)
+    if (!gpu.row.present) absent[gpu.row.node].push_back(&gpu);
+  return absent;
+}
+
+json::object node_view(const Node& node, const Cluster& cluster, const AbsentGpus& absent) {
+  json::object labels;
+  for (const auto& [key, value] : node.row.labels) labels.emplace(key, value);
+  json::array gpus, jobs;
+  for (const GpuId id : node.gpus) gpus.push_back(gpu_view(cluster.gpus.at(id)));
+  if (const auto it = absent.find(node.row.id); it != absent.end())
+    for (const Gpu* gpu : it->second) gpus.push_back(gpu_view(*gpu));
+  for (const auto& key : node.members) jobs.emplace_back(key.job.value);
+  return {{"id", node.row.id.value},
+          {"name", node.row.name},
+          {"queue", node.row.queue},
+          {"address", node.row.address},
+          {"state", name(node.row.state)},
+          {"service", name(node.row.service)},
+          {"service_reason", node.row.service_reason},
+          {"linked", node.linked},
+          {"cpus", node.row.cpus},
+          {"cpus_used", node.cpus_used},
+          {"memory_bytes", node.row.memory_bytes},
+          {"memory_used_bytes", node.memory_used},
+          {"driver", node.row.driver},
+          {"simulated_gpus", node.row.simulated_gpus},
+          {"kill_mode", node.row.kill_mode},
+          {"worker_version", node.row.worker_version},
+          {"labels", std::move(labels)},
+          {"registered_at", instant_or_null(node.row.registered_at)},
+          {"state_at", instant_or_null(node.row.state_at)},
+          {"gpus", std::move(gpus)},
+          {"jobs", std::move(jobs)}};
+}
+
+json::array reasons_view(const std::vector<Reason>& reasons) {
+  json::array out;
+  for (const auto& reason : reasons)
+    out.push_back(json::object{
+        {"code", reason.code}, {"text", reason.text}, {"need", reason.need}, {"have", reason.have}});
+  return out;
+}
+
+}  // namespace tutti::api
