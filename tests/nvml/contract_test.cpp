@@ -107,25 +107,27 @@ TEST_F(NvmlContract, RefusesNullPointers) {
 
 TEST_F(NvmlContract, RefusesNullPointersInOptionalCalls) {
   START_WITH_GPU();
-#define EXPECT_REFUSED(symbol, ...) \
-  if (nvml().symbol != nullptr) EXPECT_EQ(nvml().symbol(__VA_ARGS__), Return::invalid_argument) << #symbol
-  EXPECT_REFUSED(nvmlSystemGetDriverVersion, nullptr, 80U);
-  EXPECT_REFUSED(nvmlSystemGetNVMLVersion, nullptr, 80U);
-  EXPECT_REFUSED(nvmlSystemGetCudaDriverVersion_v2, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetHandleByUUID, nullptr, &gpu_);
-  EXPECT_REFUSED(nvmlDeviceGetHandleByPciBusId_v2, nullptr, &gpu_);
-  EXPECT_REFUSED(nvmlDeviceGetName, gpu_, nullptr, kNameBufferSize);
-  EXPECT_REFUSED(nvmlDeviceGetIndex, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetMinorNumber, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetPciInfo_v3, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetMemoryInfo, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetUtilizationRates, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetComputeRunningProcesses_v3, gpu_, nullptr, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetTemperature, gpu_, kTemperatureGpu, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetPowerUsage, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetFieldValues, gpu_, 1, nullptr);
-  EXPECT_REFUSED(nvmlDeviceGetSupportedEventTypes, gpu_, nullptr);
-  EXPECT_REFUSED(nvmlEventSetCreate, nullptr);
+#define EXPECT_REFUSED(symbol, ...)                                             \
+  if (nvml().symbol != nullptr) {                                               \
+    EXPECT_EQ(nvml().symbol(__VA_ARGS__), Return::invalid_argument) << #symbol; \
+  }
+  EXPECT_REFUSED(nvmlSystemGetDriverVersion, nullptr, 80U)
+  EXPECT_REFUSED(nvmlSystemGetNVMLVersion, nullptr, 80U)
+  EXPECT_REFUSED(nvmlSystemGetCudaDriverVersion_v2, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetHandleByUUID, nullptr, &gpu_)
+  EXPECT_REFUSED(nvmlDeviceGetHandleByPciBusId_v2, nullptr, &gpu_)
+  EXPECT_REFUSED(nvmlDeviceGetName, gpu_, nullptr, kNameBufferSize)
+  EXPECT_REFUSED(nvmlDeviceGetIndex, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetMinorNumber, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetPciInfo_v3, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetMemoryInfo, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetUtilizationRates, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetComputeRunningProcesses_v3, gpu_, nullptr, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetTemperature, gpu_, kTemperatureGpu, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetPowerUsage, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetFieldValues, gpu_, 1, nullptr)
+  EXPECT_REFUSED(nvmlDeviceGetSupportedEventTypes, gpu_, nullptr)
+  EXPECT_REFUSED(nvmlEventSetCreate, nullptr)
 #undef EXPECT_REFUSED
 }
 

@@ -149,9 +149,13 @@ TEST_F(ProbeProcess, TellsResetRequiredAndEccOnce) {
     ASSERT_TRUE(message);
     if (std::holds_alternative<Alive>(*message)) ++polls;
     const auto* fault = std::get_if<Fault>(&*message);
-    if (fault != nullptr) EXPECT_NE(fault->kind, FaultKind::reset_required) << "told twice";
+    if (fault != nullptr) {
+      EXPECT_NE(fault->kind, FaultKind::reset_required) << "told twice";
+    }
     const auto* recovered = std::get_if<Recovered>(&*message);
-    if (recovered != nullptr) EXPECT_NE(recovered->kind, FaultKind::ecc) << "unreadable is not healed";
+    if (recovered != nullptr) {
+      EXPECT_NE(recovered->kind, FaultKind::ecc) << "unreadable is not healed";
+    }
   }
 }
 
