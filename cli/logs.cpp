@@ -1,0 +1,188 @@
+// logs and --follow: the output of one rank, and its next attempts.
+//
+// The server ends a followed stream when the attempt has ended, but also when the server itself stops: only
+// the attempt's own record says which it was. After a lost connection the log is asked for again, and what
+// has been printed is skipped.
+#include <ostream>
+
+#include "cli/documents.h"
+#include "cli/job_watch.h"
+#include "cli/verbs.h"
+
+namespace tutti::cli {
+namespace {
+
+namespace json = boost::json;
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kAskAgain(30);  // without a byte: is the attempt still there?
+constexpr milliseconds kBetweenTries(1000);
+
+std::string log_path(const std::string& job, std::int64_t attempt, int rank, bool follow, std::int64_t tail) {
+  return "/v1/jobs/" + job + "/attempts/" + std::to_string(attempt) + "/logs?rank=" + std::to_string(rank) +
+         (follow ? "&follow=1" : "") + (tail >= 0 ? "&tail=" + std::to_string(tail) : "");
+}
+
+bool attempt_ended(Client& client, const std::string& job, std::int64_t number) {
+  const Document document = client.get("/v1/jobs/" + job + "/attempts");
+  for (const auto& item : array_of(as_object(document.tree), "attempts"))
+    if (integer_of(as_object(item), "number") == number) return text_of(as_object(item), "state") == "ended";
+  return false;
+}
+
+// One attempt's log, from its beginning (or its tail) to its end, whatever happens to connections.
+class AttemptLog {
+ public:
+  AttemptLog(Session& session, JobWatch& watch, std::string job, std::int64_t attempt, int rank,
+             std::int64_t tail)
+      : session_(session), watch_(watch), job_(std::move(job)), attempt_(attempt), rank_(rank), tail_(tail) {}
+
+  void follow() {
+    auto give_up_at = Clock::time_point::max();
+    while (session_.out) {
+      const std::uint64_t before = printed_;
+      const bool ended_before = attempt_ended(session_.client, job_, attempt_);
+      const bool in_order = stream_once();
+      if (in_order && (ended_before || attempt_ended(session_.client, job_, attempt_))) return;
+      // The attempt is over and its log stays out of reach: its node may be gone for good.
+      if (!ended_before || printed_ > before)
+        give_up_at = Clock::time_point::max();
+      else
+        give_up_at = std::min(give_up_at, Clock::now() + session_.client.patience().retry_for);
+      if (Clock::now() >= give_up_at || (ended_before && refused_)) {
+        session_.err << "tutti: the log of attempt " << attempt_ << " cannot be read: " << clean(why_)
+                     << "\n";
+        return;
+      }
+      watch_.wait(kBetweenTries);
+    }
+  }
+
+ private:
+  // True when the server ended the log in order.
+  bool stream_once() {
+    // Once something has been printed, the whole log is asked for and that much is skipped; of a tail we do
+    // not know where it began, so it goes on with what is new.
+    const bool again = printed_ > 0;
+    if (again && tail_ >= 0 && lost_)
+      session_.err << "tutti: the log was interrupted; lines may be missing here\n";
+    std::uint64_t skip = again && tail_ < 0 ? printed_ : 0;
+    const std::int64_t tail = again && tail_ >= 0 ? 0 : tail_;
+    const auto stream = session_.client.try_stream(log_path(job_, attempt_, rank_, true, tail), {});
+    const Outcome& opened = stream->opened();
+    refused_ = false;
+    lost_ = true;
+    if (opened.trouble != Trouble::none) {
+      why_ = opened.why;
+      if (opened.trouble == Trouble::hopeless) throw Failure(Exit::unreachable, opened.why);
+      return false;
+    }
+    if (opened.reply.status >= 300) {
+      const Failure failure = failure_of(opened.reply);
+      why_ = failure.what();
+      refused_ = opened.reply.status < 500;
+      // Not written yet, while the attempt is being prepared: 404 or 503. Anything else will not pass.
+      if (refused_ && opened.reply.status != 404) throw failure;
+      return false;
+    }
+    return copy(*stream, skip);
+  }
+
+  bool copy(HttpStream& stream, std::uint64_t skip) {
+    std::string bytes;
+    while (session_.out) {
+      bytes.clear();
+      switch (stream.read(bytes, kAskAgain)) {
+        case HttpStream::Read::data: {
+          const auto hidden = std::min<std::uint64_t>(skip, bytes.size());
+          skip -= hidden;
+          printed_ += bytes.size() - hidden;
+          session_.out.write(bytes.data() + hidden, static_cast<std::streamsize>(bytes.size() - hidden));
+          session_.out.flush();
+          break;
+        }
+        case HttpStream::Read::quiet:
+          if (attempt_ended(session_.client, job_, attempt_)) {
+            why_ = "nothing more comes";
+            return false;
+          }
+          break;
+        case HttpStream::Read::end: lost_ = false; return true;
+        case HttpStream::Read::broken: why_ = "the connection was lost"; return false;
+      }
+    }
+    return true;
+  }
+
+  Session& session_;
+  JobWatch& watch_;
+  const std::string job_;
+  const std::int64_t attempt_;
+  const int rank_;
+  const std::int64_t tail_;
+  std::uint64_t printed_ = 0;
+  bool refused_ = false;
+  bool lost_ = false;  // the last stream did not end in order
+  std::string why_;
+};
+
+std::int64_t last_attempt(Client& client, const std::string& id) {
+  const auto count = integer_of(as_object(client.get("/v1/jobs/" + id).tree), "attempt").value_or(0);
+  if (count == 0)
+    throw Failure(Exit::failed, "job " + id + " has not started yet, so it has no log",
+                  "tutti explain " + id + " says why; tutti logs -f " + id + " waits for it");
+  return count;
+}
+
+void print_log(Session& session, const LogOptions& options, const std::string& id, std::int64_t attempt) {
+  const auto stream = session.client.stream(log_path(id, attempt, options.rank, false, options.tail), {});
+  std::string bytes;
+  while (session.out) {
+    bytes.clear();
+    switch (stream->read(bytes, session.client.patience().timeout)) {
+      case HttpStream::Read::data: session.out << bytes; break;
+      case HttpStream::Read::end: session.out.flush(); return;
+      case HttpStream::Read::quiet:
+      case HttpStream::Read::broken:
+        session.out.flush();
+        throw Failure(Exit::unreachable, "the log broke off; what is shown is not all of it");
+    }
+  }
+}
+
+}  // namespace
+
+Document follow_job(Session& session, const std::string& id, int rank, std::int64_t first_attempt,
+                    std::int64_t tail) {
+  JobWatch watch(session.client, id);
+  for (std::int64_t attempt = first_attempt; session.out; ++attempt) {
+    while (watch.attempts() < attempt && !watch.terminal() && session.out) watch.wait(kAskAgain);
+    if (watch.attempts() < attempt) break;
+    if (attempt > 1) session.err << "--- job " << id << ", attempt " << attempt << " ---\n" << std::flush;
+    AttemptLog(session, watch, id, attempt, rank, attempt == first_attempt ? tail : -1).follow();
+    watch.look();
+  }
+  return watch.document();
+}
+
+int run_logs(Session& session, const LogOptions& options) {
+  const std::string id = resolve_job(session, options.id);
+  if (!options.follow) {
+    print_log(session, options, id, options.attempt > 0 ? options.attempt : last_attempt(session.client, id));
+    return 0;
+  }
+  if (options.attempt > 0) {
+    JobWatch watch(session.client, id);
+    if (watch.attempts() < options.attempt && watch.terminal())
+      throw Failure(Exit::not_found, "job " + id + " has no attempt " + std::to_string(options.attempt));
+    while (watch.attempts() < options.attempt && !watch.terminal()) watch.wait(kAskAgain);
+    AttemptLog(session, watch, id, options.attempt, options.rank, options.tail).follow();
+    return 0;
+  }
+  const auto begun = integer_of(as_object(session.client.get("/v1/jobs/" + id).tree), "attempt").value_or(0);
+  follow_job(session, id, options.rank, std::max<std::int64_t>(begun, 1), options.tail);
+  return 0;
+}
+
+}  // namespace tutti::cli

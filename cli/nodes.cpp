@@ -1,0 +1,195 @@
+// nodes, gpus, node drain/resume and faults: the machines.
+#include <boost/json/serialize.hpp>
+#include <map>
+#include <ostream>
+
+#include "cli/documents.h"
+#include "cli/verbs.h"
+
+namespace tutti::cli {
+namespace {
+
+namespace json = boost::json;
+
+std::string count_gpus(const json::object& node) {
+  std::size_t usable = 0, taken = 0, other = 0;
+  for (const auto& item : array_of(node, "gpus")) {
+    const std::string state = text_of(as_object(item), "state");
+    usable += state == "free" ? 1 : 0;
+    taken += state == "allocated" ? 1 : 0;
+    other += state != "free" && state != "allocated" ? 1 : 0;
+  }
+  std::string text = std::to_string(taken) + "/" + std::to_string(usable + taken + other);
+  if (other > 0) text += " (" + std::to_string(other) + " out)";
+  return text;
+}
+
+std::string model_of(const json::object& node) {
+  const json::array& gpus = array_of(node, "gpus");
+  std::string model = gpus.empty() ? std::string() : text_of(as_object(gpus.front()), "model");
+  if (flag_of(node, "simulated_gpus")) model += model.empty() ? "simulated" : " (simulated)";
+  return model;
+}
+
+std::string list_of(const json::array& items) {
+  std::string text;
+  for (const auto& item : items) text += (text.empty() ? "" : ",") + scalar_text(item);
+  return text;
+}
+
+Table nodes_table(const Session& session, const Document& document) {
+  Table table{{{"ID", true, false, true},
+               {"NODE", false, true},
+               {"STATE"},
+               {"SERVICE"},
+               {"GPUS", true},
+               {"MODEL", false, true},
+               {"CPUS", true},
+               {"MEMORY", true},
+               {"QUEUE", false, true},
+               {"SINCE", true},
+               {"JOBS", false, true},
+               {"ADDRESS", false, true, true},
+               {"DRIVER", false, true, true},
+               {"WORKER", false, true, true},
+               {"WHY", false, true}},
+              {}};
+  for (const auto& item : array_of(as_object(document.tree), "nodes")) {
+    const json::object& node = as_object(item);
+    const auto memory = integer_of(node, "memory_bytes");
+    const std::string used = text_of(node, "cpus_used");
+    Cell state = state_cell(text_of(node, "state"));
+    if (const auto* linked = node.if_contains("linked");
+        linked != nullptr && linked->is_bool() && !linked->get_bool() && state.text == "reachable")
+      state = {.text = "unlinked", .tone = Tone::warn, .raw = "reachable"};
+    table.rows.push_back(
+        {{text_of(node, "id")},
+         {text_of(node, "name")},
+         state,
+         state_cell(text_of(node, "service")),
+         {count_gpus(node)},
+         {model_of(node)},
+         {used.empty() ? text_of(node, "cpus") : used + "/" + text_of(node, "cpus")},
+         {memory && *memory > 0 ? short_bytes(*memory) : "", Tone::plain, text_of(node, "memory_bytes")},
+         {text_of(node, "queue")},
+         time_cell(text_of(node, "state_at"), session.look),
+         {list_of(array_of(node, "jobs"))},
+         {text_of(node, "address")},
+         {text_of(node, "driver")},
+         {text_of(node, "worker_version")},
+         {text_of(node, "service_reason")}});
+  }
+  return table;
+}
+
+// /v1/gpus, whose entries may lack the node's name when they come inside a node.
+Table gpus_table(const Document& document) {
+  Table table{{{"NODE", false, true},
+               {"GPU", true},
+               {"STATE"},
+               {"HEALTH"},
+               {"JOB", true},
+               {"MODEL", false, true},
+               {"MEMORY", true},
+               {"UUID", false, true},
+               {"PCI", false, false, true},
+               {"WHY", false, true}},
+              {}};
+  for (const auto& item : array_of(as_object(document.tree), "gpus")) {
+    const json::object& gpu = as_object(item);
+    const auto memory = integer_of(gpu, "memory_bytes");
+    table.rows.push_back({{text_of(gpu, "node")},
+                          {text_of(gpu, "index")},
+                          state_cell(text_of(gpu, "state")),
+                          state_cell(text_of(gpu, "health")),
+                          {text_of(gpu, "job_id")},
+                          {text_of(gpu, "model")},
+                          {memory ? short_bytes(*memory) : "", Tone::plain, text_of(gpu, "memory_bytes")},
+                          {text_of(gpu, "uuid")},
+                          {text_of(gpu, "pci")},
+                          {text_of(gpu, "health_reason")}});
+  }
+  return table;
+}
+
+Table faults_table(const Session& session, const Document& document) {
+  Table table{{{"ID", true},
+               {"AGE", true},
+               {"NODE", false, true},
+               {"CLASS"},
+               {"XID", true},
+               {"JOB", true},
+               {"ACTION", false, true},
+               {"GPU", false, false, true},
+               {"EPOCH", true, false, true},
+               {"DETAIL", false, true}},
+              {}};
+  for (const auto& item : array_of(as_object(document.tree), "faults")) {
+    const json::object& fault = as_object(item);
+    table.rows.push_back({{text_of(fault, "id")},
+                          time_cell(text_of(fault, "at"), session.look),
+                          {text_of(fault, "node")},
+                          {text_of(fault, "class"), Tone::warn},
+                          {text_of(fault, "xid")},
+                          {text_of(fault, "job_id")},
+                          {text_of(fault, "action")},
+                          {text_of(fault, "gpu_uuid")},
+                          {text_of(fault, "epoch")},
+                          {text_of(fault, "detail")}});
+  }
+  return table;
+}
+
+}  // namespace
+
+int run_nodes(Session& session, bool watching) {
+  const auto draw = [&] {
+    const Document document = session.client.get("/v1/nodes");
+    session.print(document, [&] { return nodes_table(session, document); });
+  };
+  if (watching) return watch(session, draw);
+  draw();
+  return 0;
+}
+
+int run_gpus(Session& session) {
+  const Document document = session.client.get("/v1/gpus");
+  session.print(document, [&] { return gpus_table(document); });
+  return 0;
+}
+
+int run_node_change(Session& session, const NodeChange& change) {
+  const std::string path = "/v1/nodes/" + percent_encode(change.node);
+  json::object body;
+  if (!change.reason.empty()) body["reason"] = change.reason;
+  const Document document =
+      change.dry_run ? session.client.get(path) : session.client.post(path + ":" + change.verb, body);
+  const json::object& node = as_object(document.tree);
+  const auto table = [&] {
+    return Table{{{"NODE"}, {"STATE"}, {"SERVICE"}},
+                 {{{text_of(node, "name")}, {text_of(node, "state")}, {text_of(node, "service")}}}};
+  };
+  session.print(
+      document,
+      [&] {
+        std::string line = "node " + clean(text_of(node, "name")) +
+                           (change.dry_run ? ": would " + change.verb + " it; now " : " is ") +
+                           text_of(node, "service");
+        const std::string jobs = list_of(array_of(node, "jobs"));
+        if (change.verb == "drain" && !jobs.empty()) line += "; still runs there: " + jobs;
+        return line + "\n";
+      },
+      table);
+  return 0;
+}
+
+int run_faults(Session& session, const FaultOptions& options) {
+  std::string path = "/v1/faults?limit=" + std::to_string(options.limit);
+  if (!options.node.empty()) path += "&node=" + percent_encode(options.node);
+  if (!options.job.empty()) path += "&job=" + resolve_job(session, options.job);
+  const Document document = session.client.get(path);
+  session.print(document, [&] { return faults_table(session, document); });
+  return 0;
+}
+
+}  // namespace tutti::cli

@@ -1,0 +1,127 @@
+// The verbs of `tutti`: one options struct and one function each. Filled and called by main.cpp; each returns
+// the exit status or throws Failure. `tutti up` is in up.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <iosfwd>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/client.h"
+#include "cli/render.h"
+#include "cli/spec_file.h"
+
+namespace tutti::cli {
+
+enum class Format {
+  table,
+  wide,
+  json,
+  yaml,
+  csv
+};
+
+// What a verb works with: the server, and the terminal.
+struct Session {
+  Client& client;
+  Format format = Format::table;
+  Look look;
+  bool input_is_terminal = false;
+  bool output_is_terminal = false;
+  std::istream& in;
+  std::ostream& out;
+  std::ostream& err;
+
+  bool human() const { return format == Format::table || format == Format::wide; }
+  // The same object in the format asked for. `table` is called only when a table is wanted.
+  void print(const Document& document, const std::function<Table()>& table) const;
+  // Likewise, where people see something other than a table.
+  void print(const Document& document, const std::function<std::string()>& text,
+             const std::function<Table()>& table) const;
+  void refresh_now();  // ages count from here
+};
+
+// A number stays; a name becomes the id of its newest job, with a warning when there are several.
+std::string resolve_job(const Session& session, const std::string& id_or_name);
+// `-` is replaced by the words read from standard input.
+std::vector<std::string> expand_ids(const Session& session, const std::vector<std::string>& ids);
+std::string number_or_dash(const boost::json::object& object, std::string_view key);
+
+struct SubmitOptions {
+  std::string file;
+  SpecEdits edits;
+  std::string key;
+  bool wait = false;
+  bool follow = false;
+  bool dry_run = false;
+};
+int run_submit(Session& session, const SubmitOptions& options);
+// What `--wait` ends with for a terminal job: its own status.
+int status_of_job(const boost::json::object& job);
+
+struct ListOptions {
+  bool all = false;
+  std::vector<std::string> states;
+  std::string user, project, queue, since;
+  int limit = 100;
+  bool watch = false;
+};
+int run_ls(Session& session, const ListOptions& options);
+int run_queue(Session& session, bool watch);
+int run_show(Session& session, const std::string& id);
+int run_explain(Session& session, const std::string& id);
+int run_attempts(Session& session, const std::string& id);
+
+struct LogOptions {
+  std::string id;
+  bool follow = false;
+  int rank = 0;
+  int attempt = 0;         // 0: the latest
+  std::int64_t tail = -1;  // bytes; below 0: all
+};
+int run_logs(Session& session, const LogOptions& options);
+// Prints the logs of rank `rank`, attempt after attempt from `first_attempt`, until the job is terminal.
+// Returns the job's final document.
+Document follow_job(Session& session, const std::string& id, int rank, std::int64_t first_attempt,
+                    std::int64_t tail);
+
+struct EventOptions {
+  std::string id;  // empty: all
+  bool follow = false;
+  int limit = 200;
+};
+int run_events(Session& session, const EventOptions& options);
+
+struct ChangeOptions {
+  std::string verb;  // cancel, hold, release, requeue
+  std::vector<std::string> ids;
+  std::string reason;
+  bool yes = false;
+  bool dry_run = false;
+};
+int run_change(Session& session, const ChangeOptions& options);
+
+int run_nodes(Session& session, bool watch);
+int run_gpus(Session& session);
+struct NodeChange {
+  std::string verb;  // drain, resume
+  std::string node;
+  std::string reason;
+  bool dry_run = false;
+};
+int run_node_change(Session& session, const NodeChange& change);
+struct FaultOptions {
+  std::string node, job;
+  int limit = 100;
+};
+int run_faults(Session& session, const FaultOptions& options);
+int run_cluster(Session& session);
+int run_version(Session& session);  // also without a server
+std::string client_version();
+
+// Draws again whenever something happens in the cluster, until the process is ended. At most twice a second.
+int watch(Session& session, const std::function<void()>& draw);
+
+}  // namespace tutti::cli
