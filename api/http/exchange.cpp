@@ -116,7 +116,7 @@ void BodyStream::when_drained(std::function<void()> callback) {
       return;
     }
   }
-  asio::post(wake_->executor, std::move(callback));
+  if (const auto wake = wake_.lock()) asio::post(wake->executor, std::move(callback));
 }
 
 void BodyStream::finish() {
@@ -131,6 +131,15 @@ void BodyStream::finish() {
     dropped = std::exchange(on_drained_, nullptr);
   }
   if (callback) callback();
+}
+
+void BodyStream::forget() {
+  std::function<void()> close;
+  std::function<void()> drained;
+  const std::scoped_lock lock(mutex_);  // released before the functions are destroyed
+  ended_ = finished_ = true;
+  close = std::exchange(on_close_, nullptr);
+  drained = std::exchange(on_drained_, nullptr);
 }
 
 void Exchange::respond(Response response) {

@@ -47,12 +47,16 @@ class BodyStream final : public Stream {
   };
   /// Everything written so far. The bytes count against the bound until sent() is called.
   Batch take();
+  /// They are on their way: makes room, and calls what waits for that.
   void sent();
   /// Without waking anybody: the session's own heartbeat.
   void beat();
   void break_off();
   /// The session is through with it: runs on_close, once.
   void finish();
+  /// The executor goes away with the session in mid-stream: callbacks are dropped, since they may own this
+  /// stream.
+  void forget();
 
   const StreamOptions& options() const { return options_; }
 

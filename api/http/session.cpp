@@ -76,6 +76,10 @@ Session::Session(std::shared_ptr<const SessionContext> context, asio::any_io_exe
   buffer_.resize(kFirstBuffer);
 }
 
+Session::~Session() {
+  if (const auto stream = streaming_.lock()) stream->forget();
+}
+
 asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
   auto next = Next::keep_alive;
   while (next == Next::keep_alive && !self->stopping_) {
@@ -299,9 +303,14 @@ asio::awaitable<void> Session::pump(std::shared_ptr<BodyStream> stream, std::siz
     const std::string_view end = batch.ended && chunked ? "0\r\n\r\n" : "";
     const Gather gather{asio::buffer(batch.bytes), asio::buffer(end)};
     const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
-    stream->sent();
-    sent += batch.bytes.size();
     if (!wrote) co_return;
+    sent += batch.bytes.size();
+    try {
+      stream->sent();
+    } catch (const std::exception& error) {
+      complain(error.what());
+      stream->break_off();
+    }
     if (batch.ended) break;
   }
   // Let the peer read the end before the socket goes: watch_peer sees its close and wakes us.

@@ -42,6 +42,9 @@ class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(std::shared_ptr<const SessionContext> context, asio::any_io_executor executor, Socket socket,
           std::shared_ptr<ConnectionSlot> slot);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   static asio::awaitable<void> run(std::shared_ptr<Session> self);
   /// On the session's executor. Soft: finish what is under way, then close.
