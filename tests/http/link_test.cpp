@@ -73,7 +73,9 @@ class LinkTest : public testing::Test {
   void TearDown() override {
     // Links go before the loops they live on.
     accepted_.clear();
-    if (server_) EXPECT_TRUE(server_->stop());
+    if (server_) {
+      EXPECT_TRUE(server_->stop());
+    }
   }
 
   Loop loop_;

@@ -122,7 +122,7 @@ TEST_P(HttpRefusals, AreAnsweredWithAProblemAndClosed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, HttpRefusals, testing::ValuesIn(refusals()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& refusal) { return refusal.param.name; });
 
 // Beast counts its header limit per call of the parser: a client that sends header after header in small
 // packets would never reach it.

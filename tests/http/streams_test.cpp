@@ -130,6 +130,47 @@ TEST(HttpStreams, ReaderThatLeavesIsNoticed) {
   again->take();  // set too late: called all the same
 }
 
+// A source that is faster than its reader (a log file) writes the next piece when the last one has left.
+TEST(HttpStreams, SourceCanWaitUntilThereIsRoom) {
+  StreamOptions options;
+  options.max_buffer = 64 << 10;
+  StreamServer s(options);
+  auto client = s.server->client();
+  client.open_stream("GET", "/stream");
+  const auto stream = s.streams.take();
+  auto left = std::make_shared<int>(200);
+  auto next = std::make_shared<std::function<void()>>();
+  *next = [left, stream, weak = std::weak_ptr(next)] {
+    if ((*left)-- == 0) return stream->close();
+    stream->write(std::string(60 << 10, 'x'));
+    if (const auto self = weak.lock()) stream->when_drained(*self);
+  };
+  stream->when_drained(*next);  // nothing is waiting: called at once, on the executor
+  std::size_t got = 0;
+  while (const auto chunk = client.read_chunk(10s)) got += chunk->size();
+  EXPECT_EQ(got, 200u * (60 << 10)) << "the buffer holds one piece, so none may come too early";
+}
+
+TEST(HttpStreams, LoopThatGoesAwayLeavesNoCycles) {
+  auto witness = std::make_shared<int>(0);
+  std::weak_ptr<int> alive = witness;
+  {
+    Loop loop;
+    Mailbox<StreamPtr> streams;
+    Router router;
+    router.get("/stream", Handler([&](Request, Responder responder) { streams.put(responder.sse()); }));
+    HttpServer server(loop.context.get_executor(), {}, router);
+    server.start();
+    HttpClient client("127.0.0.1", server.port());
+    client.open_stream("GET", "/stream");
+    auto stream = streams.take();
+    stream->set_on_close([stream, witness] {});  // owns itself, as handlers do
+    witness.reset();
+    EXPECT_FALSE(alive.expired());
+  }  // the loop stops with the stream open
+  EXPECT_TRUE(alive.expired());
+}
+
 TEST(HttpStreams, OldVersionGetsTheBodyPlain) {
   StreamServer s;
   auto socket = s.server->connect();
