@@ -108,6 +108,15 @@ std::string nodes_text(std::int64_t n, std::string_view what) {
   return std::to_string(n) + (n == 1 ? " node " : " nodes ") + std::string(what);
 }
 
+// "8 free H100 GPUs", "1 free CPU"
+std::string need_text(const Resources& r, std::string_view adjective) {
+  const int n = r.gpus > 0 ? r.gpus : cpus_needed(r);
+  std::string text = std::to_string(n) + std::string(adjective);
+  if (r.gpus > 0) text += r.gpu_model.empty() ? " GPU" : " " + r.gpu_model + " GPU";
+  if (r.gpus == 0) text += " CPU";
+  return text + (n == 1 ? "" : "s");
+}
+
 void explain_nodes(const Cluster& cluster, const Shape& shape, Explanation& out) {
   std::array<std::int64_t, kBlockerCount> count{};
   std::int64_t largest = 0;
@@ -122,18 +131,22 @@ void explain_nodes(const Cluster& cluster, const Shape& shape, Explanation& out)
   std::int64_t ever = static_cast<std::int64_t>(cluster.nodes.size());
   for (auto b : {Blocker::other_queue, Blocker::excluded, Blocker::too_few_gpus, Blocker::too_small})
     ever -= count[static_cast<std::size_t>(b)];
+  if (cluster.nodes.empty()) {
+    out.reasons.push_back({"no_nodes", "no worker has registered yet", shape.nodes, 0});
+    return;
+  }
+  const std::string each = shape.nodes > 1 ? " each" : "";
   if (ever < shape.nodes) {
     out.never = true;
-    std::string text = "needs " + nodes_text(shape.nodes, "with ") + std::to_string(shape.resources.gpus) +
-                       (shape.resources.gpu_model.empty() ? "" : " " + shape.resources.gpu_model) +
-                       " GPUs; the cluster has " + std::to_string(ever) + " such";
+    std::string text = "needs " + nodes_text(shape.nodes, "with ") + need_text(shape.resources, "") + each +
+                       "; the cluster has " + std::to_string(ever) + " such";
     if (largest < shape.resources.gpus) text += " (the largest has " + std::to_string(largest) + ")";
     out.reasons.push_back({"never", std::move(text), shape.nodes, ever});
   }
   if (fit >= shape.nodes) return;
   out.reasons.push_back({"nodes",
-                         "needs " + nodes_text(shape.nodes, "with ") + std::to_string(shape.resources.gpus) +
-                             " free GPUs each; " + std::to_string(fit) + " can take a part now",
+                         "needs " + nodes_text(shape.nodes, "with ") + need_text(shape.resources, " free") +
+                             each + "; " + std::to_string(fit) + " can take a part now",
                          shape.nodes, fit});
   for (std::size_t i = 1; i < kBlockerCount; ++i) {
     if (count[i] == 0) continue;

@@ -47,6 +47,8 @@ FaultVerdict judge_fault(std::string_view kind, std::int32_t xid) {
   }
   if (kind == "gpu_lost") return {FaultAction::quarantine, "GPU is lost"};
   if (kind == "reset_required") return {FaultAction::quarantine, "GPU needs a reset"};
+  if (kind == "reboot_required") return {FaultAction::quarantine, "node needs a reboot"};
+  if (kind == "drain_required") return {FaultAction::quarantine, "GPU is to be drained"};
   if (kind == "ecc") return {FaultAction::quarantine, "uncorrectable ECC error"};
   return {FaultAction::watch, "unknown to the table"};
 }
