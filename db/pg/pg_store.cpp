@@ -26,6 +26,7 @@ std::string session_settings(const PgStoreOptions& o) {
   // empty a minute ago.
   return "SET synchronous_commit = on; SET jit = off; SET plan_cache_mode = force_generic_plan; "
          "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+         "SET max_parallel_workers_per_gather = 0; "
          "SET client_min_messages = warning; SET idle_in_transaction_session_timeout = '10s'; "
          "SET client_connection_check_interval = '2s'; "
          "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; "
