@@ -31,7 +31,8 @@ std::string progress_of(const json::object& job) {
   const json::object& progress = object_of(job, "progress");
   std::string text = text_of(progress, "step");
   if (text.empty()) return text;
-  if (const std::string total = text_of(progress, "total"); !total.empty()) text += " of " + total;
+  if (const std::string total = text_of(progress, "total"); !total.empty() && total != "0")
+    text += " of " + total;
   if (const auto eta = number_of(progress, "eta_seconds")) text += ", " + seconds_cell(*eta).text + " to go";
   for (const auto& metric : object_of(progress, "metrics"))
     text += ", " + std::string(metric.key()) + " " + scalar_text(metric.value());

@@ -84,7 +84,7 @@ Table jobs_table(const Session& session, const Document& document) {
     const auto gpus = integer_of(job, "gpus_per_node").value_or(0);
     const json::object& progress = object_of(job, "progress");
     std::string done = text_of(progress, "step");
-    if (const std::string total = text_of(progress, "total"); !done.empty() && !total.empty())
+    if (const std::string total = text_of(progress, "total"); !done.empty() && !total.empty() && total != "0")
       done += "/" + total;
     table.rows.push_back(
         {{text_of(job, "id")},

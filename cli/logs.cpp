@@ -18,10 +18,26 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kAskAgain(30);  // without a byte: is the attempt still there?
 constexpr milliseconds kBetweenTries(1000);
+constexpr std::chrono::seconds kEndAfterRanks(30);
+constexpr std::int64_t kTailAgain = 4096;  // bytes, after an interrupted tail
 
-std::string log_path(const std::string& job, std::int64_t attempt, int rank, bool follow, std::int64_t tail) {
-  return "/v1/jobs/" + job + "/attempts/" + std::to_string(attempt) + "/logs?rank=" + std::to_string(rank) +
-         (follow ? "&follow=1" : "") + (tail >= 0 ? "&tail=" + std::to_string(tail) : "");
+struct LogPlace {
+  std::string job;
+  std::int64_t attempt = 1;
+  std::string rank;  // a number, or "all": every line with its rank before it
+};
+
+std::string log_path(const LogPlace& place, bool follow, std::int64_t offset, std::int64_t tail) {
+  return "/v1/jobs/" + place.job + "/attempts/" + std::to_string(place.attempt) + "/logs?rank=" + place.rank +
+         (follow ? "&follow=1" : "") + (offset > 0 ? "&offset=" + std::to_string(offset) : "") +
+         (tail > 0 ? "&tail=" + std::to_string(tail) : "");
+}
+
+// The server's own last line when a node stops answering in the middle of a log: not a byte of the log.
+std::size_t notice_length(std::string_view end_of_text) {
+  const auto at = end_of_text.rfind("[tutti] the log of rank ");
+  const bool last = at != std::string_view::npos && end_of_text.find('\n', at) == end_of_text.size() - 1;
+  return last ? end_of_text.size() - at : 0;
 }
 
 bool attempt_ended(Client& client, const std::string& job, std::int64_t number) {
@@ -34,24 +50,24 @@ bool attempt_ended(Client& client, const std::string& job, std::int64_t number) 
 // One attempt's log, from its beginning (or its tail) to its end, whatever happens to connections.
 class AttemptLog {
  public:
-  AttemptLog(Session& session, JobWatch& watch, std::string job, std::int64_t attempt, int rank,
-             std::int64_t tail)
-      : session_(session), watch_(watch), job_(std::move(job)), attempt_(attempt), rank_(rank), tail_(tail) {}
+  AttemptLog(Session& session, JobWatch& watch, LogPlace place, std::int64_t tail)
+      : session_(session), watch_(watch), place_(std::move(place)), tail_(tail) {}
 
   void follow() {
     auto give_up_at = Clock::time_point::max();
     while (session_.out) {
-      const std::uint64_t before = printed_;
-      const bool ended_before = attempt_ended(session_.client, job_, attempt_);
-      const bool in_order = stream_once();
-      if (in_order && (ended_before || attempt_ended(session_.client, job_, attempt_))) return;
+      const std::int64_t before = printed_;
+      const bool ended_before = attempt_ended(session_.client, place_.job, place_.attempt);
+      const bool in_order = stream_once() && !lost_;
+      if (in_order && !counted() && wait_for_end()) return;
+      if (in_order && (ended_before || attempt_ended(session_.client, place_.job, place_.attempt))) return;
       // The attempt is over and its log stays out of reach: its node may be gone for good.
       if (!ended_before || printed_ > before)
         give_up_at = Clock::time_point::max();
       else
         give_up_at = std::min(give_up_at, Clock::now() + session_.client.patience().retry_for);
       if (Clock::now() >= give_up_at || (ended_before && refused_)) {
-        session_.err << "tutti: the log of attempt " << attempt_ << " cannot be read: " << clean(why_)
+        session_.err << "tutti: the log of attempt " << place_.attempt << " cannot be read: " << clean(why_)
                      << "\n";
         return;
       }
@@ -60,16 +76,28 @@ class AttemptLog {
   }
 
  private:
+  // Of a tail, and of several ranks together, we do not know which byte was the last.
+  bool counted() const { return tail_ <= 0 && place_.rank != "all"; }
+
+  // Ranks end a moment before their attempt does. Only where asking again would repeat lines do we wait for
+  // it.
+  bool wait_for_end() {
+    const auto until = Clock::now() + kEndAfterRanks;
+    while (!attempt_ended(session_.client, place_.job, place_.attempt)) {
+      if (Clock::now() >= until) return false;
+      watch_.wait(kBetweenTries);
+    }
+    return true;
+  }
+
   // True when the server ended the log in order.
   bool stream_once() {
-    // Once something has been printed, the whole log is asked for and that much is skipped; of a tail we do
-    // not know where it began, so it goes on with what is new.
     const bool again = printed_ > 0;
-    if (again && tail_ >= 0 && lost_)
-      session_.err << "tutti: the log was interrupted; lines may be missing here\n";
-    std::uint64_t skip = again && tail_ < 0 ? printed_ : 0;
-    const std::int64_t tail = again && tail_ >= 0 ? 0 : tail_;
-    const auto stream = session_.client.try_stream(log_path(job_, attempt_, rank_, true, tail), {});
+    if (again && !counted())
+      session_.err << "tutti: the log was interrupted; lines may be missing or repeated here\n";
+    const std::int64_t offset = again && counted() ? printed_ : 0;
+    const std::int64_t tail = again && !counted() ? kTailAgain : tail_;
+    const auto stream = session_.client.try_stream(log_path(place_, true, offset, tail), {});
     const Outcome& opened = stream->opened();
     refused_ = false;
     lost_ = true;
@@ -86,29 +114,30 @@ class AttemptLog {
       if (refused_ && opened.reply.status != 404) throw failure;
       return false;
     }
-    return copy(*stream, skip);
+    return copy(*stream);
   }
 
-  bool copy(HttpStream& stream, std::uint64_t skip) {
-    std::string bytes;
+  bool copy(HttpStream& stream) {
+    std::string bytes, end_of_text;
     while (session_.out) {
       bytes.clear();
       switch (stream.read(bytes, kAskAgain)) {
-        case HttpStream::Read::data: {
-          const auto hidden = std::min<std::uint64_t>(skip, bytes.size());
-          skip -= hidden;
-          printed_ += bytes.size() - hidden;
-          session_.out.write(bytes.data() + hidden, static_cast<std::streamsize>(bytes.size() - hidden));
-          session_.out.flush();
+        case HttpStream::Read::data:
+          session_.out << bytes << std::flush;
+          printed_ += static_cast<std::int64_t>(bytes.size());
+          end_of_text += bytes;
+          if (end_of_text.size() > 4096) end_of_text.erase(0, end_of_text.size() - 2048);
           break;
-        }
         case HttpStream::Read::quiet:
-          if (attempt_ended(session_.client, job_, attempt_)) {
+          if (attempt_ended(session_.client, place_.job, place_.attempt)) {
             why_ = "nothing more comes";
             return false;
           }
           break;
-        case HttpStream::Read::end: lost_ = false; return true;
+        case HttpStream::Read::end:
+          lost_ = notice_length(end_of_text) > 0;
+          printed_ -= static_cast<std::int64_t>(notice_length(end_of_text));
+          return true;
         case HttpStream::Read::broken: why_ = "the connection was lost"; return false;
       }
     }
@@ -117,11 +146,9 @@ class AttemptLog {
 
   Session& session_;
   JobWatch& watch_;
-  const std::string job_;
-  const std::int64_t attempt_;
-  const int rank_;
+  const LogPlace place_;
   const std::int64_t tail_;
-  std::uint64_t printed_ = 0;
+  std::int64_t printed_ = 0;  // bytes of the log
   bool refused_ = false;
   bool lost_ = false;  // the last stream did not end in order
   std::string why_;
@@ -136,7 +163,8 @@ std::int64_t last_attempt(Client& client, const std::string& id) {
 }
 
 void print_log(Session& session, const LogOptions& options, const std::string& id, std::int64_t attempt) {
-  const auto stream = session.client.stream(log_path(id, attempt, options.rank, false, options.tail), {});
+  const auto stream =
+      session.client.stream(log_path({id, attempt, options.rank}, false, 0, options.tail), {});
   std::string bytes;
   while (session.out) {
     bytes.clear();
@@ -153,14 +181,14 @@ void print_log(Session& session, const LogOptions& options, const std::string& i
 
 }  // namespace
 
-Document follow_job(Session& session, const std::string& id, int rank, std::int64_t first_attempt,
-                    std::int64_t tail) {
+Document follow_job(Session& session, const std::string& id, const std::string& rank,
+                    std::int64_t first_attempt, std::int64_t tail) {
   JobWatch watch(session.client, id);
   for (std::int64_t attempt = first_attempt; session.out; ++attempt) {
     while (watch.attempts() < attempt && !watch.terminal() && session.out) watch.wait(kAskAgain);
     if (watch.attempts() < attempt) break;
     if (attempt > 1) session.err << "--- job " << id << ", attempt " << attempt << " ---\n" << std::flush;
-    AttemptLog(session, watch, id, attempt, rank, attempt == first_attempt ? tail : -1).follow();
+    AttemptLog(session, watch, {id, attempt, rank}, attempt == first_attempt ? tail : 0).follow();
     watch.look();
   }
   return watch.document();
@@ -177,7 +205,7 @@ int run_logs(Session& session, const LogOptions& options) {
     if (watch.attempts() < options.attempt && watch.terminal())
       throw Failure(Exit::not_found, "job " + id + " has no attempt " + std::to_string(options.attempt));
     while (watch.attempts() < options.attempt && !watch.terminal()) watch.wait(kAskAgain);
-    AttemptLog(session, watch, id, options.attempt, options.rank, options.tail).follow();
+    AttemptLog(session, watch, {id, options.attempt, options.rank}, options.tail).follow();
     return 0;
   }
   const auto begun = integer_of(as_object(session.client.get("/v1/jobs/" + id).tree), "attempt").value_or(0);

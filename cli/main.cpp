@@ -135,9 +135,10 @@ class CommandLine {
     });
     logs->add_option("id", f_.id, "number or name of a job")->required();
     logs->add_flag("-f,--follow", f_.log.follow, "go on, over all further attempts, until the job ends");
-    logs->add_option("--rank", f_.log.rank, "[0]")->check(CLI::Range(0, 1'000'000));
+    logs->add_option("--rank", f_.log.rank, "a number, or all [0]")
+        ->check(CLI::Range(0, 1'000'000) | CLI::IsMember({"all"}));
     logs->add_option("--attempt", f_.log.attempt, "[the latest]")->check(CLI::Range(1, 1'000'000));
-    logs->add_option("--tail", f_.log.tail, "only the last so many bytes")->check(CLI::Range(0LL, 1LL << 40));
+    logs->add_option("--tail", f_.log.tail, "only the last so many bytes")->check(CLI::Range(1LL, 1LL << 40));
 
     CLI::App* events =
         verb("events", "what happened: tutti events 12 -f, tutti events --all", [](Session& s, Flags& f) {

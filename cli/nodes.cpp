@@ -130,7 +130,7 @@ Table faults_table(const Session& session, const Document& document) {
                           time_cell(text_of(fault, "at"), session.look),
                           {text_of(fault, "node")},
                           {text_of(fault, "class"), Tone::warn},
-                          {text_of(fault, "xid")},
+                          {integer_of(fault, "xid").value_or(0) > 0 ? text_of(fault, "xid") : ""},
                           {text_of(fault, "job_id")},
                           {text_of(fault, "action")},
                           {text_of(fault, "gpu_uuid")},

@@ -78,7 +78,8 @@ std::vector<pid_t> all_processes() {
   return all;
 }
 
-bool is_supervisor(const std::string& name) { return name.starts_with("tutti-"); }
+// The kernel keeps 15 characters of a name.
+bool is_supervisor(const std::string& name) { return name.starts_with("tutti-superv"); }
 
 }  // namespace
 

@@ -78,7 +78,7 @@ int run_submit(Session& session, const SubmitOptions& options) {
 
   Document last;
   if (options.follow) {
-    last = follow_job(session, id, 0, 1, -1);
+    last = follow_job(session, id, "0", 1, 0);
   } else {
     JobWatch watch(session.client, id);
     while (!watch.terminal()) watch.wait(std::chrono::seconds(30));

@@ -77,15 +77,15 @@ int run_attempts(Session& session, const std::string& id);
 struct LogOptions {
   std::string id;
   bool follow = false;
-  int rank = 0;
+  std::string rank = "0";  // or "all"
   int attempt = 0;         // 0: the latest
-  std::int64_t tail = -1;  // bytes; below 0: all
+  std::int64_t tail = 0;   // bytes; 0: all
 };
 int run_logs(Session& session, const LogOptions& options);
 // Prints the logs of rank `rank`, attempt after attempt from `first_attempt`, until the job is terminal.
 // Returns the job's final document.
-Document follow_job(Session& session, const std::string& id, int rank, std::int64_t first_attempt,
-                    std::int64_t tail);
+Document follow_job(Session& session, const std::string& id, const std::string& rank,
+                    std::int64_t first_attempt, std::int64_t tail);
 
 struct EventOptions {
   std::string id;  // empty: all
