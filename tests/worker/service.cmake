@@ -1,3 +1,9 @@
 # Messages, core and service of the worker.
 tutti_test(worker_messages_test LABEL unit SOURCES messages_test.cpp DEPS tutti_api_wire)
 tutti_test(worker_core_test LABEL unit SOURCES worker_core_test.cpp launch_plan_test.cpp DEPS tutti_worker_core)
+
+# Real processes; the scheduler is played by the test.
+tutti_test(worker_service_test LABEL e2e TIMEOUT 300
+  SOURCES worker_service_test.cpp worker_rig.cpp
+  DEPS tutti_api_http tutti_api_wire)
+add_dependencies(worker_service_test tutti-worker tutti-gpu-sim nvidia_ml_double)

@@ -12,6 +12,9 @@ void GpuLedger::on_inventory(const nvml::Inventory& m) {
     return std::tie(a.index, a.uuid) < std::tie(b.index, b.uuid);
   });
   if (known_ && sorted == inventory_) return;
+  // A GPU that had fallen off the bus is back: that took a reset.
+  for (const auto& g : sorted.gpus)
+    if (known_ && find(g.uuid) == nullptr) unhealthy_.erase(g.uuid);
   inventory_ = std::move(sorted);
   known_ = true;
   changed_ = true;

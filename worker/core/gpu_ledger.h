@@ -2,9 +2,8 @@
 // reset. Part of WorkerCore; std only.
 //
 //   1. A fatal fault is remembered per UUID until the probe says that a condition of that GPU has ended
-//   (which
-//      takes a reset) and no fatal condition is left. A restart of the worker keeps the memory
-//      (`remembered`), a new boot ends it: booting resets GPUs.
+//      (which takes a reset) and no fatal condition is left, or that the GPU, once gone, is there again. A
+//      restart of the worker keeps the memory (`remembered`), a new boot ends it: booting resets GPUs.
 //   2. GPUs keep their order by index; a GPU without a known NVLink island is an island of its own.
 #pragma once
 

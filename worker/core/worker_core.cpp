@@ -426,7 +426,7 @@ void WorkerCore::adopt(Now now, const Adopted& found) {
   }
   const auto close = [&](AttemptStatus s) {
     a.stage = Stage::ended;
-    a.supervisor_gone = true;
+    a.supervisor_gone = !found.supervisor_alive;  // alive and unproven: it goes on trying
     a.scanned = true;
     a.end = *s.end;
     a.failure = s.failure;
@@ -527,12 +527,13 @@ void WorkerCore::on_checkpoint(Now, const protocol::CheckpointFound& found) {
   send(found);
 }
 
-void WorkerCore::on_progress(Now now, const protocol::Progress& p) {
+bool WorkerCore::on_progress(Now now, const protocol::Progress& p) {
   auto* a = live(p.key);
-  if (!a || a->stage == Stage::ended) return;
-  if (a->progress_at && now.mono - *a->progress_at < kProgressEvery) return;
+  if (!a || a->stage == Stage::ended) return false;
+  if (a->progress_at && now.mono - *a->progress_at < kProgressEvery) return false;
   a->progress_at = now.mono;
   send(p);
+  return true;
 }
 
 // ---------------------------------------------------------------- time

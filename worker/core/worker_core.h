@@ -86,7 +86,7 @@ class WorkerCore {
   void on_probe(Now, const nvml::Message&);
   void on_probe_lost(Now);
   void on_checkpoint(Now, const protocol::CheckpointFound&);
-  void on_progress(Now, const protocol::Progress&);
+  bool on_progress(Now, const protocol::Progress&);  // false: too soon after the last one
   void on_tick(Now);
   /// How long nothing will happen by itself; at most a second.
   Duration next_wake(Now) const;

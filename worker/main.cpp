@@ -1,0 +1,170 @@
+// tutti-worker: flags, log, signals; then worker/service/worker.h does everything.
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <charconv>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <stdexcept>
+
+#include "worker/service/machine.h"
+#include "worker/service/worker.h"
+
+using namespace tutti::worker;
+
+namespace {
+
+struct Flags {
+  std::vector<std::string> schedulers;
+  std::string token, token_file, libexec, job_user, memory, log_level = "info", torchrun;
+  std::vector<std::string> labels;
+  bool no_gpus = false;
+};
+
+Peer parse_scheduler(std::string text) {
+  constexpr std::string_view kScheme = "http://";
+  if (text.starts_with(kScheme)) text.erase(0, kScheme.size());
+  if (text.ends_with("/")) text.pop_back();
+  const auto colon = text.rfind(':');
+  Peer peer{text.substr(0, colon), 0};
+  const auto* last = text.data() + text.size();
+  const auto* first = colon == std::string::npos ? last : text.data() + colon + 1;
+  const auto parsed = std::from_chars(first, last, peer.port);
+  if (peer.host.empty() || parsed.ec != std::errc() || parsed.ptr != last || peer.port == 0)
+    throw std::runtime_error("--scheduler " + text + ": must be http://HOST:PORT");
+  return peer;
+}
+
+std::int64_t parse_memory(const std::string& text) {
+  struct Unit {
+    std::string_view name;
+    std::int64_t bytes;
+  };
+  constexpr Unit kUnits[] = {{"", 1},
+                             {"MB", 1'000'000},
+                             {"GB", 1'000'000'000},
+                             {"TB", 1'000'000'000'000},
+                             {"MiB", 1LL << 20},
+                             {"GiB", 1LL << 30},
+                             {"TiB", 1LL << 40}};
+  std::int64_t number = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(parsed.ptr, static_cast<std::size_t>(text.data() + text.size() - parsed.ptr));
+  for (const auto& u : kUnits)
+    if (parsed.ec == std::errc() && number > 0 && number < (1LL << 62) / u.bytes && unit == u.name)
+      return number * u.bytes;
+  throw std::runtime_error("--memory " + text + ": must be like 64GB or 64GiB");
+}
+
+std::string read_token(const Flags& flags) {
+  if (flags.token_file.empty()) return flags.token;
+  std::ifstream in(flags.token_file);
+  std::string token;
+  if (!std::getline(in, token) || token.empty())
+    throw std::runtime_error("--token-file " + flags.token_file + ": cannot be read, or is empty");
+  return token;
+}
+
+std::string program(const std::string& name, const Flags& flags) {
+  if (auto path = find_program(name, flags.libexec)) return *path;
+  throw std::runtime_error("cannot find " + name + "; say where the helper programs are with --libexec");
+}
+
+void complete(Settings& s, const Flags& flags) {
+  for (const auto& text : flags.schedulers) s.schedulers.push_back(parse_scheduler(text));
+  s.token = read_token(flags);
+  for (const auto& label : flags.labels) {
+    const auto at = label.find('=');
+    if (at == std::string::npos || at == 0)
+      throw std::runtime_error("--label " + label + ": must be KEY=VALUE");
+    s.labels[label.substr(0, at)] = label.substr(at + 1);
+  }
+  if (s.node.empty()) s.node = host_name();
+  if (s.address.empty()) s.address = address_towards(s.schedulers.front()).value_or("127.0.0.1");
+  if (s.boot_id.empty()) s.boot_id = read_boot_id();
+  if (s.cpus == 0) s.cpus = count_cpus();
+  s.memory_bytes = flags.memory.empty() ? memory_size() : parse_memory(flags.memory);
+  s.gpus = !flags.no_gpus;
+  s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
+  if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
+  s.job_user = find_job_user(flags.job_user);
+  s.supervisor = program("tutti-supervisor", flags);
+  s.rank = program("tutti-rank", flags);
+  s.launch_agent = program("tutti-launch-agent", flags);
+  if (s.gpus) s.probe = program("tutti-nvml-probe", flags);
+  s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
+  if (const auto folder = find_closed_folder(s.state_dir, s.job_user); !folder.empty())
+    throw std::runtime_error("jobs run as " + s.job_user.name + ", who may not pass through " + folder +
+                             " to --state-dir " + s.state_dir);
+}
+
+void add_flags(CLI::App& app, Settings& s, Flags& f) {
+  app.add_option("--scheduler", f.schedulers, "http://HOST:PORT of a scheduler; several: tried in turn")
+      ->required();
+  auto* token =
+      app.add_option("--token", f.token, "bearer token; better in a file, since others see our arguments");
+  token->envname("TUTTI_WORKER_TOKEN");
+  app.add_option("--token-file", f.token_file, "file whose first line is the token");
+  app.add_option("--node", s.node, "name of this node, unique; default: the host name");
+  app.add_option("--address", s.address, "where other nodes reach this one; default: towards the scheduler");
+  app.add_option("--queue", s.queue, "queue this node serves")->capture_default_str();
+  app.add_option("--label", f.labels, "KEY=VALUE; may be repeated");
+  app.add_option("--state-dir", s.state_dir, "for attempts and their logs")
+      ->default_val("/var/lib/tutti-worker");
+  app.add_option("--boot-id", s.boot_id, "for tests: instead of the kernel's");
+  app.add_option("--cpus", s.cpus, "default: those we may run on")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--memory", f.memory, "like 64GB; default: all of it");
+  app.add_flag("--no-gpus", f.no_gpus, "offer none and start no probe");
+  app.add_option("--nvml-library", s.nvml_library, "default: the system's libnvidia-ml.so.1");
+  app.add_option("--job-user", f.job_user,
+                 "whom jobs run as; default: SUDO_USER, or tutti-job, or ourselves");
+  app.add_option("--kill-mode", s.kill_mode)->check(CLI::IsMember({"auto", "cgroup2", "process-group"}));
+  app.add_option("--cgroup-parent", s.cgroup_parent, "cgroup v2 directory for attempts; default: our own");
+  app.add_option("--libexec", f.libexec, "folder of tutti-supervisor and the other helpers");
+  app.add_option("--torchrun", f.torchrun,
+                 "program; default: ours where it is installed, else the one in PATH");
+  app.add_option("--mpirun", s.mpirun)->capture_default_str();
+  app.add_option("--log-level", f.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+}
+
+int run(Settings settings) {
+  boost::asio::io_context io(1);
+  Worker worker(io, std::move(settings));
+  // Stopping the worker stops no attempt: the next worker takes them over.
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
+  signals.async_wait([&](boost::system::error_code ec, int) {
+    if (ec) return;
+    spdlog::info("stopping; attempts go on");
+    io.stop();
+  });
+  worker.start();
+  io.run();
+  spdlog::shutdown();
+  std::_Exit(0);  // a scan of a hung file server must not keep us: nothing is left to be tidied up
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Runs on each GPU machine: starts and watches the ranks that the scheduler places here"};
+  Settings settings;
+  Flags flags;
+  add_flags(app, settings, flags);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    spdlog::set_level(spdlog::level::from_str(flags.log_level));
+    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+    spdlog::flush_on(spdlog::level::info);
+    std::signal(SIGPIPE, SIG_IGN);
+    complete(settings, flags);
+    return run(std::move(settings));
+  } catch (const std::exception& e) {
+    std::cerr << "tutti-worker: " << e.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,189 @@
+#include "worker/service/job_files.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "api/wire/utf8.h"
+#include "worker/supervisor/fd.h"
+
+namespace tutti::worker {
+namespace {
+
+namespace json = boost::json;
+using supervisor::Fd;
+
+constexpr std::size_t kMaxSmallFile = 64 << 10;
+constexpr std::size_t kMaxEntries = 10'000;  // of a checkpoint folder
+constexpr std::size_t kMaxMetrics = 64;
+
+struct Opened {
+  Fd fd;
+  struct stat info{};
+};
+
+// `owner` nothing: anybody's (checkpoint folders are shared).
+std::optional<Opened> open_regular(const std::string& path, std::optional<uid_t> owner) {
+  Opened o;
+  o.fd = Fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  if (!o.fd || fstat(o.fd.get(), &o.info) != 0 || !S_ISREG(o.info.st_mode)) return std::nullopt;
+  // A hard link could lend us somebody else's file.
+  if (owner && (o.info.st_uid != *owner || o.info.st_nlink != 1)) return std::nullopt;
+  return o;
+}
+
+std::string read_range(int fd, std::int64_t offset, std::size_t size) {
+  std::string out(size, '\0');
+  std::size_t done = 0;
+  while (done < size) {
+    const auto n = pread(fd, out.data() + done, size - done, offset + static_cast<std::int64_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  out.resize(done);
+  return out;
+}
+
+std::optional<json::object> parse_object(const std::string& text) {
+  json::error_code ec;
+  auto v = json::parse(text, ec);
+  if (ec || !v.is_object()) return std::nullopt;
+  return std::move(v.get_object());
+}
+
+std::optional<std::int64_t> whole(const json::object& o, const char* name) {
+  const auto* v = o.if_contains(name);
+  if (v == nullptr) return std::nullopt;
+  if (v->is_int64()) return v->get_int64();
+  if (v->is_double() && std::abs(v->get_double()) < 1e15) return static_cast<std::int64_t>(v->get_double());
+  return std::nullopt;
+}
+
+std::optional<double> number(const json::object& o, const char* name) {
+  const auto* v = o.if_contains(name);
+  if (v == nullptr || !v->is_number()) return std::nullopt;
+  return v->to_number<double>();
+}
+
+// Bytes at the end that begin a character whose rest is not there yet.
+std::size_t open_tail(std::string_view s) {
+  for (std::size_t back = 1; back <= std::min<std::size_t>(3, s.size()); ++back) {
+    const auto b = static_cast<unsigned char>(s[s.size() - back]);
+    if ((b & 0xC0) == 0x80) continue;
+    const std::size_t length = b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : b >= 0xC0 ? 2 : 1;
+    return length > back ? back : 0;
+  }
+  return 0;
+}
+
+std::optional<protocol::CheckpointFound> read_checkpoint(const std::string& path, AttemptKey key,
+                                                         SeenCheckpoints& seen) {
+  const auto file = open_regular(path + "/COMPLETE.json", std::nullopt);
+  if (!file) return std::nullopt;
+  const std::int64_t changed = file->info.st_mtim.tv_sec * 1'000'000'000 + file->info.st_mtim.tv_nsec;
+  const std::pair mark{file->info.st_ino, changed};
+  if (const auto known = seen.find(path); known != seen.end() && known->second == mark) return std::nullopt;
+  const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
+  if (!object) return std::nullopt;  // being written in place: looked at again
+  seen[path] = mark;
+  const auto step = whole(*object, "step");
+  const auto epoch = whole(*object, "epoch");
+  if (!step || !epoch || *epoch < key.epoch.value) return std::nullopt;
+  protocol::CheckpointFound found;
+  found.key = key;
+  found.epoch_in_file = *epoch;
+  found.step = *step;
+  found.path = path;
+  found.bytes = whole(*object, "bytes").value_or(0);
+  const auto* shards = object->if_contains("shards");  // a number, or a list of them
+  found.shards = shards != nullptr && shards->is_array()
+                     ? static_cast<std::int32_t>(shards->get_array().size())
+                     : static_cast<std::int32_t>(whole(*object, "shards").value_or(0));
+  return found;
+}
+
+}  // namespace
+
+std::string log_name(std::int32_t rank) {
+  if (rank == kLauncherLog) return "logs/launcher.log";
+  if (rank == kSetupLog) return "logs/setup.log";
+  return "logs/rank-" + std::to_string(rank) + ".log";
+}
+
+protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol::ReadLog& request,
+                            bool over) {
+  protocol::LogChunk chunk;
+  chunk.request = request.request;
+  chunk.next_offset = std::max<std::int64_t>(request.offset, 0);
+  if (request.rank < kSetupLog) {
+    chunk.error = "there is no log of rank " + std::to_string(request.rank);
+    chunk.end = true;
+    return chunk;
+  }
+  const auto file = open_regular(dir + "/" + log_name(request.rank), owner);
+  if (!file) {  // not begun yet, or never
+    chunk.end = over;
+    if (over) chunk.error = "there is no " + log_name(request.rank);
+    return chunk;
+  }
+  const std::int64_t size = file->info.st_size;
+  const auto offset = request.offset < 0 ? std::max<std::int64_t>(size + request.offset, 0) : request.offset;
+  const auto most = static_cast<std::size_t>(std::clamp(request.max_bytes, 1, kMaxLogRead));
+  auto bytes = read_range(file->fd.get(), offset, most);
+  const bool at_end = offset + static_cast<std::int64_t>(bytes.size()) >= size;
+  chunk.end = over && at_end;
+  // A character that is not whole comes with the next chunk; four bytes that never become one are not held
+  // back.
+  if (!chunk.end && bytes.size() >= 4) bytes.resize(bytes.size() - open_tail(bytes));
+  chunk.next_offset = offset + static_cast<std::int64_t>(bytes.size());
+  chunk.data = wire::is_utf8(bytes) ? std::move(bytes) : wire::to_utf8(bytes);
+  return chunk;
+}
+
+std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey key,
+                                                std::int32_t rank) {
+  const auto file = open_regular(dir + "/progress/rank-" + std::to_string(rank) + ".json", owner);
+  if (!file) return std::nullopt;
+  const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
+  if (!object) return std::nullopt;
+  const auto step = whole(*object, "step");
+  if (!step) return std::nullopt;
+  protocol::Progress p;
+  p.key = key;
+  p.step = *step;
+  p.total = whole(*object, "total").value_or(0);
+  p.eta_seconds = number(*object, "eta_s").value_or(0);
+  if (const auto compute = number(*object, "compute_s")) p.metrics["compute_s"] = *compute;
+  if (const auto* metrics = object->if_contains("metrics"); metrics != nullptr && metrics->is_object())
+    for (const auto& [name, value] : metrics->get_object())
+      if (value.is_number() && p.metrics.size() < kMaxMetrics)
+        p.metrics[std::string(std::string_view(name))] = value.to_number<double>();
+  return p;
+}
+
+std::vector<protocol::CheckpointFound> find_checkpoints(const std::string& dir, AttemptKey key,
+                                                        SeenCheckpoints& seen) {
+  std::vector<protocol::CheckpointFound> found;
+  DIR* folder = opendir(dir.c_str());
+  if (folder == nullptr) return found;
+  std::size_t entries = 0;
+  while (const dirent* entry = readdir(folder)) {
+    if (++entries > kMaxEntries) break;
+    if (std::strncmp(entry->d_name, "step-", 5) != 0) continue;
+    if (auto one = read_checkpoint(dir + "/" + entry->d_name, key, seen)) found.push_back(std::move(*one));
+  }
+  closedir(folder);
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.step, a.path) < std::tie(b.step, b.path); });
+  return found;
+}
+
+}  // namespace tutti::worker

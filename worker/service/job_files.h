@@ -1,0 +1,45 @@
+// What jobs write and the worker reads: logs, progress, checkpoints. Stateless or with a small memory per
+// attempt; blocking. Logs and progress lie on the local disk; checkpoints may lie on a file server that
+// hangs, so find_checkpoints runs on the pool.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduler/model/protocol.h"
+
+namespace tutti::worker {
+
+/// The number of a log: a rank's own is its rank.
+inline constexpr std::int32_t kLauncherLog = -1;
+inline constexpr std::int32_t kSetupLog = -2;
+std::string log_name(std::int32_t rank);  // under the attempt's directory
+
+inline constexpr std::int32_t kMaxLogRead = 256 << 10;
+
+/// Answers ReadLog but for its waiting. The job's user could write the folder: only regular files that are
+/// his, reached without symbolic links, are read. `over`: the attempt has ended, so a file that ends is
+/// complete.
+protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol::ReadLog&, bool over);
+
+/// What this rank wrote into its progress file; none if there is nothing readable.
+std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey,
+                                                std::int32_t rank);
+
+/// Which COMPLETE.json files have been read: path of the checkpoint → (inode, time of change).
+using SeenCheckpoints = std::map<std::string, std::pair<ino_t, std::int64_t>>;
+
+/// New complete checkpoints `<dir>/step-*/COMPLETE.json` in order of their steps. Those of earlier epochs are
+/// passed over; `epoch_in_file` says whose the others are. A file that is no JSON object with a step and an
+/// epoch is not a checkpoint (yet).
+std::vector<protocol::CheckpointFound> find_checkpoints(const std::string& dir, AttemptKey,
+                                                        SeenCheckpoints& seen);
+
+}  // namespace tutti::worker

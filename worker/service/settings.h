@@ -1,0 +1,68 @@
+// How a worker is set up. Filled by worker/main.cpp from its flags (and by tests), never changed afterwards.
+#pragma once
+
+#include <sys/types.h>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "api/http/link.h"
+#include "scheduler/model/time.h"
+
+namespace tutti::worker {
+
+/// Where a scheduler listens.
+struct Peer {
+  std::string host;
+  std::uint16_t port = 0;
+};
+
+/// Whom the processes of jobs run as.
+struct JobUser {
+  std::string name;
+  std::string home = "/";
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+struct Settings {
+  std::vector<Peer> schedulers;  // tried in turn
+  std::string token;             // "" = none
+  std::string node;
+  std::string address;  // where other nodes reach this one
+  std::string queue = "default";
+  std::string state_dir;  // absolute
+  std::string boot_id;
+  std::int32_t cpus = 0;
+  std::int64_t memory_bytes = 0;
+  std::map<std::string, std::string> labels;
+  std::string kill_mode = "auto";  // "auto" | "cgroup2" | "process-group"
+  std::string cgroup_parent;
+  bool gpus = true;  // false: no probe, the node has none
+  std::string nvml_library;
+  JobUser job_user;
+
+  // Programs.
+  std::string supervisor, rank, launch_agent, probe;
+  std::vector<std::string> torchrun = {"torchrun"};
+  std::string mpirun = "mpirun";
+
+  // Times.
+  std::chrono::milliseconds back_off_min{100}, back_off_max{2000};
+  std::chrono::milliseconds connect_deadline{3000};
+  std::chrono::milliseconds welcome_deadline{5000};
+  std::chrono::milliseconds probe_deadline{5000};  // without a sign of life: it is killed
+  std::chrono::milliseconds scan_every{500};       // for checkpoints and progress
+  std::chrono::milliseconds scan_deadline{
+      10'000};  // the last scan; a hung file server must not hold the end up
+  std::chrono::milliseconds supervisor_deadline{10'000};  // to come up; half of it to go
+  http::LinkOptions link;
+
+  // Kept for their logs once their end is committed.
+  std::size_t keep_attempts = 50;
+  std::chrono::hours keep_for{24 * 7};
+};
+
+}  // namespace tutti::worker

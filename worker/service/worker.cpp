@@ -1,0 +1,321 @@
+#include "worker/service/worker.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/post.hpp>
+#include <boost/json.hpp>
+#include <stdexcept>
+
+#include "api/wire/messages.h"
+#include "scheduler/core/fault_table.h"
+#include "worker/service/machine.h"
+#include "worker/supervisor/cgroup.h"
+#include "worker/supervisor/files.h"
+#include "worker/supervisor/kill_proof.h"
+
+namespace tutti::worker {
+namespace {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+
+constexpr std::int64_t kKillDeadline = 4'000'000;
+constexpr auto kProbeWait = std::chrono::seconds(10);
+
+bool is_fatal(std::string_view kind, std::int32_t xid) {
+  return judge_fault(kind, xid).action == FaultAction::quarantine;
+}
+
+std::string kill_mode_in_use(const Settings& s) {
+  if (s.kill_mode != "auto") return s.kill_mode;
+  const auto parent = s.cgroup_parent.empty() ? supervisor::find_own_cgroup() : s.cgroup_parent;
+  return !parent.empty() && access(parent.c_str(), W_OK) == 0 ? "cgroup2" : "process-group";
+}
+
+CoreSettings core_settings(const Settings& s) {
+  CoreSettings c;
+  c.fatal = &is_fatal;
+  auto& self = c.self;
+  self.worker_version = TUTTI_VERSION;
+  self.node = s.node;
+  self.address = s.address;
+  self.queue = s.queue;
+  self.boot_id = s.boot_id;
+  self.cpus = s.cpus;
+  self.memory_bytes = s.memory_bytes;
+  self.kill_mode = kill_mode_in_use(s);
+  self.labels = s.labels;
+  return c;
+}
+
+const Settings& with_state_dir(const Settings& s) {
+  if (mkdir(s.state_dir.c_str(), 0755) != 0 && errno != EEXIST)
+    supervisor::throw_errno("state directory " + s.state_dir);
+  return s;
+}
+
+}  // namespace
+
+Worker::Worker(asio::io_context& io, Settings settings)
+    : io_(io),
+      settings_(std::move(settings)),
+      dirs_(with_state_dir(settings_)),
+      core_(core_settings(settings_)),
+      tick_(io),
+      look_(io),
+      log_poll_(io),
+      probe_wait_(io) {
+  lock_state_dir();
+  read_boot();
+  read_health();
+  lease_ = std::make_unique<LeaseFile>(settings_.state_dir + "/lease", former_boot_);
+}
+
+Worker::~Worker() = default;
+
+void Worker::lock_state_dir() {
+  const auto path = settings_.state_dir + "/worker.lock";
+  lock_ = supervisor::Fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock_) supervisor::throw_errno("open " + path);
+  if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
+    throw std::runtime_error("another worker uses " + settings_.state_dir +
+                             "; give each its own --state-dir");
+}
+
+void Worker::read_boot() {
+  const auto known = supervisor::read_file(settings_.state_dir + "/boot_id", 4096);
+  former_boot_ = known && *known != settings_.boot_id;
+}
+
+void Worker::read_health() {
+  const auto text = supervisor::read_file(settings_.state_dir + "/gpu_health.json");
+  if (!text || former_boot_) return;
+  json::error_code ec;
+  const auto v = json::parse(*text, ec);
+  if (ec || !v.is_object()) return;
+  std::map<std::string, std::string> reasons;
+  for (const auto& [uuid, reason] : v.get_object())
+    if (reason.is_string()) reasons[std::string(std::string_view(uuid))] = reason.get_string().c_str();
+  core_.gpus().remember(reasons);
+}
+
+void Worker::start() {
+  spdlog::info("node {} starts: address {}, {} cpus, jobs run as {}, kill mode {}", settings_.node,
+               settings_.address, settings_.cpus, settings_.job_user.name, kill_mode_in_use(settings_));
+  recover();
+  // After the ends of the former boot are recorded: a crash before this line only repeats that.
+  supervisor::replace_file(settings_.state_dir + "/boot_id", settings_.boot_id, true);
+  settle();
+  look_at_jobs();
+  if (!settings_.gpus) return open_client();
+  std::vector<std::string> argv = {settings_.probe};
+  if (!settings_.nvml_library.empty()) argv.insert(argv.end(), {"--library", settings_.nvml_library});
+  probe_ =
+      std::make_unique<ProbeProcess>(io_, std::move(argv), settings_.probe_deadline,
+                                     ProbeProcess::Events{[this](const nvml::Message& m) { on_probe(m); },
+                                                          [this] {
+                                                            core_.on_probe_lost(read_clocks());
+                                                            settle();
+                                                          },
+                                                          [this](int times) { on_probe_hung(times); }});
+  probe_->start();
+  // Registering without the GPUs would make them look as if they had gone.
+  probe_wait_.expires_after(kProbeWait);
+  probe_wait_.async_wait([this](boost::system::error_code ec) {
+    if (ec) return;
+    spdlog::error("the probe does not say which GPUs there are; registering without");
+    open_client();
+  });
+}
+
+void Worker::on_probe(const nvml::Message& message) {
+  const bool tells =
+      std::holds_alternative<nvml::Inventory>(message) || std::holds_alternative<nvml::Unavailable>(message);
+  if (const auto* m = std::get_if<nvml::Inventory>(&message))
+    spdlog::info("driver {}: {} GPUs{}", m->driver, m->gpus.size(), m->simulated ? " (simulated)" : "");
+  if (const auto* m = std::get_if<nvml::Unavailable>(&message)) spdlog::warn("no GPUs: {}", m->reason);
+  core_.on_probe(read_clocks(), message);
+  settle();
+  if (tells) open_client();
+}
+
+void Worker::on_probe_hung(int times) {
+  const auto now = read_clocks();
+  for (const auto& device : core_.gpus().all_devices()) {
+    nvml::Fault fault;
+    fault.uuid = device.uuid;
+    fault.kind = nvml::FaultKind::unreadable;
+    fault.boot_us = to_boot_us(now);
+    fault.detail = "NVML hangs: the probe was killed " + std::to_string(times) + " times in a row";
+    core_.on_probe(now, fault);
+  }
+  settle();
+}
+
+void Worker::open_client() {
+  probe_wait_.cancel();
+  if (client_) return;
+  client_ = std::make_unique<SchedulerClient>(
+      io_, settings_,
+      SchedulerClient::Events{[this](const Peer& peer) {
+                                spdlog::info("connected to scheduler {}:{}", peer.host, peer.port);
+                                core_.on_connected(read_clocks());
+                                settle();
+                              },
+                              [this](const std::string& text) { handle(text); },
+                              [this](const std::string& why) {
+                                spdlog::warn("connection to the scheduler is lost: {}", why);
+                                waiting_reads_.clear();
+                                core_.on_disconnected(read_clocks());
+                                settle();
+                              }});
+  client_->start();
+}
+
+void Worker::handle(const std::string& text) {
+  const auto message = wire::decode_to_worker(text);
+  if (!message) {  // perhaps a newer scheduler
+    spdlog::warn("message not understood: {}", message.error().message);
+    return;
+  }
+  const auto now = read_clocks();
+  struct Dispatch {
+    Worker& w;
+    Now now;
+    void operator()(const protocol::Welcome& m) {
+      spdlog::info("registered as node {}, lease {} ms", m.node_id, m.lease_us / 1000);
+      w.client_->on_welcome();
+      w.core_.on_welcome(now, m);
+    }
+    void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }
+    void operator()(const protocol::Prepare& m) { w.core_.on_prepare(now, m, w.parse(m.spec_json)); }
+    void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
+    void operator()(const protocol::Stop& m) { w.core_.on_stop(now, m); }
+    void operator()(const protocol::Forget& m) { w.core_.on_forget(now, m); }
+    void operator()(const protocol::ReadLog& m) { w.read(m); }
+  };
+  std::visit(Dispatch{*this, now}, *message);
+  settle();
+}
+
+void Worker::settle() {
+  if (settling_) return;  // the loop below comes to it
+  settling_ = true;
+  for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
+    for (auto& action : actions) std::visit([this](auto& a) { act(a); }, action);
+  settling_ = false;
+  arm_tick();
+}
+
+void Worker::arm_tick() {
+  tick_.expires_after(core_.next_wake(read_clocks()));
+  tick_.async_wait([this](boost::system::error_code ec) {
+    if (ec) return;
+    core_.on_tick(read_clocks());
+    settle();
+  });
+}
+
+void Worker::act(Send& a) { client_->send(wire::encode(a.message)); }
+
+void Worker::act(SpawnSupervisor& a) {
+  const auto view = core_.find(a.key);
+  if (!view) return;
+  try {
+    dirs_.create(a.key, *view->prepare);
+    dirs_.write_preparation(a.key, plan_preparation(*view->spec, *view->prepare, facts_of(a.key)));
+    make_link(a.key).start(settings_.supervisor);
+  } catch (const std::exception& e) {
+    links_.erase(a.key);
+    core_.on_launch_failed(read_clocks(), a.key, e.what(), false);
+  }
+}
+
+void Worker::act(LaunchRanks& a) {
+  const auto view = core_.find(a.key);
+  if (!view) return;
+  try {
+    const auto now = read_clocks();
+    auto plan = plan_launch(*view->spec, *view->prepare, a.launch, facts_of(a.key), now.wall);
+    if (!plan) throw std::runtime_error(plan.error().message);
+    dirs_.write_launch(a.key, *plan, view->prepare->secret);
+    TellSupervisor tell{a.key, std::move(plan->launch)};
+    act(tell);
+  } catch (const std::exception& e) {
+    core_.on_launch_failed(read_clocks(), a.key, e.what(), true);
+  }
+}
+
+void Worker::act(TellSupervisor& a) {
+  const auto link = links_.find(a.key);
+  if (link == links_.end()) return;
+  link->second->send(a.command);
+  if (std::holds_alternative<supervisor::Quit>(a.command)) link->second->expect_end();
+}
+
+void Worker::act(KillAndProve& a) {
+  if (!being_killed_.insert(a.key).second) return;
+  const auto done = [this, key = a.key](supervisor::KillResult result) {
+    asio::post(io_, [this, key, result = std::move(result)] {
+      being_killed_.erase(key);
+      core_.on_killed(read_clocks(), key, result.proven, result.how);
+      settle();
+    });
+  };
+  if (!supervisor_locks_.contains(a.key)) supervisor_locks_[a.key] = dirs_.take_supervisor_lock(a.key);
+  auto config = dirs_.read_config(a.key);
+  if (!config) return done({true, "never started", 0});  // it is written before anything is started
+  asio::post(kills_, [done, config = std::move(*config)] {
+    done(supervisor::kill_and_prove(config, supervisor::boot_us() + kKillDeadline));
+  });
+}
+
+void Worker::act(FinalScan& a) { end_scan(a.key); }
+
+void Worker::act(AskProcesses& a) {
+  if (probe_) probe_->ask({a.uuid, a.id});
+}
+
+void Worker::act(RecordEnd& a) {
+  try {
+    dirs_.write_end(a.status);
+  } catch (const std::exception& e) {
+    // A full disk must not keep the end from being told. After a restart it is proven anew.
+    spdlog::error("job {} epoch {}: {}", a.status.key.job.value, a.status.key.epoch.value, e.what());
+  }
+}
+
+void Worker::act(Retire& a) {
+  links_.erase(a.key);
+  supervisor_locks_.erase(a.key);
+  watches_.erase(a.key);
+  try {
+    dirs_.retire(a.key);
+  } catch (const std::exception& e) {
+    spdlog::error("job {} epoch {}: {}", a.key.job.value, a.key.epoch.value, e.what());
+  }
+  clean_up();
+}
+
+void Worker::act(SetLease& a) { lease_->store(a.until_boot_us); }
+
+void Worker::act(SaveHealth&) {
+  json::object o;
+  for (const auto& [uuid, reason] : core_.gpus().remembered()) o[uuid] = reason;
+  try {
+    supervisor::replace_file(settings_.state_dir + "/gpu_health.json", json::serialize(o), true);
+  } catch (const std::exception& e) {
+    spdlog::error("gpu_health.json: {}", e.what());
+  }
+}
+
+void Worker::act(Note& a) {
+  spdlog::info("job {} epoch {}: {}{}{}{}{}", a.key.job.value, a.key.epoch.value, a.from,
+               a.from.empty() ? "" : " -> ", a.to, a.why.empty() ? "" : ": ", a.why);
+}
+
+}  // namespace tutti::worker

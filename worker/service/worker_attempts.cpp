@@ -1,0 +1,251 @@
+// The second half of worker.h: attempts found on disk, their supervisors, and what jobs write.
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/post.hpp>
+#include <filesystem>
+#include <system_error>
+
+#include "api/wire/job_spec_codec.h"
+#include "api/wire/messages.h"
+#include "worker/service/machine.h"
+#include "worker/service/worker.h"
+
+namespace tutti::worker {
+
+namespace asio = boost::asio;
+using protocol::Phase;
+
+namespace {
+constexpr std::size_t kMaxWaitingReads = 256;
+constexpr Duration kLongestWait = std::chrono::seconds(60);
+constexpr auto kLogPoll = std::chrono::milliseconds(100);
+}  // namespace
+
+ParsedSpec Worker::parse(const std::string& spec_json) const {
+  auto parsed = wire::parse_spec_json(spec_json, read_clocks());
+  if (!parsed.ok()) {
+    const auto& p = parsed.problems.front();
+    return {nullptr, p.field.empty() ? p.message : p.field + " " + p.message};
+  }
+  return {std::make_shared<JobSpec>(std::move(parsed.spec)), ""};
+}
+
+NodeFacts Worker::facts_of(AttemptKey key) {
+  NodeFacts f;
+  f.dir = dirs_.path(key);
+  f.user = settings_.job_user.name;
+  f.home = settings_.job_user.home;
+  f.uid = settings_.job_user.uid;
+  f.gid = settings_.job_user.gid;
+  f.devices = core_.devices_of(key);
+  f.node_has_gpus = !core_.gpus().all_devices().empty();
+  if (const auto i = find_interface(settings_.address)) {
+    f.interface = i->name;
+    f.subnet = i->subnet;
+  }
+  f.ib_hcas = find_ib_hcas();
+  f.rank_program = settings_.rank;
+  f.launch_agent = settings_.launch_agent;
+  f.torchrun = settings_.torchrun;
+  f.mpirun = settings_.mpirun;
+  f.lease_path = settings_.state_dir + "/lease";
+  f.kill_mode = settings_.kill_mode;
+  f.cgroup_parent = settings_.cgroup_parent;
+  return f;
+}
+
+// ---------------------------------------------------------------- attempts found on disk
+
+void Worker::recover() {
+  for (const auto key : dirs_.list()) {
+    if (dirs_.retired(key))
+      core_.forget_epoch(key);
+    else
+      recover_one(key);
+  }
+  clean_up();
+}
+
+void Worker::recover_one(AttemptKey key) {
+  Adopted found;
+  auto prepare = dirs_.read_prepare(key);
+  if (!prepare) {  // it is written first: nothing was ever started here
+    spdlog::warn("job {} epoch {}: directory without prepare.json removed", key.job.value, key.epoch.value);
+    dirs_.remove(key);
+    return;
+  }
+  found.prepare = std::move(*prepare);
+  found.spec = parse(found.prepare.spec_json);
+  found.recorded_end = dirs_.read_end(key);
+  found.last_status = dirs_.read_state(key);
+  found.former_boot = former_boot_;
+  found.supervisor_alive = !former_boot_ && adopt_supervisor(key);
+  core_.adopt(read_clocks(), found);
+  if (found.supervisor_alive && found.recorded_end && found.recorded_end->end->proven) {
+    TellSupervisor quit{key, supervisor::Quit{}};  // the former worker's may have been lost
+    act(quit);
+  }
+}
+
+// Either we hear from it by its link, or we hold its lock and none can start any more.
+bool Worker::adopt_supervisor(AttemptKey key) {
+  for (int tries = 0; tries < 3; ++tries) {
+    if (auto lock = dirs_.take_supervisor_lock(key)) {
+      supervisor_locks_[key] = std::move(lock);
+      return false;
+    }
+    if (const auto pid = find_supervisor(dirs_.path(key)); pid != 0) {
+      try {
+        make_link(key).adopt(pid);
+        return true;
+      } catch (const std::system_error&) {  // has just ended: then its lock is free
+        links_.erase(key);
+      }
+    }
+  }
+  return false;
+}
+
+SupervisorLink& Worker::make_link(AttemptKey key) {
+  auto link = std::make_unique<SupervisorLink>(
+      io_, dirs_.path(key), settings_.supervisor_deadline,
+      SupervisorLink::Events{[this, key](const supervisor::Status& status, bool first) {
+                               core_.on_supervisor_status(read_clocks(), key, status, first);
+                               settle();
+                             },
+                             [this, key] {
+                               links_.erase(key);
+                               core_.on_supervisor_gone(read_clocks(), key);
+                               settle();
+                             }});
+  return *(links_[key] = std::move(link));
+}
+
+// ---------------------------------------------------------------- checkpoints and progress
+
+void Worker::look_at_jobs() {
+  for (const auto key : core_.attempts()) {
+    const auto view = core_.find(key);
+    if (view->ended || !view->spec || (view->phase != Phase::launched && view->phase != Phase::running))
+      continue;
+    auto& watch = watches_[key];
+    read_progress_of(key, watch);
+    if (view->prepare->index == 0 && !view->spec->checkpoint.dir.empty()) scan(key);
+  }
+  settle();
+  look_.expires_after(settings_.scan_every);
+  look_.async_wait([this](boost::system::error_code ec) {
+    if (!ec) look_at_jobs();
+  });
+}
+
+void Worker::read_progress_of(AttemptKey key, Watch& watch) {
+  const auto view = core_.find(key);
+  const auto& node = view->prepare->gang[static_cast<std::size_t>(view->prepare->index)];
+  if (node.ranks == 0) return;
+  auto progress = read_progress(dirs_.path(key), settings_.job_user.uid, key, node.first_rank);
+  if (!progress) return;
+  const auto& last = watch.last_progress;
+  if (last && last->step == progress->step && last->metrics == progress->metrics) return;
+  if (core_.on_progress(read_clocks(), *progress)) watch.last_progress = std::move(progress);
+}
+
+void Worker::scan(AttemptKey key) {
+  auto& watch = watches_[key];
+  if (watch.scanning) return;  // at most one at a time and attempt
+  watch.scanning = true;
+  const auto view = core_.find(key);
+  asio::post(scans_, [this, key, dir = view->spec->checkpoint.dir, seen = std::move(watch.seen)]() mutable {
+    auto found = find_checkpoints(dir, key, seen);
+    asio::post(io_, [this, key, seen = std::move(seen), found = std::move(found)]() mutable {
+      on_scanned(key, std::move(seen), std::move(found));
+    });
+  });
+}
+
+void Worker::on_scanned(AttemptKey key, SeenCheckpoints seen, std::vector<protocol::CheckpointFound> found) {
+  const auto watch = watches_.find(key);
+  if (watch == watches_.end()) return;  // retired meanwhile
+  watch->second.scanning = false;
+  watch->second.seen = std::move(seen);
+  const auto now = read_clocks();
+  for (const auto& c : found) core_.on_checkpoint(now, c);
+  if (watch->second.final_wanted) {
+    // This scan may have begun before the ranks died; the one that counts begins now.
+    watch->second.final_wanted = false;
+    scan(key);
+  } else if (watch->second.final_deadline) {
+    watch->second.final_deadline.reset();
+    core_.on_final_scan(now, key);
+  }
+  settle();
+}
+
+void Worker::end_scan(AttemptKey key) {
+  const auto view = core_.find(key);
+  if (!view || !view->spec || view->prepare->index != 0 || view->spec->checkpoint.dir.empty()) {
+    core_.on_final_scan(read_clocks(), key);
+    return;
+  }
+  auto& watch = watches_[key];
+  watch.final_wanted = watch.scanning;
+  watch.final_deadline = std::make_unique<asio::steady_timer>(io_, settings_.scan_deadline);
+  watch.final_deadline->async_wait([this, key](boost::system::error_code ec) {
+    if (ec) return;
+    spdlog::error("job {} epoch {}: the checkpoint folder does not answer", key.job.value, key.epoch.value);
+    core_.on_final_scan(read_clocks(), key);
+    settle();
+  });
+  scan(key);
+}
+
+// ---------------------------------------------------------------- logs
+
+void Worker::read(const protocol::ReadLog& request) {
+  if (answer(request, request.wait_us <= 0)) return;
+  if (waiting_reads_.size() >= kMaxWaitingReads) {
+    answer(request, true);
+    return;
+  }
+  const auto wait = std::min(Duration(request.wait_us), kLongestWait);
+  waiting_reads_.push_back({request, read_clocks().mono + wait});
+  if (!polling_logs_) poll_logs();
+}
+
+// True: it has been answered.
+bool Worker::answer(const protocol::ReadLog& request, bool at_once) {
+  const auto view = core_.find(request.key);
+  protocol::LogChunk chunk;
+  if (!view && !dirs_.exists(request.key)) {
+    chunk.request = request.request;
+    chunk.end = true;
+    chunk.error = "no logs of job " + to_string(request.key.job) + " epoch " + to_string(request.key.epoch) +
+                  " on node " + settings_.node;
+  } else {
+    const bool over = !view || view->ended;
+    chunk = read_log(dirs_.path(request.key), settings_.job_user.uid, request, over);
+  }
+  if (!at_once && chunk.data.empty() && !chunk.end) return false;
+  client_->send(wire::encode(protocol::FromWorker(std::move(chunk))));
+  return true;
+}
+
+// Runs only while somebody waits.
+void Worker::poll_logs() {
+  const auto now = read_clocks();
+  waiting_reads_.remove_if([&](const WaitingRead& w) { return answer(w.request, now.mono >= w.until); });
+  polling_logs_ = !waiting_reads_.empty();
+  if (!polling_logs_) return;
+  log_poll_.expires_after(kLogPoll);
+  log_poll_.async_wait([this](boost::system::error_code ec) {
+    if (!ec) poll_logs();
+  });
+}
+
+void Worker::clean_up() {
+  asio::post(scans_, [this] {
+    for (const auto key : dirs_.expired()) dirs_.remove(key);
+  });
+}
+
+}  // namespace tutti::worker
