@@ -53,8 +53,9 @@ void check_attempt(const AttemptRow& a) {
 
 bool legal_event_pair(std::string_view kind, std::string_view from, std::string_view to) {
   if (kind == "state") return legal_pair(kJobEdges, kJobInitial, from, to);
-  if (kind == "attempt") return legal_pair(kAttemptEdges, kAttemptInitial, from, to);
-  if (kind == "node") return legal_pair(kNodeEdges, kNodeInitial, from, to);
+  // A remark about one that stays where it is ("connection lost") has from = to.
+  if (kind == "attempt") return from == to || legal_pair(kAttemptEdges, kAttemptInitial, from, to);
+  if (kind == "node") return from == to || legal_pair(kNodeEdges, kNodeInitial, from, to);
   return true;
 }
 

@@ -10,7 +10,7 @@ namespace tutti::db {
 void require_well_formed(const Batch& batch);
 
 // (from, to) may stand in an event of this kind: an edge of the machine the kind is about, or its beginning
-// (from empty). Kinds without a machine take any pair.
+// (from empty); of an attempt or a node also a remark (from = to). Kinds without a machine take any pair.
 bool legal_event_pair(std::string_view kind, std::string_view from, std::string_view to);
 
 }  // namespace tutti::db

@@ -3,7 +3,8 @@
 
 -- Called by the CHECK constraints below. A function and not the lists themselves: a constraint is parsed anew for every
 -- statement, which for lists of this size costs more than inserting a small batch; a plpgsql function is parsed once per
--- session. Kinds without a machine take any pair.
+-- session. Kinds without a machine take any pair, and an attempt or a node may be remarked upon where it is (from = to);
+-- a job's state is told only when it changes.
 CREATE FUNCTION tutti_legal_event(kind text, from_name text, to_name text) RETURNS boolean
   LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
@@ -15,11 +16,11 @@ BEGIN
       'stopping>failed', 'stopping>cancelled', 'queued>held', 'delayed>held', 'blocked>held', 'held>queued',
       'held>delayed', 'queued>cancelled', 'delayed>cancelled', 'blocked>cancelled', 'held>cancelled']);
   ELSIF kind = 'attempt' THEN
-    RETURN from_name || '>' || to_name = ANY (ARRAY[
+    RETURN from_name = to_name OR from_name || '>' || to_name = ANY (ARRAY[
       '>placed', 'placed>preflight', 'preflight>starting', 'starting>running', 'placed>stopping',
       'preflight>stopping', 'starting>stopping', 'running>stopping', 'running>ended', 'stopping>ended']);
   ELSIF kind = 'node' THEN
-    RETURN from_name || '>' || to_name = ANY (ARRAY[
+    RETURN from_name = to_name OR from_name || '>' || to_name = ANY (ARRAY[
       '>reachable', 'reachable>unreachable', 'unreachable>reachable', 'unreachable>dead', 'dead>reachable']);
   END IF;
   RETURN kind <> '';

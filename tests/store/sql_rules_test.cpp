@@ -59,6 +59,12 @@ class SqlRulesTest : public testing::Test {
     return out;
   }
 
+  static std::set<std::string> with_remarks(std::set<std::string> pairs, const std::set<std::string>& names) {
+    pairs.insert(">");
+    for (const auto& n : names) pairs.insert(n + ">" + n);
+    return pairs;
+  }
+
   template <class Enum>
   void expect_names(const std::string& view, const std::string& column, int first, int last) {
     std::vector<std::string> expected;
@@ -76,18 +82,18 @@ TEST_F(SqlRulesTest, JobEventsTakeExactlyTheEdgesOfAJob) {
               UnorderedElementsAreArray(legal(kJobEdges, kJobInitial)));
 }
 
-TEST_F(SqlRulesTest, JobEventsTakeExactlyTheEdgesOfAnAttempt) {
+TEST_F(SqlRulesTest, JobEventsTakeExactlyTheEdgesOfAnAttemptAndRemarks) {
   std::set<std::string> names;
   for (AttemptState s : kAttemptStates) names.insert(std::string(name(s)));
   EXPECT_THAT(accepted_pairs("job_event", "job", "attempt", names),
-              UnorderedElementsAreArray(legal(kAttemptEdges, kAttemptInitial)));
+              UnorderedElementsAreArray(with_remarks(legal(kAttemptEdges, kAttemptInitial), names)));
 }
 
-TEST_F(SqlRulesTest, NodeEventsTakeExactlyTheEdgesOfANode) {
+TEST_F(SqlRulesTest, NodeEventsTakeExactlyTheEdgesOfANodeAndRemarks) {
   std::set<std::string> names;
   for (NodeState s : kNodeStates) names.insert(std::string(name(s)));
   EXPECT_THAT(accepted_pairs("node_event", "node", "node", names),
-              UnorderedElementsAreArray(legal(kNodeEdges, kNodeInitial)));
+              UnorderedElementsAreArray(with_remarks(legal(kNodeEdges, kNodeInitial), names)));
 }
 
 TEST_F(SqlRulesTest, ViewsNameTheNumbersAsTheCodeDoes) {
@@ -193,6 +199,9 @@ TEST(Rules, EventPairsFollowTheEdgeTables) {
   EXPECT_FALSE(db::legal_event_pair("state", "starting", "queued"));
   EXPECT_FALSE(db::legal_event_pair("attempt", "ended", "placed"));
   EXPECT_FALSE(db::legal_event_pair("node", "reachable", "dead"));
+  EXPECT_TRUE(db::legal_event_pair("node", "", ""));
+  EXPECT_TRUE(db::legal_event_pair("attempt", "stopping", "stopping"));
+  EXPECT_FALSE(db::legal_event_pair("state", "queued", "queued"));
   EXPECT_TRUE(db::legal_event_pair("checkpoint", "a", "b"));
 }
 
