@@ -1,0 +1,176 @@
+// The whole API in one test, without sockets and threads: the real routes over a real control plane, with a
+// store and a reader in memory. Every answer is checked against openapi.json before the test sees it.
+//
+// TestBackend does what the leader does, one command at a time: decide, commit, then reply and tell events.
+// Reads can be held back (hold_reads), so that a test says what happens between a query and its rows.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/value.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/handlers/routes.h"
+#include "api/http/router.h"
+#include "db/memory/memory_reader.h"
+#include "db/memory/memory_store.h"
+#include "json_schema.h"
+
+namespace tutti::testing {
+
+using namespace std::chrono_literals;
+
+class TestBackend final : public Backend {
+ public:
+  TestBackend();
+
+  // ---- what a test does to it
+  NodeId add_node(const std::string& name, int gpus = 8);
+  /// Brings the newest attempt of a job up on all its nodes.
+  AttemptKey run_job(JobId id);
+  /// Every node of it ends.
+  void end_attempt(AttemptKey key, bool ok, int exit_code = 0);
+  /// Any change of the control plane, with its commit and its events.
+  void change(const std::function<void(ControlPlane&, Now)>& what);
+  /// Committed, but the leader could not know it: no event is told.
+  void change_untold(const std::function<void(ControlPlane&, Now)>& what);
+  void tick(Duration d);
+  void recover();                        // forget memory, load rows
+  void be_unready() { plane_.reset(); }  // until recover()
+  void break_reads(bool broken) { broken_reads_ = broken; }
+  void hold_reads(bool hold) { hold_reads_ = hold; }
+  void run_reads();  // runs the queries and hands over their rows
+  std::size_t subscriptions() const { return sinks_.size(); }
+
+  struct LogFile {
+    std::string text;
+    bool ended = false;
+  };
+  std::map<std::int32_t, LogFile> logs;  // by rank
+  bool logs_connected = true;
+  std::vector<protocol::ReadLog> log_requests;
+  void logs_changed();  // answers long polls that wait
+  /// The long polls' time is over: those that wait get an empty piece.
+  void logs_time_out();
+  std::size_t waiting_polls() const { return polls_.size(); }
+
+  // ---- Backend
+  void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
+  void cancel(JobId id, std::string who, Reply<JobId> reply) override;
+  void hold(JobId id, std::string reason, Reply<JobId> reply) override;
+  void release(JobId id, Reply<JobId> reply) override;
+  void requeue(JobId id, std::string who, Reply<JobId> reply) override;
+  void set_node_service(std::string node, NodeService service, std::string reason,
+                        Reply<NodeId> reply) override;
+  void read(Query query, std::function<void(Error)> failed) override;
+  const ControlPlane* plane() const override { return plane_.get(); }
+  Now now() const override { return now_; }
+  ServiceStatus status() const override;
+  std::string metrics_text() const override { return "tutti_test 1\n"; }
+  std::uint64_t subscribe(EventSink sink) override;
+  void unsubscribe(std::uint64_t subscription) override { sinks_.erase(subscription); }
+  void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) override;
+
+ private:
+  std::vector<EventRow> commit();
+  bool refuse_if_unready(const std::function<void(Error)>& refuse) const;
+  std::optional<protocol::LogChunk> piece(const protocol::ReadLog& request) const;
+
+  struct HeldRead {
+    Query query;
+    std::function<void(Error)> failed;
+  };
+  struct Poll {
+    protocol::ReadLog request;
+    Reply<protocol::LogChunk> reply;
+  };
+  Now now_{Instant(std::chrono::hours(24 * 365 * 50)), Mono(1h)};
+  LeaseTable leases_{LeaseSettings{}};
+  std::shared_ptr<db::MemoryDatabase> database_ = std::make_shared<db::MemoryDatabase>();
+  db::MemoryStore store_{database_};
+  db::MemoryReader reader_{database_};
+  std::unique_ptr<ControlPlane> plane_;
+  std::map<std::uint64_t, EventSink> sinks_;
+  std::uint64_t last_subscription_ = 0;
+  std::deque<HeldRead> held_;
+  bool hold_reads_ = false;
+  bool broken_reads_ = false;
+  std::vector<Poll> polls_;
+};
+
+/// A stream without a socket. `slow`: the reader takes nothing until the test says so.
+class TestStream final : public http::Stream {
+ public:
+  explicit TestStream(http::StreamOptions options) : options_(std::move(options)) {}
+  bool write(std::string chunk) override;
+  void close() override;
+  void set_on_close(std::function<void()> callback) override { on_close_ = std::move(callback); }
+  bool closed() const override { return closed_; }
+  void when_drained(std::function<void()> callback) override;
+
+  void leave();     // the reader is gone
+  void take_all();  // a slow reader takes what has been written
+  bool slow = false;
+  std::string text;  // everything written
+
+ private:
+  http::StreamOptions options_;
+  std::size_t unread_ = 0;
+  bool closed_ = false;
+  std::function<void()> on_close_;
+  std::function<void()> on_drained_;
+};
+
+/// One request and what became of it.
+struct Call {
+  std::optional<http::Response> response;  // also the head of a stream
+  std::shared_ptr<TestStream> stream;
+
+  int status() const { return response ? response->status : 0; }
+  boost::json::value body() const;
+  std::string header(std::string_view name) const;
+};
+
+class ApiRig {
+ public:
+  ApiRig();
+  ~ApiRig();  // as a server that goes down: every stream ends
+  ApiRig(const ApiRig&) = delete;
+  ApiRig& operator=(const ApiRig&) = delete;
+
+  /// Asks with the token. The answer, if it has come, is checked against openapi.json.
+  Call call(http::Method method, std::string target, std::string body = {}, http::Headers headers = {});
+  /// As call(), for answers that come later: check it when it is there.
+  std::shared_ptr<Call> start(http::Method method, std::string target, std::string body = {},
+                              http::Headers headers = {});
+  Call get(std::string target, http::Headers headers = {}) {
+    return call(http::Method::get, std::move(target), {}, std::move(headers));
+  }
+  Call post(std::string target, std::string body = {}, http::Headers headers = {}) {
+    return call(http::Method::post, std::move(target), std::move(body), std::move(headers));
+  }
+  JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
+
+  TestBackend backend;
+  http::Router router;
+  std::function<std::optional<http::Response>(http::Request&)> before = authenticate("secret");
+
+ private:
+  void expect_documented(http::Method method, std::string_view route, const Call& call) const;
+
+  std::vector<std::shared_ptr<Call>> calls_;
+};
+
+/// openapi.json, as embedded.
+const boost::json::value& openapi();
+
+}  // namespace tutti::testing

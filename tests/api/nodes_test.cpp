@@ -1,0 +1,92 @@
+// Nodes and GPUs.
+#include "api_rig.h"
+
+namespace tutti::testing {
+namespace {
+
+namespace json = boost::json;
+
+TEST(Nodes, WithTheirGpusAndJobs) {
+  ApiRig rig;
+  const auto n1 = rig.backend.add_node("n1", 4);
+  rig.backend.add_node("n2", 0);
+  rig.submit(R"({"name":"a","run":"x","resources":{"gpus":2}})");
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    plane.on_gpu_fault(
+        now, n1,
+        protocol::GpuFault{
+            .uuid = "GPU-n1-3", .kind = "xid", .xid = 79, .age_us = 0, .detail = "off the bus"});
+  });
+  const auto nodes = rig.get("/v1/nodes").body().at("nodes");
+  ASSERT_EQ(nodes.as_array().size(), 2u);
+  const auto& node = nodes.at(0);
+  EXPECT_EQ(node, rig.get("/v1/nodes/n1").body());
+  EXPECT_EQ(node.at("linked"), true);
+  EXPECT_EQ(node.at("simulated_gpus"), true);
+  EXPECT_EQ(node.at("labels").at("rack"), "r1");
+  EXPECT_EQ(node.at("jobs"), json::parse("[1]"));
+  std::vector<std::string> states;
+  for (const auto& gpu : node.at("gpus").as_array()) states.emplace_back(gpu.at("state").as_string());
+  EXPECT_EQ(states, (std::vector<std::string>{"allocated", "allocated", "free", "quarantined"}));
+  EXPECT_EQ(node.at("gpus").at(0).at("job_id"), 1);
+  EXPECT_EQ(node.at("gpus").at(2).at("job_id"), nullptr);
+  EXPECT_EQ(rig.get("/v1/nodes/n3").status(), 404);
+
+  const auto gpus = rig.get("/v1/gpus").body().at("gpus").as_array();
+  ASSERT_EQ(gpus.size(), 4u);
+  EXPECT_EQ(gpus[3].at("node"), "n1");
+  EXPECT_EQ(gpus[3].at("state"), "quarantined");
+}
+
+TEST(Nodes, AGpuThatIsGoneIsShownAsAbsent) {
+  ApiRig rig;
+  const auto n1 = rig.backend.add_node("n1", 2);
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    protocol::GpuInventory inventory;
+    inventory.gpus.push_back({.uuid = "GPU-n1-0",
+                              .index = 0,
+                              .model = "NVIDIA H100 80GB HBM3",
+                              .memory_bytes = 1,
+                              .pci = "",
+                              .island = 0,
+                              .device_path = "",
+                              .healthy = true,
+                              .health_reason = ""});
+    plane.on_gpu_inventory(now, n1, inventory);
+  });
+  const auto gpus = rig.get("/v1/nodes/n1").body().at("gpus").as_array();
+  ASSERT_EQ(gpus.size(), 2u);
+  EXPECT_EQ(gpus[1].at("uuid"), "GPU-n1-1");
+  EXPECT_EQ(gpus[1].at("state"), "absent");
+}
+
+TEST(Nodes, DrainNeedsAReasonAndResumeDoesNot) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 2);
+  EXPECT_EQ(rig.post("/v1/nodes/n1:drain").status(), 422);
+  EXPECT_EQ(rig.post("/v1/nodes/n1:drain", R"({"reason":" "})").status(), 422);
+  EXPECT_EQ(rig.post("/v1/nodes/n1:drain", "{").status(), 400);
+  EXPECT_EQ(rig.get("/v1/nodes/n1").body().at("service"), "schedulable");
+  const auto drained = rig.post("/v1/nodes/n1:drain", R"({"reason":"new fans"})");
+  ASSERT_EQ(drained.status(), 200);
+  EXPECT_EQ(drained.body().at("service"), "draining");
+  EXPECT_NE(drained.response->body.find("new fans"), std::string::npos);
+  rig.submit();
+  EXPECT_EQ(rig.get("/v1/jobs/1").body().at("state"), "queued");
+  EXPECT_EQ(rig.post("/v1/nodes/n1:resume").body().at("service"), "schedulable");
+  EXPECT_EQ(rig.get("/v1/jobs/1").body().at("state"), "starting");
+  EXPECT_EQ(rig.post("/v1/nodes/n9:drain", R"({"reason":"x"})").status(), 404);
+  EXPECT_EQ(rig.post("/v1/nodes/n9:resume").status(), 404);
+}
+
+TEST(Nodes, UnknownWhileRecovering) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 2);
+  rig.backend.be_unready();
+  for (const auto path : {"/v1/nodes", "/v1/nodes/n1", "/v1/gpus"})
+    EXPECT_EQ(rig.get(path).status(), 503) << path;
+  EXPECT_EQ(rig.post("/v1/nodes/n1:resume").status(), 503);
+}
+
+}  // namespace
+}  // namespace tutti::testing

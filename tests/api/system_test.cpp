@@ -1,0 +1,55 @@
+// Health, metrics, the cluster in numbers.
+#include "api_rig.h"
+
+namespace tutti::testing {
+namespace {
+
+TEST(System, HealthAndReadiness) {
+  ApiRig rig;
+  EXPECT_EQ(rig.get("/healthz").status(), 200);
+  EXPECT_EQ(rig.get("/livez").status(), 200);
+  EXPECT_EQ(rig.get("/readyz").body().at("term"), 1);
+  rig.backend.be_unready();
+  EXPECT_EQ(rig.get("/livez").status(), 200) << "recovering is not dead";
+  const auto unready = rig.get("/readyz");
+  EXPECT_EQ(unready.status(), 503);
+  EXPECT_NE(unready.response->body.find("recovering"), std::string::npos);
+}
+
+TEST(System, Metrics) {
+  ApiRig rig;
+  const auto metrics = rig.get("/metrics");
+  EXPECT_EQ(metrics.response->body, "tutti_test 1\n");
+  EXPECT_TRUE(metrics.header("Content-Type").starts_with("text/plain; version=0.0.4"));
+}
+
+TEST(System, ClusterInNumbers) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.submit(R"({"name":"a","run":"x","resources":{"gpus":3}})");
+  rig.submit(R"({"name":"b","run":"x","resources":{"gpus":8}})");
+  const auto cluster = rig.get("/v1/cluster").body();
+  EXPECT_EQ(cluster.at("nodes"), 1);
+  EXPECT_EQ(cluster.at("gpus"),
+            boost::json::parse(R"({"total":8,"free":5,"allocated":3,"quarantined":0,"dirty":0})"));
+  EXPECT_EQ(cluster.at("jobs").at("starting"), 1);
+  EXPECT_EQ(cluster.at("jobs").at("queued"), 1);
+  EXPECT_EQ(cluster.at("lease_seconds"), 6.0);
+  EXPECT_EQ(cluster.at("kill_margin_seconds"), 1.5);
+  EXPECT_EQ(cluster.at("simulated_gpus"), true);
+  EXPECT_EQ(cluster.at("leader"), "test");
+
+  // Rows are counted at most every two seconds.
+  rig.submit();
+  rig.backend.break_reads(true);
+  EXPECT_EQ(rig.get("/v1/cluster").body().at("jobs").at("queued"), 1);
+  rig.backend.tick(3s);
+  EXPECT_EQ(rig.get("/v1/cluster").status(), 503);
+  rig.backend.break_reads(false);
+  EXPECT_EQ(rig.get("/v1/cluster").body().at("jobs").at("starting"), 2);
+  rig.backend.be_unready();
+  EXPECT_EQ(rig.get("/v1/cluster").status(), 503);
+}
+
+}  // namespace
+}  // namespace tutti::testing
