@@ -317,6 +317,35 @@ TEST_F(WorkerService, MpirunSpansTwoNodes) {
   EXPECT_TRUE(end_other.end->ok && end_other.end->proven);
 }
 
+// One torchrun agent per node with a static rendezvous between them.
+TEST_F(WorkerService, TorchrunSpansTwoNodes) {
+  try {
+    run_command({"/usr/bin/python3", "-c", "import torch.distributed.run"});
+  } catch (const std::runtime_error&) {
+    GTEST_SKIP() << "PyTorch is not installed";
+  }
+  WorkerProcess second(scheduler, "n2");
+  worker.start();
+  second.start();
+  scheduler.wait<Hello>("n1");
+  scheduler.wait<Hello>("n2");
+  JobSpec spec =
+      direct("echo rank $RANK of $WORLD_SIZE group $GROUP_RANK restarts $TORCHELASTIC_MAX_RESTARTS");
+  spec.launcher = Launcher::torchrun;
+  spec.nodes = 2;
+  const std::vector<std::string> nodes = {"n1", "n2"};
+  for (int i = 0; i < 2; ++i) scheduler.send(nodes[i], make_prepare(spec, kKey, nodes, i, 2));
+  const auto first = scheduler.wait_phase("n1", kKey, Phase::ready);
+  scheduler.wait_phase("n2", kKey, Phase::ready);
+  for (const auto& node : nodes) scheduler.send(node, make_launch(kKey, first.master_port, {0, 0}));
+  for (const auto& node : nodes) {
+    const auto end = scheduler.wait_end(node, kKey);
+    EXPECT_TRUE(end.end->ok && end.end->proven) << (end.failure ? end.failure->detail : "");
+  }
+  EXPECT_EQ(wait_for_file(worker.attempt_dir(kKey) + "/logs/rank-1.log"), "rank 1 of 4 group 0 restarts 0\n");
+  EXPECT_EQ(wait_for_file(second.attempt_dir(kKey) + "/logs/rank-3.log"), "rank 3 of 4 group 1 restarts 0\n");
+}
+
 TEST_F(WorkerService, ANodeWithoutRanksRunsAndEndsWell) {
   worker.start();
   scheduler.wait<Hello>("n1");

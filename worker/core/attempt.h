@@ -79,7 +79,8 @@ inline protocol::Phase live_phase(const WorkerCore::Attempt& a) {
 inline std::string phase_word(const WorkerCore::Attempt& a) {
   switch (a.stage) {
     case Stage::spawning: return "preparing";
-    case Stage::supervised: return phase_word(a.status.phase);
+    case Stage::supervised:
+      return a.status.phase == protocol::Phase::ended ? "ending" : phase_word(a.status.phase);
     case Stage::killing: return "killing";
     case Stage::last_work: return "ending";
     case Stage::ended: return "ended";

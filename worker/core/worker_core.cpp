@@ -408,8 +408,7 @@ void WorkerCore::conclude_if_done(Now now, Attempt& a) {
   a.prove_at = now.mono + settings_.prove_again;
   if (before && before->proven == a.end.proven) return;  // asked again, no news
   act(RecordEnd{a.final});
-  act(Note{a.key, phase_word(a.status.phase), "ended",
-           (a.final.end->proven ? "proven: " : "NOT PROVEN: ") + a.final.end->how});
+  act(Note{a.key, "ending", "ended", (a.final.end->proven ? "proven: " : "NOT PROVEN: ") + a.final.end->how});
   publish(a);
 }
 
@@ -473,6 +472,7 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
         faults_unsent_.emplace_back(f->boot_us, std::move(*fault));
     }
   } else if (const auto* r = std::get_if<nvml::Recovered>(&message)) {
+    act(Note{{}, "", "GPU condition over", r->uuid + " " + std::string(nvml::name_of(r->kind))});
     gpus_.on_recovered(*r);
   } else if (const auto* p = std::get_if<nvml::Processes>(&message)) {
     for (auto& [key, a] : attempts_) {

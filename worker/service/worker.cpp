@@ -314,6 +314,10 @@ void Worker::act(SaveHealth&) {
 }
 
 void Worker::act(Note& a) {
+  if (!a.key.job) {
+    spdlog::warn("{}: {}", a.to, a.why);
+    return;
+  }
   spdlog::info("job {} epoch {}: {}{}{}{}{}", a.key.job.value, a.key.epoch.value, a.from,
                a.from.empty() ? "" : " -> ", a.to, a.why.empty() ? "" : ": ", a.why);
 }
