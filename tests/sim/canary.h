@@ -1,0 +1,46 @@
+// Rules that a run can be told to break, one at a time, at the seams of the harness. Each of them must be
+// noticed by the oracles: otherwise the oracles prove nothing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace tutti::sim {
+
+enum class Canary : std::uint8_t {
+  none,
+  speak_before_commit,  // replies and orders leave before the transaction
+  short_lease,          // the scheduler waits less than the worker's lease before it places again
+  no_boot_grace,        // a new scheduler does not wait for leases that its predecessor may have renewed
+  renew_revoked,        // heartbeats are acknowledged although the node has been declared dead
+  lease_from_ack,       // the worker counts its lease from the acknowledgement instead of its heartbeat
+  forget_epochs,        // the worker starts whatever it is told, however old
+  proof_without_death,  // the supervisor says `proven` while ranks are still dying
+  ignore_lease,         // supervisor and worker do not watch the lease
+  no_adoption,          // a restarted worker does not look at what its predecessor left
+  blind_recovery        // after a doubtful commit the scheduler goes on from memory
+};
+
+inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_view>>({
+    {Canary::speak_before_commit, "speak_before_commit"},
+    {Canary::short_lease, "short_lease"},
+    {Canary::no_boot_grace, "no_boot_grace"},
+    {Canary::renew_revoked, "renew_revoked"},
+    {Canary::lease_from_ack, "lease_from_ack"},
+    {Canary::forget_epochs, "forget_epochs"},
+    {Canary::proof_without_death, "proof_without_death"},
+    {Canary::ignore_lease, "ignore_lease"},
+    {Canary::no_adoption, "no_adoption"},
+    {Canary::blind_recovery, "blind_recovery"},
+});
+
+inline std::optional<Canary> parse_canary(std::string_view text) {
+  for (const auto& [canary, name] : kCanaries)
+    if (name == text) return canary;
+  return std::nullopt;
+}
+
+}  // namespace tutti::sim

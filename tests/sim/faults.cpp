@@ -1,0 +1,223 @@
+#include "tests/sim/faults.h"
+
+#include <set>
+#include <utility>
+
+#include "tests/sim/worker_process.h"
+
+namespace tutti::sim {
+namespace {
+constexpr Duration kUsualStore = 3ms;
+}
+
+Faults::Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine>>& machines)
+    : place_(place),
+      world_(place.network.world()),
+      server_(server),
+      machines_(machines),
+      dice_(world_.dice(2)) {}
+
+void Faults::start(Time until) { next(until); }
+
+void Faults::next(Time until) {
+  world_.after(dice_.between(200ms, 6s), [this, until] {
+    if (over_ || world_.now() >= until) return;
+    if (place_.benign)
+      benign();
+    else
+      hostile();
+    next(until);
+  });
+}
+
+bool Faults::control_plane_down() const {
+  if (!server_.up) return true;
+  for (const auto* s : place_.schedulers)
+    if (s->alive() && !s->paused() && s->plane() != nullptr) return false;
+  return true;
+}
+
+void Faults::mend_after(Duration delay, std::function<void()> mend) {
+  auto once = std::make_shared<std::function<void()>>(std::move(mend));
+  mends_.push_back(once);
+  world_.after(delay, [once] {
+    if (auto f = std::exchange(*once, nullptr)) f();
+  });
+}
+
+void Faults::heal() {
+  over_ = true;
+  world_.log([] { return std::string("---- everything is mended"); });
+  server_.next_fault = db::MemoryStore::Fault::none;
+  for (auto& mend : std::exchange(mends_, {}))
+    if (auto f = std::exchange(*mend, nullptr)) f();
+}
+
+// What the fault met, for the list of what was covered.
+void Faults::note(const std::string& what) {
+  world_.log([&] { return "---- fault: " + what; });
+  world_.mark("fault: " + what);
+  for (const auto* s : place_.schedulers) {
+    if (s->plane() == nullptr) continue;
+    std::set<std::string> met;
+    for (const auto& [key, attempt] : s->plane()->attempts())
+      met.insert(std::string(name(attempt.row.state)));
+    for (const auto& state : met) world_.mark(what + " while " + state);
+  }
+}
+
+void Faults::benign() {
+  const auto node = dice_.below(machines_.size());
+  const auto kind = dice_.below(8);
+  // Losses of the scheduler process or of commits leave no room for a second fault within a lease.
+  if (world_.now() < quiet_until_) return;
+  switch (kind) {
+    case 0: quiet_until_ = world_.now() + 14s; return kill_scheduler(dice_.between(100ms, 1200ms));
+    case 1: return next_commit(db::MemoryStore::Fault::unavailable, "commit refused");
+    case 2: return next_commit(db::MemoryStore::Fault::in_doubt_applied, "in doubt, applied");
+    case 3: return next_commit(db::MemoryStore::Fault::in_doubt_not_applied, "in doubt, not applied");
+    case 4:
+    case 5: {
+      const Duration length = dice_.between(500ms, 30s);
+      return store_down(length);
+    }
+    case 6: return slow_store(dice_.between(50ms, 400ms), dice_.between(1s, 10s));
+    default: return cut(node, dice_.chance(700), dice_.chance(700), dice_.between(50ms, 2s));
+  }
+}
+
+void Faults::hostile() {
+  const auto node = dice_.below(machines_.size());
+  switch (dice_.below(16)) {
+    case 0: return kill_scheduler(dice_.chance(500) ? dice_.between(10ms, 3s) : dice_.between(3s, 20s));
+    case 1: return pause_scheduler(dice_.chance(500) ? dice_.between(10ms, 4s) : dice_.between(4s, 20s));
+    case 2: return store_down(dice_.between(100ms, 20s));
+    case 3: return slow_store(dice_.between(50ms, 5s), dice_.between(1s, 15s));
+    case 4: return next_commit(db::MemoryStore::Fault::in_doubt_applied, "in doubt, applied");
+    case 5: return next_commit(db::MemoryStore::Fault::in_doubt_not_applied, "in doubt, not applied");
+    case 6: return next_commit(db::MemoryStore::Fault::unavailable, "commit refused");
+    case 7: return kill_worker(node, dice_.chance(700) ? dice_.between(10ms, 3s) : dice_.between(3s, 20s));
+    case 8: return kill_supervisor(node);
+    case 9: return kill_rank(node);
+    case 10: return power_off(node, dice_.between(500ms, 30s));
+    case 11:
+      return cut(node, true, true, dice_.chance(500) ? dice_.between(50ms, 2s) : dice_.between(2s, 25s));
+    case 12: return cut(node, true, false, dice_.between(100ms, 15s));
+    case 13: return cut(node, false, true, dice_.between(100ms, 15s));
+    case 14: return xid(node);
+    default: {
+      note("burst of repeated orders and connections");
+      for (int i = 0; i < 8; ++i)
+        world_.after(dice_.between(0ms, 2s), [this] {
+          for (auto* s : place_.schedulers) s->repeat_an_order(dice_);
+        });
+      if (auto* worker = machines_[node]->worker(); worker != nullptr && worker->alive()) worker->drop_link();
+      if (dice_.chance(300))
+        if (auto* worker = machines_[node]->worker()) worker->crash_probe();
+      return;
+    }
+  }
+}
+
+void Faults::kill_scheduler(Duration down) {
+  auto* s = place_.schedulers[dice_.below(place_.schedulers.size())];
+  if (!s->alive()) return;
+  note(down > 6s ? "scheduler killed for longer than a lease" : "scheduler killed");
+  s->kill();
+  mend_after(down, [s] {
+    if (!s->alive()) s->start();
+  });
+}
+
+void Faults::pause_scheduler(Duration length) {
+  auto* s = place_.schedulers[dice_.below(place_.schedulers.size())];
+  if (!s->alive() || s->paused()) return;
+  note(length > 6s ? "scheduler paused for longer than a lease" : "scheduler paused");
+  s->pause();
+  mend_after(length, [s] { s->resume(); });
+}
+
+void Faults::store_down(Duration length) {
+  if (!server_.up) return;
+  note("store down");
+  server_.up = false;
+  for (auto* s : place_.schedulers) s->server_changed();
+  mend_after(length, [this] {
+    server_.up = true;
+    for (auto* s : place_.schedulers) s->server_changed();
+  });
+}
+
+void Faults::slow_store(Duration slowest, Duration length) {
+  note("slow commits");
+  server_.slowest = slowest;
+  mend_after(length, [this] { server_.slowest = kUsualStore; });
+}
+
+void Faults::next_commit(db::MemoryStore::Fault fault, const std::string& name) {
+  note(name);
+  server_.next_fault = fault;
+}
+
+void Faults::cut(std::size_t node, bool up, bool down, Duration length) {
+  if (!up && !down) up = down = true;
+  note(std::string(up && down ? "node cut"
+                   : up       ? "node cut, towards the scheduler"
+                              : "node cut, towards the node") +
+       (length <= 2s  ? " for a moment"
+        : length > 6s ? " for longer than a lease"
+                      : ""));
+  world_.log(
+      [&] { return "     node n" + std::to_string(node) + " for " + std::to_string(length / 1ms) + " ms"; });
+  if (up) place_.network.cut(node, Side::worker);
+  if (down) place_.network.cut(node, Side::scheduler);
+  mend_after(length, [this, node, up, down] {
+    if (up) place_.network.heal(node, Side::worker);
+    if (down) place_.network.heal(node, Side::scheduler);
+  });
+}
+
+void Faults::kill_worker(std::size_t node, Duration down) {
+  auto* worker = machines_[node]->worker();
+  if (worker == nullptr || !worker->alive()) return;
+  note(down > 6s ? "worker killed for longer than a lease" : "worker killed");
+  machines_[node]->kill_worker();
+  mend_after(down, [m = machines_[node].get()] { m->start_worker(); });
+}
+
+void Faults::kill_supervisor(std::size_t node) {
+  std::vector<SupervisorProcess*> living;
+  for (const auto& [key, supervisor] : machines_[node]->supervisors())
+    if (supervisor->alive()) living.push_back(supervisor.get());
+  if (living.empty()) return;
+  note("supervisor killed");
+  living[dice_.below(living.size())]->kill();
+}
+
+void Faults::kill_rank(std::size_t node) {
+  std::vector<SupervisorProcess*> living;
+  for (const auto& [key, supervisor] : machines_[node]->supervisors())
+    if (supervisor->alive()) living.push_back(supervisor.get());
+  if (living.empty()) return;
+  note("rank killed");
+  living[dice_.below(living.size())]->kill_a_rank(dice_);
+}
+
+void Faults::power_off(std::size_t node, Duration down) {
+  if (!machines_[node]->powered()) return;
+  note("node without power");
+  machines_[node]->power_off();
+  mend_after(down, [m = machines_[node].get()] {
+    if (!m->powered()) m->boot();
+  });
+}
+
+void Faults::xid(std::size_t node) {
+  constexpr unsigned kNumbers[] = {13, 31, 48, 79, 79, 94, 119};
+  const unsigned number = kNumbers[dice_.below(std::size(kNumbers))];
+  if (machines_[node]->gpus().empty()) return;
+  note("Xid " + std::to_string(number));
+  machines_[node]->xid(dice_.below(machines_[node]->gpus().size()), number);
+}
+
+}  // namespace tutti::sim

@@ -1,0 +1,53 @@
+// Faults of a run, seeded and overlapping. `benign` ones are faults of the control plane alone, each short
+// enough that no gang may notice; the others are whatever can happen to processes, machines and the network.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tests/sim/machine.h"
+#include "tests/sim/scheduler_process.h"
+
+namespace tutti::sim {
+
+class Faults {
+ public:
+  Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine>>& machines);
+
+  void start(Time until);
+  // Everything that is broken is mended now, and nothing breaks any more.
+  void heal();
+  bool control_plane_down() const;  // nobody can act now
+
+ private:
+  void next(Time until);
+  void hostile();
+  void benign();
+  void note(const std::string& what);
+  // Mended after a while, or at the end of all faults, whichever is first.
+  void mend_after(Duration delay, std::function<void()> mend);
+
+  void kill_scheduler(Duration down);
+  void pause_scheduler(Duration length);
+  void store_down(Duration length);
+  void slow_store(Duration slowest, Duration length);
+  void next_commit(db::MemoryStore::Fault fault, const std::string& name);
+  void cut(std::size_t node, bool up, bool down, Duration length);
+  void kill_worker(std::size_t node, Duration down);
+  void kill_supervisor(std::size_t node);
+  void kill_rank(std::size_t node);
+  void power_off(std::size_t node, Duration down);
+  void xid(std::size_t node);
+
+  Place& place_;
+  World& world_;
+  Server& server_;
+  std::vector<std::unique_ptr<Machine>>& machines_;
+  Dice dice_;
+  bool over_ = false;
+  Time quiet_until_{};  // benign faults of the scheduler process stand alone
+  std::vector<std::shared_ptr<std::function<void()>>> mends_;
+};
+
+}  // namespace tutti::sim

@@ -1,0 +1,161 @@
+#include "tests/sim/oracle.h"
+
+#include <algorithm>
+
+#include "db/rules.h"
+
+namespace tutti::sim {
+
+bool Oracle::steps(AttemptKey key) const {
+  const auto job = stepping_.find(key.job);
+  if (job == stepping_.end()) return false;
+  const auto n = job->second.find(key.epoch);
+  return n != job->second.end() && n->second > 0;
+}
+
+void Oracle::rank_started(AttemptKey key, std::size_t node, int rank, const std::vector<std::string>& gpus) {
+  const std::string who =
+      "rank " + std::to_string(rank) + " of " + text(key) + " on node " + std::to_string(node);
+  if (!ranks_.emplace(RankId{key, node, rank}, Rank{gpus, false}).second)
+    return world_.fail("I2: " + who + " runs twice");
+  for (const auto& uuid : gpus) {
+    for (const auto& [holder, n] : on_gpu_[uuid])
+      if (n > 0 && holder != key)
+        return world_.fail("I1: " + who + " starts on " + uuid + " while ranks of " + text(holder) +
+                           " are on it");
+    ++on_gpu_[uuid][key];
+  }
+  for (const auto& [epoch, n] : stepping_[key.job])
+    if (n > 0 && epoch != key.epoch)
+      return world_.fail("I2: " + who + " starts while epoch " + to_string(epoch) + " is alive");
+  ++stepping_[key.job][key.epoch];
+  const auto rows = reader_.attempts(key.job);
+  const auto row = std::ranges::find(rows, key.epoch, &AttemptRow::epoch);
+  if (row == rows.end()) return world_.fail("I2: " + who + " starts, but its attempt is not in the store");
+  if (row->state == AttemptState::ended)
+    world_.fail("I2: " + who + " starts, but the store says that the attempt has ended");
+}
+
+void Oracle::rank_struck(AttemptKey key, std::size_t node, int rank, bool stuck) {
+  const auto it = ranks_.find({key, node, rank});
+  if (it == ranks_.end() || it->second.stuck || !stuck) return;
+  it->second.stuck = true;
+  --stepping_[key.job][key.epoch];
+}
+
+void Oracle::rank_dead(AttemptKey key, std::size_t node, int rank, bool well) {
+  const auto it = ranks_.find({key, node, rank});
+  if (it == ranks_.end()) return;
+  for (const auto& uuid : it->second.gpus)
+    if (--on_gpu_[uuid][key] == 0) on_gpu_[uuid].erase(key);
+  if (!it->second.stuck) --stepping_[key.job][key.epoch];
+  ranks_.erase(it);
+  if (!well) broken_since_.try_emplace(key, world_.now());
+  if (!steps(key)) broken_since_.erase(key);
+}
+
+void Oracle::lease_ran_out(AttemptKey key, std::size_t node) {
+  if (benign_)
+    world_.fail("I6: the lease of node " + std::to_string(node) + " ran out under " + text(key) +
+                " although only the control plane had faults");
+}
+
+void Oracle::committed(const Batch& batch) {
+  check_batch(batch);
+  check_history(batch);
+}
+
+void Oracle::check_batch(const Batch& batch) {
+  for (const auto& g : batch.gpus) uuid_[g.id] = g.uuid;
+  for (const auto& j : batch.new_jobs) epoch_[j.id] = j.epoch;
+  for (const auto& j : batch.jobs) epoch_[j.row.id] = j.row.epoch;
+  for (const auto& o : batch.opened)
+    for (const auto& [holder, n] : on_gpu_[uuid_[o.gpu]])
+      if (n > 0)
+        return world_.fail("I1: " + uuid_[o.gpu] + " is given to " + text({o.job, o.epoch}) +
+                           " while ranks of " + text(holder) + " are on it");
+  for (const auto& a : batch.attempts) {
+    const AttemptKey key{a.job, a.epoch};
+    if (a.state != AttemptState::ended) continue;
+    if (steps(key))
+      return world_.fail("I2: the store says that " + text(key) + " has ended, and its ranks live");
+    const bool ours = a.cause == Cause::node_lost || a.cause == Cause::control || a.cause == Cause::unknown ||
+                      a.cause == Cause::gpu || a.cause == Cause::launch;
+    if (benign_ && ours)
+      return world_.fail("I6: " + text(key) + " ended by " + std::string(name(a.cause)) + " (" + a.detail +
+                         ") although only the control plane had faults");
+  }
+  for (const auto& c : batch.checkpoints)
+    if (epoch_[c.job] != c.epoch)
+      return world_.fail("I3: a checkpoint of " + text({c.job, c.epoch}) + " is registered under epoch " +
+                         to_string(epoch_[c.job]));
+}
+
+void Oracle::check_history(const Batch& batch) {
+  std::map<JobId, JobState> rows;
+  for (const auto& j : batch.new_jobs) rows[j.id] = j.state;
+  for (const auto& j : batch.jobs) rows[j.row.id] = j.row.state;
+  for (const auto& d : batch.done) rows[d.row.job.id] = d.row.job.state;
+  for (const auto& e : batch.events) {
+    if (e.kind != "state" && e.kind != "attempt") continue;
+    const bool of_job = e.kind == "state";
+    auto& at = of_job ? state_[e.job] : attempt_state_[e.job];
+    if (!of_job && e.from.empty() && at == "ended") at.clear();  // the next attempt begins
+    if (at != e.from || !db::legal_event_pair(e.kind, e.from, e.to))
+      return world_.fail("history of job " + to_string(e.job) + ": " + e.kind + " '" + e.from + "' -> '" +
+                         e.to + "' after '" + at + "'");
+    at = e.to;
+  }
+  for (const auto& [id, state] : rows)
+    if (state_[id] != name(state))
+      return world_.fail("job " + to_string(id) + " is stored as " + std::string(name(state)) +
+                         ", its history says " + state_[id]);
+}
+
+void Oracle::acknowledged(const std::string& owner, const std::string& key, JobId id) {
+  const auto [it, fresh] = acknowledged_.try_emplace({owner, key}, id);
+  if (it->second != id)
+    return world_.fail("I4: key " + key + " was job " + to_string(it->second) + " and is now job " +
+                       to_string(id));
+  const auto stored = reader_.find_by_key(owner, key);
+  if (!stored || stored->job != id || !reader_.find_job(id))
+    world_.fail("I4: job " + to_string(id) + " is acknowledged and not in the store");
+}
+
+void Oracle::sweep(bool excused, Duration limit) {
+  for (auto& [key, since] : broken_since_) {
+    if (excused) since = world_.now();
+    if (world_.now() - since > limit)
+      return world_.fail("I7: a part of " + text(key) + " lives on " +
+                         std::to_string((world_.now() - since) / 1s) + " s after another has died");
+  }
+}
+
+void Oracle::at_end() {
+  for (const auto& [who, id] : acknowledged_) {
+    const auto stored = reader_.find_by_key(who.first, who.second);
+    if (!stored || stored->job != id || !reader_.find_job(id))
+      return world_.fail("I4: acknowledged job " + to_string(id) + " is lost");
+  }
+  std::set<std::pair<std::string, JobId>> names;
+  for (const auto& [id, state] : state_) {
+    std::string at;
+    for (const auto& e : reader_.job_events(id, {}, kMaxPage)) {
+      if (e.kind != "state") continue;
+      if (at != e.from) return world_.fail("the stored history of job " + to_string(id) + " has a gap");
+      at = e.to;
+    }
+    const auto job = reader_.find_job(id);
+    if (!job) return world_.fail("job " + to_string(id) + " is in the history and not in the store");
+    if (name(job->row.state) != at)
+      return world_.fail("the stored history of job " + to_string(id) + " does not end in its state");
+    for (const auto& a : reader_.attempts(id))
+      if (a.state != AttemptState::ended)
+        return world_.fail("I5: attempt " + text({a.job, a.epoch}) + " has never ended");
+    // One submission, one job: the workload gives every job a name of its own.
+    if (reader_.resolve_name(job->name, 10).size() != 1)
+      return world_.fail("I4: " + job->name + " exists more than once");
+  }
+}
+
+}  // namespace tutti::sim

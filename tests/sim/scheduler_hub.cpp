@@ -1,0 +1,193 @@
+// The scheduler process, part 2: connections of workers, as scheduler/service/worker_hub keeps them.
+#include <algorithm>
+#include <variant>
+
+#include "api/wire/job_spec_codec.h"
+#include "api/wire/messages.h"
+#include "tests/sim/scheduler_process.h"
+
+namespace tutti::sim {
+namespace {
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+constexpr std::size_t kOrdersKept = 40;
+}  // namespace
+
+void SchedulerProcess::accept(const LinkPtr& link) {
+  auto c = std::make_shared<Connection>();
+  c->link = link;
+  connections_[link.get()] = c;
+  std::weak_ptr<Connection> weak = c;
+  link->start(Side::scheduler, Link::End{.gate =
+                                             [this, life = life_](std::function<void()> what) {
+                                               if (life == life_) gate(std::move(what));
+                                             },
+                                         .on_text =
+                                             [this, weak](const std::string& text) {
+                                               if (auto p = weak.lock()) on_text(p, text);
+                                             },
+                                         .on_closed =
+                                             [this, weak](const std::string&) {
+                                               if (auto p = weak.lock()) on_closed(p);
+                                             }});
+}
+
+void SchedulerProcess::resync() {
+  by_node_.clear();
+  const auto all = connections_;
+  for (const auto& [link, c] : all) {
+    c->node = {};
+    c->link->abort(Side::scheduler, "resync");
+  }
+}
+
+template <class Decide>
+void SchedulerProcess::tell_plane(const ConnectionPtr& c, Decide decide) {
+  if (!plane_) return;  // it will say it again after the resync
+  Command command;
+  command.decide = [node = c->node, decide = std::move(decide)](ControlPlane& plane,
+                                                                Now now) -> std::function<void()> {
+    decide(plane, now, node);
+    return {};
+  };
+  command.refuse = [link = c->link] { link->abort(Side::scheduler, "not taken"); };
+  post(std::move(command));
+}
+
+void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) {
+  Result<protocol::FromWorker> decoded = wire::decode_from_worker(text);
+  if (!decoded) return world_.fail("a worker said what cannot be read: " + decoded.error().message);
+  if (!c->said_hello && !std::holds_alternative<protocol::Hello>(*decoded))
+    return world_.fail("a worker spoke before its hello");
+  std::visit(Overloaded{
+                 [&](protocol::Hello& m) { on_hello(c, std::move(m)); },
+                 [&](protocol::Heartbeat& m) { on_heartbeat(c, m); },
+                 [&](protocol::LogChunk&) {},
+                 [&](protocol::AttemptStatus& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_attempt_status(t, n, m); });
+                 },
+                 [&](protocol::GpuFault& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_fault(t, n, m); });
+                 },
+                 [&](protocol::GpuInventory& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_inventory(t, n, m); });
+                 },
+                 [&](protocol::CheckpointFound& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
+                 },
+                 [&](protocol::Progress& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
+                 },
+             },
+             *decoded);
+}
+
+void SchedulerProcess::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
+  c->name = hello.node;
+  c->said_hello = true;
+  if (!plane_) return welcome_meanwhile(c, hello);
+  Command command;
+  command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
+                                                       Now now) -> std::function<void()> {
+    const NodeId node = plane.on_hello(now, hello);
+    c->generation = plane.cluster().find(node)->link;
+    return [this, c, node, boot_id = hello.boot_id] {
+      known_[c->name] = {node, boot_id};
+      if (!connections_.contains(c->link.get())) {
+        c->node = node;
+        return report_loss(c);
+      }
+      bind(c, node);
+    };
+  };
+  command.refuse = [link = c->link] { link->abort(Side::scheduler, "not taken"); };
+  post(std::move(command));
+}
+
+void SchedulerProcess::welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello) {
+  auto it = known_.find(hello.node);
+  if (it == known_.end() || it->second.boot_id != hello.boot_id ||
+      !leases_->renew(it->second.node, clock().mono))
+    return;
+  world_.mark("welcome while recovering");
+  protocol::Welcome welcome;
+  welcome.node_id = it->second.node.value;
+  welcome.lease_us = LeaseSettings{}.lease.count();
+  welcome.heartbeat_us = leases_->settings().heartbeat.count();
+  for (const auto& status : hello.attempts) welcome.keep.push_back(status.key);
+  bind(c, it->second.node);
+  c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(std::move(welcome))));
+}
+
+void SchedulerProcess::bind(const ConnectionPtr& c, NodeId node) {
+  auto& slot = by_node_[node];
+  if (slot && slot != c) {
+    slot->node = {};
+    slot->link->abort(Side::scheduler, "a newer connection replaces it");
+  }
+  slot = c;
+  c->node = node;
+}
+
+void SchedulerProcess::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat) {
+  if (!c->node) return;
+  if (!leases_->renew(c->node, clock().mono) && canary_ != Canary::renew_revoked)
+    return c->link->abort(Side::scheduler, "declared dead");
+  c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat.seq})));
+  if (!plane_) return;
+  const Node* node = plane_->cluster().find(c->node);
+  if (node != nullptr && node->row.state != NodeState::reachable)
+    tell_plane(c, [](ControlPlane& p, Now t, NodeId n) { p.on_heard(t, n); });
+}
+
+void SchedulerProcess::on_closed(const ConnectionPtr& c) {
+  connections_.erase(c->link.get());
+  if (!c->node) return;
+  by_node_.erase(c->node);
+  report_loss(c);
+}
+
+void SchedulerProcess::report_loss(const ConnectionPtr& c) {
+  tell_plane(c, [link = c->generation](ControlPlane& p, Now t, NodeId n) { p.on_link_lost(t, n, link); });
+}
+
+void SchedulerProcess::deliver(Effect effect) {
+  auto it = by_node_.find(effect.to);
+  if (it == by_node_.end()) return;
+  const ConnectionPtr c = it->second;
+  if (effect.disconnect) {
+    if (canary_ == Canary::renew_revoked) return;
+    return c->link->abort(Side::scheduler, "declared dead");
+  }
+  if (auto* prepare = std::get_if<protocol::Prepare>(&effect.message)) {
+    prepare->spec_json = wire::encode_spec(*effect.spec);
+    prepare->secret = "secret";
+  }
+  // The canary's scheduler waits less than it says.
+  if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message))
+    welcome->lease_us = LeaseSettings{}.lease.count();
+  std::string text = wire::encode(effect.message);
+  if (!std::holds_alternative<protocol::Welcome>(effect.message)) {
+    auto& said = said_[effect.to];
+    said.push_back(text);
+    if (said.size() > kOrdersKept) said.erase(said.begin());
+  }
+  c->link->send(Side::scheduler, std::move(text));
+}
+
+void SchedulerProcess::repeat_an_order(Dice& dice) {
+  if (!alive_ || paused_ || by_node_.empty()) return;
+  auto it = by_node_.begin();
+  std::advance(it, static_cast<std::ptrdiff_t>(dice.below(by_node_.size())));
+  const auto said = said_.find(it->first);
+  if (said == said_.end() || said->second.empty()) return;
+  const std::string text = said->second[dice.below(said->second.size())];
+  world_.log([&] { return name_ + " repeats to node " + to_string(it->first) + ": " + text.substr(0, 60); });
+  it->second->link->send(Side::scheduler, text);
+}
+
+}  // namespace tutti::sim

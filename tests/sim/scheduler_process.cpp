@@ -1,0 +1,342 @@
+#include "tests/sim/scheduler_process.h"
+
+#include <utility>
+
+#include "api/wire/job_spec_codec.h"
+#include "scheduler/model/assert.h"
+
+namespace tutti::sim {
+namespace {
+
+constexpr Duration kHealthEvery = 2s;
+constexpr std::size_t kMaxInbox = 2000;
+constexpr std::size_t kMaxBatch = 100;
+constexpr Instant kEpoch{std::chrono::hours(24 * 365 * 56)};
+constexpr Mono kBoot{std::chrono::hours(1)};
+
+LeaseSettings lease_settings(Canary canary) {
+  LeaseSettings s;
+  if (canary == Canary::short_lease) {
+    s.lease = 3s;
+    s.kill_margin = 0ms;
+  }
+  return s;
+}
+
+ControlSettings control_settings() {
+  ControlSettings s;
+  s.prepare_deadline = 20s;
+  s.launch_deadline = 10s;
+  return s;
+}
+
+}  // namespace
+
+SpecPtr parse_stored_spec(std::string_view json) {
+  auto parsed = wire::parse_spec_json(json, Now{});
+  TUTTI_ASSERT(parsed.ok(), "the simulation writes legal specs");
+  return std::make_shared<const JobSpec>(std::move(parsed.spec));
+}
+
+SchedulerProcess::SchedulerProcess(Network& network, Server& server, Oracle& oracle, Canary canary,
+                                   std::string name, std::uint64_t stream)
+    : world_(network.world()),
+      network_(network),
+      server_(server),
+      oracle_(oracle),
+      canary_(canary),
+      name_(std::move(name)),
+      dice_(world_.dice(stream)) {}
+
+Now SchedulerProcess::clock() const { return {kEpoch + world_.now(), kBoot + world_.now()}; }
+
+void SchedulerProcess::gate(std::function<void()> what) {
+  if (!alive_) return;
+  if (paused_)
+    deferred_.push_back(std::move(what));
+  else
+    what();
+}
+
+void SchedulerProcess::after(Duration delay, std::function<void()> what) {
+  world_.after(delay, [this, life = life_, what = std::move(what)]() mutable {
+    if (life == life_) gate(std::move(what));
+  });
+}
+
+// ---------------------------------------------------------------- life and death
+
+void SchedulerProcess::start() {
+  world_.log([&] { return name_ + " starts"; });
+  alive_ = true;
+  paused_ = deposed_ = false;
+  ++life_;
+  leases_ = std::make_unique<LeaseTable>(lease_settings(canary_));
+  store_ = std::make_shared<db::MemoryStore>(server_.database);
+  store_->set_time([this] { return clock().wall; });
+  store_->set_reachable(server_.up);
+  take_lead();
+  check_health();
+}
+
+void SchedulerProcess::kill() {
+  if (!alive_) return;
+  world_.log([&] { return name_ + " is killed"; });
+  // What it had sent to the server happens or does not.
+  if (auto work = std::exchange(under_way_, nullptr); work && dice_.chance(500)) (*work)();
+  alive_ = paused_ = false;
+  ++life_;
+  deferred_.clear();
+  for (const auto& [link, c] : std::exchange(connections_, {})) c->link->vanish(Side::scheduler, true);
+  by_node_.clear();
+  known_.clear();
+  said_.clear();
+  plane_.reset();
+  inbox_.clear();
+  committing_ = kicked_ = tick_due_ = false;
+  store_.reset();
+}
+
+void SchedulerProcess::pause() {
+  world_.log([&] { return name_ + " is paused"; });
+  paused_ = true;
+}
+
+void SchedulerProcess::resume() {
+  if (!paused_) return;
+  world_.log([&] { return name_ + " continues"; });
+  paused_ = false;
+  auto waiting = std::exchange(deferred_, {});
+  for (auto& what : waiting) gate(std::move(what));
+}
+
+void SchedulerProcess::server_changed() {
+  if (store_) store_->set_reachable(server_.up);
+}
+void SchedulerProcess::cut_session() {
+  if (store_) store_->drop_session();
+}
+
+// ---------------------------------------------------------------- the store's thread
+
+// The request travels to the server, is executed there whatever becomes of us, and its answer travels back.
+void SchedulerProcess::store_op(std::function<Outcome()> work, std::function<void(Outcome)> done) {
+  auto outcome = std::make_shared<Outcome>(Outcome::lost);
+  auto run = std::make_shared<std::function<void()>>(
+      [store = store_, work = std::move(work), outcome] { *outcome = work(); });
+  under_way_ = run;
+  const Duration there = dice_.between(50us, server_.slowest), back = dice_.between(50us, server_.slowest);
+  world_.after(there, [this, run, life = life_] {
+    if (life != life_) return;  // killed meanwhile: kill() has decided
+    (*run)();
+    under_way_.reset();
+  });
+  after(there + back, [outcome, done = std::move(done)] { done(*outcome); });
+}
+
+SchedulerProcess::Outcome SchedulerProcess::attempt(const std::function<void()>& call) {
+  try {
+    call();
+    return Outcome::ok;
+  } catch (const StoreError& e) {
+    world_.log([&] { return name_ + ": store says " + std::string(tutti::name(e.kind)) + ": " + e.what(); });
+    if (e.kind == StoreError::conflict || e.kind == StoreError::corrupt)
+      world_.fail(std::string("the store refused what the plane decided: ") + tutti::name(e.kind) + ": " +
+                  e.what());
+    return e.kind == StoreError::deposed ? Outcome::deposed : Outcome::lost;
+  }
+}
+
+void SchedulerProcess::commit(const Batch& batch) {
+  const auto fault = std::exchange(server_.next_fault, db::MemoryStore::Fault::none);
+  store_->fail_next_commit(fault);
+  world_.note(batch.events.size() * 31 + batch.attempts.size());
+  if (fault == db::MemoryStore::Fault::in_doubt_applied) {
+    try {
+      store_->commit(batch);
+    } catch (const StoreError& e) {
+      if (e.kind == StoreError::in_doubt) oracle_.committed(batch);
+      throw;
+    }
+  } else {
+    store_->commit(batch);
+    oracle_.committed(batch);
+  }
+}
+
+// ---------------------------------------------------------------- lead, load, recover
+
+void SchedulerProcess::take_lead() {
+  store_op([this] { return attempt([&] { store_->acquire_leadership(name_); }); },
+           [this](Outcome outcome) {
+             if (outcome != Outcome::ok) return retry_later([this] { take_lead(); });
+             load();
+           });
+}
+
+void SchedulerProcess::load() {
+  auto snapshot = std::make_shared<Snapshot>();
+  store_op([this, snapshot] { return attempt([&] { *snapshot = store_->load(); }); },
+           [this, snapshot](Outcome outcome) {
+             if (outcome == Outcome::ok) return loaded(*snapshot);
+             if (outcome == Outcome::deposed) return step_down();
+             retry_later([this] { load(); });
+           });
+}
+
+void SchedulerProcess::loaded(const Snapshot& snapshot) {
+  if (canary_ == Canary::no_boot_grace)  // as if every node had been silent for long
+    for (const auto& node : snapshot.nodes)
+      if (leases_->heard_at(node.id) == Mono{}) leases_->grant(node.id, clock().mono - 7s);
+  plane_ = std::make_unique<ControlPlane>(control_settings(), snapshot, parse_stored_spec, *leases_, clock());
+  world_.log([&] {
+    return name_ + ": rows loaded: " + std::to_string(snapshot.jobs.size()) + " jobs, " +
+           std::to_string(snapshot.attempts.size()) + " attempts";
+  });
+  std::string why;
+  if (!plane_->invariants_hold(&why)) world_.fail("after recovery: " + why);
+  retry_delay_ = 100ms;
+  last_store_contact_ = clock().mono;
+  resync();
+  tick_due_ = true;
+  kick();
+  arm_timer();
+}
+
+void SchedulerProcess::recover() {
+  plane_.reset();
+  refuse_all();
+  load();
+}
+
+void SchedulerProcess::step_down() {
+  world_.log([&] { return name_ + " is deposed"; });
+  world_.mark("deposed");
+  plane_.reset();
+  refuse_all();
+  deposed_ = true;  // the process ends; whoever runs it starts it again
+}
+
+void SchedulerProcess::retry_later(std::function<void()> what) {
+  after(retry_delay_, std::move(what));
+  retry_delay_ = std::min<Duration>(retry_delay_ * 2, 1s);
+}
+
+void SchedulerProcess::refuse_all() {
+  for (auto& command : std::exchange(inbox_, {}))
+    if (command.refuse) command.refuse();
+}
+
+void SchedulerProcess::check_health() {
+  after(kHealthEvery, [this] {
+    if (plane_ && !committing_ && clock().mono - last_store_contact_ >= kHealthEvery) {
+      committing_ = true;
+      store_op([this] { return store_->healthy() ? Outcome::ok : Outcome::lost; },
+               [this](Outcome outcome) {
+                 committing_ = false;
+                 if (outcome != Outcome::ok) return recover();
+                 last_store_contact_ = clock().mono;
+                 kick();
+               });
+    }
+    check_health();
+  });
+}
+
+// ---------------------------------------------------------------- decide, commit, speak
+
+bool SchedulerProcess::post(Command command) {
+  if (!plane_ || inbox_.size() >= kMaxInbox) {
+    if (command.refuse) command.refuse();
+    return false;
+  }
+  inbox_.push_back(std::move(command));
+  kick();
+  return true;
+}
+
+void SchedulerProcess::kick() {
+  if (kicked_ || committing_ || !plane_ || (inbox_.empty() && !tick_due_)) return;
+  kicked_ = true;
+  after(0us, [this] {
+    kicked_ = false;
+    if (!committing_ && plane_) run_batch();
+  });
+}
+
+void SchedulerProcess::run_batch() {
+  const Now time = clock();
+  auto work = std::make_shared<InFlight>();
+  while (!inbox_.empty() && work->commands.size() < kMaxBatch) {
+    work->commands.push_back(std::move(inbox_.front()));
+    inbox_.pop_front();
+    if (auto after_commit = work->commands.back().decide(*plane_, time))
+      work->afters.push_back(std::move(after_commit));
+  }
+  if (std::exchange(tick_due_, false))
+    plane_->on_tick(time);
+  else
+    plane_->plan(time);
+  std::string why;
+  if (!plane_->invariants_hold(&why)) return world_.fail("invariant of the control plane: " + why);
+  Output out = plane_->take_output();
+  work->batch = std::move(out.batch);
+  work->effects = std::move(out.effects);
+  arm_timer();
+  if (work->batch.empty()) return committed(*work);
+  if (canary_ == Canary::speak_before_commit) {
+    for (auto& speak : std::exchange(work->afters, {})) speak();
+    for (auto& effect : std::exchange(work->effects, {})) deliver(std::move(effect));
+  }
+  committing_ = true;
+  store_op([this, work] { return attempt([&] { commit(work->batch); }); },
+           [this, work](Outcome outcome) {
+             committing_ = false;
+             if (outcome == Outcome::ok)
+               committed(*work);
+             else
+               failed(*work, outcome);
+           });
+}
+
+void SchedulerProcess::committed(InFlight& done) {
+  if (!done.batch.empty()) {
+    last_store_contact_ = clock().mono;
+    world_.log([&] {
+      std::string text = name_ + " committed";
+      for (const auto& e : done.batch.events)
+        text += "\n              " +
+                (e.job ? "job " + to_string(e.job) + "/" + to_string(e.epoch) : "node " + to_string(e.node)) +
+                " " + e.kind + " " + e.from + "->" + e.to + " " + std::string(tutti::name(e.cause)) + " " +
+                e.detail;
+      return text;
+    });
+  }
+  for (auto& speak : done.afters) speak();
+  for (auto& effect : done.effects) deliver(std::move(effect));
+  kick();
+}
+
+void SchedulerProcess::failed(InFlight& lost, Outcome why) {
+  if (canary_ == Canary::blind_recovery && why == Outcome::lost) {  // goes on as if it had been committed
+    for (auto& speak : lost.afters) speak();
+    for (auto& effect : lost.effects) deliver(std::move(effect));
+    (void)attempt([&] { (void)store_->load(); });
+    return kick();
+  }
+  for (auto& command : lost.commands)
+    if (command.refuse) command.refuse();
+  if (why == Outcome::deposed) return step_down();
+  recover();
+}
+
+void SchedulerProcess::arm_timer() {
+  if (!plane_) return;
+  after(plane_->next_wake(clock()), [this, armed = ++timer_] {
+    if (armed != timer_) return;
+    tick_due_ = true;
+    if (!committing_) kick();
+  });
+}
+
+}  // namespace tutti::sim

@@ -1,0 +1,152 @@
+// One scheduler process in virtual time: the real control plane and lease table inside a shell that does what
+// scheduler/service/leader and worker_hub do, step by step: natural group commit, decide -> commit -> speak,
+// recovery from rows after a failed or doubtful commit, heartbeats answered from the lease table on the spot.
+//
+// It can be killed (memory is lost, a commit under way happens or not), started again, paused and continued.
+// While it is paused everything that would happen to it waits, its transaction under way in the server does
+// not.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "db/memory/memory_store.h"
+#include "scheduler/core/control_plane.h"
+#include "tests/sim/canary.h"
+#include "tests/sim/network.h"
+#include "tests/sim/oracle.h"
+
+namespace tutti::sim {
+
+struct Command {
+  std::function<std::function<void()>(ControlPlane&, Now)> decide;
+  std::function<void()> refuse;
+};
+
+// The one PostgreSQL server of the run.
+struct Server {
+  std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
+  bool up = true;
+  Duration slowest = 3ms;                                            // of one half of a round trip
+  db::MemoryStore::Fault next_fault = db::MemoryStore::Fault::none;  // for the next commit, whoever makes it
+};
+
+class SchedulerProcess {
+ public:
+  SchedulerProcess(Network& network, Server& server, Oracle& oracle, Canary canary, std::string name,
+                   std::uint64_t stream);
+
+  void start();
+  void kill();
+  void pause();
+  void resume();
+  void server_changed();  // it has gone down or come up
+  void cut_session();     // the server ends this scheduler's session, as it does with a frozen leader
+  bool alive() const { return alive_; }
+  bool paused() const { return paused_; }
+  bool deposed() const { return deposed_; }
+  const ControlPlane* plane() const { return plane_.get(); }
+  const LeaseTable* leases() const { return leases_.get(); }
+
+  void accept(const LinkPtr& link);
+  // From a client; false when nobody listens.
+  bool post(Command command);
+  // Runs inside the process: at once, when it continues, or never.
+  void gate(std::function<void()> what);
+  Now clock() const;
+
+  // An order of the past once more: effects may repeat (faults use it).
+  void repeat_an_order(Dice& dice);
+
+ private:
+  struct Connection {
+    LinkPtr link;
+    NodeId node;
+    std::uint64_t generation = 0;
+    std::string name;
+    bool said_hello = false;
+  };
+  using ConnectionPtr = std::shared_ptr<Connection>;
+  struct InFlight {
+    std::vector<Command> commands;
+    std::vector<std::function<void()>> afters;
+    std::vector<Effect> effects;
+    Batch batch;
+  };
+  enum class Outcome {
+    ok,
+    lost,  // unavailable or in doubt
+    deposed
+  };
+
+  // scheduler_process.cpp: the leader
+  void after(Duration delay, std::function<void()> what);
+  void store_op(std::function<Outcome()> work, std::function<void(Outcome)> done);
+  Outcome attempt(const std::function<void()>& call);
+  void commit(const Batch& batch);
+  void take_lead();
+  void load();
+  void loaded(const Snapshot& snapshot);
+  void recover();
+  void retry_later(std::function<void()> what);
+  void refuse_all();
+  void step_down();
+  void check_health();
+  void kick();
+  void run_batch();
+  void committed(InFlight& done);
+  void failed(InFlight& lost, Outcome why);
+  void arm_timer();
+
+  // scheduler_hub.cpp: connections of workers
+  void on_text(const ConnectionPtr& c, const std::string& text);
+  void on_hello(const ConnectionPtr& c, protocol::Hello hello);
+  void on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat);
+  void welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello);
+  void bind(const ConnectionPtr& c, NodeId node);
+  void on_closed(const ConnectionPtr& c);
+  void report_loss(const ConnectionPtr& c);
+  void deliver(Effect effect);
+  void resync();
+  template <class Decide>
+  void tell_plane(const ConnectionPtr& c, Decide decide);
+
+  World& world_;
+  Network& network_;
+  Server& server_;
+  Oracle& oracle_;
+  const Canary canary_;
+  const std::string name_;
+  Dice dice_;
+  bool alive_ = false, paused_ = false, deposed_ = false;
+  std::uint64_t life_ = 0;  // rises with each start: what belongs to a former life is dropped
+  std::vector<std::function<void()>> deferred_;
+
+  // ---- lost by a kill
+  std::unique_ptr<LeaseTable> leases_;
+  std::shared_ptr<db::MemoryStore> store_;
+  std::shared_ptr<std::function<void()>> under_way_;  // sent to the server, not executed yet
+  std::unique_ptr<ControlPlane> plane_;
+  std::deque<Command> inbox_;
+  bool committing_ = false, kicked_ = false, tick_due_ = false;
+  std::uint64_t timer_ = 0;
+  Mono last_store_contact_{};
+  Duration retry_delay_ = 100ms;
+  std::map<Link*, ConnectionPtr> connections_;
+  std::map<NodeId, ConnectionPtr> by_node_;
+  struct Known {
+    NodeId node;
+    std::string boot_id;
+  };
+  std::map<std::string, Known> known_;
+  std::map<NodeId, std::vector<std::string>> said_;  // orders per node, for repetition
+};
+
+SpecPtr parse_stored_spec(std::string_view json);
+
+}  // namespace tutti::sim

@@ -1,0 +1,177 @@
+#include "tests/sim/simulation.h"
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "tests/sim/clients.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/worker_process.h"
+
+namespace tutti::sim {
+namespace {
+
+constexpr Duration kToRest = 300s;  // after everything is mended
+constexpr Duration kQuiet = 20s;    // after the last job: for ends that are still to be told
+constexpr Duration kLivesOn = 6s + 1500ms + 3s + 5s;  // lease, margin, grace, and the way there
+
+class Simulation {
+ public:
+  explicit Simulation(const RunOptions& options)
+      : world_(options.seed, options.verbose),
+        dice_(world_.dice(0)),
+        benign_(options.canary == Canary::none && dice_.chance(350)),
+        network_(world_, static_cast<std::size_t>(nodes_)),
+        oracle_(world_, server_.database, benign_),
+        scheduler_(network_, server_, oracle_, options.canary, "scheduler", 50),
+        place_{network_, oracle_, workload_, {&scheduler_}, options.canary, benign_},
+        clients_(place_, static_cast<std::size_t>(nodes_), gpus_),
+        faults_(place_, server_, machines_) {
+    for (int i = 0; i < nodes_; ++i)
+      machines_.push_back(std::make_unique<Machine>(place_, static_cast<std::size_t>(i), gpus_));
+  }
+
+  RunResult run() {
+    const Time until = dice_.between(30s, 90s);
+    scheduler_.start();
+    for (auto& machine : machines_) world_.at(dice_.between(0ms, 2s), [m = machine.get()] { m->boot(); });
+    clients_.start(until, dice_.between(5, 20));
+    faults_.start(until);
+    watch();
+    world_.at(until, [this] { mend(); });
+    while (world_.step() && !over_) {
+    }
+    if (!over_ && !world_.failure()) world_.fail("nothing happens any more, and not all is over");
+    RunResult result;
+    result.failure = world_.failure();
+    result.failed_at = result.length = world_.now();
+    result.events = world_.events();
+    result.hash = world_.hash();
+    result.marks = world_.marks();
+    return result;
+  }
+
+ private:
+  void watch() {
+    world_.after(1s, [this] {
+      if (scheduler_.deposed()) scheduler_.kill();
+      oracle_.sweep(faults_.control_plane_down(), kLivesOn);
+      watch();
+    });
+  }
+
+  void mend() {
+    faults_.heal();
+    for (auto& machine : machines_) {
+      if (!machine->powered()) machine->boot();
+      if (!machine->worker()->alive()) machine->start_worker();
+    }
+    if (!scheduler_.alive()) scheduler_.start();
+    mended_at_ = world_.now();
+    put_in_order();
+    await_rest();
+  }
+
+  // An operator resets the GPUs and puts nodes back into service, until all are.
+  void put_in_order() {
+    std::vector<std::string> names;
+    for (auto& machine : machines_) {
+      machine->reset_gpus();
+      names.push_back(machine->name());
+    }
+    world_.after(2s, [this, names] { clients_.resume_nodes(names); });
+    world_.after(15s, [this] {
+      if (over_) return;
+      if (!why_not_free().empty()) put_in_order();
+    });
+  }
+
+  void await_rest() {
+    world_.after(500ms, [this] {
+      const std::string why = why_not_at_rest();
+      if (!why.empty()) {
+        rest_since_.reset();
+        if (world_.now() - mended_at_ > kToRest) return world_.fail("does not come to rest: " + why);
+        return await_rest();
+      }
+      if (!rest_since_) rest_since_ = world_.now();
+      if (world_.now() - *rest_since_ < kQuiet) return await_rest();
+      oracle_.at_end();
+      check_workers();
+      over_ = true;
+    });
+  }
+
+  std::string why_not_at_rest() {
+    const ControlPlane* plane = scheduler_.plane();
+    if (plane == nullptr) return "the scheduler is not ready";
+    if (!clients_.all_answered()) return "a client has no answer";
+    for (const auto& [id, job] : plane->jobs())
+      if (job.row.state != JobState::held) {
+        std::string why = "job " + to_string(id) + " is " + std::string(name(job.row.state));
+        for (const auto& reason : plane->explain(id, scheduler_.clock()).reasons) why += "; " + reason.text;
+        return why;
+      }
+    if (oracle_.ranks_alive() > 0) return std::to_string(oracle_.ranks_alive()) + " ranks live";
+    return why_not_free();
+  }
+
+  std::string why_not_free() {
+    const ControlPlane* plane = scheduler_.plane();
+    if (plane == nullptr) return "the scheduler is not ready";
+    if (plane->cluster().nodes.size() != machines_.size()) return "not all nodes are registered";
+    for (const auto& [id, gpu] : plane->cluster().gpus)
+      if (!gpu.free())
+        return gpu.row.uuid + " is " + std::string(name(gpu.row.health)) + " (" + gpu.row.health_reason +
+               ")" + (gpu.holder.job ? ", held by job " + to_string(gpu.holder.job) : "") +
+               (gpu.row.present ? "" : ", absent");
+    for (const auto& [id, node] : plane->cluster().nodes)
+      if (!node.accepts_work())
+        return "node " + node.row.name + " takes no work: " + std::string(name(node.row.state)) + ", " +
+               std::string(name(node.row.service)) + (node.linked ? "" : ", not connected") +
+               (node.stale.empty() ? "" : ", stale ranks");
+    return "";
+  }
+
+  void check_workers() {
+    for (auto& machine : machines_) {
+      if (const auto* core = machine->worker()->core(); core != nullptr && !core->attempts().empty())
+        return world_.fail(machine->name() + " still keeps attempt " +
+                           to_string(core->attempts().front().job) + "/" +
+                           to_string(core->attempts().front().epoch));
+      for (const auto& [key, supervisor] : machine->supervisors())
+        if (supervisor->alive())
+          return world_.fail("the supervisor of job " + to_string(key.job) + " is left on " +
+                             machine->name());
+    }
+    if (!server_.database->load().allocations.empty()) world_.fail("I5: an allocation is left open");
+  }
+
+  World world_;
+  Dice dice_;
+  const int nodes_ = dice_.between(2, 5);
+  const int gpus_ = dice_.between(1, 4);
+  const bool benign_;
+  Server server_;
+  Workload workload_;
+  Network network_;
+  Oracle oracle_;
+  SchedulerProcess scheduler_;
+  Place place_;
+  std::vector<std::unique_ptr<Machine>> machines_;
+  Clients clients_;
+  Faults faults_;
+  Time mended_at_{};
+  std::optional<Time> rest_since_;
+  bool over_ = false;
+};
+
+}  // namespace
+
+RunResult run_simulation(const RunOptions& options) {
+  Simulation simulation(options);
+  return simulation.run();
+}
+
+}  // namespace tutti::sim

@@ -1,0 +1,375 @@
+#include "tests/sim/worker_process.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "api/wire/job_spec_codec.h"
+#include "api/wire/messages.h"
+#include "scheduler/core/fault_table.h"
+#include "tests/sim/scheduler_process.h"
+#include "worker/core/launch_plan.h"
+
+namespace tutti::sim {
+
+using worker::Adopted;
+
+namespace {
+constexpr Duration kBackOffMin = 100ms, kBackOffMax = 2s;
+constexpr Duration kConnectDeadline = 3s, kWelcomeDeadline = 5s;
+constexpr Duration kKillDeadline = 4s;
+
+bool is_fatal(std::string_view kind, std::int32_t xid) {
+  return judge_fault(kind, xid).action == FaultAction::quarantine;
+}
+}  // namespace
+
+WorkerProcess::WorkerProcess(Machine& machine)
+    : machine_(machine), world_(machine.world()), dice_(world_.dice(200 + machine.index())) {}
+
+void WorkerProcess::soon(Duration delay, std::function<void()> what) {
+  world_.after(delay, [this, life = life_, what = std::move(what)] {
+    if (life == life_ && alive_) what();
+  });
+}
+
+// ---------------------------------------------------------------- life
+
+void WorkerProcess::build_core(bool remember_epochs) {
+  worker::CoreSettings settings;
+  settings.fatal = &is_fatal;
+  settings.self.worker_version = "sim";
+  settings.self.node = machine_.name();
+  settings.self.address = "10.0.0." + std::to_string(1 + machine_.index());
+  settings.self.boot_id = machine_.boot_id();
+  settings.self.cpus = 64;
+  settings.self.memory_bytes = 1LL << 40;
+  settings.self.kill_mode = "cgroup2";
+  core_ = std::make_unique<worker::WorkerCore>(std::move(settings));
+  auto& disk = machine_.disk();
+  const bool former_boot = !disk.boot_id.empty() && disk.boot_id != machine_.boot_id();
+  if (former_boot)
+    disk.lease_us = 0;
+  else
+    core_->gpus().remember(disk.gpu_health);
+  recover(former_boot, remember_epochs);
+  disk.boot_id = machine_.boot_id();
+}
+
+void WorkerProcess::start() {
+  alive_ = true;
+  ++life_;
+  tick_at_ = {};
+  back_off_ = kBackOffMin;
+  welcomed_ = client_open_ = false;
+  build_core(machine_.canary() != Canary::forget_epochs);
+  settle();
+  look_at_jobs();
+  start_probe();
+  soon(10s, [this] {  // the probe does not say which GPUs there are
+    if (!client_open_) connect();
+  });
+}
+
+void WorkerProcess::end(bool machine_lives) {
+  alive_ = false;
+  ++life_;
+  for (auto& [key, local] : locals_)
+    if (local.connected) local.supervisor->attach(nullptr);
+  locals_.clear();
+  watches_.clear();
+  being_killed_.clear();
+  core_.reset();
+  probe_up_ = false;
+  if (link_) link_->vanish(Side::worker, machine_lives);
+  link_.reset();
+  ++connection_;
+}
+
+void WorkerProcess::recover(bool former_boot, bool remember_epochs) {
+  if (machine_.canary() == Canary::no_adoption) {
+    for (auto& [key, dir] : machine_.disk().attempts) dir.retired = true;
+    return;
+  }
+  for (auto& [key, dir] : machine_.disk().attempts) {
+    if (dir.retired) {
+      if (remember_epochs) core_->forget_epoch(key);
+      continue;
+    }
+    Adopted found;
+    found.prepare = std::get<protocol::Prepare>(wire::decode_to_worker(dir.prepare).value());
+    found.spec = parse(found.prepare.spec_json);
+    if (!dir.end.empty())
+      found.recorded_end = std::get<protocol::AttemptStatus>(wire::decode_from_worker(dir.end).value());
+    if (!dir.state.empty()) found.last_status = supervisor::decode_status(dir.state);
+    found.former_boot = former_boot;
+    const auto supervisor = machine_.supervisor_of(key);
+    found.supervisor_alive = !former_boot && supervisor && supervisor->alive();
+    if (found.supervisor_alive) open_local(key, supervisor);
+    core_->adopt(clock(), found);
+    world_.mark(found.former_boot        ? "adopted after a boot"
+                : found.recorded_end     ? "adopted an end"
+                : found.supervisor_alive ? "adopted a living supervisor"
+                                         : "adopted without a supervisor");
+    if (found.supervisor_alive && found.recorded_end && found.recorded_end->end->proven) {
+      worker::TellSupervisor quit{key, supervisor::Quit{}};
+      act(quit);
+    }
+  }
+}
+
+void WorkerProcess::settle() {
+  if (settling_) return;
+  settling_ = true;
+  for (auto actions = core_->take_actions(); !actions.empty(); actions = core_->take_actions())
+    for (auto& action : actions) std::visit([this](auto& a) { act(a); }, action);
+  settling_ = false;
+  arm();
+}
+
+void WorkerProcess::arm() {
+  const Time when = world_.now() + core_->next_wake(clock()) + 1us;
+  if (tick_at_ > world_.now() && tick_at_ <= when) return;  // an earlier one looks again
+  tick_at_ = when;
+  soon(when - world_.now(), [this, armed = ++tick_] {
+    if (armed != tick_) return;
+    tick_at_ = {};
+    core_->on_tick(clock());
+    settle();
+  });
+}
+
+// ---------------------------------------------------------------- the scheduler
+
+void WorkerProcess::connect() {
+  client_open_ = true;
+  auto& place = machine_.place();
+  auto* scheduler = place.schedulers[peer_ % place.schedulers.size()];
+  const auto connection = ++connection_;
+  const auto failed = [this, connection] {
+    if (connection == connection_) try_next();
+  };
+  if (!place.network.reachable(machine_.index()) || scheduler->paused())
+    return soon(kConnectDeadline, failed);
+  soon(place.network.latency() + place.network.latency(), [this, connection, scheduler, failed] {
+    if (connection != connection_) return;
+    auto& network = machine_.place().network;
+    if (!scheduler->alive()) return failed();
+    if (!network.reachable(machine_.index()) || scheduler->paused()) return soon(kConnectDeadline, failed);
+    auto link = network.make_link(machine_.index());
+    scheduler->accept(link);
+    connected(link);
+  });
+}
+
+void WorkerProcess::connected(const LinkPtr& link) {
+  link_ = link;
+  const auto connection = ++connection_;
+  link->start(Side::worker, Link::End{.gate =
+                                          [this, life = life_](std::function<void()> what) {
+                                            if (life == life_ && alive_) what();
+                                          },
+                                      .on_text =
+                                          [this, connection](const std::string& text) {
+                                            if (connection == connection_) handle(text);
+                                          },
+                                      .on_closed =
+                                          [this, connection](const std::string& why) {
+                                            if (connection == connection_) lost(why);
+                                          }});
+  core_->on_connected(clock());
+  settle();
+  soon(kWelcomeDeadline, [this, connection] {
+    if (connection == connection_ && !welcomed_) lost("no welcome");
+  });
+}
+
+void WorkerProcess::lost(const std::string& why) {
+  world_.log([&] { return machine_.name() + ": connection is lost: " + why; });
+  ++connection_;
+  if (link_) link_->abort(Side::worker);
+  link_.reset();
+  core_->on_disconnected(clock());
+  settle();
+  try_next();
+}
+
+void WorkerProcess::drop_link() {
+  if (link_) lost("dropped");
+}
+
+void WorkerProcess::try_next() {
+  if (!welcomed_) ++peer_;
+  welcomed_ = false;
+  const Duration wait = dice_.between(kBackOffMin, std::max(back_off_, kBackOffMin));
+  back_off_ = std::min(back_off_ * 2, kBackOffMax);
+  soon(wait, [this, connection = connection_] {
+    if (connection == connection_ && !link_) connect();
+  });
+}
+
+worker::ParsedSpec WorkerProcess::parse(const std::string& json) const {
+  auto parsed = wire::parse_spec_json(json, clock());
+  if (!parsed.ok()) return {nullptr, parsed.problems.front().message};
+  return {std::make_shared<JobSpec>(std::move(parsed.spec)), ""};
+}
+
+void WorkerProcess::handle(const std::string& text) {
+  const auto message = wire::decode_to_worker(text);
+  if (!message) return world_.fail("the scheduler said what cannot be read: " + message.error().message);
+  const auto now = clock();
+  if (const auto* m = std::get_if<protocol::Welcome>(&*message)) {
+    welcomed_ = true;
+    back_off_ = kBackOffMin;
+    core_->on_welcome(now, *m);
+  } else if (const auto* a = std::get_if<protocol::HeartbeatAck>(&*message)) {
+    core_->on_heartbeat_ack(now, *a);
+  } else if (const auto* p = std::get_if<protocol::Prepare>(&*message)) {
+    const auto dir = machine_.disk().attempts.find(p->key);
+    if (machine_.canary() == Canary::forget_epochs && dir != machine_.disk().attempts.end() &&
+        dir->second.retired) {
+      // A worker without the check: it does not know that this epoch has been here.
+      machine_.disk().attempts.erase(dir);
+      const bool linked = link_ != nullptr && welcomed_;
+      locals_.clear();
+      build_core(false);
+      core_->on_probe(now, machine_.inventory());
+      if (linked) {
+        core_->on_connected(now);
+        (void)core_->take_actions();
+      }
+    }
+    core_->on_prepare(now, *p, parse(p->spec_json));
+  } else if (const auto* l = std::get_if<protocol::Launch>(&*message)) {
+    core_->on_launch(now, *l);
+  } else if (const auto* s = std::get_if<protocol::Stop>(&*message)) {
+    core_->on_stop(now, *s);
+  } else if (const auto* f = std::get_if<protocol::Forget>(&*message)) {
+    core_->on_forget(now, *f);
+  }
+  settle();
+}
+
+// ---------------------------------------------------------------- actions
+
+void WorkerProcess::act(worker::Send& a) {
+  if (link_) link_->send(Side::worker, wire::encode(a.message));
+}
+
+worker::NodeFacts WorkerProcess::facts_of(AttemptKey key) const {
+  worker::NodeFacts f;
+  f.dir = "/var/lib/tutti/attempts/" + to_string(key.job) + "-" + to_string(key.epoch);
+  f.devices = core_->devices_of(key);
+  f.node_has_gpus = !machine_.gpus().empty();
+  f.rank_program = "tutti-rank";
+  return f;
+}
+
+void WorkerProcess::act(worker::SpawnSupervisor& a) {
+  const auto view = core_->find(a.key);
+  if (!view) return;
+  auto preparation = worker::plan_preparation(*view->spec, *view->prepare, facts_of(a.key));
+  auto& dir = machine_.disk().attempts[a.key];
+  dir.prepare = wire::encode(protocol::ToWorker(*view->prepare));
+  dir.config = supervisor::encode(preparation.config);
+  if (!machine_.place().benign && dice_.chance(5)) {  // no memory, no disk
+    world_.mark("a supervisor cannot be started");
+    return core_->on_launch_failed(clock(), a.key, "fork: Cannot allocate memory", false);
+  }
+  open_local(a.key, machine_.spawn_supervisor(supervisor::decode_config(dir.config), view->spec->name,
+                                              view->spec->checkpoint.dir));
+}
+
+void WorkerProcess::act(worker::LaunchRanks& a) {
+  const auto view = core_->find(a.key);
+  if (!view) return;
+  auto plan = worker::plan_launch(*view->spec, *view->prepare, a.launch, facts_of(a.key), clock().wall);
+  if (!plan) return core_->on_launch_failed(clock(), a.key, plan.error().message, true);
+  worker::TellSupervisor tell{a.key, std::move(plan->launch)};
+  act(tell);
+}
+
+void WorkerProcess::act(worker::TellSupervisor& a) {
+  const auto it = locals_.find(a.key);
+  if (it == locals_.end()) return;
+  it->second.waiting.push_back(a.command);
+  flush_local(it->second);
+}
+
+void WorkerProcess::act(worker::KillAndProve& a) {
+  if (!being_killed_.insert(a.key).second) return;
+  kill_until(a.key, world_.now() + kKillDeadline);
+}
+
+void WorkerProcess::kill_until(AttemptKey key, Time deadline) {
+  soon(dice_.between(1ms, 100ms), [this, key, deadline] {
+    const auto supervisor = machine_.supervisor_of(key);
+    const bool proven =
+        !supervisor || supervisor->kill_and_look() || machine_.canary() == Canary::proof_without_death;
+    if (!proven && world_.now() < deadline) return kill_until(key, deadline);
+    world_.mark(proven ? "worker: killed and proven" : "worker: kill without proof");
+    being_killed_.erase(key);
+    core_->on_killed(clock(), key, proven, proven ? "cgroup" : "processes are left");
+    settle();
+  });
+}
+
+void WorkerProcess::act(worker::FinalScan& a) {
+  // A file server that hangs must not hold the end up.
+  const bool hangs = !machine_.place().benign && dice_.chance(10);
+  soon(hangs ? Duration(10s) : dice_.between(1ms, 80ms), [this, key = a.key, hangs] {
+    if (!hangs) scan(key);
+    core_->on_final_scan(clock(), key);
+    settle();
+  });
+}
+
+void WorkerProcess::act(worker::AskProcesses& a) {
+  if (!probe_up_) return;
+  soon(dice_.between(1ms, 60ms), [this, uuid = a.uuid, id = a.id] {
+    nvml::Processes answer;
+    answer.id = id;
+    answer.uuid = uuid;
+    const auto& gpus = machine_.gpus();
+    const auto gpu = std::ranges::find(gpus, uuid, &SimGpu::uuid);
+    if (gpu != gpus.end() && gpu->lost)
+      answer.error = "GPU is lost";
+    else
+      answer.pids = machine_.canary() == Canary::proof_without_death ? std::vector<unsigned>()
+                                                                     : machine_.processes_on(uuid);
+    probe_says(std::move(answer));
+  });
+}
+
+void WorkerProcess::act(worker::RecordEnd& a) {
+  auto& dir = machine_.disk().attempts[a.status.key];
+  if (dir.prepare.empty()) {  // refused before it began: there is no directory
+    machine_.disk().attempts.erase(a.status.key);
+    return;
+  }
+  dir.end = wire::encode(protocol::FromWorker(a.status));
+}
+
+void WorkerProcess::act(worker::Retire& a) {
+  locals_.erase(a.key);
+  watches_.erase(a.key);
+  if (const auto dir = machine_.disk().attempts.find(a.key); dir != machine_.disk().attempts.end())
+    dir->second.retired = true;
+}
+
+void WorkerProcess::act(worker::SetLease& a) {
+  machine_.disk().lease_us = machine_.canary() == Canary::lease_from_ack
+                                 ? machine_.boot_us() + Duration(LeaseSettings{}.lease).count()
+                                 : a.until_boot_us;
+}
+
+void WorkerProcess::act(worker::SaveHealth&) { machine_.disk().gpu_health = core_->gpus().remembered(); }
+
+void WorkerProcess::act(worker::Note& a) {
+  world_.log([&] {
+    return machine_.name() + ": job " + to_string(a.key.job) + "/" + to_string(a.key.epoch) + " " + a.from +
+           " -> " + a.to + " " + a.why;
+  });
+}
+
+}  // namespace tutti::sim
