@@ -87,6 +87,8 @@ class EventStream : public std::enable_shared_from_this<EventStream> {
 
   void on_rows(const std::vector<EventRow>& rows) {
     if (stream_->closed()) return;
+    if (!job_ && api_->backend.plane() == nullptr)
+      return stream_->close();  // no names: the client comes back
     for (const auto& row : rows) send(row);
     if (rows.size() == static_cast<std::size_t>(kRowsPerRead))
       return stream_->when_drained([self = shared_from_this()] { self->read_more(); });
@@ -132,6 +134,7 @@ void answer_page(const ApiPtr& api, const Answer& answer, JobId job, EventId aft
       [api, answer, job](const std::optional<std::vector<EventRow>>& rows) {
         if (!rows) return answer.fail(no_such_job(job));
         const ControlPlane* plane = api->backend.plane();
+        if (!job && plane == nullptr) return answer.fail(not_ready(api->backend));  // no names of nodes
         json::array events;
         for (const auto& row : *rows)
           events.push_back(event_view(row, plane == nullptr ? nullptr : &plane->cluster()));

@@ -2,6 +2,7 @@
 // A replay (same Idempotency-Key, same body) is answered with the same bytes as the first time, so an answer
 // says only what was fixed at the submission; for a replay it is rebuilt from the stored spec and time.
 #include <algorithm>
+#include <boost/json/monotonic_resource.hpp>
 #include <boost/json/serialize.hpp>
 
 #include "api/handlers/answer.h"
@@ -81,7 +82,9 @@ struct Submission {  // what the answer needs to know of it
 };
 
 std::string first_body(JobId id, const Submission& s, Instant created_at) {
-  return with_spec(submitted_view(id, s.owner, *s.spec, created_at), s.spec_json);
+  unsigned char buffer[4096];
+  json::monotonic_resource resource(buffer);
+  return with_spec(submitted_view(id, s.owner, *s.spec, created_at, &resource), s.spec_json);
 }
 
 std::string replayed_body(const JobView& view, Now now) {

@@ -108,8 +108,9 @@ json::value instant_or_null(Instant at) {
   return at == Instant{} ? json::value(nullptr) : json::value(wire::format_instant(at));
 }
 
-json::object job_view(const JobRow& row, std::string_view name_of_job, std::optional<Ending> ending) {
-  json::object job;
+json::object job_view(const JobRow& row, std::string_view name_of_job, std::optional<Ending> ending,
+                      json::storage_ptr storage) {
+  json::object job(std::move(storage));
   job.reserve(24);
   job.emplace("id", row.id.value);
   job.emplace("name", name_of_job);
@@ -133,7 +134,8 @@ json::object job_view(const JobRow& row, std::string_view name_of_job, std::opti
   return job;
 }
 
-json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spec, Instant created_at) {
+json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spec, Instant created_at,
+                            json::storage_ptr storage) {
   JobRow row;
   row.id = id;
   row.priority = static_cast<std::int16_t>(spec.priority);
@@ -148,7 +150,7 @@ json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spe
     row.not_before = *spec.begin_time;
     row.reason = "waits for its begin time";
   }
-  auto job = job_view(row, spec.name, std::nullopt);
+  auto job = job_view(row, spec.name, std::nullopt, std::move(storage));
   job.emplace("labels", labels_view(spec));
   job.emplace("progress", nullptr);
   job.emplace("allocation", json::array());

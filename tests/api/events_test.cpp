@@ -63,6 +63,10 @@ TEST(Events, Pages) {
   EXPECT_EQ(rig.get("/v1/events?limit=0").status(), 422);
   rig.backend.break_reads(true);
   EXPECT_EQ(rig.get("/v1/events").status(), 503);
+  rig.backend.break_reads(false);
+  rig.backend.be_unready();
+  EXPECT_EQ(rig.get("/v1/events").status(), 503) << "names of nodes are not known";
+  EXPECT_EQ(rig.get("/v1/jobs/2/events").status(), 200);
 }
 
 TEST(EventStreams, LiveFromNowOn) {
