@@ -29,6 +29,9 @@ struct Node {
   // Attempts of a former epoch that the worker says are still alive here: nothing is placed until they are
   // not.
   std::set<AttemptKey> stale;
+  // Attempts that the worker could not prove dead, and the GPUs they may still be on: those stay dirty until
+  // the worker proves it, whatever a person says of the node.
+  std::map<AttemptKey, std::vector<GpuId>> unproven;
   int cpus_used = 0;
   std::int64_t memory_used = 0;
   bool linked = false;  // a connection is open (not the same as reachable)

@@ -216,8 +216,9 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
     // A former epoch, or one that we have counted as dead here: it must end, and then be forgotten.
     if (status.phase == Phase::ended && status.end && status.end->proven) {
       if (node->stale.erase(status.key) > 0) capacity_changed(node_id);
+      proven_late(*node, status.key, now);
       if (member == nullptr) send(node_id, protocol::Forget{status.key});
-    } else {
+    } else if (!node->unproven.contains(status.key)) {  // else its GPUs are dirty, the others may be used
       node->stale.insert(status.key);
       if (status.phase != Phase::ended)
         send(node_id, protocol::Stop{.key = status.key, .cause = "control", .signal = "KILL", .grace_us = 0});
@@ -235,6 +236,7 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
   if (status.phase == Phase::ended) {
     const protocol::End end = status.end.value_or(protocol::End{});
     const bool ok = (end.ok || member->ranks == 0) && !status.failure;
+    if (!end.proven) node->unproven[status.key] = member->gpus;
     end_member(*attempt, *member, ok, end.proven, end.how, now);
   }
   advance(*attempt, now);
@@ -309,6 +311,16 @@ void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, boo
   if (!ok && attempt.row.state != AttemptState::stopping)
     begin_stop(attempt, Cause::unknown, "on " + member.node_name + ": ended without a reason", "KILL",
                Duration::zero(), now);
+}
+
+// What could not be proven when it ended is proven now: its GPUs are clean.
+void ControlPlane::proven_late(Node& node, AttemptKey key, Now now) {
+  const auto found = node.unproven.find(key);
+  if (found == node.unproven.end()) return;
+  for (GpuId id : found->second)
+    if (Gpu& gpu = cluster_.gpus.at(id); gpu.row.health == GpuHealth::dirty)
+      gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+  node.unproven.erase(found);
 }
 
 // Every member has ended. GPUs go back, the job goes where its cause sends it.

@@ -103,6 +103,8 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
     said.insert(status.key);
     on_attempt_status(now, id, status);
   }
+  // What it no longer speaks of it will never prove: from now on a person's word is enough.
+  std::erase_if(node.unproven, [&](const auto& entry) { return !said.contains(entry.first); });
   for (AttemptKey key : mine) {
     Attempt* attempt = find_live(key);
     if (attempt == nullptr) continue;
@@ -263,10 +265,13 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                .from = std::string(name(from)),
                .to = std::string(name(service)),
                .detail = std::string(reason)});
-  if (service == NodeService::schedulable)  // a person vouches for its GPUs
+  if (service == NodeService::schedulable) {  // a person vouches for its GPUs
+    std::set<GpuId> in_use;                   // but not against the worker, which still sees a process
+    for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
     for (GpuId id : node.gpus)
-      if (Gpu& gpu = cluster_.gpus.at(id); gpu.row.health != GpuHealth::healthy)
+      if (Gpu& gpu = cluster_.gpus.at(id); gpu.row.health != GpuHealth::healthy && !in_use.contains(id))
         gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+  }
   capacity_changed(node.row.id);
   return node.row.id;
 }

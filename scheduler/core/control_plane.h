@@ -169,6 +169,7 @@ class ControlPlane {
   void send_stop(const Attempt&, NodeId to, std::string signal, Duration grace);
   void member_failed(Attempt&, GangMember&, const protocol::Failure&, Now);
   void end_member(Attempt&, GangMember&, bool ok, bool proven, std::string how, Now);
+  void proven_late(Node&, AttemptKey, Now);
   void close_attempt(AttemptKey, Now);
   Attempt* find_live(AttemptKey);
   void repeat_orders(Attempt&, GangMember&, Now);

@@ -72,7 +72,12 @@ void Faults::benign() {
   // Losses of the scheduler process or of commits leave no room for a second fault within a lease.
   if (world_.now() < quiet_until_) return;
   switch (kind) {
-    case 0: quiet_until_ = world_.now() + 14s; return kill_scheduler(dice_.between(100ms, 1200ms));
+    case 0:
+      if (!server_.up || server_.slowest > kUsualStore) return;  // a new scheduler needs the rows
+      for (std::size_t i = 0; i < machines_.size(); ++i)
+        if (!place_.network.reachable(i)) return;
+      quiet_until_ = world_.now() + 14s;
+      return kill_scheduler(dice_.between(100ms, 1200ms));
     case 1: return next_commit(db::MemoryStore::Fault::unavailable, "commit refused");
     case 2: return next_commit(db::MemoryStore::Fault::in_doubt_applied, "in doubt, applied");
     case 3: return next_commit(db::MemoryStore::Fault::in_doubt_not_applied, "in doubt, not applied");

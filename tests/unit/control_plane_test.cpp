@@ -97,9 +97,36 @@ TEST_F(ControlPlaneTest, UnprovenKillLeavesTheGpusDirty) {
   EXPECT_EQ(env.state(job), JobState::failed);
   EXPECT_EQ(env.state(next), JobState::queued) << "a dirty GPU is given to nobody";
   EXPECT_FALSE(env.plane->on_node_service(env.now, "a", NodeService::draining, ""));
-  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::schedulable, "looked at"));
-  env.plan();
+  env.end(a, key, false, true);  // the worker has gone on trying
   EXPECT_EQ(env.state(next), JobState::starting);
+}
+
+// A node that was cordoned for another reason and then resumed gave a GPU away under a rank stuck in the
+// kernel.
+TEST_F(ControlPlaneTest, PersonCannotVouchForAGpuWhileTheWorkerSeesAProcessOnIt) {
+  const NodeId a = env.add_node("a");
+  const JobId job = env.submit(job_spec(1, 4));
+  const AttemptKey key = env.run(job);
+  env.fail(a, key, 0, 1);
+  env.end(a, key, false, false);
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::cordoned, "cable"));
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::schedulable, ""));
+  const JobId whole = env.submit(job_spec(1, 8));
+  EXPECT_EQ(env.state(whole), JobState::queued);
+  const JobId half = env.submit(job_spec(1, 4));
+  EXPECT_EQ(env.state(half), JobState::starting) << "the other GPUs are good";
+
+  // The worker has lost its records: nobody will prove it any more, a person's word is enough.
+  env.drop_messages();
+  protocol::Hello hello = env.hello("a");
+  hello.attempts.push_back(
+      {.key = env.key_of(half), .phase = protocol::Phase::preparing, .failure = {}, .end = {}});
+  env.register_node(hello);
+  env.end(a, env.key_of(half), false);
+  EXPECT_EQ(env.state(whole), JobState::queued);
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::schedulable, ""));
+  env.plan();
+  EXPECT_EQ(env.state(whole), JobState::starting);
 }
 
 TEST_F(ControlPlaneTest, FatalXidKillsTheGangAndRestartsItElsewhereFromTheCheckpoint) {
@@ -110,7 +137,8 @@ TEST_F(ControlPlaneTest, FatalXidKillsTheGangAndRestartsItElsewhereFromTheCheckp
   const AttemptKey key = env.run(job);
   ASSERT_EQ(env.nodes_of(key), (std::vector{a, b}));
   env.plane->on_checkpoint(env.now, a, {.key = key, .epoch_in_file = 1, .step = 40, .path = "/ckpt/step-40"});
-  env.plane->on_gpu_fault(env.now, a, {.uuid = "GPU-a-2", .kind = "xid", .xid = 79, .age_us = 100'000, .detail = ""});
+  env.plane->on_gpu_fault(env.now, a,
+                          {.uuid = "GPU-a-2", .kind = "xid", .xid = 79, .age_us = 100'000, .detail = ""});
   env.step();
   EXPECT_EQ(env.state(job), JobState::stopping);
   EXPECT_EQ(env.take<protocol::Stop>(a).cause, "gpu");
