@@ -177,17 +177,23 @@ void TestBackend::set_node_service(std::string node, NodeService service, std::s
 }
 
 void TestBackend::read(Query query, std::function<void(Error)> failed) {
-  held_.push_back({std::move(query), std::move(failed)});
+  held_.push_back({std::move(query), std::move(failed), {}});
   if (!hold_reads_) run_reads();
 }
 
-void TestBackend::run_reads() {
-  for (auto& read : std::exchange(held_, {})) {
+void TestBackend::run_queries() {
+  for (auto& read : held_) {
+    if (read.rows) continue;
     if (broken_reads_)
-      read.failed(unavailable());
+      read.rows = [failed = read.failed] { failed(unavailable()); };
     else
-      read.query(reader_)();
+      read.rows = read.query(reader_);
   }
+}
+
+void TestBackend::run_reads() {
+  run_queries();
+  for (auto& read : std::exchange(held_, {})) read.rows();
 }
 
 ServiceStatus TestBackend::status() const {

@@ -48,7 +48,8 @@ class TestBackend final : public Backend {
   void be_unready() { plane_.reset(); }  // until recover()
   void break_reads(bool broken) { broken_reads_ = broken; }
   void hold_reads(bool hold) { hold_reads_ = hold; }
-  void run_reads();  // runs the queries and hands over their rows
+  void run_queries();  // of reads that are held back; their rows are still on the way
+  void run_reads();    // as run_queries, and hands over the rows
   std::size_t subscriptions() const { return sinks_.size(); }
 
   struct LogFile {
@@ -88,6 +89,7 @@ class TestBackend final : public Backend {
   struct HeldRead {
     Query query;
     std::function<void(Error)> failed;
+    std::function<void()> rows;  // set when the query has run
   };
   struct Poll {
     protocol::ReadLog request;
