@@ -66,7 +66,7 @@ def pgbench(scheduler, home, seconds):
            "smallint, nodes int, gpus int, created_at timestamptz, queued_at timestamptz, spec jsonb)")
     subprocess.run(as_postgres([pg_tool("psql"), "-q", "-h", scheduler.socket, "-d", "tutti", "-c", sql]), check=True,
                    cwd="/", stderr=subprocess.DEVNULL)
-    out = subprocess.run(as_postgres([pg_tool("pgbench"), "-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", str(seconds),
+    out = subprocess.run(as_postgres([pg_tool("pgbench"), "-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", str(max(1, round(seconds))),
                                       "-f", script, "-h", scheduler.socket, "tutti"]), check=True, cwd="/",
                          capture_output=True, text=True).stdout
     return float([line for line in out.splitlines() if line.startswith("tps")][-1].split()[2])

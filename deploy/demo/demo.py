@@ -84,6 +84,7 @@ class Demo:
         self.home = options.home
         self.up = None
         self.api = None
+        self.told = {}  # job -> (state, checkpoints) already printed
 
     # ------------------------------------------------------------------ the cluster
 
@@ -198,7 +199,8 @@ class Demo:
 
     def watch(self, job_id, until, seconds, what):
         """Follows a job until `until(job)`; prints each change of state and each new checkpoint."""
-        begin, state, seen = time.monotonic(), None, 0
+        begin = time.monotonic()
+        state, seen = self.told.get(job_id, (None, 0))
         while True:
             job = self.job(job_id)
             if job["state"] != state:
@@ -209,6 +211,7 @@ class Demo:
             for step in steps[seen:]:
                 self.stage.say(f"checkpoint of step {step} is complete   ({self.describe(job)})")
             seen = len(steps)
+            self.told[job_id] = (state, seen)
             if until(job, steps):
                 self.stage.clear()
                 return job

@@ -166,6 +166,7 @@ TEST(LaunchPlan, MpirunTellsNodesOfOneMachineApart) {
   const auto plan = planned(c);
   EXPECT_THAT(plan.launch.processes[0].argv, Contains("127.0.0.1:2,tutti-1:2"));
   ASSERT_EQ(plan.agents.size(), 2u);
+  EXPECT_THAT(plan.launch.processes[0].argv, Contains("tcp,self")) << "shared memory would collide by name";
   EXPECT_EQ(plan.agents[1].host, "tutti-1");
   EXPECT_EQ(plan.agents[1].port, 4001);
 }

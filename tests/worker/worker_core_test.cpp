@@ -319,6 +319,23 @@ TEST(WorkerCore, TheEndWaitsUntilTheGpusAreLetGo) {
   EXPECT_TRUE(b.last_status().end->proven);
 }
 
+// A lost GPU answers no question: waiting for its answer made the recovery from an Xid 79 take the whole deadline.
+TEST(WorkerCore, ABrokenGpuIsNotAskedForItsProcesses) {
+  Bench b;
+  b.gpus(2);
+  b.connect();
+  b.start(kFirst, {"GPU-0", "GPU-1"});
+  nvml::Fault f;
+  f.uuid = "GPU-1";
+  f.kind = nvml::FaultKind::xid;
+  f.xid = 79;
+  b.core.on_probe(b.now, f);
+  b.end(kFirst, false);
+  const auto asked = b.take<AskProcesses>();
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].uuid, "GPU-0");
+}
+
 TEST(WorkerCore, AnUnprovenEndIsProvenLater) {
   Bench b;
   b.gpus(1);

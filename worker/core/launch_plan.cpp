@@ -96,6 +96,12 @@ std::vector<std::string> mpi_hosts(const protocol::Prepare& p) {
   return hosts;
 }
 
+bool share_an_address(const protocol::Prepare& p) {
+  std::set<std::string> addresses;
+  for (const auto& node : p.gang) addresses.insert(node.address);
+  return addresses.size() < p.gang.size();
+}
+
 bool all_inside(const std::string& subnet, const protocol::Prepare& p) {
   return !subnet.empty() && std::all_of(p.gang.begin(), p.gang.end(), [&](const protocol::GangNode& n) {
     return in_subnet(subnet, n.address);
@@ -112,7 +118,9 @@ std::vector<std::string> mpirun_argv(const JobSpec& spec, const protocol::Prepar
   mca("plm_rsh_no_tree_spawn", "1");
   argv.insert(argv.end(), {"--bind-to", "none"});  // else every job of a node is pinned to core 0 upwards
   argv.insert(argv.end(), {"--map-by", "slot", "--rank-by", "slot"});  // ranks in the order of the gang
-  mca("btl", "tcp,vader,self");
+  // Shared memory is named by host, user, job and *local* rank: nodes that share a machine, and so its host
+  // name, would map each other's segments and crash. They talk TCP.
+  mca("btl", share_an_address(p) ? "tcp,self" : "tcp,vader,self");
   if (all_inside(facts.subnet, p)) {
     mca("btl_tcp_if_include", facts.subnet);
     mca("oob_tcp_if_include", facts.subnet);

@@ -383,6 +383,9 @@ void WorkerCore::ask_gpus(Now now, Attempt& a) {
   if (!probe_up_) return;
   for (const auto& uuid : a.prepare.gpu_uuids) {
     if (!gpus_.find(uuid)) continue;  // fallen off the bus: nothing can be asked
+    // A broken GPU often cannot be asked either, and is given to nobody before a reset: the supervisor's proof
+    // (no process, no open device) has to do, or one lost GPU would cost the whole gang the deadline below.
+    if (!gpus_.why_unhealthy(uuid).empty()) continue;
     a.gpus_waited_for[uuid] = next_question_;
     act(AskProcesses{uuid, next_question_++});
   }
