@@ -142,7 +142,7 @@ std::optional<Instant> parse_instant(std::string_view text) {
     text.remove_prefix(1);
     return true;
   };
-  int y, mo, d, h, mi, s;
+  int y = 0, mo = 0, d = 0, h = 0, mi = 0, s = 0;
   if (!(digits(4, y) && sign("-") && digits(2, mo) && sign("-") && digits(2, d) && sign("Tt ") &&
         digits(2, h) && sign(":") && digits(2, mi) && sign(":") && digits(2, s)))
     return std::nullopt;
@@ -158,7 +158,7 @@ std::optional<Instant> parse_instant(std::string_view text) {
   Duration offset{};
   if (!sign("Zz")) {
     const bool east = text.starts_with('+');
-    int oh, om;
+    int oh = 0, om = 0;
     if (!(sign("+-") && digits(2, oh) && sign(":") && digits(2, om)) || oh > 23 || om > 59)
       return std::nullopt;
     offset = std::chrono::hours(oh) + std::chrono::minutes(om);
