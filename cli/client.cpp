@@ -27,6 +27,16 @@ Exit exit_of(int status) {
   return temporary(status) ? Exit::unreachable : Exit::failed;
 }
 
+// The server's hints speak of HTTP; at a terminal there are shorter ways.
+std::string for_terminal(std::string hint, int status) {
+  if (status == 401) return "set TUTTI_TOKEN, --token-file or a context file with the server's token";
+  for (const auto& [http, verb] :
+       {std::pair<std::string_view, std::string_view>{"GET /v1/jobs lists", "tutti ls -a lists"},
+        {"GET /v1/nodes lists", "tutti nodes lists"}})
+    if (hint.starts_with(http)) hint.replace(0, http.size(), verb);
+  return hint;
+}
+
 Failure unreachable(const Connection& connection, const std::string& why) {
   const std::string where = connection.unix_socket.empty() ? connection.server : connection.unix_socket;
   return {Exit::unreachable, "cannot reach the scheduler at " + where + ": " + why,
@@ -47,16 +57,17 @@ Failure failure_of(const HttpReply& reply) {
   std::string message = word(problem, "detail");
   if (message.empty()) message = word(problem, "title");
   if (message.empty()) message = "the server answered " + std::to_string(reply.status);
+  const std::string summary = message;
   if (const auto* errors = problem.if_contains("errors"); errors != nullptr && errors->is_array())
     for (const auto& item : errors->get_array())
-      if (const auto* error = item.if_object()) {
+      if (const auto* error = item.if_object(); error != nullptr && word(*error, "message") != summary) {
         const std::string field = word(*error, "field");
         message += "\n  " + (field.empty() ? std::string() : field + ": ") + word(*error, "message");
         if (const std::string hint = word(*error, "hint"); !hint.empty()) message += " (" + hint + ")";
       }
-  Failure failure(exit_of(reply.status), message, word(problem, "hint"));
-  if (reply.status == 401 && failure.hint.empty())
-    failure.hint = "set TUTTI_TOKEN, --token-file or a context file with the server's token";
+  std::string hint = for_terminal(word(problem, "hint"), reply.status);
+  if (message.find(hint) != std::string::npos) hint.clear();
+  Failure failure(exit_of(reply.status), message, hint);
   failure.problem = problem;
   return failure;
 }

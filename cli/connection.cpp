@@ -61,12 +61,27 @@ std::optional<Context> load_context(const std::string& path, bool required) {
   return Context{word("server"), word("token")};
 }
 
+bool same_server(const std::string& a, const std::string& b) {
+  if (b.empty()) return false;
+  const Connection one = parse_server(a), other = parse_server(b);
+  return one.server == other.server && one.unix_socket == other.unix_socket;
+}
+
 }  // namespace
 
 std::string default_context_path() {
   if (const std::string xdg = environment("XDG_CONFIG_HOME"); !xdg.empty()) return xdg + "/tutti/config.json";
   const std::string home = environment("HOME");
   return home.empty() ? std::string() : home + "/.config/tutti/config.json";
+}
+
+std::string default_data_directory() {
+  if (const std::string xdg = environment("XDG_DATA_HOME"); !xdg.empty()) return xdg + "/tutti/up";
+  // The embedded PostgreSQL of root runs as another user, who cannot enter root's home.
+  if (geteuid() == 0) return "/var/lib/tutti/up";
+  const std::string home = environment("HOME");
+  if (home.empty()) throw Failure(Exit::usage, "HOME is not set", "--data DIR says where to keep things");
+  return home + "/.local/share/tutti/up";
 }
 
 Connection parse_server(const std::string& url) {
@@ -102,13 +117,11 @@ Connection find_connection(const ConnectionFlags& flags) {
     token = first_line(*text);
   }
   if (url.empty() || token.empty()) {
-    if (const auto context = path.empty() ? std::nullopt : load_context(path, named && url.empty())) {
-      if (url.empty()) url = context->server;
-      if (token.empty() && !context->server.empty() &&
-          parse_server(url).server + parse_server(url).unix_socket ==
-              parse_server(context->server).server + parse_server(context->server).unix_socket)
-        token = context->token;
-    }
+    auto context = path.empty() ? std::nullopt : load_context(path, named && url.empty());
+    if (!context && !named && url.empty())
+      context = load_context(default_data_directory() + "/context.json", false);
+    if (context && url.empty()) url = context->server;
+    if (context && token.empty() && !url.empty() && same_server(url, context->server)) token = context->token;
   }
   if (url.empty())
     throw Failure(Exit::usage, "no server is known",

@@ -23,6 +23,8 @@ struct ConnectionFlags {
 
 // $XDG_CONFIG_HOME/tutti/config.json, else ~/.config/tutti/config.json.
 std::string default_context_path();
+// Of `tutti up`: $XDG_DATA_HOME/tutti/up, else for root /var/lib/tutti/up, else ~/.local/share/tutti/up.
+std::string default_data_directory();
 // Throws Failure{usage} when no server is known or the URL is none.
 Connection find_connection(const ConnectionFlags& flags);
 Connection parse_server(const std::string& url);

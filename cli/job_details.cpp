@@ -83,8 +83,10 @@ Fields fields_of(const json::object& job, const Look& look) {
 std::string explain_text(const json::object& body, const Look& look) {
   const Cell state = state_cell(text_of(body, "state"));
   std::string text = "job " + text_of(body, "job_id") + " is " + paint(state.text, state.tone, look);
-  if (const std::string position = text_of(body, "position"); !position.empty())
-    text += ", number " + position + " in the queue";
+  if (const auto position = integer_of(body, "position"))
+    text += *position == 0   ? ", first in the queue"
+            : *position == 1 ? ", 1 job before it"
+                             : ", " + std::to_string(*position) + " jobs before it";
   text += "\n";
   const auto* never = body.if_contains("never");
   if (never != nullptr && (never->is_string() || flag_of(body, "never"))) {
@@ -95,8 +97,6 @@ std::string explain_text(const json::object& body, const Look& look) {
     const json::object& reason = as_object(item);
     text +=
         "  - " + clean(text_of(reason, "text").empty() ? text_of(reason, "code") : text_of(reason, "text"));
-    const std::string need = text_of(reason, "need"), have = text_of(reason, "have");
-    if (!need.empty() && !have.empty()) text += " (needs " + clean(need) + ", there is " + clean(have) + ")";
     text += "\n";
   }
   return text;

@@ -27,8 +27,8 @@ std::string count_gpus(const json::object& node) {
 std::string model_of(const json::object& node) {
   const json::array& gpus = array_of(node, "gpus");
   std::string model = gpus.empty() ? std::string() : text_of(as_object(gpus.front()), "model");
-  if (flag_of(node, "simulated_gpus")) model += model.empty() ? "simulated" : " (simulated)";
-  return model;
+  // First, so that no narrow terminal cuts it off.
+  return (flag_of(node, "simulated_gpus") ? "simulated " : "") + model;
 }
 
 std::string list_of(const json::array& items) {

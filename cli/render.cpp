@@ -182,10 +182,10 @@ std::string short_duration(Duration d) {
 
 std::string short_bytes(std::int64_t bytes) {
   double value = static_cast<double>(bytes);
-  const char* const units[] = {"B", "KB", "MB", "GB", "TB", "PB"};
+  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
   std::size_t unit = 0;
-  while (value >= 1000 && unit + 1 < std::size(units)) {
-    value /= 1000;
+  while (value >= 1024 && unit + 1 < std::size(units)) {
+    value /= 1024;
     ++unit;
   }
   char text[32];

@@ -6,6 +6,7 @@
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include <ostream>
 
 #include "cli/children.h"
+#include "cli/connection.h"
 #include "cli/documents.h"
 #include "cli/failure.h"
 #include "cli/process_sweep.h"
@@ -35,7 +37,8 @@ constexpr seconds kWorkerGrace(5);
 constexpr seconds kSweepFor(10);
 constexpr seconds kSchedulerGrace(40);  // its database has 30 s
 constexpr seconds kDatabaseGrace(10);   // when the scheduler did not live to stop it
-constexpr int kHopelessStarts = 3;      // of a scheduler that has never been ready
+constexpr int kToolDeadlineMs = 10'000;
+constexpr int kHopelessStarts = 3;  // of a scheduler that has never been ready
 
 class Up {
  public:
@@ -151,8 +154,11 @@ void Up::make_gpus(const std::string& node) const {
                        .environment = {},
                        .log = files_.log(node)};
   const pid_t pid = spawn(plan);
+  const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  pollfd ended{pidfd, POLLIN, 0};
+  if (pidfd < 0 || poll(&ended, 1, kToolDeadlineMs) <= 0) kill(pid, SIGKILL);
+  if (pidfd >= 0) close(pidfd);
   int status = 0;
-  // Bounded by the tool itself: it writes five small files.
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (status != 0)

@@ -114,15 +114,4 @@ void write_line(const std::string& path, const std::string& line) {
   if (!file) throw Failure(Exit::failed, "cannot write " + path);
 }
 
-std::string default_data_directory() {
-  // The embedded PostgreSQL of root runs as another user, who cannot enter root's home.
-  if (geteuid() == 0) return "/var/lib/tutti/up";
-  const char* xdg = std::getenv("XDG_DATA_HOME");
-  if (xdg != nullptr && *xdg != '\0') return std::string(xdg) + "/tutti/up";
-  const char* home = std::getenv("HOME");
-  if (home == nullptr || *home == '\0')
-    throw Failure(Exit::usage, "HOME is not set", "--data DIR says where to keep things");
-  return std::string(home) + "/.local/share/tutti/up";
-}
-
 }  // namespace tutti::cli

@@ -46,6 +46,5 @@ std::string read_line(const std::string& path);
 // The last lines of a file, at most `bytes` of it.
 std::string read_end(const std::string& path, std::size_t bytes);
 void write_line(const std::string& path, const std::string& line);
-std::string default_data_directory();
 
 }  // namespace tutti::cli

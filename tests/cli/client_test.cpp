@@ -35,6 +35,17 @@ TEST(Client, BadFieldsAreAllNamed) {
   EXPECT_EQ(failure.exit, Exit::failed);
 }
 
+TEST(Client, NothingIsSaidTwiceAndHintsNameVerbs) {
+  const Failure once = failure_of(reply(422, R"({"detail":"key was used","errors":[
+      {"field":"Idempotency-Key","message":"key was used"},{"field":"nodse","message":"unknown","hint":"did you mean?"}],
+      "hint":"did you mean?"})"));
+  EXPECT_STREQ(once.what(), "key was used\n  nodse: unknown (did you mean?)");
+  EXPECT_EQ(once.hint, "");
+  const Failure missing =
+      failure_of(reply(404, R"({"detail":"no job 9","hint":"GET /v1/jobs lists the jobs there are"})"));
+  EXPECT_EQ(missing.hint, "tutti ls -a lists the jobs there are");
+}
+
 TEST(Client, StatusesBecomeExitStatuses) {
   for (const auto& [status, exit] : {std::pair{400, Exit::failed},
                                      {401, Exit::refused},

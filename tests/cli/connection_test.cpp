@@ -20,6 +20,7 @@ class ConnectionTest : public testing::Test {
     folder_ = mkdtemp(name);
     for (const char* variable : {"TUTTI_SERVER", "TUTTI_TOKEN", "TUTTI_CONTEXT"}) unsetenv(variable);
     setenv("XDG_CONFIG_HOME", folder_.c_str(), 1);
+    setenv("XDG_DATA_HOME", (folder_ + "/data").c_str(), 1);
   }
   ~ConnectionTest() override {
     for (const char* variable : {"TUTTI_SERVER", "TUTTI_TOKEN", "TUTTI_CONTEXT"}) unsetenv(variable);
@@ -36,6 +37,14 @@ TEST_F(ConnectionTest, TheContextFileGivesServerAndToken) {
   struct stat status{};
   ASSERT_EQ(stat(default_context_path().c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0600U);
+}
+
+TEST_F(ConnectionTest, WithoutAnythingElseTheClusterOfTuttiUpIsFound) {
+  write_context(default_data_directory() + "/context.json", "http://here:7070", "secret");
+  EXPECT_EQ(find_connection({}).server, "http://here:7070");
+  EXPECT_EQ(find_connection({}).token, "secret");
+  write_context(default_context_path(), "http://a:7070", "other");
+  EXPECT_EQ(find_connection({}).server, "http://a:7070");
 }
 
 TEST_F(ConnectionTest, AContextTokenNeverGoesToAnotherServer) {

@@ -99,8 +99,8 @@ TEST(Render, SpansAndSizes) {
   EXPECT_EQ(span_cell("2026-11-25T11:00:00Z", "2026-11-25T11:00:02.5Z", look).text, "2.5s");
   EXPECT_EQ(span_cell("2026-11-25T11:30:00Z", "", look).text, "30m");
   EXPECT_EQ(span_cell("", "", look).text, "");
-  EXPECT_EQ(short_bytes(80'000'000'000), "80GB");
-  EXPECT_EQ(short_bytes(1'500), "1.5KB");
+  EXPECT_EQ(short_bytes(80LL << 30), "80GiB");
+  EXPECT_EQ(short_bytes(1'536), "1.5KiB");
   EXPECT_EQ(short_bytes(999), "999B");
 }
 

@@ -24,10 +24,12 @@ std::vector<std::string> child_environment(const TuttiProcess::Environment& adde
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string text(*entry);
     const std::string name = text.substr(0, text.find('='));
-    if (!name.starts_with("TUTTI_") && name != "XDG_CONFIG_HOME" && added.count(name) == 0)
+    if (!name.starts_with("TUTTI_") && name != "XDG_CONFIG_HOME" && name != "XDG_DATA_HOME" &&
+        added.count(name) == 0)
       all.push_back(text);
   }
-  all.push_back("XDG_CONFIG_HOME=/nonexistent");
+  for (const char* name : {"XDG_CONFIG_HOME", "XDG_DATA_HOME"})
+    if (added.count(name) == 0) all.push_back(std::string(name) + "=/nonexistent");
   for (const auto& [name, value] : added) all.push_back(name + "=" + value);
   return all;
 }

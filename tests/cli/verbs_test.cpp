@@ -17,7 +17,9 @@ TEST(ExitStatus, SaysWhatKindOfFailureItWas) {
        {std::pair{404, 3}, {403, 4}, {401, 4}, {400, 1}, {409, 1}, {422, 1}, {500, 1}, {503, 5}}) {
     const Finished ended = scheduler.run({"show", std::to_string(status), "--retry-for", "0"});
     EXPECT_EQ(ended.status, exit) << status;
-    EXPECT_EQ(ended.err, "tutti: because of " + std::to_string(status) + "\nhint: do this\n");
+    EXPECT_TRUE(ended.err.starts_with("tutti: because of " + std::to_string(status) + "\nhint: "))
+        << ended.err;
+    EXPECT_EQ(ended.err.find("do this") == std::string::npos, status == 401) << ended.err;
     EXPECT_EQ(ended.out, "");
   }
 }
@@ -125,19 +127,18 @@ TEST(Names, TheNewestIsTakenWithAWarning) {
   scheduler.routes.get("/v1/jobs/{id}/explain", [](const Request& request) {
     EXPECT_EQ(request.param("id"), "9");
     return http::json(
-        200, json::object{
-                 {"job_id", 9},
-                 {"state", "queued"},
-                 {"never", false},
-                 {"position", 3},
-                 {"reasons",
-                  json::array{json::object{
-                      {"code", "gpus"}, {"text", "not enough free GPUs"}, {"need", "8"}, {"have", "4"}}}}});
+        200, json::object{{"job_id", 9},
+                          {"state", "queued"},
+                          {"never", false},
+                          {"position", 3},
+                          {"reasons", json::array{json::object{{"code", "gpus"},
+                                                               {"text", "needs 8 free GPUs, there are 4"},
+                                                               {"need", "8"},
+                                                               {"have", "4"}}}}});
   });
   scheduler.start();
   const Finished ended = scheduler.run({"explain", "my job"});
-  EXPECT_EQ(ended.out,
-            "job 9 is queued, number 3 in the queue\n  - not enough free GPUs (needs 8, there is 4)\n");
+  EXPECT_EQ(ended.out, "job 9 is queued, 3 jobs before it\n  - needs 8 free GPUs, there are 4\n");
   EXPECT_NE(ended.err.find("3 jobs are named 'my job'; taking the newest, 9"), std::string::npos)
       << ended.err;
 }
