@@ -1,0 +1,128 @@
+// A whole Tutti out of real processes: PostgreSQL, one scheduler, workers with simulated GPUs, each in a
+// network namespace of its own if wanted. Tests start, kill, freeze and cut its parts, and talk REST to it.
+//
+// Called by: tests, e2e_figures. One thread (Rest clients of other threads: rest()).
+//
+// finish() is the oracle at the end of every test:
+//  1. every job reaches a terminal state, every GPU is given back;
+//  2. no process of an attempt lives;
+//  3. no two epochs of one job ever ran at the same time (what the ranks themselves wrote down);
+//  4. no GPU had two owners at a time (the rows), no process of ours died of a sanitizer or an assertion.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/e2e/process.h"
+#include "tests/e2e/rest.h"
+#include "tests/e2e/site.h"
+
+namespace tutti::e2e {
+
+struct ClusterOptions {
+  int workers = 2;
+  int gpus = 2;             // per node
+  bool namespaces = false;  // each worker with an interface, an address and a host name of its own
+  bool own_database = false;
+  double lease = 6, margin = 1.5;  // as delivered
+};
+
+class Worker {
+ public:
+  Worker(std::string name, int number, std::string directory)
+      : name_(std::move(name)), number_(number), directory_(std::move(directory)) {}
+  const std::string& name() const { return name_; }
+  int number() const { return number_; }
+  const std::string& directory() const { return directory_; }
+  std::string log() const { return directory_ + "/worker.log"; }
+  Process& process() { return process_; }
+  void xid(int gpu, int number) const;
+
+ private:
+  friend class Cluster;
+  std::string name_;
+  int number_;
+  std::string directory_;
+  int boots_ = 1;
+  Process process_;
+};
+
+class Cluster {
+ public:
+  explicit Cluster(ClusterOptions options = {});
+  ~Cluster();
+  Cluster(const Cluster&) = delete;
+  Cluster& operator=(const Cluster&) = delete;
+
+  // ---- parts
+  void start_scheduler();  // on the port it had; returns when it is ready
+  void kill_scheduler();
+  Process& scheduler() { return scheduler_; }
+  PostgresServer& postgres() { return own_postgres_ ? *own_postgres_ : Site::instance().postgres(); }
+  std::vector<std::string> sql(const std::string& text) { return postgres().sql(database_, text); }
+  Worker& worker(const std::string& name);
+  void start_worker(Worker& worker, bool rebooted = false);
+  void await_linked(const std::vector<std::string>& names = {});  // all by default
+  void cut(const std::string& node) { Site::instance().network().cut(worker(node).number()); }
+  void heal(const std::string& node) { Site::instance().network().heal(worker(node).number()); }
+  /// SIGKILL to everything that runs on the node.
+  void kill_node(const std::string& node);
+  const ClusterOptions& options() const { return options_; }
+
+  // ---- jobs
+  /// A spec with `run` on nodes × gpus; tests add to it.
+  json::object spec(const std::string& name, const std::string& run, int nodes = 1, int gpus = 1) const;
+  std::string rank(const std::string& options) const {
+    return Site::instance().program("e2e_rank") + " " + options;
+  }
+  std::string checkpoints(const std::string& name) const { return shared_ + "/ckpt-" + name; }
+  std::string shared() const { return shared_; }
+  std::int64_t submit(const json::object& spec);
+  json::object job(std::int64_t id);
+  json::object await_state(std::int64_t id, const std::string& state);
+  json::object await_job(std::int64_t id, const std::string& what,
+                         const std::function<bool(const json::object&)>& condition);
+  json::object await_running(std::int64_t id, std::int64_t epoch);
+  std::vector<json::object> attempts(std::int64_t id);
+  std::vector<json::object> events(std::int64_t id);
+  std::string log_of(std::int64_t id, int attempt, int rank = 0);
+  json::object node(const std::string& name);
+  std::string explain(std::int64_t id);
+  /// Names of the nodes of the newest attempt, in the order of the gang.
+  std::vector<std::string> gang(std::int64_t id);
+
+  // ---- processes of jobs
+  /// Every process of this attempt on every node: keepers, launchers, ranks, what they started.
+  std::vector<Seen> attempt_processes(std::int64_t id, std::int64_t epoch);
+  /// Those of them that are a rank's program.
+  std::vector<Seen> ranks(std::int64_t id, std::int64_t epoch, const std::string& program = "e2e_rank");
+  std::vector<Seen> await_ranks(std::int64_t id, std::int64_t epoch, std::size_t count,
+                                const std::string& program = "e2e_rank");
+  Seen supervisor(std::int64_t id, std::int64_t epoch, const std::string& node);
+
+  Rest rest() const { return {port_, token_}; }
+  std::uint16_t port() const { return port_; }
+  const std::string& token() const { return token_; }
+  const std::string& directory() const { return directory_; }
+
+  /// Ends everything in order and asks all oracles; throws Failure.
+  void finish();
+  /// Ends of the logs of all parts, for a failed test.
+  std::string logs() const;
+
+ private:
+  void stop_jobs();
+  void check_gpus();
+  void check_logs() const;
+
+  ClusterOptions options_;
+  std::string directory_, shared_, database_, token_;
+  std::uint16_t port_ = 0;
+  std::unique_ptr<PostgresServer> own_postgres_;
+  Process scheduler_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Rest> rest_;
+};
+
+}  // namespace tutti::e2e

@@ -1,0 +1,162 @@
+// SIGKILL to each kind of process while a gang runs: what must go on goes on, what must die is proven dead.
+#include "tests/e2e/e2e_test.h"
+
+namespace tutti::e2e {
+namespace {
+
+std::string endless(Cluster& c) { return c.rank("--every 20"); }
+
+std::int64_t last_stamp(const Cluster& c, std::int64_t id, int epoch, int rank) {
+  std::int64_t page[2] = {};
+  std::ifstream in(
+      c.shared() + "/stamps/" + std::to_string(id) + "-" + std::to_string(epoch) + "-" + std::to_string(rank),
+      std::ios::binary);
+  in.read(reinterpret_cast<char*>(page), sizeof page);
+  return page[1];
+}
+void await_alive(const Cluster& c, std::int64_t id, int epoch, int rank, std::int64_t after_us) {
+  await_true("a sign of life of rank " + std::to_string(rank), kPatience,
+             [&] { return last_stamp(c, id, epoch, rank) > after_us; });
+}
+
+TEST_F(E2e, ARankThatIsKilledIsStartedAgain) {
+  Cluster& c = start();
+  auto spec = c.spec("gang", endless(c), 2, 1);
+  checkpoint_in(spec, c.checkpoints("gang"));
+  retry_at_once(spec, "unknown", 3);
+  const auto id = c.submit(spec);
+  c.await_running(id, 1);
+  const auto first = c.await_ranks(id, 1, 2);
+  c.await_job(id, "has a checkpoint", [&](const json::object&) {
+    return !c.rest()
+                .get("/v1/jobs/" + std::to_string(id) + "/checkpoints")
+                .at("checkpoints")
+                .as_array()
+                .empty();
+  });
+  first[1].signal(SIGKILL);
+  await_deaths(first, 20s);  // the other one too: a gang lives and dies together
+  c.await_running(id, 2);
+  c.await_ranks(id, 2, 2);
+  const auto attempts = c.attempts(id);
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_EQ(text_of(attempts[0], "cause"), "unknown");  // a SIGKILL that nobody has signed
+  EXPECT_EQ(number_of(attempts[0], "exit_code"), 137);
+  EXPECT_GE(number_of(attempts[1], "resume_step"), 20);
+  finish();
+}
+
+TEST_F(E2e, WithoutItsSchedulerTrainingGoesOnAndNothingIsLost) {
+  Cluster& c = start();
+  auto spec = c.spec("gang", endless(c), 2, 1);
+  checkpoint_in(spec, c.checkpoints("gang"));
+  const auto id = c.submit(spec);
+  const auto queued = c.submit(c.spec("queued", c.rank("--steps 5"), 2, 2));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 2);
+  c.kill_scheduler();
+  const auto killed_us = boot_us();
+  await_alive(c, id, 1, 0, killed_us + 500'000);
+  await_alive(c, id, 1, 1, killed_us + 500'000);
+  c.start_scheduler();
+  c.await_linked();
+  const auto job = c.job(id);
+  EXPECT_EQ(text_of(job, "state"), "running");
+  EXPECT_EQ(number_of(job, "epoch"), 1);
+  EXPECT_EQ(text_of(c.job(queued), "state"), "queued");
+  // Beyond the lease that it had when the scheduler died: the new one renews it.
+  await_alive(c, id, 1, 0, killed_us + 8'000'000);
+  EXPECT_EQ(pids(c.ranks(id, 1)), pids(before));
+  // What was written while nobody listened is found later.
+  await_true("checkpoints of the time without a scheduler are known", kPatience, [&] {
+    return c.rest()
+               .get("/v1/jobs/" + std::to_string(id) + "/checkpoints")
+               .at("checkpoints")
+               .as_array()
+               .size() > 1;
+  });
+  c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
+  c.await_state(id, "cancelled");
+  c.await_state(queued, "succeeded");
+  finish();
+}
+
+TEST_F(E2e, AWorkerThatIsKilledFindsItsRanksAgain) {
+  Cluster& c = start({.workers = 1});
+  const auto id = c.submit(c.spec("gang", c.rank("--steps 600 --say"), 1, 2));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 2);
+  c.worker("n1").process().kill();
+  const auto killed_us = boot_us();
+  await_true("the scheduler sees the worker go", kPatience,
+             [&] { return !c.node("n1").at("linked").as_bool(); });
+  c.start_worker(c.worker("n1"));
+  c.await_linked();
+  await_alive(c, id, 1, 0, killed_us + 500'000);
+  EXPECT_EQ(pids(c.ranks(id, 1)), pids(before));
+  c.await_state(id, "succeeded");  // its end, and its log, through the worker that did not start it
+  EXPECT_EQ(c.attempts(id).size(), 1u);
+  EXPECT_NE(c.log_of(id, 1).find("final 600 "), std::string::npos);
+  finish();
+}
+
+TEST_F(E2e, WithoutTheirSupervisorRanksDieAndTheGangStartsAgain) {
+  Cluster& c = start();
+  const auto id = c.submit(c.spec("gang", endless(c), 2, 1));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 2);
+  c.supervisor(id, 1, c.gang(id).at(0)).signal(SIGKILL);
+  await_deaths(before, 20s);
+  c.await_running(id, 2);
+  const auto attempts = c.attempts(id);
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_EQ(text_of(attempts[0], "cause"), "control");
+  finish();
+}
+
+TEST_F(E2e, ASchedulerThatWasFrozenBeyondTheLeaseHasKilledNoOtherGangTwice) {
+  Cluster& c = start({.workers = 2, .lease = 2, .margin = 0.5});
+  const auto id = c.submit(c.spec("gang", endless(c), 2, 1));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 2);
+  c.scheduler().signal(SIGSTOP);
+  await_deaths(before, 20s);  // nobody renews: they kill themselves
+  c.scheduler().signal(SIGCONT);
+  c.await_running(id, 2);
+  EXPECT_EQ(c.attempts(id).size(), 2u);
+  finish();
+}
+
+TEST_F(E2e, CancelKillsARankThatIgnoresTheSignalAfterItsGrace) {
+  Cluster& c = start({.workers = 1});
+  auto spec = c.spec("stubborn", c.rank("--ignore-term"), 1, 2);
+  part(spec, "stop")["grace"] = "1s";
+  const auto id = c.submit(spec);
+  c.await_running(id, 1);
+  const auto ranks = c.await_ranks(id, 1, 2);
+  const auto asked_us = boot_us();
+  c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
+  for (const auto when : await_deaths(ranks, 20s)) EXPECT_GE(when - asked_us, 900'000) << "had its grace";
+  const auto job = c.await_state(id, "cancelled");
+  EXPECT_EQ(text_of(job, "cause"), "cancelled");
+  finish();
+}
+
+TEST_F(E2e, CancelLetsARankWriteItsLastCheckpoint) {
+  Cluster& c = start({.workers = 1});
+  auto spec = c.spec("polite", c.rank(""));
+  checkpoint_in(spec, c.checkpoints("polite"));
+  const auto id = c.submit(spec);
+  c.await_running(id, 1);
+  c.await_ranks(id, 1, 1);
+  await_alive(c, id, 1, 0, 1);
+  c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
+  c.await_state(id, "cancelled");
+  EXPECT_EQ(
+      c.rest().get("/v1/jobs/" + std::to_string(id) + "/checkpoints").at("checkpoints").as_array().size(),
+      1u);
+  finish();
+}
+
+}  // namespace
+}  // namespace tutti::e2e

@@ -1,0 +1,178 @@
+// e2e_rank: what the ranks of end-to-end tests run. Does steps, keeps the checkpoint and stop contract, can
+// be told to misbehave, and leaves proof of when it ran: $E2E_STAMPS/JOB-EPOCH-RANK holds two int64, the
+// CLOCK_BOOTTIME µs of its start and of its last sign of life. The page is mapped, so what it said last
+// survives SIGKILL.
+//
+//   --steps N          0 = for ever (default)
+//   --step-ms M        a step takes so long (default 5)
+//   --every K          a checkpoint each K steps (rank 0 writes it, if there is a CHECKPOINT_DIR)
+//   --say              a line per step
+//   --ignore-term      SIGTERM does nothing
+//   --crash STEP:CODE  in attempt 1, rank 0 exits with CODE at that step
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+namespace {
+
+constexpr int kRestartMe = 85;
+volatile sig_atomic_t stop_wanted = 0;
+
+struct Options {
+  long long steps = 0, step_ms = 5, every = 0, crash_at = -1;
+  int crash_code = 1;
+  bool say = false, ignore_term = false;
+};
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+Options parse(int argc, char** argv) {
+  Options o;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    const std::string next = i + 1 < argc ? argv[i + 1] : "";
+    if (word == "--say") {
+      o.say = true;
+    } else if (word == "--ignore-term") {
+      o.ignore_term = true;
+    } else if (word == "--steps" || word == "--step-ms" || word == "--every") {
+      (word == "--steps" ? o.steps : word == "--step-ms" ? o.step_ms : o.every) = std::atoll(next.c_str());
+      ++i;
+    } else if (word == "--crash") {
+      if (std::sscanf(next.c_str(), "%lld:%d", &o.crash_at, &o.crash_code) != 2) std::exit(64);
+      ++i;
+    } else {
+      std::fprintf(stderr, "e2e_rank: unknown option %s\n", word.c_str());
+      std::exit(64);
+    }
+  }
+  return o;
+}
+
+std::int64_t boot_us() {
+  timespec t{};
+  clock_gettime(CLOCK_BOOTTIME, &t);
+  return t.tv_sec * 1'000'000LL + t.tv_nsec / 1000;
+}
+
+class Stamp {
+ public:
+  Stamp() {
+    const std::string dir = variable("E2E_STAMPS");
+    if (dir.empty()) return;
+    const std::string path = dir + "/" + variable("TUTTI_ATTEMPT_KEY") + "-" + variable("RANK");
+    const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0 || ftruncate(fd, 2 * sizeof(std::int64_t)) != 0) std::exit(74);
+    void* at = mmap(nullptr, 2 * sizeof(std::int64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) std::exit(74);
+    close(fd);
+    page_ = static_cast<std::int64_t*>(at);
+    page_[0] = page_[1] = boot_us();
+  }
+  void alive() {
+    if (page_ != nullptr) __atomic_store_n(&page_[1], boot_us(), __ATOMIC_RELEASE);
+  }
+
+ private:
+  std::int64_t* page_ = nullptr;
+};
+
+struct State {
+  long long step = 0;
+  std::uint64_t sum = 0xcbf29ce484222325ULL;
+  void advance() {
+    ++step;
+    sum = (sum ^ static_cast<std::uint64_t>(step)) * 0x100000001b3ULL;
+  }
+};
+
+void replace(const std::string& path, const std::string& text, bool durable) {
+  const std::string next = path + ".next";
+  const int fd = open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0 || write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
+      (durable && fsync(fd) != 0) || close(fd) != 0 || rename(next.c_str(), path.c_str()) != 0) {
+    std::perror(path.c_str());
+    std::exit(74);
+  }
+}
+
+void save(const State& state) {
+  const std::string dir = variable("CHECKPOINT_DIR") + "/step-" + std::to_string(state.step);
+  mkdir(variable("CHECKPOINT_DIR").c_str(), 0755);
+  mkdir(dir.c_str(), 0755);
+  const std::string text = std::to_string(state.step) + " " + std::to_string(state.sum) + "\n";
+  replace(dir + "/state", text, true);
+  replace(dir + "/COMPLETE.json",
+          "{\"step\":" + std::to_string(state.step) + ",\"time\":" + std::to_string(::time(nullptr)) +
+              ",\"shards\":1,\"bytes\":" + std::to_string(text.size()) +
+              ",\"epoch\":" + variable("TUTTI_EPOCH") + "}\n",
+          true);
+}
+
+State resume() {
+  State state;
+  const std::string from = variable("RESUME_CHECKPOINT");
+  if (from.empty()) return state;
+  std::ifstream in(from + "/state");
+  if (!(in >> state.step >> state.sum)) std::exit(65);
+  std::printf("resumed at step %lld\n", state.step);
+  return state;
+}
+
+void pace(long long ms, Stamp& stamp) {
+  constexpr long kSlice = 5;
+  while (ms > 0 && stop_wanted == 0) {
+    const long now = static_cast<long>(ms < kSlice ? ms : kSlice);
+    const timespec t{0, now * 1'000'000L};
+    nanosleep(&t, nullptr);
+    stamp.alive();
+    ms -= now;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options o = parse(argc, argv);
+  if (variable("CHECKPOINT_DIR").empty()) o.every = 0;
+  Stamp stamp;
+  if (o.ignore_term)
+    signal(SIGTERM, SIG_IGN);
+  else if (!variable("CHECKPOINT_DIR").empty())
+    signal(SIGTERM, [](int) { stop_wanted = 1; });
+  setvbuf(stdout, nullptr, _IOLBF, 0);
+  const bool first = variable("RANK") == "0";
+  State state = resume();
+  const std::string progress = variable("TUTTI_PROGRESS_FILE");
+  while (o.steps == 0 || state.step < o.steps) {
+    pace(o.step_ms, stamp);
+    if (stop_wanted != 0) {
+      if (first) save(state);
+      return kRestartMe;
+    }
+    state.advance();
+    stamp.alive();
+    if (o.say) std::printf("step %lld\n", state.step);
+    if (first && variable("TUTTI_ATTEMPT") == "1" && state.step == o.crash_at) return o.crash_code;
+    if (first && o.every > 0 && state.step % o.every == 0) save(state);
+    if (!progress.empty() && state.step % 20 == 0)
+      replace(progress,
+              "{\"step\":" + std::to_string(state.step) + ",\"total\":" + std::to_string(o.steps) + "}\n",
+              false);
+  }
+  std::printf("final %lld %llu\n", state.step, static_cast<unsigned long long>(state.sum));
+  return 0;
+}
