@@ -215,6 +215,9 @@ class CommandLine {
     sub->add_flag("--no-workers", f_.no_workers, "the scheduler alone");
     sub->add_option("--cpus", f_.up.cpus, "of each worker")->check(CLI::Range(1, 4096));
     sub->add_option("--job-user", f_.up.job_user, "user that ranks run as (when root)");
+    sub->add_flag("--namespaces", f_.up.namespaces,
+                  "nodes get network and host-name namespaces where possible (root); the scheduler listens "
+                  "on their bridge");
     sub->add_flag("--write-context", f_.up.write_context, "make it the server this user's tutti talks to");
     sub->add_option("--libexec", f_.up.libexec, "directory of tutti-scheduler, tutti-worker, tutti-gpu-sim");
     sub->add_option("--nvml-library", f_.up.nvml_library, "use this libnvidia-ml, not the double");

@@ -14,7 +14,9 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <ostream>
+#include <stdexcept>
 
 #include "cli/children.h"
 #include "cli/connection.h"
@@ -23,6 +25,7 @@
 #include "cli/process_sweep.h"
 #include "cli/transfer.h"
 #include "cli/up_files.h"
+#include "cli/up_network.h"
 
 namespace tutti::cli {
 namespace {
@@ -67,7 +70,8 @@ class Up {
 
   void prepare();
   ChildPlan scheduler_plan(int port) const;
-  ChildPlan worker_plan(const std::string& node) const;
+  ChildPlan worker_plan(int number) const;
+  void make_network();
   void make_gpus(const std::string& node) const;
   void start_due();
   void wait_for_something(Clock::time_point until);
@@ -86,7 +90,8 @@ class Up {
   std::ostream& err_;
   const UpPrograms programs_;
   const UpFiles files_;
-  std::vector<Child> children_;  // the scheduler first
+  std::unique_ptr<UpNetwork> network_;  // null: the nodes share this host
+  std::vector<Child> children_;         // the scheduler first
   Phase phase_ = Phase::listening;
   std::string url_;
   int signals_ = -1;
@@ -112,13 +117,25 @@ void Up::prepare() {
 
 ChildPlan Up::scheduler_plan(int port) const {
   ChildPlan plan{.name = "scheduler", .argv = {}, .environment = {}, .log = files_.log("scheduler")};
-  plan.argv = {programs_.scheduler, "--listen",     options_.listen + ":" + std::to_string(port), "--data",
+  const std::string listen = network_ ? network_->host_address() : options_.listen;
+  plan.argv = {programs_.scheduler, "--listen",     listen + ":" + std::to_string(port), "--data",
                files_.data(),       "--embedded-db"};
   plan.argv.insert(plan.argv.end(), options_.scheduler_flags.begin(), options_.scheduler_flags.end());
   return plan;
 }
 
-ChildPlan Up::worker_plan(const std::string& node) const {
+// Its nodes then have addresses and host names of their own, as on a real network.
+void Up::make_network() {
+  if (!options_.namespaces || options_.workers == 0) return;
+  try {
+    network_ = std::make_unique<UpNetwork>(files_.data(), options_.workers);
+  } catch (const std::runtime_error& e) {
+    err_ << "tutti up: the nodes share this host: " << e.what() << std::endl;
+  }
+}
+
+ChildPlan Up::worker_plan(int number) const {
+  const std::string node = "n" + std::to_string(number);
   const std::string folder = files_.node(node);
   ChildPlan plan{.name = "worker " + node, .argv = {}, .environment = {}, .log = files_.log(node)};
   plan.argv = {programs_.worker,
@@ -129,7 +146,7 @@ ChildPlan Up::worker_plan(const std::string& node) const {
                "--node",
                node,
                "--address",
-               "127.0.0.1",
+               network_ ? network_->address(number) : "127.0.0.1",
                "--state-dir",
                folder + "/state",
                "--nvml-library",
@@ -137,6 +154,7 @@ ChildPlan Up::worker_plan(const std::string& node) const {
   if (!options_.job_user.empty()) plan.argv.insert(plan.argv.end(), {"--job-user", options_.job_user});
   if (options_.cpus > 0) plan.argv.insert(plan.argv.end(), {"--cpus", std::to_string(options_.cpus)});
   plan.argv.insert(plan.argv.end(), options_.worker_flags.begin(), options_.worker_flags.end());
+  if (network_) plan.argv = network_->inside(number, node, plan.argv);
   plan.environment = {{"TUTTI_NVML_DOUBLE_STATE", folder + "/gpu"}, {std::string(kUpMark), files_.data()}};
   return plan;
 }
@@ -259,7 +277,7 @@ void Up::advance() {
     if (!ready()) return;
     write_context(files_.context(), url_, read_line(files_.token()));
     for (int i = 1; i <= options_.workers; ++i) {
-      children_.emplace_back(worker_plan("n" + std::to_string(i)));
+      children_.emplace_back(worker_plan(i));
       children_.back().schedule(Clock::now());
     }
     phase_ = Phase::joining;
@@ -340,6 +358,7 @@ void Up::stop() {
 int Up::run() {
   prepare();
   const auto give_up_at = Clock::now() + seconds(options_.start_timeout_seconds);
+  make_network();
   try {
     for (int i = 1; i <= options_.workers; ++i) make_gpus("n" + std::to_string(i));
     children_.reserve(static_cast<std::size_t>(options_.workers) + 1);  // on_ended compares addresses

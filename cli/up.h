@@ -30,6 +30,8 @@ struct UpOptions {
   int cpus = 0;       // per worker; 0: what the worker finds
   int ready_fd = -1;  // gets the URL, one line, when everything is up
   bool write_context = false;
+  bool namespaces =
+      false;  // nodes are network and host-name namespaces where possible; then `listen` is the bridge
   int start_timeout_seconds = 60;
   std::vector<std::string> scheduler_flags, worker_flags;  // handed on as they are
 };

@@ -203,13 +203,14 @@ class Demo:
         state, seen = self.told.get(job_id, (None, 0))
         while True:
             job = self.job(job_id)
+            steps = [c["step"] for c in self.api.get(f"/v1/jobs/{job_id}/checkpoints")["checkpoints"]]
+            for step in steps[seen:]:
+                known = (job.get("progress") or {}).get("step", 0) >= step
+                self.stage.say(f"checkpoint of step {step} is complete" + (f"   ({self.describe(job)})" if known else ""))
             if job["state"] != state:
                 state = job["state"]
                 extra = f": {job['reason']}" if job.get("reason") else ""
                 self.stage.say(f"{state}{extra}")
-            steps = [c["step"] for c in self.api.get(f"/v1/jobs/{job_id}/checkpoints")["checkpoints"]]
-            for step in steps[seen:]:
-                self.stage.say(f"checkpoint of step {step} is complete   ({self.describe(job)})")
             seen = len(steps)
             self.told[job_id] = (state, seen)
             if until(job, steps):

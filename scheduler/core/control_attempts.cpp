@@ -397,6 +397,10 @@ void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::Checkpoin
   if (!checkpoint_paths_[id].insert(found.path).second) return;
   checkpoints_[id][found.step] = found.path;
   Job& job = jobs_.at(id);
+  if (found.step > attempt->row.last_step) {  // progress is told once a second, a checkpoint at once
+    attempt->row.last_step = found.step;
+    touch(*attempt);
+  }
   if (found.step > job.row.best_step) {
     job.row.best_step = found.step;
     touch(job);

@@ -329,6 +329,7 @@ TEST_F(ControlPlaneTest, CheckpointOfAFencedEpochDoesNotExist) {
   env.plane->on_checkpoint(env.now, a, {.key = key, .epoch_in_file = 1, .step = 9, .path = "/z"});
   env.step();
   EXPECT_EQ(env.rows.checkpoints.size(), 1u);
+  EXPECT_EQ(env.plane->find_attempt(key)->row.last_step, 9) << "no work before a checkpoint is lost work";
 }
 
 TEST_F(ControlPlaneTest, CancelOfARunningJobEndsItsAttemptFirst) {
