@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
-#include "scheduler/core/fault_table.h"
+#include "scheduler/model/fault_table.h"
 
 namespace tutti {
 namespace {

@@ -11,7 +11,7 @@
 #include <stdexcept>
 
 #include "api/wire/messages.h"
-#include "scheduler/core/fault_table.h"
+#include "scheduler/model/fault_table.h"
 #include "worker/service/machine.h"
 #include "worker/supervisor/cgroup.h"
 #include "worker/supervisor/files.h"

@@ -1,4 +1,4 @@
-#include "scheduler/core/fault_table.h"
+#include "scheduler/model/fault_table.h"
 
 #include <array>
 
