@@ -313,6 +313,24 @@ std::vector<Seen> Cluster::await_ranks(std::int64_t id, std::int64_t epoch, std:
   return found;
 }
 
+std::pair<std::int64_t, std::int64_t> Cluster::stamp(std::int64_t id, std::int64_t epoch, int rank) const {
+  std::int64_t page[2] = {};
+  std::ifstream in(
+      shared_ + "/stamps/" + std::to_string(id) + "-" + std::to_string(epoch) + "-" + std::to_string(rank),
+      std::ios::binary);
+  if (!in.read(reinterpret_cast<char*>(page), sizeof page)) return {0, 0};
+  return {page[0], page[1]};
+}
+
+std::int64_t Cluster::await_started(std::int64_t id, std::int64_t epoch, int rank) const {
+  return await("the start of rank " + std::to_string(rank), [&] { return stamp(id, epoch, rank).first; });
+}
+
+void Cluster::await_alive(std::int64_t id, std::int64_t epoch, int rank, std::int64_t after_us) const {
+  await_true("a sign of life of rank " + std::to_string(rank), kPatience,
+             [&] { return stamp(id, epoch, rank).second > after_us; });
+}
+
 Seen Cluster::supervisor(std::int64_t id, std::int64_t epoch, const std::string& node) {
   const std::string dir =
       worker(node).directory() + "/state/attempts/" + std::to_string(id) + "-" + std::to_string(epoch);

@@ -12,6 +12,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/e2e/process.h"
@@ -99,6 +100,10 @@ class Cluster {
   std::vector<Seen> ranks(std::int64_t id, std::int64_t epoch, const std::string& program = "e2e_rank");
   std::vector<Seen> await_ranks(std::int64_t id, std::int64_t epoch, std::size_t count,
                                 const std::string& program = "e2e_rank");
+  /// When this rank (e2e_rank) started, and its last sign of life; both 0 while it has given none.
+  std::pair<std::int64_t, std::int64_t> stamp(std::int64_t id, std::int64_t epoch, int rank) const;
+  std::int64_t await_started(std::int64_t id, std::int64_t epoch, int rank) const;  // when
+  void await_alive(std::int64_t id, std::int64_t epoch, int rank, std::int64_t after_us) const;
   Seen supervisor(std::int64_t id, std::int64_t epoch, const std::string& node);
 
   Rest rest() const { return {port_, token_}; }

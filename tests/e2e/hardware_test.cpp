@@ -43,9 +43,11 @@ TEST_F(E2e, AFatalXidSetsTheGpuAsideAndMovesTheGang) {
   EXPECT_EQ(text_of(gpu_of(c.node(node), gpu), "state"), "quarantined");
   for (const auto& used : attempts[1].at("gang").as_array().at(0).at("gpus").as_array())
     EXPECT_NE(number_of(used.as_object(), "index"), gpu);
+  int told = 0;  // beside the Xid, that the GPU is lost may be told too
   const auto faults = c.rest().get("/v1/faults");
-  ASSERT_FALSE(faults.at("faults").as_array().empty());
-  EXPECT_EQ(number_of(faults.at("faults").as_array().at(0).as_object(), "xid"), 79);
+  for (const auto& fault : faults.at("faults").as_array())
+    if (number_of(fault.as_object(), "xid") == 79) ++told;
+  EXPECT_EQ(told, 1);
   finish();
 }
 
@@ -123,9 +125,7 @@ TEST_F(E2e, TheSecondGangStartsOnlyAfterTheFirstIsProvenDead) {
   const auto ended = text_of(c.attempts(first).at(0), "ended_at");
   const auto placed = text_of(c.attempts(second).at(0), "placed_at");
   EXPECT_LE(ended, placed);  // RFC 3339 in UTC sorts as text
-  std::int64_t started_us = 0;
-  std::ifstream stamp(c.shared() + "/stamps/" + std::to_string(second) + "-1-0", std::ios::binary);
-  ASSERT_TRUE(stamp.read(reinterpret_cast<char*>(&started_us), sizeof started_us));
+  const auto started_us = c.await_started(second, 1, 0);
   EXPECT_GT(started_us, dead_us);
   finish();
 }

@@ -6,19 +6,6 @@ namespace {
 
 std::string endless(Cluster& c) { return c.rank("--every 20"); }
 
-std::int64_t last_stamp(const Cluster& c, std::int64_t id, int epoch, int rank) {
-  std::int64_t page[2] = {};
-  std::ifstream in(
-      c.shared() + "/stamps/" + std::to_string(id) + "-" + std::to_string(epoch) + "-" + std::to_string(rank),
-      std::ios::binary);
-  in.read(reinterpret_cast<char*>(page), sizeof page);
-  return page[1];
-}
-void await_alive(const Cluster& c, std::int64_t id, int epoch, int rank, std::int64_t after_us) {
-  await_true("a sign of life of rank " + std::to_string(rank), kPatience,
-             [&] { return last_stamp(c, id, epoch, rank) > after_us; });
-}
-
 TEST_F(E2e, ARankThatIsKilledIsStartedAgain) {
   Cluster& c = start();
   auto spec = c.spec("gang", endless(c), 2, 1);
@@ -56,8 +43,8 @@ TEST_F(E2e, WithoutItsSchedulerTrainingGoesOnAndNothingIsLost) {
   const auto before = c.await_ranks(id, 1, 2);
   c.kill_scheduler();
   const auto killed_us = boot_us();
-  await_alive(c, id, 1, 0, killed_us + 500'000);
-  await_alive(c, id, 1, 1, killed_us + 500'000);
+  c.await_alive(id, 1, 0, killed_us + 500'000);
+  c.await_alive(id, 1, 1, killed_us + 500'000);
   c.start_scheduler();
   c.await_linked();
   const auto job = c.job(id);
@@ -65,7 +52,7 @@ TEST_F(E2e, WithoutItsSchedulerTrainingGoesOnAndNothingIsLost) {
   EXPECT_EQ(number_of(job, "epoch"), 1);
   EXPECT_EQ(text_of(c.job(queued), "state"), "queued");
   // Beyond the lease that it had when the scheduler died: the new one renews it.
-  await_alive(c, id, 1, 0, killed_us + 8'000'000);
+  c.await_alive(id, 1, 0, killed_us + 8'000'000);
   EXPECT_EQ(pids(c.ranks(id, 1)), pids(before));
   // What was written while nobody listened is found later.
   await_true("checkpoints of the time without a scheduler are known", kPatience, [&] {
@@ -92,7 +79,7 @@ TEST_F(E2e, AWorkerThatIsKilledFindsItsRanksAgain) {
              [&] { return !c.node("n1").at("linked").as_bool(); });
   c.start_worker(c.worker("n1"));
   c.await_linked();
-  await_alive(c, id, 1, 0, killed_us + 500'000);
+  c.await_alive(id, 1, 0, killed_us + 500'000);
   EXPECT_EQ(pids(c.ranks(id, 1)), pids(before));
   c.await_state(id, "succeeded");  // its end, and its log, through the worker that did not start it
   EXPECT_EQ(c.attempts(id).size(), 1u);
@@ -114,7 +101,7 @@ TEST_F(E2e, WithoutTheirSupervisorRanksDieAndTheGangStartsAgain) {
   finish();
 }
 
-TEST_F(E2e, ASchedulerThatWasFrozenBeyondTheLeaseHasKilledNoOtherGangTwice) {
+TEST_F(E2e, WhenTheSchedulerIsFrozenBeyondTheLeaseGangsDieAndStartAgain) {
   Cluster& c = start({.workers = 2, .lease = 2, .margin = 0.5});
   const auto id = c.submit(c.spec("gang", endless(c), 2, 1));
   c.await_running(id, 1);
@@ -149,7 +136,7 @@ TEST_F(E2e, CancelLetsARankWriteItsLastCheckpoint) {
   const auto id = c.submit(spec);
   c.await_running(id, 1);
   c.await_ranks(id, 1, 1);
-  await_alive(c, id, 1, 0, 1);
+  c.await_alive(id, 1, 0, 1);
   c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
   c.await_state(id, "cancelled");
   EXPECT_EQ(

@@ -4,19 +4,6 @@
 namespace tutti::e2e {
 namespace {
 
-// Of a job on all its ranks: the first was started at.
-std::int64_t started_us(const Cluster& c, std::int64_t id, int epoch, int ranks) {
-  std::int64_t first = 0;
-  for (int r = 0; r < ranks; ++r) {
-    std::int64_t at = 0;
-    std::ifstream in(
-        c.shared() + "/stamps/" + std::to_string(id) + "-" + std::to_string(epoch) + "-" + std::to_string(r),
-        std::ios::binary);
-    if (in.read(reinterpret_cast<char*>(&at), sizeof at)) first = first == 0 ? at : std::min(first, at);
-  }
-  return first;
-}
-
 std::vector<Seen> on_node(std::vector<Seen> ranks, const Cluster& c, const std::string& node) {
   std::erase_if(ranks, [&](const Seen& s) {
     return !s.value("TUTTI_ATTEMPT_DIR").starts_with(c.directory() + "/" + node + "/");
@@ -40,7 +27,7 @@ void cut_until_the_lease_is_over(Cluster& c) {
   EXPECT_GT(deaths[0] - cut_us, lease_us * 0.6) << "killed before the lease was over";
   EXPECT_LT(deaths[0] - cut_us, lease_us + margin_us) << "outlived lease and kill margin";
   c.await_running(id, 2);
-  const auto again_us = started_us(c, id, 2, 2);
+  const auto again_us = std::min(c.await_started(id, 2, 0), c.await_started(id, 2, 1));
   EXPECT_GT(again_us, deaths[0]);
   EXPECT_GT(again_us - cut_us, lease_us) << "placed elsewhere while the lease ran";
   for (const auto& node : c.gang(id)) EXPECT_NE(node, lost);
