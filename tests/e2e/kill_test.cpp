@@ -145,5 +145,76 @@ TEST_F(E2e, CancelLetsARankWriteItsLastCheckpoint) {
   finish();
 }
 
+// The supervisors have their own timers: they need neither a worker nor a network to keep the fence.
+TEST_F(E2e, AFrozenWorkerDoesNotKeepRanksAliveBeyondTheLease) {
+  Cluster& c = start({.workers = 2, .gpus = 1, .lease = 2, .margin = 1});
+  const auto id = c.submit(c.spec("job", endless(c)));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 1);
+  const std::string frozen = c.gang(id).at(0);
+  c.worker(frozen).process().signal(SIGSTOP);
+  const auto frozen_us = boot_us();
+  for (const auto when : await_deaths(before, 20s)) EXPECT_LT(when - frozen_us, 3'000'000);
+  c.await_running(id, 2);
+  EXPECT_NE(c.gang(id).at(0), frozen);
+  c.worker(frozen).process().signal(SIGCONT);
+  c.await_linked();
+  EXPECT_EQ(number_of(c.job(id), "epoch"), 2);
+  finish();
+}
+
+TEST_F(E2e, WhenWorkerAndSupervisorAreKilledTogetherTheNextWorkerClearsUp) {
+  Cluster& c = start({.workers = 1});
+  const auto id = c.submit(c.spec("job", endless(c), 1, 2));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 2);
+  const auto supervisor = c.supervisor(id, 1, "n1");
+  c.worker("n1").process().kill();
+  supervisor.signal(SIGKILL);
+  c.start_worker(c.worker("n1"));
+  await_deaths(before, 20s);
+  c.await_running(id, 2);
+  EXPECT_EQ(text_of(c.attempts(id).at(0), "cause"), "control");
+  finish();
+}
+
+// Kills `what` again and again while short jobs start and end; all must succeed in the end.
+void kill_while_jobs_start(Cluster& c, int kills, const std::function<void()>& kill_and_start) {
+  constexpr int kJobs = 30;
+  std::vector<std::int64_t> ids;
+  for (int i = 0; i < kJobs; ++i)
+    ids.push_back(c.submit(c.spec("short", c.rank("--steps 10"), 1 + i % 2, 1)));
+  const auto attempts_placed = [&] { return std::stoi(c.sql("SELECT count(*) FROM attempt").at(0)); };
+  for (int i = 0; i < kills; ++i) {
+    // Not after a time but after so much has happened; each kill meets another stage of some job.
+    const int placed = attempts_placed();
+    await_true("the next job is placed", kPatience,
+               [&] { return attempts_placed() > placed || placed >= kJobs; });
+    kill_and_start();
+  }
+  for (const auto id : ids) c.await_state(id, "succeeded");
+}
+
+TEST_F(E2e, ASchedulerKilledAgainAndAgainWhileJobsStartDisturbsNone) {
+  Cluster& c = start({.workers = 2, .gpus = 2});
+  kill_while_jobs_start(c, 8, [&] {
+    c.kill_scheduler();
+    c.start_scheduler();
+  });
+  EXPECT_EQ(c.sql("SELECT count(*) FROM attempt WHERE number > 1").at(0), "0") << "an attempt was disturbed";
+  finish();
+}
+
+TEST_F(E2e, AWorkerKilledAgainAndAgainWhileJobsStartLosesNone) {
+  Cluster& c = start({.workers = 2, .gpus = 2});
+  int turn = 0;
+  kill_while_jobs_start(c, 8, [&] {
+    Worker& worker = c.worker(++turn % 2 == 0 ? "n1" : "n2");
+    worker.process().kill();
+    c.start_worker(worker);
+  });
+  finish();
+}
+
 }  // namespace
 }  // namespace tutti::e2e

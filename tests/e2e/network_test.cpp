@@ -60,6 +60,49 @@ TEST_F(E2e, ANodeCutOffWithTheDeliveredLease) {
   finish();
 }
 
+// The whole way of a training that a machine fails under: cut off, fenced, moved, resumed, the same last
+// digit.
+TEST_F(E2e, AnMpiTrainingCutInTwoResumesElsewhereWithTheSameLoss) {
+  TUTTI_NEEDS_NETWORK();
+  if (!Site::instance().has("charlm")) GTEST_SKIP() << "charlm is not built (no Open MPI)";
+  Cluster& c = start({.workers = 3, .gpus = 1, .namespaces = true, .lease = 2.5, .margin = 1});
+  const auto train = [&](const std::string& name) {
+    auto spec = c.spec(
+        name, Site::instance().program("charlm") + " --steps 50 --checkpoint-every 10 --step-ms 50", 2, 1);
+    spec["launcher"] = "mpirun";
+    checkpoint_in(spec, c.checkpoints(name));
+    return c.submit(spec);
+  };
+  const auto loss = [](const std::string& log) {
+    const auto at = log.find("final loss ");
+    if (at == log.npos) throw Failure("no final loss in: " + log);
+    return log.substr(at, log.find('\n', at) - at);
+  };
+  const auto whole = train("whole");
+  c.await_state(whole, "succeeded");
+  const auto cut = train("cut");
+  c.await_job(cut, "has written a checkpoint", [&](const json::object& j) {
+    if (text_of(j, "state") == "succeeded") throw Failure("it ended before it could be cut");
+    return !c.rest()
+                .get("/v1/jobs/" + std::to_string(cut) + "/checkpoints")
+                .at("checkpoints")
+                .as_array()
+                .empty();
+  });
+  const std::string lost = c.gang(cut).at(1);
+  c.cut(lost);
+  c.await_state(cut, "succeeded");
+  const auto attempts = c.attempts(cut);
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_EQ(text_of(attempts[0], "cause"), "node_lost");
+  EXPECT_GE(number_of(attempts[1], "resume_step"), 10);
+  for (const auto& node : c.gang(cut)) EXPECT_NE(node, lost);
+  EXPECT_EQ(loss(c.log_of(cut, 2, 0)), loss(c.log_of(whole, 1, 0)));
+  c.heal(lost);
+  c.await_linked();
+  finish();
+}
+
 TEST_F(E2e, ACutOfTwoSecondsKillsNothing) {
   TUTTI_NEEDS_NETWORK();
   Cluster& c = start({.workers = 2, .gpus = 1, .namespaces = true});
