@@ -57,7 +57,7 @@ void WorkerHub::close_all() {
 void WorkerHub::resync() {
   by_node_.clear();
   for (const auto& [link, c] : connections_) {
-    c->node = {};  // its end says nothing about the new control plane
+    c->node = c->decided = {};  // its end says nothing about the new control plane
     link->abort();
   }
 }
@@ -68,9 +68,8 @@ template <class Decide>
 void WorkerHub::post(const ConnectionPtr& c, Decide decide) {
   if (leader_.plane() == nullptr) return;  // it will say it again after the resync
   Command command;
-  command.decide = [node = c->node, decide = std::move(decide)](ControlPlane& plane,
-                                                                Now now) -> std::function<void()> {
-    decide(plane, now, node);
+  command.decide = [c, decide = std::move(decide)](ControlPlane& plane, Now now) -> std::function<void()> {
+    decide(plane, now, c->decided);
     return {};
   };
   // Not taken: what it said would be lost. Cut the connection, it says everything again.
@@ -129,6 +128,7 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
                                                        Now now) -> std::function<void()> {
     const NodeId node = plane.on_hello(now, hello);
+    c->decided = node;
     c->generation = plane.cluster().find(node)->link;
     return [this, c, node, boot_id = hello.boot_id] {
       known_[c->name] = {node, boot_id};
@@ -165,7 +165,7 @@ void WorkerHub::bind(const ConnectionPtr& c, NodeId node) {
   auto& slot = by_node_[node];
   if (slot && slot != c) {
     spdlog::warn("node={} {}: a newer connection replaces {}", node.value, c->name, slot->link->peer());
-    slot->node = {};
+    slot->node = slot->decided = {};
     slot->link->abort();
   }
   slot = c;

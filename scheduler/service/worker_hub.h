@@ -39,6 +39,9 @@ class WorkerHub : public WorkerMessages {
   struct Connection {
     std::shared_ptr<http::Link> link;
     NodeId node;  // 0 until its Hello is committed, and again when a newer connection has replaced it
+    // The node as soon as its Hello is decided: what it says behind its Hello waits in the same inbox, and
+    // must not be taken for the word of nobody because the commit is still under way.
+    NodeId decided;
     std::uint64_t generation = 0;  // Node::link of its Hello
     std::string name;
     bool said_hello = false;

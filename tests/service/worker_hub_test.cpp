@@ -1,0 +1,144 @@
+// Connections of workers: what is said over them reaches the control plane, in order, also in awkward
+// moments.
+#include "scheduler/service/worker_hub.h"
+
+#include <gtest/gtest.h>
+#include <sodium.h>
+
+#include <boost/asio/io_context.hpp>
+
+#include "api/wire/messages.h"
+#include "db/memory/memory_reader.h"
+#include "db/memory/memory_store.h"
+
+namespace tutti {
+namespace {
+
+using protocol::Phase;
+
+class ScriptedLink : public http::Link {
+ public:
+  void start(std::function<void(std::string)> on_message, std::function<void(std::string)>) override {
+    on_message_ = std::move(on_message);
+  }
+  bool send(std::string message) override {
+    sent_.push_back(wire::decode_to_worker(message).value());
+    return true;
+  }
+  void abort() override { aborted_ = true; }
+  const std::string& peer() const override { return peer_; }
+
+  void say(const protocol::FromWorker& message) { on_message_(wire::encode(message)); }
+  template <class T>
+  const T* heard() const {  // the newest
+    for (auto it = sent_.rbegin(); it != sent_.rend(); ++it)
+      if (const T* found = std::get_if<T>(&*it)) return found;
+    return nullptr;
+  }
+  bool aborted() const { return aborted_; }
+
+ private:
+  std::function<void(std::string)> on_message_;
+  std::vector<protocol::ToWorker> sent_;
+  std::string peer_ = "test";
+  bool aborted_ = false;
+};
+
+struct WorkerHubTest : ::testing::Test {
+  std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
+  boost::asio::io_context io{1};
+  LeaseTable leases{LeaseSettings{}};
+  Metrics metrics;
+  std::unique_ptr<StoreThread> store;
+  std::unique_ptr<Leader> leader;
+  std::unique_ptr<WorkerHub> hub;
+
+  void SetUp() override {
+    ASSERT_GE(sodium_init(), 0);
+    store = std::make_unique<StoreThread>(io.get_executor(), std::make_unique<db::MemoryStore>(database),
+                                          std::make_shared<db::MemoryReader>(database), 1);
+    LeaderSettings settings;
+    settings.holder = "test";
+    leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
+    hub = std::make_unique<WorkerHub>(io.get_executor(), *leader, leases, metrics, std::string(32, 'k'));
+    leader->start(*hub, [](const std::string&) {});
+    until([&] { return leader->plane() != nullptr; });
+  }
+  void TearDown() override {
+    hub->close_all();
+    bool stopped = false;
+    leader->stop([&] { stopped = true; });
+    until([&] { return stopped; });
+    store.reset();
+  }
+  template <class F>
+  void until(F condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!condition() && std::chrono::steady_clock::now() < end)
+      io.run_one_for(std::chrono::milliseconds(50));
+    ASSERT_TRUE(condition());
+  }
+  std::shared_ptr<ScriptedLink> connect() {
+    auto link = std::make_shared<ScriptedLink>();
+    hub->accept(link);
+    return link;
+  }
+  static protocol::Hello hello() {
+    protocol::Hello h;
+    h.worker_version = "test";
+    h.node = "n1";
+    h.address = "127.0.0.1";
+    h.boot_id = "boot";
+    h.cpus = 8;
+    h.memory_bytes = 1LL << 36;
+    h.kill_mode = "cgroup2";
+    return h;
+  }
+  static protocol::AttemptStatus status(AttemptKey key, Phase phase) {
+    protocol::AttemptStatus s;
+    s.key = key;
+    s.phase = phase;
+    if (phase == Phase::ended) s.end = protocol::End{true, true, "cgroup", 1};
+    return s;
+  }
+  JobId submit() {
+    auto spec = std::make_shared<JobSpec>();
+    spec->name = "j";
+    spec->run = "true";
+    JobId id;
+    leader->submit({{.spec = spec,
+                     .spec_json = R"({"name":"j","run":"true"})",
+                     .owner = "ada",
+                     .idempotency_key = {},
+                     .body_hash = 7}},
+                   [&id](const std::vector<Result<Submitted>>& r) { id = r.at(0).value().id; });
+    until([&] { return static_cast<bool>(id); });
+    return id;
+  }
+};
+
+// Found by killing schedulers: the end of a job fell between the worker's Hello and its commit, was taken for
+// the word of nobody, and the job ran for ever.
+TEST_F(WorkerHubTest, WhatAWorkerSaysRightBehindItsHelloIsNotLost) {
+  const auto first = connect();
+  first->say(hello());
+  until([&] { return first->heard<protocol::Welcome>() != nullptr; });
+  const JobId job = submit();
+  until([&] { return first->heard<protocol::Prepare>() != nullptr; });
+  const AttemptKey key = first->heard<protocol::Prepare>()->key;
+  first->say(status(key, Phase::ready));
+  until([&] { return first->heard<protocol::Launch>() != nullptr; });
+
+  const auto second = connect();
+  auto again = hello();
+  again.attempts = {status(key, Phase::running)};
+  second->say(again);
+  second->say(status(key, Phase::ended));  // before the Hello can have been committed
+  until([&] { return second->heard<protocol::Forget>() != nullptr; });
+  EXPECT_EQ(second->heard<protocol::Forget>()->key, key);
+  EXPECT_EQ(leader->plane()->find_job(job), nullptr) << "it has ended";
+  EXPECT_TRUE(first->aborted()) << "a newer connection has replaced it";
+}
+
+}  // namespace
+}  // namespace tutti
