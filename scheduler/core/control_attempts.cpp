@@ -347,7 +347,8 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
           {.gpu = id, .job = key.job, .epoch = key.epoch, .from = row.placed_at, .until = now.wall});
     }
     capacity_changed(m.node);
-    send(m.node, protocol::Forget{key});
+    // Who could not prove it keeps the record and goes on trying; its late proof cleans the GPUs.
+    if (!node.unproven.contains(key)) send(m.node, protocol::Forget{key});
   }
   // A GPU of ours failed fatally while we ran: that is the cause, whatever its ranks died of.
   if (!all_ok && gpu_fault && class_of(row.cause) != CauseClass::person &&

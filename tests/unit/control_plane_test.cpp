@@ -129,6 +129,24 @@ TEST_F(ControlPlaneTest, PersonCannotVouchForAGpuWhileTheWorkerSeesAProcessOnIt)
   EXPECT_EQ(env.state(whole), JobState::starting);
 }
 
+// Forgetting it would have left the GPU dirty until the worker's next restart (found by the simulation, seed
+// 400).
+TEST_F(ControlPlaneTest, UnprovenEndIsNotForgottenAndItsLateProofCleansTheGpus) {
+  const NodeId a = env.add_node("a");
+  const JobId job = env.submit(job_spec(1, 8));
+  const AttemptKey key = env.run(job);
+  env.fail(a, key, 0, 1);
+  env.drop_messages();
+  env.end(a, key, false, false);
+  EXPECT_EQ(env.state(job), JobState::failed);
+  env.expect_nothing_left();
+  const JobId next = env.submit(job_spec(1, 8));
+  EXPECT_EQ(env.state(next), JobState::queued);
+  env.end(a, key, false);
+  EXPECT_EQ(env.take<protocol::Forget>(a).key, key);
+  EXPECT_EQ(env.state(next), JobState::starting);
+}
+
 TEST_F(ControlPlaneTest, FatalXidKillsTheGangAndRestartsItElsewhereFromTheCheckpoint) {
   const NodeId a = env.add_node("a"), b = env.add_node("b"), c = env.add_node("c"), d = env.add_node("d");
   JobSpec spec = job_spec(2, 4);

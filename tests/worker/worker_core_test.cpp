@@ -319,7 +319,8 @@ TEST(WorkerCore, TheEndWaitsUntilTheGpusAreLetGo) {
   EXPECT_TRUE(b.last_status().end->proven);
 }
 
-// A lost GPU answers no question: waiting for its answer made the recovery from an Xid 79 take the whole deadline.
+// A lost GPU answers no question: waiting for its answer made the recovery from an Xid 79 take the whole
+// deadline.
 TEST(WorkerCore, ABrokenGpuIsNotAskedForItsProcesses) {
   Bench b;
   b.gpus(2);
@@ -366,6 +367,21 @@ TEST(WorkerCore, AnUnprovenEndIsProvenLater) {
   s = b.last_status();
   EXPECT_EQ(s.key, kFirst);
   EXPECT_TRUE(s.end->proven);
+}
+
+// Found by the simulation (seed 400): the supervisor proves it while we still do the last work of the
+// unproven end, and says it once.
+TEST(WorkerCore, AProofThatComesDuringTheLastWorkCounts) {
+  Bench b;
+  b.connect();
+  b.start(kFirst);
+  b.take<TellSupervisor>();
+  b.end(kFirst, false, false);
+  b.end(kFirst, false, true);
+  EXPECT_EQ(b.take<TellSupervisor>().size(), 1u);
+  b.core.on_final_scan(b.now, kFirst);
+  b.settle(kFirst);
+  EXPECT_TRUE(b.last_status().end->proven);
 }
 
 TEST(WorkerCore, ASupervisorWithoutProofGoesOnTrying) {

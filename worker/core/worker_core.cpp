@@ -290,7 +290,9 @@ void WorkerCore::on_supervisor_status(Now now, AttemptKey key, const supervisor:
                                       bool first_of_connection) {
   auto* a = live(key);
   if (!a) return;
-  if (a->stage == Stage::ended && !a->final.end->proven && status.end && status.end->proven) {
+  const bool unproven =
+      (a->stage == Stage::ended && !a->final.end->proven) || (a->stage == Stage::last_work && !a->end.proven);
+  if (unproven && status.end && status.end->proven) {
     begin_last_work(now, *a, *status.end);  // it went on trying
     return;
   }
@@ -383,8 +385,9 @@ void WorkerCore::ask_gpus(Now now, Attempt& a) {
   if (!probe_up_) return;
   for (const auto& uuid : a.prepare.gpu_uuids) {
     if (!gpus_.find(uuid)) continue;  // fallen off the bus: nothing can be asked
-    // A broken GPU often cannot be asked either, and is given to nobody before a reset: the supervisor's proof
-    // (no process, no open device) has to do, or one lost GPU would cost the whole gang the deadline below.
+    // A broken GPU often cannot be asked either, and is given to nobody before a reset: the supervisor's
+    // proof (no process, no open device) has to do, or one lost GPU would cost the whole gang the deadline
+    // below.
     if (!gpus_.why_unhealthy(uuid).empty()) continue;
     a.gpus_waited_for[uuid] = next_question_;
     act(AskProcesses{uuid, next_question_++});
