@@ -1,6 +1,7 @@
 #include "worker/service/child.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <system_error>
+#include <utility>
 
 extern char** environ;
 
@@ -78,12 +80,21 @@ pid_t spawn_child(const SpawnRequest& request) {
 }
 
 Watched::Watched(boost::asio::io_context& io, pid_t pid, std::function<void()> on_end)
-    : pid_(pid), fd_(io, pidfd_of(pid)) {
+    : pid_(pid), on_end_(std::move(on_end)), fd_(io, pidfd_of(pid)) {
+  wait();
+}
+
+// Asio may say "readable" without it being so: what epoll reported for a descriptor that was closed meanwhile
+// goes to the one that took over its place in Asio. A read would see that and wait on; here we have to look.
+void Watched::wait() {
   fd_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                 [this, alive = alive_, on_end = std::move(on_end)](boost::system::error_code ec) {
+                 [this, alive = alive_](boost::system::error_code ec) {
                    if (!*alive || ec) return;
+                   pollfd now{fd_.native_handle(), POLLIN, 0};
+                   if (poll(&now, 1, 0) <= 0) return wait();
                    waitpid(pid_, nullptr, WNOHANG);  // reaps it if it is our child; otherwise ECHILD
-                   on_end();                         // may destroy us
+                   const auto on_end = std::move(on_end_);
+                   on_end();  // may destroy us
                  });
 }
 

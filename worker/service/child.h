@@ -35,7 +35,10 @@ class Watched {
   void signal(int number);
 
  private:
+  void wait();
+
   pid_t pid_;
+  std::function<void()> on_end_;
   boost::asio::posix::stream_descriptor fd_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
