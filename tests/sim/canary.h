@@ -15,7 +15,6 @@ enum class Canary : std::uint8_t {
   speak_before_commit,  // replies and orders leave before the transaction
   short_lease,          // the scheduler waits less than the worker's lease before it places again
   no_boot_grace,        // a new scheduler does not wait for leases that its predecessor may have renewed
-  renew_revoked,        // heartbeats are acknowledged although the node has been declared dead
   lease_from_ack,       // the worker counts its lease from the acknowledgement instead of its heartbeat
   forget_epochs,        // the worker starts whatever it is told, however old
   proof_without_death,  // the supervisor says `proven` while ranks are still dying
@@ -28,7 +27,6 @@ inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_vi
     {Canary::speak_before_commit, "speak_before_commit"},
     {Canary::short_lease, "short_lease"},
     {Canary::no_boot_grace, "no_boot_grace"},
-    {Canary::renew_revoked, "renew_revoked"},
     {Canary::lease_from_ack, "lease_from_ack"},
     {Canary::forget_epochs, "forget_epochs"},
     {Canary::proof_without_death, "proof_without_death"},

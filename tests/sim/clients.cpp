@@ -48,6 +48,8 @@ JobSpec Clients::make_spec(const std::string& name) {
   }
   if (!place_.benign || dice_.chance(200)) plan.fails_per_mille = dice_.chance(300) ? 300 : 20;
   plan.exit_code = dice_.chance(300) ? 85 : dice_.between(1, 3);
+  if (plan.exit_code == 85)
+    plan.fails_per_mille = 20;  // restarts are free and without limit: it must end some day
   plan.obeys_stop = dice_.chance(700);
   if (dice_.chance(300)) {
     s.setup = "prepare data";

@@ -93,7 +93,7 @@ void Faults::benign() {
 
 void Faults::hostile() {
   const auto node = dice_.below(machines_.size());
-  switch (dice_.below(16)) {
+  switch (dice_.below(18)) {
     case 0: return kill_scheduler(dice_.chance(500) ? dice_.between(10ms, 3s) : dice_.between(3s, 20s));
     case 1: return pause_scheduler(dice_.chance(500) ? dice_.between(10ms, 4s) : dice_.between(4s, 20s));
     case 2: return store_down(dice_.between(100ms, 20s));
@@ -110,6 +110,8 @@ void Faults::hostile() {
     case 12: return cut(node, true, false, dice_.between(100ms, 15s));
     case 13: return cut(node, false, true, dice_.between(100ms, 15s));
     case 14: return xid(node);
+    case 15: return pause_worker(node, dice_.chance(500) ? dice_.between(10ms, 4s) : dice_.between(4s, 15s));
+    case 16: return cut_by_and_by(node);
     default: {
       note("burst of repeated orders and connections");
       for (int i = 0; i < 8; ++i)
@@ -188,6 +190,29 @@ void Faults::kill_worker(std::size_t node, Duration down) {
   note(down > 6s ? "worker killed for longer than a lease" : "worker killed");
   machines_[node]->kill_worker();
   mend_after(down, [m = machines_[node].get()] { m->start_worker(); });
+}
+
+void Faults::pause_worker(std::size_t node, Duration length) {
+  auto* worker = machines_[node]->worker();
+  if (worker == nullptr || !worker->alive()) return;
+  note(length > 6s ? "worker paused for longer than a lease" : "worker paused");
+  worker->pause();
+  mend_after(length, [worker] { worker->resume(); });
+}
+
+// One direction first, then the other; the first comes back while the second is still away: what had been
+// said meanwhile arrives late.
+void Faults::cut_by_and_by(std::size_t node) {
+  note("node cut, one direction after the other");
+  const Side first = dice_.chance(700) ? Side::scheduler : Side::worker;
+  place_.network.cut(node, first);
+  mend_after(dice_.between(1500ms, 3500ms), [this, node, first] { place_.network.heal(node, first); });
+  const Duration until_second = dice_.between(1ms, 1s), length = dice_.between(3s, 20s);
+  world_.after(until_second, [this, node, first, length] {
+    if (over_) return;
+    place_.network.cut(node, other(first));
+    mend_after(length, [this, node, first] { place_.network.heal(node, other(first)); });
+  });
 }
 
 void Faults::kill_supervisor(std::size_t node) {

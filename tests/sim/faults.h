@@ -35,6 +35,8 @@ class Faults {
   void next_commit(db::MemoryStore::Fault fault, const std::string& name);
   void cut(std::size_t node, bool up, bool down, Duration length);
   void kill_worker(std::size_t node, Duration down);
+  void pause_worker(std::size_t node, Duration length);
+  void cut_by_and_by(std::size_t node);
   void kill_supervisor(std::size_t node);
   void kill_rank(std::size_t node);
   void power_off(std::size_t node, Duration down);

@@ -13,7 +13,7 @@ Network::Network(World& world, std::size_t nodes)
     : world_(world), dice_(world.dice(1)), cuts_(nodes), links_(nodes) {}
 
 LinkPtr Network::make_link(std::size_t node) {
-  auto link = std::make_shared<Link>(*this, node);
+  auto link = std::make_shared<Link>(*this, node, ++last_link_);
   std::erase_if(links_[node], [](const auto& weak) { return weak.expired(); });
   links_[node].push_back(link);
   return link;

@@ -32,7 +32,8 @@ class Link : public std::enable_shared_from_this<Link> {
     std::function<void(const std::string&)> on_text;
     std::function<void(const std::string&)> on_closed;  // once, whoever closed
   };
-  Link(Network& network, std::size_t node) : network_(network), node_(node) {}
+  Link(Network& network, std::size_t node, std::uint64_t id) : network_(network), node_(node), id_(id) {}
+  std::uint64_t id() const { return id_; }  // in order of creation
 
   void start(Side side, End end);
   void send(Side from, std::string text);
@@ -68,6 +69,7 @@ class Link : public std::enable_shared_from_this<Link> {
 
   Network& network_;
   const std::size_t node_;
+  const std::uint64_t id_;
   Half ends_[2];
 };
 using LinkPtr = std::shared_ptr<Link>;
@@ -95,6 +97,7 @@ class Network {
   };
   World& world_;
   Dice dice_;
+  std::uint64_t last_link_ = 0;
   std::vector<Cuts> cuts_;
   std::vector<std::vector<std::weak_ptr<Link>>> links_;
 };

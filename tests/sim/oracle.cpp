@@ -54,6 +54,14 @@ void Oracle::rank_dead(AttemptKey key, std::size_t node, int rank, bool well) {
   if (!steps(key)) broken_since_.erase(key);
 }
 
+void Oracle::begun(AttemptKey key, std::size_t node) {
+  auto& highest = begun_[{node, key.job}];
+  if (key.epoch <= highest)
+    return world_.fail("I2: node " + std::to_string(node) + " begins with " + text(key) + ", but epoch " +
+                       to_string(highest) + " has been there");
+  highest = key.epoch;
+}
+
 void Oracle::lease_ran_out(AttemptKey key, std::size_t node) {
   if (benign_)
     world_.fail("I6: the lease of node " + std::to_string(node) + " ran out under " + text(key) +

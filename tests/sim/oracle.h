@@ -32,6 +32,8 @@ class Oracle {
   // SIGKILL is under way. `stuck`: in the kernel, takes no step but stays on its GPU.
   void rank_struck(AttemptKey key, std::size_t node, int rank, bool stuck);
   void rank_dead(AttemptKey key, std::size_t node, int rank, bool well);
+  // A machine begins with an attempt; never twice with one epoch of a job, never with an older one.
+  void begun(AttemptKey key, std::size_t node);
   void lease_ran_out(AttemptKey key, std::size_t node);
 
   // ---- the store: a transaction has been applied
@@ -69,8 +71,9 @@ class Oracle {
   std::map<std::string, std::map<AttemptKey, int>> on_gpu_;  // by UUID
   std::map<JobId, std::map<Epoch, int>> stepping_;           // ranks that can take a step
   std::map<AttemptKey, Time> broken_since_;                  // I7: the first rank died badly
-  std::map<JobId, std::string> state_, attempt_state_;       // by the history
-  std::map<JobId, Epoch> epoch_;                             // by the rows
+  std::map<std::pair<std::size_t, JobId>, Epoch> begun_;
+  std::map<JobId, std::string> state_, attempt_state_;  // by the history
+  std::map<JobId, Epoch> epoch_;                        // by the rows
   std::map<GpuId, std::string> uuid_;
   std::map<std::pair<std::string, std::string>, JobId> acknowledged_;
 };

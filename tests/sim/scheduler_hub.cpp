@@ -20,7 +20,7 @@ constexpr std::size_t kOrdersKept = 40;
 void SchedulerProcess::accept(const LinkPtr& link) {
   auto c = std::make_shared<Connection>();
   c->link = link;
-  connections_[link.get()] = c;
+  connections_[link->id()] = c;
   std::weak_ptr<Connection> weak = c;
   link->start(Side::scheduler, Link::End{.gate =
                                              [this, life = life_](std::function<void()> what) {
@@ -40,7 +40,7 @@ void SchedulerProcess::resync() {
   by_node_.clear();
   const auto all = connections_;
   for (const auto& [link, c] : all) {
-    c->node = {};
+    c->node = c->decided = {};
     c->link->abort(Side::scheduler, "resync");
   }
 }
@@ -49,9 +49,8 @@ template <class Decide>
 void SchedulerProcess::tell_plane(const ConnectionPtr& c, Decide decide) {
   if (!plane_) return;  // it will say it again after the resync
   Command command;
-  command.decide = [node = c->node, decide = std::move(decide)](ControlPlane& plane,
-                                                                Now now) -> std::function<void()> {
-    decide(plane, now, node);
+  command.decide = [c, decide = std::move(decide)](ControlPlane& plane, Now now) -> std::function<void()> {
+    decide(plane, now, c->decided);
     return {};
   };
   command.refuse = [link = c->link] { link->abort(Side::scheduler, "not taken"); };
@@ -94,10 +93,11 @@ void SchedulerProcess::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
                                                        Now now) -> std::function<void()> {
     const NodeId node = plane.on_hello(now, hello);
+    c->decided = node;
     c->generation = plane.cluster().find(node)->link;
     return [this, c, node, boot_id = hello.boot_id] {
       known_[c->name] = {node, boot_id};
-      if (!connections_.contains(c->link.get())) {
+      if (!connections_.contains(c->link->id())) {
         c->node = node;
         return report_loss(c);
       }
@@ -126,7 +126,7 @@ void SchedulerProcess::welcome_meanwhile(const ConnectionPtr& c, const protocol:
 void SchedulerProcess::bind(const ConnectionPtr& c, NodeId node) {
   auto& slot = by_node_[node];
   if (slot && slot != c) {
-    slot->node = {};
+    slot->node = slot->decided = {};
     slot->link->abort(Side::scheduler, "a newer connection replaces it");
   }
   slot = c;
@@ -135,8 +135,7 @@ void SchedulerProcess::bind(const ConnectionPtr& c, NodeId node) {
 
 void SchedulerProcess::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat) {
   if (!c->node) return;
-  if (!leases_->renew(c->node, clock().mono) && canary_ != Canary::renew_revoked)
-    return c->link->abort(Side::scheduler, "declared dead");
+  if (!leases_->renew(c->node, clock().mono)) return c->link->abort(Side::scheduler, "declared dead");
   c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat.seq})));
   if (!plane_) return;
   const Node* node = plane_->cluster().find(c->node);
@@ -145,7 +144,7 @@ void SchedulerProcess::on_heartbeat(const ConnectionPtr& c, const protocol::Hear
 }
 
 void SchedulerProcess::on_closed(const ConnectionPtr& c) {
-  connections_.erase(c->link.get());
+  connections_.erase(c->link->id());
   if (!c->node) return;
   by_node_.erase(c->node);
   report_loss(c);
@@ -159,10 +158,7 @@ void SchedulerProcess::deliver(Effect effect) {
   auto it = by_node_.find(effect.to);
   if (it == by_node_.end()) return;
   const ConnectionPtr c = it->second;
-  if (effect.disconnect) {
-    if (canary_ == Canary::renew_revoked) return;
-    return c->link->abort(Side::scheduler, "declared dead");
-  }
+  if (effect.disconnect) return c->link->abort(Side::scheduler, "declared dead");
   if (auto* prepare = std::get_if<protocol::Prepare>(&effect.message)) {
     prepare->spec_json = wire::encode_spec(*effect.spec);
     prepare->secret = "secret";

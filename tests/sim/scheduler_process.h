@@ -66,7 +66,8 @@ class SchedulerProcess {
  private:
   struct Connection {
     LinkPtr link;
-    NodeId node;
+    NodeId node;     // from the commit of its Hello on
+    NodeId decided;  // from its decision on
     std::uint64_t generation = 0;
     std::string name;
     bool said_hello = false;
@@ -137,7 +138,7 @@ class SchedulerProcess {
   std::uint64_t timer_ = 0;
   Mono last_store_contact_{};
   Duration retry_delay_ = 100ms;
-  std::map<Link*, ConnectionPtr> connections_;
+  std::map<std::uint64_t, ConnectionPtr> connections_;  // by Link::id
   std::map<NodeId, ConnectionPtr> by_node_;
   struct Known {
     NodeId node;

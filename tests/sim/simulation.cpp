@@ -12,7 +12,7 @@
 namespace tutti::sim {
 namespace {
 
-constexpr Duration kToRest = 300s;  // after everything is mended
+constexpr Duration kToRest = 600s;  // after everything is mended: jobs restarted last want their whole run
 constexpr Duration kQuiet = 20s;    // after the last job: for ends that are still to be told
 constexpr Duration kLivesOn = 6s + 1500ms + 3s + 5s;  // lease, margin, grace, and the way there
 

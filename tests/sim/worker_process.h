@@ -10,6 +10,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "tests/sim/machine.h"
 #include "worker/core/worker_core.h"
@@ -22,6 +23,8 @@ class WorkerProcess {
 
   void start();
   void end(bool machine_lives);
+  void pause();  // as SIGSTOP: its supervisors go on
+  void resume();
   bool alive() const { return alive_; }
   void on_driver(const nvml::Message& message);  // through the probe, if that is up
   void crash_probe();
@@ -40,6 +43,7 @@ class WorkerProcess {
     std::set<std::string> seen;
   };
 
+  void gate(std::function<void()> what);                  // now, or when it continues
   void soon(Duration delay, std::function<void()> what);  // inside this process, if it lives then
   Now clock() const { return machine_.clock(); }
   void settle();
@@ -83,7 +87,8 @@ class WorkerProcess {
   Machine& machine_;
   World& world_;
   Dice dice_;
-  bool alive_ = false;
+  bool alive_ = false, paused_ = false;
+  std::vector<std::function<void()>> deferred_;
   std::uint64_t life_ = 0;
   std::unique_ptr<worker::WorkerCore> core_;
   bool settling_ = false;

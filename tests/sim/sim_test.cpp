@@ -1,0 +1,85 @@
+// A fixed set of seeds through the simulation, its determinism, and the canaries: every rule that is broken
+// on purpose must be noticed within a few runs.
+#include "tests/sim/simulation.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+namespace tutti::sim {
+namespace {
+
+constexpr std::uint64_t kSeeds = 200;        // about half a minute with sanitizers
+constexpr std::uint64_t kCanarySeeds = 200;  // at most; most canaries die within ten
+
+std::string how_to_repeat(std::uint64_t seed) {
+  return "repeat with: ./dev sim --seed " + std::to_string(seed) + " --verbose";
+}
+
+TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
+  std::map<std::string, std::uint64_t> marks;
+  for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const RunResult result = run_simulation({.seed = seed, .canary = Canary::none, .verbose = false});
+    ASSERT_FALSE(result.failure) << "seed " << seed << " at " << to_seconds(result.failed_at)
+                                 << " s: " << *result.failure << "\n"
+                                 << how_to_repeat(seed);
+    for (const auto& [mark, n] : result.marks) marks[mark] += n;
+  }
+  // Seeds prove nothing about what they have not met.
+  for (const char* mark : {"in doubt, applied while stopping",
+                           "in doubt, not applied while stopping",
+                           "in doubt, applied while placed",
+                           "in doubt, not applied while starting",
+                           "store down while running",
+                           "welcome while recovering",
+                           "scheduler killed while starting",
+                           "scheduler paused for longer than a lease while running",
+                           "worker killed while preflight",
+                           "worker killed for longer than a lease while running",
+                           "supervisor killed while running",
+                           "node without power while stopping",
+                           "Xid 79 while running",
+                           "node cut for longer than a lease while running",
+                           "node cut, towards the node for longer than a lease while running",
+                           "supervisor: lease ran out",
+                           "supervisor: end without proof",
+                           "a rank is stuck in the kernel",
+                           "adopted a living supervisor",
+                           "adopted without a supervisor",
+                           "adopted an end",
+                           "adopted after a boot",
+                           "submission replayed",
+                           "cancel while stopping",
+                           "requeue while starting"})
+    EXPECT_GT(marks[mark], 0u) << "never met: " << mark;
+}
+
+TEST(Simulation, SameSeedSameRun) {
+  for (std::uint64_t seed : {1u, 2u, 3u, 4u, 5u}) {
+    const RunResult one = run_simulation({.seed = seed, .canary = Canary::none, .verbose = false}),
+                    two = run_simulation({.seed = seed, .canary = Canary::none, .verbose = false});
+    EXPECT_EQ(one.hash, two.hash) << "seed " << seed;
+    EXPECT_EQ(one.events, two.events) << "seed " << seed;
+    EXPECT_NE(one.hash, run_simulation({.seed = seed + 1000, .canary = Canary::none, .verbose = false}).hash);
+  }
+}
+
+class CanaryTest : public ::testing::TestWithParam<std::pair<Canary, std::string_view>> {};
+
+TEST_P(CanaryTest, IsNoticed) {
+  for (std::uint64_t seed = 1; seed <= kCanarySeeds; ++seed)
+    if (const RunResult result = run_simulation({.seed = seed, .canary = GetParam().first, .verbose = false});
+        result.failure) {
+      RecordProperty("seed", std::to_string(seed));
+      RecordProperty("failure", *result.failure);
+      return;
+    }
+  FAIL() << GetParam().second << " was not noticed in " << kCanarySeeds << " runs";
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, CanaryTest, ::testing::ValuesIn(kCanaries),
+                         [](const auto& info) { return std::string(info.param.second); });
+
+}  // namespace
+}  // namespace tutti::sim
