@@ -67,6 +67,7 @@ void Machine::kill_worker() {
 std::shared_ptr<SupervisorProcess> Machine::spawn_supervisor(const supervisor::Config& config,
                                                              const std::string& job,
                                                              const std::string& checkpoint_dir) {
+  oracle().begun(config.key, index_);
   auto supervisor =
       std::make_shared<SupervisorProcess>(*this, config, workload().plans.at(job), checkpoint_dir);
   supervisors_[config.key] = supervisor;
