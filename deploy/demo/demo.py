@@ -324,8 +324,10 @@ class Demo:
         self.stage.say()
         self.stage.say(f"demo finished in {time.monotonic() - self.stage.begin:.1f} s")
         if not self.o.once:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
             self.goodbye()
             signal.sigwait([signal.SIGINT, signal.SIGTERM])
+            self.stage.say("stopping everything")
         return 0 if same else 1
 
 
