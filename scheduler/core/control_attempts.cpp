@@ -1,5 +1,6 @@
 // Control plane, part 3: attempts, from placement to the last proof of death.
 #include <algorithm>
+#include <tuple>
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/core/retry.h"
@@ -225,13 +226,13 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
     }
     return;
   }
-  const MemberState before = member->state;
+  const auto before = std::tuple(member->state, member->agent_port, member->master_port);
   if (const MemberState said = member_state_of(status.phase);
       said > member->state && said != MemberState::ended)
     member->state = said;
   if (status.agent_port != 0) member->agent_port = status.agent_port;
   if (status.master_port != 0) member->master_port = status.master_port;
-  if (member->state != before) touch(*attempt);
+  if (std::tuple(member->state, member->agent_port, member->master_port) != before) touch(*attempt);
   if (status.failure) member_failed(*attempt, *member, *status.failure, now);
   if (status.phase == Phase::ended) {
     const protocol::End end = status.end.value_or(protocol::End{});

@@ -129,6 +129,22 @@ TEST_F(ControlPlaneTest, PersonCannotVouchForAGpuWhileTheWorkerSeesAProcessOnIt)
   EXPECT_EQ(env.state(whole), JobState::starting);
 }
 
+// A recovery between `ready` and the launch would have told the gang a port that nobody holds any more.
+TEST_F(ControlPlaneTest, PortsToldAgainAreStored) {
+  const NodeId a = env.add_node("a");
+  const JobId job = env.submit(job_spec(1, 1));
+  const AttemptKey key = env.key_of(job);
+  env.status(a, key, Phase::ready);
+  env.rows = {};
+  protocol::AttemptStatus s;
+  s.key = key;
+  s.phase = Phase::ready;
+  s.agent_port = s.master_port = 4321;
+  env.say(a, s);
+  ASSERT_FALSE(env.rows.attempts.empty());
+  EXPECT_EQ(env.rows.attempts.back().gang.front().master_port, 4321);
+}
+
 // Forgetting it would have left the GPU dirty until the worker's next restart (found by the simulation, seed
 // 400).
 TEST_F(ControlPlaneTest, UnprovenEndIsNotForgottenAndItsLateProofCleansTheGpus) {
