@@ -70,12 +70,12 @@ TEST_F(E2e, WithoutItsSchedulerTrainingGoesOnAndNothingIsLost) {
 
 TEST_F(E2e, AWorkerThatIsKilledFindsItsRanksAgain) {
   Cluster& c = start({.workers = 1});
-  const auto id = c.submit(c.spec("gang", c.rank("--steps 600 --say"), 1, 2));
+  const auto id = c.submit(c.spec("gang", c.rank("--steps 1000 --say"), 1, 2));
   c.await_running(id, 1);
   const auto before = c.await_ranks(id, 1, 2);
   c.worker("n1").process().kill();
   const auto killed_us = boot_us();
-  await_true("the scheduler sees the worker go", kPatience,
+  await_true("the scheduler sees the worker go, and not only by its silence", 1500ms,
              [&] { return !c.node("n1").at("linked").as_bool(); });
   c.start_worker(c.worker("n1"));
   c.await_linked();
@@ -83,7 +83,7 @@ TEST_F(E2e, AWorkerThatIsKilledFindsItsRanksAgain) {
   EXPECT_EQ(pids(c.ranks(id, 1)), pids(before));
   c.await_state(id, "succeeded");  // its end, and its log, through the worker that did not start it
   EXPECT_EQ(c.attempts(id).size(), 1u);
-  EXPECT_NE(c.log_of(id, 1).find("final 600 "), std::string::npos);
+  EXPECT_NE(c.log_of(id, 1).find("final 1000 "), std::string::npos);
   finish();
 }
 

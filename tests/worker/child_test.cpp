@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -45,6 +46,17 @@ class Cat {
   int ends_[2] = {-1, -1};
   pid_t pid_ = 0;
 };
+
+// A supervisor kept the connection of its dead worker open, and the scheduler waited for a silence.
+TEST(SpawnChild, LeavesNothingOpenThatIsOurs) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);  // not close-on-exec, as Asio's sockets
+  const Cat cat;
+  close(ends[1]);
+  pollfd end{ends[0], POLLIN, 0};
+  EXPECT_EQ(poll(&end, 1, 10'000), 1) << "the child still has the other end";
+  close(ends[0]);
+}
 
 template <class F>
 void run_until(boost::asio::io_context& io, F condition) {

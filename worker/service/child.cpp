@@ -59,6 +59,9 @@ pid_t spawn_child(const SpawnRequest& request) {
     descriptor(2, 1);
   else
     file(1, "/dev/null", O_WRONLY);
+  // Asio's sockets are not close-on-exec. A supervisor lives longer than we do: with our connection in its
+  // hands the scheduler would not see us die.
+  check(posix_spawn_file_actions_addclosefrom_np(&actions.raw, 3), "spawn");
 
   Attributes attributes;
   sigset_t none, all;
