@@ -103,6 +103,29 @@ TEST_F(E2e, AnMpiTrainingCutInTwoResumesElsewhereWithTheSameLoss) {
   finish();
 }
 
+// Of the two that watch the lease on a node one is enough: here the worker is.
+TEST_F(E2e, AFrozenSupervisorDoesNotKeepRanksAliveBeyondTheLease) {
+  TUTTI_NEEDS_NETWORK();
+  Cluster& c = start({.workers = 3, .gpus = 1, .namespaces = true, .lease = 2.5, .margin = 1});
+  const auto id = c.submit(c.spec("gang", c.rank(""), 2, 1));
+  c.await_running(id, 1);
+  c.await_ranks(id, 1, 2);
+  const std::string lost = c.gang(id).at(1);
+  const auto there = on_node(c.ranks(id, 1), c, lost);
+  const auto supervisor = c.supervisor(id, 1, lost);
+  supervisor.signal(SIGSTOP);
+  const auto cut_us = boot_us();
+  c.cut(lost);
+  for (const auto when : await_deaths(there, 20s)) EXPECT_LT(when - cut_us, 3'500'000);
+  c.await_running(id, 2);
+  for (const auto& node : c.gang(id)) EXPECT_NE(node, lost);
+  supervisor.signal(SIGCONT);
+  c.heal(lost);
+  c.await_linked();
+  EXPECT_EQ(number_of(c.job(id), "epoch"), 2);
+  finish();
+}
+
 TEST_F(E2e, ACutOfTwoSecondsKillsNothing) {
   TUTTI_NEEDS_NETWORK();
   Cluster& c = start({.workers = 2, .gpus = 1, .namespaces = true});

@@ -535,6 +535,42 @@ TEST(WorkerCore, AnExpiredLeaseStopsEverything) {
   EXPECT_EQ(b.core.status_of(kFirst).failure->kind, "lease");
 }
 
+TEST(WorkerCore, ASupervisorThatDoesNothingAtTheEndOfTheLeaseDoesNotKeepItsRanksAlive) {
+  Bench b;
+  b.connect();
+  b.start(kFirst);
+  b.core.on_disconnected(b.now);
+  b.advance(seconds(6));
+  EXPECT_TRUE(b.take<KillAndProve>().empty()) << "it has a moment to do it itself";
+  b.advance(milliseconds(250));
+  EXPECT_EQ(b.take<KillAndProve>().size(), 1u);
+  // What we found while it lived is no proof: it might start something yet.
+  b.core.on_killed(b.now, kFirst, true, "scan");
+  EXPECT_NE(b.core.status_of(kFirst).phase, Phase::ended);
+  EXPECT_TRUE(b.take<KillAndProve>().empty());
+  b.core.on_supervisor_gone(b.now, kFirst);
+  EXPECT_EQ(b.take<KillAndProve>().size(), 1u);
+  b.core.on_killed(b.now, kFirst, true, "scan");
+  b.core.on_final_scan(b.now, kFirst);
+  b.settle(kFirst);
+  EXPECT_EQ(b.core.status_of(kFirst).phase, Phase::ended);
+  EXPECT_EQ(b.core.status_of(kFirst).failure->kind, "lease");
+}
+
+TEST(WorkerCore, ASupervisorThatDiesUnderTheLastBlowIsProvenDeadByAnotherLook) {
+  Bench b;
+  b.connect();
+  b.start(kFirst);
+  b.core.on_disconnected(b.now);
+  b.advance(seconds(6));
+  b.advance(milliseconds(250));
+  EXPECT_EQ(b.take<KillAndProve>().size(), 1u);
+  b.core.on_supervisor_gone(b.now, kFirst);
+  EXPECT_TRUE(b.take<KillAndProve>().empty()) << "one is under way";
+  b.core.on_killed(b.now, kFirst, true, "scan");
+  EXPECT_EQ(b.take<KillAndProve>().size(), 1u) << "that one began while the supervisor lived";
+}
+
 TEST(WorkerCore, CheckpointsAreReportedOncePerPathAndAgainAfterAReconnect) {
   Bench b;
   b.connect();

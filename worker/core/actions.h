@@ -24,7 +24,7 @@ struct TellSupervisor {
   AttemptKey key;
   supervisor::ToSupervisor command;
 };
-struct KillAndProve {  // the supervisor is dead: do its last work; answer with on_killed
+struct KillAndProve {  // the supervisor is dead, or late: do its last work; answer with on_killed
   AttemptKey key;
 };
 struct FinalScan {  // last look for checkpoints; answer with on_final_scan

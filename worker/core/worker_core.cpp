@@ -126,7 +126,7 @@ void WorkerCore::extend_lease(Mono sent_at) {
   const auto until = sent_at + lease_;
   if (until <= lease_until_) return;
   lease_until_ = until;
-  lease_enforced_ = false;
+  lease_enforced_ = lease_struck_ = false;
   act(SetLease{lease_until_boot_us()});
 }
 
@@ -338,8 +338,8 @@ void WorkerCore::on_supervisor_gone(Now now, AttemptKey key) {
       if (!a->failure && !a->stop) a->failure = failure("supervisor", "the attempt's supervisor died", now);
       a->stage = Stage::killing;
       act(Note{key, phase_word(*a), "killing", "supervisor gone"});
-      act(KillAndProve{key});
-      publish(*a);  // the scheduler can stop the rest of the gang meanwhile
+      if (!a->struck) act(KillAndProve{key});  // otherwise once that kill is over
+      publish(*a);                             // the scheduler can stop the rest of the gang meanwhile
       break;
     case Stage::last_work: conclude_if_done(now, *a); break;
     case Stage::ended:  // unproven, and now nobody tries: on_tick does
@@ -350,6 +350,11 @@ void WorkerCore::on_supervisor_gone(Now now, AttemptKey key) {
 void WorkerCore::on_killed(Now now, AttemptKey key, bool proven, const std::string& how) {
   auto* a = live(key);
   if (!a) return;
+  if (std::exchange(a->struck, false)) {
+    if (a->stage == Stage::killing)
+      act(KillAndProve{key});  // the supervisor may have lived while it was done
+    return;
+  }
   const End end{false, proven, how, boot_us(now)};
   if (a->stage == Stage::killing) begin_last_work(now, *a, end);
   if (a->stage != Stage::ended || a->final.end->proven) return;
@@ -555,6 +560,16 @@ void WorkerCore::on_tick(Now now) {
         stop_attempt(now, *a, protocol::Stop{key, "lease", "KILL", 0});
       }
   }
+  // A supervisor that does nothing (stopped, traced, waiting for a disk) must not keep its ranks alive.
+  if (lease_until_ != Mono{} && now.mono >= lease_until_ + settings_.lease_second_look && !lease_struck_) {
+    lease_struck_ = true;
+    for (auto& [key, a] : attempts_)
+      if (a->stage == Stage::spawning || a->stage == Stage::supervised) {
+        a->struck = true;
+        act(Note{key, phase_word(*a), "killing", "the supervisor is late"});
+        act(KillAndProve{key});
+      }
+  }
   for (auto& [key, a] : attempts_) {
     if (a->stage == Stage::last_work && !a->gpus_waited_for.empty()) {
       if (now.mono >= a->gpu_deadline) {
@@ -581,6 +596,8 @@ Duration WorkerCore::next_wake(Now now) const {
   auto wake = now.mono + std::chrono::seconds(1);
   if (welcome_) wake = std::min(wake, next_heartbeat_);
   if (lease_until_ != Mono{} && !lease_enforced_) wake = std::min(wake, lease_until_);
+  if (lease_until_ != Mono{} && !lease_struck_)
+    wake = std::min(wake, lease_until_ + settings_.lease_second_look);
   for (const auto& [key, a] : attempts_) {
     if (a->stage == Stage::last_work && !a->gpus_waited_for.empty())
       wake = std::min({wake, a->next_ask, a->gpu_deadline});

@@ -37,6 +37,8 @@ struct CoreSettings {
   Duration gpu_proof = std::chrono::seconds(50);  // after the ranks' death, for the GPUs to be let go
   Duration gpu_poll = std::chrono::milliseconds(250);
   Duration prove_again = std::chrono::seconds(5);  // while an end is unproven
+  // After the lease, for the supervisors to kill by themselves. Then we do: well within the kill margin.
+  Duration lease_second_look = std::chrono::milliseconds(250);
 };
 
 /// A job spec, or why the one that came cannot be read.
@@ -144,7 +146,7 @@ class WorkerCore {
   std::int64_t heartbeat_seq_ = 0;
   std::map<std::int64_t, Mono> heartbeats_under_way_;  // seq → sent at; bounded
   Mono lease_until_{};                                 // zero = none yet
-  bool lease_enforced_ = false;
+  bool lease_enforced_ = false, lease_struck_ = false;
   std::int64_t next_question_ = 1;
   // While not connected, with the CLOCK_BOOTTIME of the evidence; bounded.
   std::deque<std::pair<std::int64_t, protocol::GpuFault>> faults_unsent_;

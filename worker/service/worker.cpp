@@ -266,7 +266,8 @@ void Worker::act(KillAndProve& a) {
       settle();
     });
   };
-  if (!supervisor_locks_.contains(a.key)) supervisor_locks_[a.key] = dirs_.take_supervisor_lock(a.key);
+  // While its supervisor lives there is nothing to take.
+  if (auto& lock = supervisor_locks_[a.key]; !lock) lock = dirs_.take_supervisor_lock(a.key);
   auto config = dirs_.read_config(a.key);
   if (!config) return done({true, "never started", 0});  // it is written before anything is started
   asio::post(kills_, [done, config = std::move(*config)] {
