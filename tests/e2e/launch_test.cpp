@@ -83,8 +83,10 @@ TEST_F(E2e, ScriptRunsOnceOnTheFirstNodeOfItsGang) {
   const auto id = c.submit(spec);
   c.await_state(id, "succeeded");
   const std::string log = c.log_of(id, 1, 0);
-  EXPECT_NE(log.find("nodes n1,n2"), std::string::npos) << log;
-  EXPECT_NE(log.find("slots="), std::string::npos) << log;
+  const auto gang = c.gang(id);
+  ASSERT_EQ(gang.size(), 2u);
+  EXPECT_NE(log.find("nodes " + gang[0] + "," + gang[1]), std::string::npos) << log;
+  EXPECT_NE(log.find("slots=2\n127.0.0.1 slots=2\n"), std::string::npos) << log;
   EXPECT_NE(log.find("devices 0,1"), std::string::npos) << log;
   finish();
 }

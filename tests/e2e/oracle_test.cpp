@@ -1,5 +1,5 @@
 // The oracles themselves: they must notice what they are there for.
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -54,10 +54,10 @@ TEST_F(Oracle, ARankThatWasKilledTooLateIsSeenByItsLastSignOfLife) {
 
 TEST_F(Oracle, AProcessOfAnAttemptIsFoundByItsEnvironmentAndSeenToDie) {
   const std::string mark = directory_ + "/n1/attempts/7-1";
+  const std::string fifo = directory_ + "/fifo";  // without a writer `cat` waits for ever
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
   SpawnOptions options;
-  int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
-  options.argv = {"/bin/sh", "-c", "read line <&" + std::to_string(ends[0])};
+  options.argv = {"/bin/cat", fifo};
   options.env = {{"TUTTI_ATTEMPT_DIR", mark}};
   Process process(options);
   std::vector<Seen> found;
@@ -70,8 +70,6 @@ TEST_F(Oracle, AProcessOfAnAttemptIsFoundByItsEnvironmentAndSeenToDie) {
   EXPECT_THROW(await_deaths(found, 50ms), Failure);
   EXPECT_TRUE(kill_all("TUTTI_ATTEMPT_DIR", directory_, 10s));
   EXPECT_EQ(await_deaths(found, 10s).size(), 1u);
-  close(ends[0]);
-  close(ends[1]);
 }
 
 }  // namespace

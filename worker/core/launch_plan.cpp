@@ -25,9 +25,13 @@ const protocol::GangNode& here(const protocol::Prepare& p) {
   return p.gang[static_cast<std::size_t>(p.index)];
 }
 
-std::string hostfile_text(const protocol::Prepare& p) {
+// A script starts its own processes: its nodes have room for as many as it asked for, whatever we start.
+std::string hostfile_text(const JobSpec& spec, const protocol::Prepare& p) {
   std::string out;
-  for (const auto& n : p.gang) out += n.address + " slots=" + std::to_string(n.ranks) + "\n";
+  for (const auto& n : p.gang) {
+    const auto slots = spec.launcher == Launcher::script ? spec.procs_per_node : n.ranks;
+    out += n.address + " slots=" + std::to_string(slots) + "\n";
+  }
   return out;
 }
 
@@ -203,7 +207,7 @@ Preparation plan_preparation(const JobSpec& spec, const protocol::Prepare& p, co
   c.lease_path = facts.lease_path;
   c.kill_mode = facts.kill_mode;
   c.cgroup_parent = facts.cgroup_parent;
-  out.hostfile = hostfile_text(p);
+  out.hostfile = hostfile_text(spec, p);
   out.variables = sorted(env.listed());
   return out;
 }
