@@ -123,7 +123,8 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   }
   c->name = hello.node;
   c->said_hello = true;
-  if (leader_.plane() == nullptr) return welcome_meanwhile(c, hello);
+  welcome_meanwhile(c, hello);
+  if (leader_.plane() == nullptr) return;
   Command command;
   command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
                                                        Now now) -> std::function<void()> {
@@ -145,8 +146,9 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   leader_.post(std::move(command));
 }
 
-// The store is away, so nothing can be registered. A worker that we know and whose lease we hold goes on: it
-// keeps what it has. Renewing is always safe. After the recovery it registers properly.
+// To register takes a commit, and that can take longer than a lease, or is not possible at all while the
+// store is away. A worker that we know and whose lease we hold goes on meanwhile: it keeps what it has.
+// Renewing is always safe. The Welcome that follows the commit says what it is really to keep.
 void WorkerHub::welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello) {
   auto it = known_.find(hello.node);
   if (it == known_.end() || it->second.boot_id != hello.boot_id ||

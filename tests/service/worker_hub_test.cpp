@@ -6,6 +6,7 @@
 #include <sodium.h>
 
 #include <boost/asio/io_context.hpp>
+#include <future>
 
 #include "api/wire/messages.h"
 #include "db/memory/memory_reader.h"
@@ -138,6 +139,37 @@ TEST_F(WorkerHubTest, WhatAWorkerSaysRightBehindItsHelloIsNotLost) {
   EXPECT_EQ(second->heard<protocol::Forget>()->key, key);
   EXPECT_EQ(leader->plane()->find_job(job), nullptr) << "it has ended";
   EXPECT_TRUE(first->aborted()) << "a newer connection has replaced it";
+}
+
+// Found by the simulation: a commit that hung for longer than a lease killed the gangs of every worker that
+// had to connect anew meanwhile, and after a recovery that is all of them.
+TEST_F(WorkerHubTest, WorkerWithALeaseNeedNotWaitForASlowCommit) {
+  const auto first = connect();
+  first->say(hello());
+  until([&] { return first->heard<protocol::Welcome>() != nullptr; });
+
+  std::promise<void> let_go;
+  store->write([gate = let_go.get_future().share()](Store&) { gate.wait(); }, [](std::exception_ptr) {});
+  const auto second = connect();
+  auto again = hello();
+  const AttemptKey key{JobId(7), Epoch(1)};  // long over, as the Welcome after the commit will say
+  again.attempts = {status(key, Phase::running)};
+  second->say(again);
+  second->say(protocol::Heartbeat{5});
+  until([&] { return second->heard<protocol::HeartbeatAck>() != nullptr; });
+  EXPECT_EQ(second->heard<protocol::HeartbeatAck>()->seq, 5);
+  ASSERT_NE(second->heard<protocol::Welcome>(), nullptr);
+  EXPECT_EQ(second->heard<protocol::Welcome>()->keep, std::vector{key});
+
+  let_go.set_value();
+  until([&] { return second->heard<protocol::Welcome>()->keep.empty(); });
+
+  // Whose lease is not held has to wait: it may have been given up.
+  leases.revoke(NodeId(1));
+  const auto third = connect();
+  third->say(hello());
+  EXPECT_EQ(third->heard<protocol::Welcome>(), nullptr);
+  until([&] { return third->heard<protocol::Welcome>() != nullptr; });
 }
 
 }  // namespace

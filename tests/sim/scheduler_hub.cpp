@@ -88,7 +88,8 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
 void SchedulerProcess::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   c->name = hello.node;
   c->said_hello = true;
-  if (!plane_) return welcome_meanwhile(c, hello);
+  welcome_meanwhile(c, hello);
+  if (!plane_) return;
   Command command;
   command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
                                                        Now now) -> std::function<void()> {
