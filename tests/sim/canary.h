@@ -19,6 +19,7 @@ enum class Canary : std::uint8_t {
   forget_epochs,        // the worker starts whatever it is told, however old
   proof_without_death,  // the supervisor says `proven` while ranks are still dying
   ignore_lease,         // supervisor and worker do not watch the lease
+  no_second_look,       // the worker leaves the lease to a supervisor that does nothing
   no_adoption,          // a restarted worker does not look at what its predecessor left
   blind_recovery        // after a doubtful commit the scheduler goes on from memory
 };
@@ -31,6 +32,7 @@ inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_vi
     {Canary::forget_epochs, "forget_epochs"},
     {Canary::proof_without_death, "proof_without_death"},
     {Canary::ignore_lease, "ignore_lease"},
+    {Canary::no_second_look, "no_second_look"},
     {Canary::no_adoption, "no_adoption"},
     {Canary::blind_recovery, "blind_recovery"},
 });

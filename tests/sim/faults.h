@@ -23,6 +23,7 @@ class Faults {
  private:
   void next(Time until);
   void hostile();
+  std::uint64_t favourite() const;
   void benign();
   void note(const std::string& what);
   // Mended after a while, or at the end of all faults, whichever is first.
@@ -38,6 +39,8 @@ class Faults {
   void pause_worker(std::size_t node, Duration length);
   void cut_by_and_by(std::size_t node);
   void kill_supervisor(std::size_t node);
+  void freeze_supervisor(std::size_t node);
+  bool any_frozen(std::size_t node) const;
   void kill_rank(std::size_t node);
   void power_off(std::size_t node, Duration down);
   void xid(std::size_t node);

@@ -160,6 +160,7 @@ void SchedulerProcess::commit(const Batch& batch) {
     }
   } else {
     store_->commit(batch);
+    if (server_.database->leader().term != term_) world_.fail("a deposed scheduler has written");
     oracle_.committed(batch);
   }
 }
@@ -167,7 +168,7 @@ void SchedulerProcess::commit(const Batch& batch) {
 // ---------------------------------------------------------------- lead, load, recover
 
 void SchedulerProcess::take_lead() {
-  store_op([this] { return attempt([&] { store_->acquire_leadership(name_); }); },
+  store_op([this] { return attempt([&] { term_ = store_->acquire_leadership(name_); }); },
            [this](Outcome outcome) {
              if (outcome != Outcome::ok) return retry_later([this] { take_lead(); });
              load();

@@ -131,6 +131,7 @@ class SchedulerProcess {
   // ---- lost by a kill
   std::unique_ptr<LeaseTable> leases_;
   std::shared_ptr<db::MemoryStore> store_;
+  Term term_;
   std::shared_ptr<std::function<void()>> under_way_;  // sent to the server, not executed yet
   std::unique_ptr<ControlPlane> plane_;
   std::deque<Command> inbox_;

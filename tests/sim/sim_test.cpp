@@ -11,7 +11,7 @@ namespace tutti::sim {
 namespace {
 
 constexpr std::uint64_t kSeeds = 200;        // about half a minute with sanitizers
-constexpr std::uint64_t kCanarySeeds = 200;  // at most; most canaries die within ten
+constexpr std::uint64_t kCanarySeeds = 100;  // at most; most canaries die within ten
 
 std::string how_to_repeat(std::uint64_t seed) {
   return "repeat with: ./dev sim --seed " + std::to_string(seed) + " --verbose";
@@ -38,6 +38,9 @@ TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
                            "worker killed while preflight",
                            "worker killed for longer than a lease while running",
                            "supervisor killed while running",
+                           "supervisor frozen while running",
+                           "worker paused while running",
+                           "deposed",
                            "node without power while stopping",
                            "Xid 79 while running",
                            "node cut for longer than a lease while running",
@@ -67,14 +70,15 @@ TEST(Simulation, SameSeedSameRun) {
 
 class CanaryTest : public ::testing::TestWithParam<std::pair<Canary, std::string_view>> {};
 
+// By the oracles: that a run does not come to rest would not be enough.
 TEST_P(CanaryTest, IsNoticed) {
-  for (std::uint64_t seed = 1; seed <= kCanarySeeds; ++seed)
-    if (const RunResult result = run_simulation({.seed = seed, .canary = GetParam().first, .verbose = false});
-        result.failure) {
-      RecordProperty("seed", std::to_string(seed));
-      RecordProperty("failure", *result.failure);
-      return;
-    }
+  for (std::uint64_t seed = 1; seed <= kCanarySeeds; ++seed) {
+    const RunResult result = run_simulation({.seed = seed, .canary = GetParam().first, .verbose = false});
+    if (!result.failure || !result.failure->starts_with("I")) continue;
+    RecordProperty("seed", std::to_string(seed));
+    RecordProperty("failure", *result.failure);
+    return;
+  }
   FAIL() << GetParam().second << " was not noticed in " << kCanarySeeds << " runs";
 }
 

@@ -24,17 +24,24 @@ class Simulation {
         benign_(options.canary == Canary::none && dice_.chance(350)),
         network_(world_, static_cast<std::size_t>(nodes_)),
         oracle_(world_, server_.database, benign_),
-        scheduler_(network_, server_, oracle_, options.canary, "scheduler", 50),
-        place_{network_, oracle_, workload_, {&scheduler_}, options.canary, benign_},
+        place_{network_, oracle_, workload_, {}, options.canary, benign_},
         clients_(place_, static_cast<std::size_t>(nodes_), gpus_),
         faults_(place_, server_, machines_) {
+    // Sometimes a second scheduler waits for the lead.
+    const int schedulers = !benign_ && options.canary == Canary::none && dice_.chance(300) ? 2 : 1;
+    for (int i = 0; i < schedulers; ++i) {
+      schedulers_.push_back(std::make_unique<SchedulerProcess>(network_, server_, oracle_, options.canary,
+                                                               "scheduler" + std::to_string(i),
+                                                               static_cast<std::uint64_t>(50 + i)));
+      place_.schedulers.push_back(schedulers_.back().get());
+    }
     for (int i = 0; i < nodes_; ++i)
       machines_.push_back(std::make_unique<Machine>(place_, static_cast<std::size_t>(i), gpus_));
   }
 
   RunResult run() {
     const Time until = dice_.between(30s, 90s);
-    scheduler_.start();
+    for (auto& s : schedulers_) s->start();
     for (auto& machine : machines_) world_.at(dice_.between(0ms, 2s), [m = machine.get()] { m->boot(); });
     clients_.start(until, dice_.between(5, 20));
     faults_.start(until);
@@ -55,7 +62,11 @@ class Simulation {
  private:
   void watch() {
     world_.after(1s, [this] {
-      if (scheduler_.deposed()) scheduler_.kill();
+      for (auto& s : schedulers_)
+        if (s->alive() && s->deposed()) {  // its process has ended; systemd starts it again
+          s->kill();
+          s->start();
+        }
       oracle_.sweep(faults_.control_plane_down(), kLivesOn);
       watch();
     });
@@ -67,7 +78,8 @@ class Simulation {
       if (!machine->powered()) machine->boot();
       if (!machine->worker()->alive()) machine->start_worker();
     }
-    if (!scheduler_.alive()) scheduler_.start();
+    for (auto& s : schedulers_)
+      if (!s->alive()) s->start();
     mended_at_ = world_.now();
     put_in_order();
     await_rest();
@@ -104,13 +116,14 @@ class Simulation {
   }
 
   std::string why_not_at_rest() {
-    const ControlPlane* plane = scheduler_.plane();
+    const ControlPlane* plane = this->plane();
     if (plane == nullptr) return "the scheduler is not ready";
     if (!clients_.all_answered()) return "a client has no answer";
     for (const auto& [id, job] : plane->jobs())
       if (job.row.state != JobState::held) {
         std::string why = "job " + to_string(id) + " is " + std::string(name(job.row.state));
-        for (const auto& reason : plane->explain(id, scheduler_.clock()).reasons) why += "; " + reason.text;
+        for (const auto& reason : plane->explain(id, schedulers_.front()->clock()).reasons)
+          why += "; " + reason.text;
         return why;
       }
     if (oracle_.ranks_alive() > 0) return std::to_string(oracle_.ranks_alive()) + " ranks live";
@@ -118,7 +131,7 @@ class Simulation {
   }
 
   std::string why_not_free() {
-    const ControlPlane* plane = scheduler_.plane();
+    const ControlPlane* plane = this->plane();
     if (plane == nullptr) return "the scheduler is not ready";
     if (plane->cluster().nodes.size() != machines_.size()) return "not all nodes are registered";
     for (const auto& [id, gpu] : plane->cluster().gpus)
@@ -132,6 +145,12 @@ class Simulation {
                std::string(name(node.row.service)) + (node.linked ? "" : ", not connected") +
                (node.stale.empty() ? "" : ", stale ranks");
     return "";
+  }
+
+  const ControlPlane* plane() const {
+    for (const auto& s : schedulers_)
+      if (s->alive() && s->plane() != nullptr) return s->plane();
+    return nullptr;
   }
 
   void check_workers() {
@@ -157,7 +176,7 @@ class Simulation {
   Workload workload_;
   Network network_;
   Oracle oracle_;
-  SchedulerProcess scheduler_;
+  std::vector<std::unique_ptr<SchedulerProcess>> schedulers_;
   Place place_;
   std::vector<std::unique_ptr<Machine>> machines_;
   Clients clients_;

@@ -33,9 +33,31 @@ SupervisorProcess::SupervisorProcess(Machine& machine, supervisor::Config config
 std::int64_t SupervisorProcess::boot_us() const { return machine_.boot_us(); }
 
 void SupervisorProcess::soon(Duration delay, std::function<void()> what) {
-  world_.after(delay, [self = shared_from_this(), what = std::move(what)] {
-    if (self->alive_) what();
-  });
+  world_.after(delay, [self = shared_from_this(), what = std::move(what)] { self->gate(what); });
+}
+
+void SupervisorProcess::gate(std::function<void()> what) {
+  if (!alive_) return;
+  if (frozen_)
+    deferred_.push_back(std::move(what));
+  else
+    what();
+}
+
+void SupervisorProcess::freeze() {
+  world_.log(
+      [&] { return machine_.name() + ": supervisor of " + to_string(config_.key.job) + " is frozen"; });
+  frozen_ = alive_;
+}
+
+void SupervisorProcess::thaw() {
+  if (!frozen_) return;
+  world_.log(
+      [&] { return machine_.name() + ": supervisor of " + to_string(config_.key.job) + " continues"; });
+  frozen_ = false;
+  const auto self = shared_from_this();
+  for (auto& what : std::exchange(deferred_, {})) gate(std::move(what));
+  gate([this] { turn(); });
 }
 
 void SupervisorProcess::start() {
@@ -69,10 +91,13 @@ void SupervisorProcess::prepare() {
 
 void SupervisorProcess::attach(Listener listener) {
   listener_ = std::move(listener);
-  if (listener_ && !told_.empty()) listener_(status());
+  gate([this] {
+    if (listener_ && !told_.empty()) listener_(status());
+  });
 }
 
 void SupervisorProcess::obey(const supervisor::ToSupervisor& command) {
+  if (frozen_) return gate([this, command] { obey(command); });
   if (!alive_) return;
   if (const auto* what = std::get_if<supervisor::Launch>(&command)) {
     launch(*what);
@@ -174,11 +199,13 @@ void SupervisorProcess::rank_exits(std::size_t i, Exit exit) {
   if (rank.life == Life::dead) return;
   rank.life = Life::dead;
   oracle_.rank_dead(config_.key, machine_.index(), rank.number, exit.well());
-  if (!alive_) return;
-  part_.on_rank_ended(rank.number, exit, false, boot_us());
-  part_.on_process_ended(exit, true, rank.reported, "the keeper of rank " + std::to_string(rank.number),
-                         boot_us());
-  turn();
+  gate([this, i, exit, when = boot_us()] {
+    const Rank& ended = ranks_[i];
+    part_.on_rank_ended(ended.number, exit, false, when);
+    part_.on_process_ended(exit, true, ended.reported, "the keeper of rank " + std::to_string(ended.number),
+                           boot_us());
+    turn();
+  });
 }
 
 void SupervisorProcess::strike_rank(std::size_t i) {
@@ -256,7 +283,7 @@ void SupervisorProcess::arm() {
   if (!next) return;
   const Time when = machine_.when(*next);
   world_.at(std::max(when, world_.now() + 1us), [self = shared_from_this(), armed = ++armed_] {
-    if (armed == self->armed_) self->turn();
+    if (armed == self->armed_) self->gate([me = self.get()] { me->turn(); });
   });
 }
 
@@ -311,13 +338,15 @@ void SupervisorProcess::kill() {
 }
 
 void SupervisorProcess::die() {
-  alive_ = false;
+  alive_ = frozen_ = false;
+  deferred_.clear();
   listener_ = nullptr;
   for (auto& told : std::exchange(watchers_, {})) told();
 }
 
 void SupervisorProcess::power_off() {
-  alive_ = false;
+  alive_ = frozen_ = false;
+  deferred_.clear();
   listener_ = nullptr;
   watchers_.clear();
   for (std::size_t i = 0; i < ranks_.size(); ++i) rank_exits(i, Exit{.signal = kSigKill});

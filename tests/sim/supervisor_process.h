@@ -26,7 +26,10 @@ class SupervisorProcess : public std::enable_shared_from_this<SupervisorProcess>
   SupervisorProcess(Machine& machine, supervisor::Config config, JobPlan plan, std::string checkpoint_dir);
 
   void start();
-  void kill();       // SIGKILL to the supervisor itself
+  void kill();    // SIGKILL to the supervisor itself
+  void freeze();  // SIGSTOP: its ranks compute on
+  void thaw();
+  bool frozen() const { return frozen_; }
   void power_off();  // everything is gone at once
   void kill_a_rank(Dice& dice);
   void gpu_failed(const std::string& uuid, Dice& dice);  // programs on it notice, or hang
@@ -61,6 +64,7 @@ class SupervisorProcess : public std::enable_shared_from_this<SupervisorProcess>
   };
 
   std::int64_t boot_us() const;
+  void gate(std::function<void()> what);                  // now, or when it continues
   void soon(Duration delay, std::function<void()> what);  // inside this process, if it lives then
   void prepare();
   void launch(const supervisor::Launch& launch);
@@ -90,7 +94,8 @@ class SupervisorProcess : public std::enable_shared_from_this<SupervisorProcess>
   const std::string checkpoint_dir_;
   std::vector<std::string> gpus_;
   supervisor::GangPart part_;
-  bool alive_ = false, listening_ = false;
+  bool alive_ = false, listening_ = false, frozen_ = false;
+  std::vector<std::function<void()>> deferred_;
   std::vector<Rank> ranks_;
   bool anything_started_ = false;
   std::optional<supervisor::Launch> early_launch_;

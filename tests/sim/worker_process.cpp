@@ -322,7 +322,8 @@ void WorkerProcess::act(worker::TellSupervisor& a) {
 
 void WorkerProcess::act(worker::KillAndProve& a) {
   if (!being_killed_.insert(a.key).second) return;
-  const bool blind = machine_.canary() == Canary::lease_from_ack || machine_.canary() == Canary::ignore_lease;
+  const bool blind = machine_.canary() == Canary::lease_from_ack ||
+                     machine_.canary() == Canary::ignore_lease || machine_.canary() == Canary::no_second_look;
   const auto supervisor = machine_.supervisor_of(a.key);
   if (blind && supervisor && supervisor->alive())  // the blow after the lease: that eye is shut as well
     return soon(1ms, [this, key = a.key] {

@@ -26,6 +26,7 @@ class WorkerProcess {
   void pause();  // as SIGSTOP: its supervisors go on
   void resume();
   bool alive() const { return alive_; }
+  bool paused() const { return paused_; }
   void on_driver(const nvml::Message& message);  // through the probe, if that is up
   void crash_probe();
   const worker::WorkerCore* core() const { return core_.get(); }
