@@ -114,6 +114,7 @@ TEST_F(E2e, TheSecondGangStartsOnlyAfterTheFirstIsProvenDead) {
   const auto first = c.submit(first_spec);
   c.await_running(first, 1);
   const auto ranks = c.await_ranks(first, 1, 4);
+  for (int rank = 0; rank < 4; ++rank) c.await_started(first, 1, rank);  // from now on it ignores the signal
   const auto second = c.submit(c.spec("second", c.rank("--steps 5"), 2, 2));
   const auto reasons = c.rest().get("/v1/jobs/" + std::to_string(second) + "/explain");
   EXPECT_FALSE(reasons.at("reasons").as_array().empty());

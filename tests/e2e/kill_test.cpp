@@ -121,6 +121,7 @@ TEST_F(E2e, CancelKillsARankThatIgnoresTheSignalAfterItsGrace) {
   const auto id = c.submit(spec);
   c.await_running(id, 1);
   const auto ranks = c.await_ranks(id, 1, 2);
+  for (int rank = 0; rank < 2; ++rank) c.await_started(id, 1, rank);  // from now on it ignores the signal
   const auto asked_us = boot_us();
   c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
   for (const auto when : await_deaths(ranks, 20s)) EXPECT_GE(when - asked_us, 900'000) << "had its grace";

@@ -148,11 +148,11 @@ void pace(long long ms, Stamp& stamp) {
 int main(int argc, char** argv) {
   Options o = parse(argc, argv);
   if (variable("CHECKPOINT_DIR").empty()) o.every = 0;
-  Stamp stamp;
   if (o.ignore_term)
     signal(SIGTERM, SIG_IGN);
   else if (!variable("CHECKPOINT_DIR").empty())
     signal(SIGTERM, [](int) { stop_wanted = 1; });
+  Stamp stamp;  // whoever sees it may send signals now
   setvbuf(stdout, nullptr, _IOLBF, 0);
   const bool first = variable("RANK") == "0";
   State state = resume();
