@@ -48,12 +48,15 @@ TEST_F(E2e, MpirunTrainsOverTwoNodes) {
 }
 
 TEST_F(E2e, TorchrunTrainsOverTwoNodes) {
-  const std::string digits = Site::source(".tutti/cache/digits.csv.gz");
-  if (digits.empty()) GTEST_SKIP() << "no digits: training/fetch-digits fetches them";
+  const std::string fetch = Site::source("training/fetch-digits");
+  if (fetch.empty()) GTEST_SKIP() << "not in a source tree";
+  const std::string digits =
+      std::filesystem::path(fetch).parent_path().parent_path() / ".tutti/cache/digits.csv.gz";
   try {
     run({"/usr/bin/python3", "-c", "import torch"});
-  } catch (const Failure&) {
-    GTEST_SKIP() << "no PyTorch: apt install python3-torch";
+    run({fetch, digits});
+  } catch (const Failure& e) {
+    GTEST_SKIP() << "needs python3-torch, and the digits that training/fetch-digits fetches: " << e.what();
   }
   ClusterOptions options;
   options.namespaces = Site::may_use_network();
