@@ -75,6 +75,7 @@ Cluster::~Cluster() {
   for (auto& worker : workers_) worker->process().kill();
   scheduler_.kill();
   for (const auto* name : {"TUTTI_ATTEMPT_DIR", "E2E_ROOT"}) kill_all(name, directory_ + "/", seconds(20));
+  remove_cgroups(directory_);
   if (options_.namespaces)
     for (auto& worker : workers_) {
       try {

@@ -42,8 +42,8 @@ json::object summary(const Series& s) {
           {"max_ms", quantile(s, 1)}};
 }
 
-void await_event(EventStream& events, std::int64_t job, std::string_view kind, std::string_view to,
-                 std::int64_t epoch = 0) {
+void await_event(Cluster& c, EventStream& events, std::int64_t job, std::string_view kind,
+                 std::string_view to, std::int64_t epoch = 0) {
   const auto until = Clock::now() + kPatience;
   while (Clock::now() < until) {
     const auto event =
@@ -55,7 +55,9 @@ void await_event(EventStream& events, std::int64_t job, std::string_view kind, s
     if (epoch != 0 && number_of(*event, "epoch") != epoch) continue;
     return;
   }
-  throw Failure("job " + std::to_string(job) + " does not become " + std::string(to));
+  throw Failure("job " + std::to_string(job) + " does not become " + std::string(to) +
+                (events.ended() ? " before the stream ends" : "") + "\n" + json::serialize(c.job(job)) +
+                "\n" + c.explain(job) + "\n" + c.logs());
 }
 
 json::object endless(Cluster& c, const char* cause, int nodes = 1) {
@@ -68,7 +70,7 @@ json::object endless(Cluster& c, const char* cause, int nodes = 1) {
 
 void cancel(Cluster& c, EventStream& events, std::int64_t id) {
   c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
-  await_event(events, id, "state", "cancelled");
+  await_event(c, events, id, "state", "cancelled");
 }
 
 void measure_submit(json::object& out, int n) {
@@ -80,7 +82,7 @@ void measure_submit(json::object& out, int n) {
     const auto spec = endless(c, "user");
     const auto start = Clock::now();
     const auto id = number_of(rest.post("/v1/jobs", spec).as_object(), "id");
-    await_event(events, id, "state", "running");
+    await_event(c, events, id, "state", "running");
     running.push_back(ms_since(start));
     cancel(c, events, id);
   }
@@ -92,15 +94,15 @@ void measure_rank_kill(json::object& out, int n) {
   Cluster c({.workers = 1, .gpus = 1});
   EventStream events(c.port(), c.token(), "/v1/events");
   const auto id = c.submit(endless(c, "unknown"));
-  await_event(events, id, "state", "running");
+  await_event(c, events, id, "state", "running");
   Series dead, running;
   for (int epoch = 1; epoch <= n; ++epoch) {
     const auto ranks = c.await_ranks(id, epoch, 1);
     const auto start = Clock::now();
     ranks[0].signal(SIGKILL);
-    await_event(events, id, "attempt", "ended", epoch);
+    await_event(c, events, id, "attempt", "ended", epoch);
     dead.push_back(ms_since(start));
-    await_event(events, id, "state", "running", epoch + 1);
+    await_event(c, events, id, "state", "running", epoch + 1);
     running.push_back(ms_since(start));
   }
   out["rank_kill_to_dead"] = summary(dead);
@@ -113,16 +115,16 @@ void measure_xid(json::object& out, int n) {
   Cluster c({.workers = 1, .gpus = n + 1});
   EventStream events(c.port(), c.token(), "/v1/events");
   const auto id = c.submit(endless(c, "gpu"));
-  await_event(events, id, "state", "running");
+  await_event(c, events, id, "state", "running");
   Series dead, running;
   for (int epoch = 1; epoch <= n; ++epoch) {
     const auto attempts = c.attempts(id);
     const auto& gpu = attempts.back().at("gang").as_array().at(0).at("gpus").as_array().at(0).as_object();
     const auto start = Clock::now();
     c.worker("n1").xid(static_cast<int>(number_of(gpu, "index")), 79);
-    await_event(events, id, "attempt", "ended", epoch);
+    await_event(c, events, id, "attempt", "ended", epoch);
     dead.push_back(ms_since(start));
-    await_event(events, id, "state", "running", epoch + 1);
+    await_event(c, events, id, "state", "running", epoch + 1);
     running.push_back(ms_since(start));
   }
   out["xid_to_dead"] = summary(dead);
@@ -139,13 +141,13 @@ void measure_node_cut(json::object& out, int n) {
   Cluster c({.workers = 3, .gpus = 1, .namespaces = true});
   EventStream events(c.port(), c.token(), "/v1/events");
   const auto id = c.submit(endless(c, "node_lost", 2));
-  await_event(events, id, "state", "running");
+  await_event(c, events, id, "state", "running");
   Series running;
   for (int epoch = 1; epoch <= n; ++epoch) {
     const std::string node = c.gang(id).at(1);
     const auto start = Clock::now();
     c.cut(node);
-    await_event(events, id, "state", "running", epoch + 1);
+    await_event(c, events, id, "state", "running", epoch + 1);
     running.push_back(ms_since(start));
     c.heal(node);
     c.await_linked();
@@ -182,6 +184,7 @@ int main(int argc, char** argv) {
     }
     return 0;
   } catch (const std::exception& e) {
+    Site::instance().keep();
     std::cerr << "e2e_figures: " << e.what() << "\n";
     return 1;
   }

@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
   const bool over = !std::filesystem::exists(directory, ec);
   for (const auto* name : {"TUTTI_ATTEMPT_DIR", "E2E_ROOT"})
     tutti::e2e::kill_all(name, directory, std::chrono::seconds(20));
+  for (const auto& cluster : std::filesystem::directory_iterator(directory, ec))
+    tutti::e2e::remove_cgroups(cluster.path());
   try {
     tutti::e2e::remove_network(prefix);
   } catch (const std::exception& e) {

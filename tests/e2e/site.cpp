@@ -143,6 +143,16 @@ void remove_network(const std::string& prefix) {
   });
 }
 
+void remove_cgroups(const std::string& directory) {
+  std::error_code ec;
+  for (const auto& node : fs::directory_iterator(directory, ec))
+    for (const auto& attempt : fs::directory_iterator(node.path() / "state/attempts", ec)) {
+      std::ifstream note(attempt.path() / "cgroup");  // the supervisor's: where its ranks are
+      std::string path;
+      if (std::getline(note, path) && path.find("/tutti-") != std::string::npos) ::rmdir(path.c_str());
+    }
+}
+
 // ---------------------------------------------------------------- site
 
 Site& Site::instance() {

@@ -57,6 +57,10 @@ class Network {
 /// Removes every interface and namespace whose name begins so.
 void remove_network(const std::string& prefix);
 
+/// Of attempts below `directory` that were left without a proof of death (a node that lost its power), once
+/// nothing of them runs. A real machine would have lost them too.
+void remove_cgroups(const std::string& directory);
+
 class Site {
  public:
   static Site& instance();
