@@ -264,13 +264,14 @@ asio::awaitable<void> run_attempt(std::shared_ptr<Attempt> attempt) {
   if (!attempt->callback) co_return;
   auto& ws = *attempt->ws;
   configure(ws, attempt->options);
-  ws.set_option(websocket::stream_base::decorator([attempt](websocket::request_type& request) {
-    for (const auto& header : attempt->target.headers) request.set(header.name, header.value);
-  }));
+  // The headers by value: holding the attempt, which holds the stream, would be a ring that nobody opens when
+  // the executor goes in the middle of the handshake.
+  ws.set_option(
+      websocket::stream_base::decorator([headers = target.headers](websocket::request_type& request) {
+        for (const auto& header : headers) request.set(header.name, header.value);
+      }));
   websocket::response_type response;
   const auto [error] = co_await ws.async_handshake(response, where, target.path, kToken);
-  // The decorator holds the attempt, which holds the stream: let go.
-  ws.set_option(websocket::stream_base::decorator([](websocket::request_type&) {}));
   if (error == websocket::error::upgrade_declined)
     co_return attempt->settle(refused_upgrade(static_cast<int>(response.result_int())));
   if (error) co_return attempt->settle(failure(where + ": " + describe(error)));
