@@ -96,17 +96,18 @@ std::optional<protocol::CheckpointFound> read_checkpoint(const std::string& path
   seen[path] = mark;
   const auto step = whole(*object, "step");
   const auto epoch = whole(*object, "epoch");
-  if (!step || !epoch || *epoch < key.epoch.value) return std::nullopt;
+  if (!step || *step < 0 || !epoch || *epoch < key.epoch.value) return std::nullopt;
   protocol::CheckpointFound found;
   found.key = key;
   found.epoch_in_file = *epoch;
   found.step = *step;
   found.path = path;
-  found.bytes = whole(*object, "bytes").value_or(0);
+  found.bytes = std::max<std::int64_t>(0, whole(*object, "bytes").value_or(0));
   const auto* shards = object->if_contains("shards");  // a number, or a list of them
   found.shards = shards != nullptr && shards->is_array()
                      ? static_cast<std::int32_t>(shards->get_array().size())
-                     : static_cast<std::int32_t>(whole(*object, "shards").value_or(0));
+                     : static_cast<std::int32_t>(
+                           std::clamp<std::int64_t>(whole(*object, "shards").value_or(0), 0, 1 << 30));
   return found;
 }
 

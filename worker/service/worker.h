@@ -76,6 +76,7 @@ class Worker {
 
   // worker_attempts.cpp
   void recover();
+  void recover_unreadable(AttemptKey key);
   void recover_one(AttemptKey);
   bool adopt_supervisor(AttemptKey);
   SupervisorLink& make_link(AttemptKey);

@@ -2,13 +2,17 @@
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/post.hpp>
+#include <csignal>
 #include <filesystem>
+#include <stdexcept>
 #include <system_error>
 
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
 #include "worker/service/machine.h"
 #include "worker/service/worker.h"
+#include "worker/supervisor/files.h"
+#include "worker/supervisor/kill_proof.h"
 
 namespace tutti::worker {
 
@@ -17,6 +21,7 @@ using protocol::Phase;
 
 namespace {
 constexpr std::size_t kMaxWaitingReads = 256;
+constexpr std::int64_t kUnreadableDeadline = 4'000'000;
 constexpr Duration kLongestWait = std::chrono::seconds(60);
 constexpr auto kLogPoll = std::chrono::milliseconds(100);
 }  // namespace
@@ -69,11 +74,7 @@ void Worker::recover() {
 void Worker::recover_one(AttemptKey key) {
   Adopted found;
   auto prepare = dirs_.read_prepare(key);
-  if (!prepare) {  // it is written first: nothing was ever started here
-    spdlog::warn("job {} epoch {}: directory without prepare.json removed", key.job.value, key.epoch.value);
-    dirs_.remove(key);
-    return;
-  }
+  if (!prepare) return recover_unreadable(key);
   found.prepare = std::move(*prepare);
   found.spec = parse(found.prepare.spec_json);
   found.recorded_end = dirs_.read_end(key);
@@ -85,6 +86,24 @@ void Worker::recover_one(AttemptKey key) {
     TellSupervisor quit{key, supervisor::Quit{}};  // the former worker's may have been lost
     act(quit);
   }
+}
+
+// No prepare.json, or one of another version. It is written first, supervise.json second, the supervisor
+// third: without supervise.json nothing was ever started. With it something may live that nobody will speak
+// of, under a lease that we are about to renew: it is killed, and its directory stays until that is proven.
+void Worker::recover_unreadable(AttemptKey key) {
+  if (const auto config = dirs_.read_config(key); config && !former_boot_) {
+    if (const auto pid = find_supervisor(dirs_.path(key)); pid != 0) ::kill(pid, SIGKILL);
+    const auto killed = supervisor::kill_and_prove(*config, supervisor::boot_us() + kUnreadableDeadline);
+    spdlog::error("job {} epoch {}: its prepare.json cannot be read; killed: {}", key.job.value,
+                  key.epoch.value, killed.how);
+    if (!killed.proven)
+      throw std::runtime_error("ranks of job " + to_string(key.job) + " cannot be proven dead: " +
+                               killed.how + "; the lease is not renewed over them");
+  }
+  spdlog::warn("job {} epoch {}: directory without a readable prepare.json removed", key.job.value,
+               key.epoch.value);
+  dirs_.remove(key);
 }
 
 // Either we hear from it by its link, or we hold its lock and none can start any more.
