@@ -7,8 +7,10 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <filesystem>
 #include <iostream>
 
@@ -86,10 +88,12 @@ std::string holder_name() {
   return std::string(host) + ":" + std::to_string(::getpid());
 }
 
-// Starts the database if it is ours, and keeps it running: it is looked at every second.
+// Starts the database if it is ours, and keeps it running: it is looked at every second. Starting it again
+// may take as long as its crash recovery does, so that happens on a thread of its own: heartbeats are
+// answered meanwhile.
 class OwnDatabase {
  public:
-  OwnDatabase(asio::io_context& io, const Flags& f) : timer_(io) {
+  OwnDatabase(asio::io_context& io, const Flags& f) : io_(io), timer_(io) {
     db::EmbeddedOptions options;
     options.directory = (std::filesystem::absolute(f.data) / "postgres").string();
     options.fsync = !f.embedded_no_fsync;
@@ -100,6 +104,7 @@ class OwnDatabase {
   }
   void stop() {
     timer_.cancel();
+    starter_.join();
     server_->stop();
   }
   std::string connection_string() const { return server_->connection_string(); }
@@ -109,17 +114,20 @@ class OwnDatabase {
     timer_.expires_after(std::chrono::seconds(1));
     timer_.async_wait([this](boost::system::error_code ec) {
       if (ec) return;
-      if (!server_->running()) {
-        spdlog::error("the embedded PostgreSQL has ended; starting it again");
+      if (server_->running()) return watch();
+      spdlog::error("the embedded PostgreSQL has ended; starting it again");
+      asio::post(starter_, [this] {
         try {
           server_->start();
         } catch (const std::exception& e) {
           spdlog::error("cannot start it: {}", e.what());
         }
-      }
-      watch();
+        asio::post(io_, [this] { watch(); });
+      });
     });
   }
+  asio::io_context& io_;
+  asio::thread_pool starter_{1};
   asio::steady_timer timer_;
   std::unique_ptr<db::EmbeddedPostgres> server_;
 };
@@ -161,7 +169,8 @@ int run(const Flags& f) {
   lease_settings.suspicion = std::min<Duration>(lease_settings.suspicion, lease_settings.lease / 2);
   LeaseTable leases(lease_settings);
   Metrics metrics;
-  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(db), std::make_shared<db::PgReader>(db), 2);
+  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(db), std::make_shared<db::PgReader>(db),
+                    2);
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
