@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -52,7 +53,13 @@ Leader::Leader(asio::any_io_executor executor, LeaderSettings settings, StoreThr
       retry_timer_(executor),
       health_timer_(executor) {}
 
-Now Leader::now() const { return now_of_machine(); }
+// Never earlier than what has been written: rows that end before they begin are refused by the store, and a
+// clock that was set back would make us ask for the same impossible commit for ever.
+Now Leader::now() const {
+  Now t = now_of_machine();
+  t.wall = latest_wall_ = std::max(t.wall, latest_wall_);
+  return t;
+}
 
 void Leader::start(WorkerMessages& workers, std::function<void(std::string)> deposed) {
   workers_ = &workers;
@@ -103,6 +110,9 @@ void Leader::load() {
 
 void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   if (stopped_) return;
+  for (const auto& a : snapshot->allocations) latest_wall_ = std::max(latest_wall_, a.from);
+  for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
+  for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
   plane_ = std::make_unique<ControlPlane>(settings_.control, *snapshot, parse_stored, leases_, now());
   retry_delay_ = std::chrono::milliseconds(100);
   last_store_contact_ = boot_now();

@@ -126,6 +126,7 @@ class Leader : public Backend {
   boost::asio::steady_timer retry_timer_;
   boost::asio::steady_timer health_timer_;
   Mono last_store_contact_{};
+  mutable Instant latest_wall_{};  // of now() and of the rows
   Duration retry_delay_ = std::chrono::milliseconds(100);
   Term term_;
   std::string detail_ = "starting";
