@@ -16,7 +16,8 @@ namespace tutti {
 
 struct Gpu {
   GpuRow row;
-  AttemptKey holder;  // job 0 = nobody
+  AttemptKey holder;         // job 0 = nobody
+  bool said_healthy = true;  // by its worker, last; a person cannot vouch against that
 
   bool usable() const { return row.present && row.health == GpuHealth::healthy; }
   bool free() const { return usable() && !holder.job; }

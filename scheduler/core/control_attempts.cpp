@@ -46,6 +46,8 @@ Cause cause_of(const protocol::Failure& f) {
   return Cause::unknown;
 }
 
+std::string unproven_reason(JobId job) { return "death of job " + to_string(job) + " not proven"; }
+
 // Planned stops give the ranks their grace; after a fault the gang is dead anyway.
 bool stops_gently(Cause cause) {
   return class_of(cause) == CauseClass::person || cause == Cause::time_limit || cause == Cause::preempted ||
@@ -226,6 +228,7 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
     }
     return;
   }
+  if (attempt->lost_parts.contains(node_id)) return;  // it knows nothing of it: what it says proves nothing
   const auto before = std::tuple(member->state, member->agent_port, member->master_port);
   if (const MemberState said = member_state_of(status.phase);
       said > member->state && said != MemberState::ended)
@@ -306,8 +309,7 @@ void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, boo
   if (!proven) {
     member.how = "unproven: " + member.how;
     for (GpuId id : member.gpus)
-      gpu_unhealthy(cluster_.gpus.at(id), GpuHealth::dirty,
-                    "death of job " + to_string(key.job) + " not proven", now);
+      gpu_unhealthy(cluster_.gpus.at(id), GpuHealth::dirty, unproven_reason(key.job), now);
   }
   if (!ok && attempt.row.state != AttemptState::stopping)
     begin_stop(attempt, Cause::unknown, "on " + member.node_name + ": ended without a reason", "KILL",
@@ -316,12 +318,13 @@ void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, boo
 
 // What could not be proven when it ended is proven now: its GPUs are clean.
 void ControlPlane::proven_late(Node& node, AttemptKey key, Now now) {
-  const auto found = node.unproven.find(key);
-  if (found == node.unproven.end()) return;
-  for (GpuId id : found->second)
-    if (Gpu& gpu = cluster_.gpus.at(id); gpu.row.health == GpuHealth::dirty)
+  node.unproven.erase(key);
+  // By their reason, which is a row: `unproven` does not live through a restart of the scheduler.
+  const std::string reason = unproven_reason(key.job);
+  for (GpuId id : node.gpus)
+    if (Gpu& gpu = cluster_.gpus.at(id);
+        gpu.row.health == GpuHealth::dirty && gpu.row.health_reason == reason)
       gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
-  node.unproven.erase(found);
 }
 
 // Every member has ended. GPUs go back, the job goes where its cause sends it.
@@ -344,8 +347,11 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
       Gpu& gpu = cluster_.gpus.at(id);
       gpu.holder = {};
       if (gpu.row.health == GpuHealth::quarantined) gpu_fault = true;
-      out_.batch.closed.push_back(
-          {.gpu = id, .job = key.job, .epoch = key.epoch, .from = row.placed_at, .until = now.wall});
+      out_.batch.closed.push_back({.gpu = id,
+                                   .job = key.job,
+                                   .epoch = key.epoch,
+                                   .from = row.placed_at,
+                                   .until = std::max(now.wall, row.placed_at)});
     }
     capacity_changed(m.node);
     // Who could not prove it keeps the record and goes on trying; its late proof cleans the GPUs.
@@ -395,6 +401,7 @@ void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::Checkpoin
   Attempt* attempt = find_live(found.key);
   if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;  // fenced: it does not exist
   if (found.epoch_in_file != found.key.epoch.value) return;
+  if (found.step < 0 || found.path.empty()) return;  // a job wrote nonsense: no checkpoint
   const JobId id = found.key.job;
   if (!checkpoint_paths_[id].insert(found.path).second) return;
   checkpoints_[id][found.step] = found.path;
@@ -411,8 +418,8 @@ void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::Checkpoin
                                     .epoch = found.key.epoch,
                                     .step = found.step,
                                     .path = found.path,
-                                    .bytes = found.bytes,
-                                    .shards = found.shards,
+                                    .bytes = std::max<std::int64_t>(found.bytes, 0),
+                                    .shards = std::max(found.shards, 0),
                                     .at = now.wall});
   record_job(job, now,
              {.kind = "checkpoint",

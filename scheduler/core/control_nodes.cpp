@@ -81,6 +81,12 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   else
     set_node_state(node, NodeEvent::heard, now, new_boot ? "registered after a reboot" : "registered");
   known_queues_.insert(hello.queue);
+  protocol::Welcome welcome;
+  welcome.node_id = node.row.id.value;
+  welcome.lease_us = leases_.settings().lease.count();
+  welcome.heartbeat_us = leases_.settings().heartbeat.count();
+  welcome.keep.assign(node.members.begin(), node.members.end());
+  send(node.row.id, std::move(welcome));  // before any order
   register_gpus(node, hello.gpus, new_boot, now);
   reconcile_members(node, hello, new_boot, now);
   capacity_changed(node.row.id);
@@ -91,16 +97,11 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
 void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, bool new_boot, Now now) {
   const NodeId id = node.row.id;
   node.stale.clear();
-  protocol::Welcome welcome;
-  welcome.node_id = id.value;
-  welcome.lease_us = leases_.settings().lease.count();
-  welcome.heartbeat_us = leases_.settings().heartbeat.count();
   const std::set<AttemptKey> mine = node.members;
-  welcome.keep.assign(mine.begin(), mine.end());
-  send(id, std::move(welcome));
   std::set<AttemptKey> said;
   for (const auto& status : hello.attempts) {
     said.insert(status.key);
+    if (Attempt* attempt = find_live(status.key)) attempt->lost_parts.erase(id);  // it is known again
     on_attempt_status(now, id, status);
   }
   // What it no longer speaks of it will never prove: from now on a person's word is enough.
@@ -126,11 +127,12 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
         repeat_orders(*attempt, *member, now);
       }
     } else {  // it had it, it is the same boot, and it does not know any more
+      // Another state directory, or another machine of the same name: who had the ranks gets no lease from us
+      // now, and they are dead when the last one is over. Not before.
+      attempt->lost_parts.emplace(id, now.mono + leases_.settings().lease + leases_.settings().kill_margin);
       if (attempt->row.state != AttemptState::stopping)
         begin_stop(*attempt, Cause::control, "node " + node.row.name + " lost its record of the attempt",
                    "KILL", Duration::zero(), now);
-      end_member(*attempt, *member, false, false, "the worker has no record of it", now);
-      advance(*attempt, now);
     }
   }
 }
@@ -150,6 +152,19 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
       cluster_.gpus.emplace(last_gpu_, std::move(fresh));
     }
     Gpu& gpu = cluster_.gpus.at(known->second);
+    if (gpu.row.node != node.row.id &&
+        gpu.row.node) {  // a card that has moved, or two workers on one machine
+      Node& former = cluster_.nodes.at(gpu.row.node);
+      if (gpu.holder.job || former.linked || leases_.held(former.row.id)) {
+        record_node(node.row.id, now,
+                    {.kind = "gpu",
+                     .from = gpu.row.uuid,
+                     .to = "refused",
+                     .detail = "node " + former.row.name + " has it"});
+        continue;
+      }
+      std::erase(former.gpus, gpu.row.id);
+    }
     gpu.row.node = node.row.id;
     gpu.row.index = info.index;
     gpu.row.model = info.model;
@@ -157,10 +172,18 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
     gpu.row.pci = info.pci;
     gpu.row.island = info.island;
     gpu.row.present = true;
-    if (!info.healthy && gpu.row.health == GpuHealth::healthy)
+    gpu.said_healthy = info.healthy;
+    if (!info.healthy && gpu.row.health != GpuHealth::quarantined)
       gpu_unhealthy(gpu, GpuHealth::quarantined, info.health_reason, now);
-    else if (info.healthy && new_boot && gpu.row.health != GpuHealth::healthy)
+    // The worker remembers a fatal fault until the reset, over its own restarts: its word ends a quarantine.
+    else if (info.healthy && (new_boot || gpu.row.health == GpuHealth::quarantined) &&
+             gpu.row.health != GpuHealth::healthy)
       gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+    // The fault itself may have been told while the store was away, and lost: what *is* counts.
+    if (Attempt* attempt = info.healthy ? nullptr : find_live(gpu.holder))
+      begin_stop(*attempt, Cause::gpu,
+                 info.health_reason + " on GPU " + std::to_string(info.index) + " of node " + node.row.name,
+                 "KILL", Duration::zero(), now);
     touch_gpu(gpu.row.id);
   }
   node.gpus.clear();
@@ -265,11 +288,13 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                .from = std::string(name(from)),
                .to = std::string(name(service)),
                .detail = std::string(reason)});
-  if (service == NodeService::schedulable) {  // a person vouches for its GPUs
-    std::set<GpuId> in_use;                   // but not against the worker, which still sees a process
+  if (service ==
+      NodeService::schedulable) {  // a person vouches for its GPUs, but a broken one needs its reset
+    std::set<GpuId> in_use;        // but not against the worker, which still sees a process
     for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
     for (GpuId id : node.gpus)
-      if (Gpu& gpu = cluster_.gpus.at(id); gpu.row.health != GpuHealth::healthy && !in_use.contains(id))
+      if (Gpu& gpu = cluster_.gpus.at(id);
+          gpu.row.health != GpuHealth::healthy && gpu.said_healthy && !in_use.contains(id))
         gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
   }
   capacity_changed(node.row.id);
@@ -288,6 +313,22 @@ void ControlPlane::on_heard(Now now, NodeId id) {
   Node* node = cluster_.find(id);
   if (node != nullptr && node->row.state == NodeState::unreachable)
     set_node_state(*node, NodeEvent::heard, now, "heartbeat");
+}
+
+void ControlPlane::end_lost_parts(Now now) {
+  std::vector<std::pair<AttemptKey, NodeId>> over;
+  for (const auto& [key, attempt] : attempts_)
+    for (const auto& [node, until] : attempt.lost_parts)
+      if (now.mono >= until) over.emplace_back(key, node);
+  for (const auto& [key, id] : over) {
+    Attempt* attempt = find_live(key);
+    if (attempt == nullptr) continue;
+    attempt->lost_parts.erase(id);
+    auto member = std::ranges::find(attempt->row.gang, id, &GangMember::node);
+    if (member->state == MemberState::ended) continue;
+    end_member(*attempt, *member, false, true, "lease", now);
+    advance(*attempt, now);
+  }
 }
 
 // Lease and kill margin are over: whatever ran there has been killed by its own watchdog.

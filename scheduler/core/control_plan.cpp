@@ -18,6 +18,7 @@ void ControlPlane::on_tick(Now now) {
       set_node_state(node, NodeEvent::silence, now, "no heartbeat");
     if (now.mono >= leases_.expires_at(id)) expire_node(node, now);
   }
+  end_lost_parts(now);
   std::vector<AttemptKey> late;
   for (const auto& [key, attempt] : attempts_)
     if (attempt.deadline && now.mono >= *attempt.deadline) late.push_back(key);
@@ -53,7 +54,8 @@ void ControlPlane::plan(Now now) {
       for (auto& [key, shape] : queue.shapes) {
         const Rank& rank = shape->jobs.top().key;
         if (shape->blocked_at == queue.generation) {
-          if (now.wall - rank.queued_at > settings_.head_guard && (!oldest_blocked || rank < *oldest_blocked))
+          if (shape->waits_for_busy && now.wall - rank.queued_at > settings_.head_guard &&
+              (!oldest_blocked || rank < *oldest_blocked))
             oldest_blocked = rank;
         } else if (best == nullptr || rank < best->jobs.top().key) {
           best = shape.get();
@@ -63,10 +65,12 @@ void ControlPlane::plan(Now now) {
       if (oldest_blocked && *oldest_blocked < best->jobs.top().key) break;
       Job& job = jobs_.at(best->jobs.top().id);
       auto picks = choose_nodes(cluster_, best->shape, job.avoid);
-      if (picks)
+      if (picks) {
         start_attempt(job, std::move(*picks), now);
-      else
+      } else {
         best->blocked_at = queue.generation;
+        best->waits_for_busy = fits_when_idle(cluster_, best->shape);
+      }
     }
   }
 }

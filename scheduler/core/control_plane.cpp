@@ -20,6 +20,7 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     Node node;
     node.row = row;
     cluster_.node_by_name[row.name] = row.id;
+    known_queues_.insert(row.queue);  // of nodes that are not back yet
     cluster_.nodes.emplace(row.id, std::move(node));
     // A former leader may have renewed it up to now. Leases that we ourselves hold in memory are kept as they
     // are.

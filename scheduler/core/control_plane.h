@@ -48,6 +48,8 @@ struct Job {
 struct Attempt {
   AttemptRow row;
   std::optional<Mono> deadline;  // of the present stage
+  // Parts whose worker no longer knows them, and when the lease that held them is over at the latest.
+  std::map<NodeId, Mono> lost_parts;
   bool dirty = false;
   std::optional<protocol::Progress> progress;  // newest, not stored
 };
@@ -180,6 +182,7 @@ class ControlPlane {
   void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);
   void set_node_state(Node&, NodeEvent, Now, std::string detail);
   void expire_node(Node&, Now);
+  void end_lost_parts(Now);
   void reconcile_members(Node&, const protocol::Hello&, bool new_boot, Now);
 
   ControlSettings settings_;

@@ -37,6 +37,9 @@ struct ShapeQueue {
   Shape shape;
   IndexedHeap<Rank, JobId> jobs;
   std::uint64_t blocked_at = 0;  // capacity generation at which it did not fit; 0 = not known to be blocked
+  // What blocks it is only that others run: it would fit once they have ended. Only such a head may hold back
+  // those behind it; one that waits for a repair or for machines that do not exist must not stop its queue.
+  bool waits_for_busy = false;
 };
 
 class JobQueue {

@@ -98,6 +98,16 @@ Blocker blocker_of(const Cluster& cluster, const Node& node, const Shape& shape)
   return Blocker::none;
 }
 
+bool fits_when_idle(const Cluster& cluster, const Shape& shape) {
+  int nodes = 0;
+  for (const auto& [id, node] : cluster.nodes) {
+    const Blocker b = blocker_of(cluster, node, shape);
+    if (b == Blocker::none || b == Blocker::gpus_busy || b == Blocker::cpus_busy || b == Blocker::memory_busy)
+      ++nodes;
+  }
+  return nodes >= shape.nodes;
+}
+
 std::optional<std::vector<NodePick>> choose_nodes(const Cluster& cluster, const Shape& shape,
                                                   const std::vector<NodeId>& avoid) {
   struct Candidate {

@@ -52,6 +52,8 @@ enum class Blocker : std::uint8_t {
 };
 inline constexpr std::size_t kBlockerCount = 12;
 Blocker blocker_of(const Cluster&, const Node&, const Shape&);
+// It would fit if everything that runs now had ended.
+bool fits_when_idle(const Cluster&, const Shape&);
 int free_matching_gpus(const Cluster&, const Node&, const Resources&);
 bool gpu_matches(const GpuRow&, const Resources&);
 int cpus_needed(const Resources&);  // jobs without GPUs count for one CPU when they name none

@@ -74,6 +74,33 @@ void charge(JobRow& row, Cause cause, Instant now) {
   if (n < 32767) ++n;
 }
 
+// Counts one more attempt without progress. True: the breaker trips.
+bool no_progress_any_more(JobRow& row, const JobSpec& spec) {
+  if (row.no_progress < 32767) ++row.no_progress;
+  return spec.retry.no_progress_limit > 0 && row.no_progress >= spec.retry.no_progress_limit;
+}
+
+RetryDecision held_without_progress(const JobRow& row) {
+  return {JobEvent::hold,
+          {},
+          "held: " + std::to_string(row.no_progress) +
+              " attempts in a row without progress; release it to go on"};
+}
+
+// Never charged and never held, but a fault of ours that repeats must not spin: the first time at once, then
+// between half and all of 1 s doubling to 1 min.
+RetryDecision again_after_our_fault(JobRow& row, bool progressed, std::uint64_t dice) {
+  auto& times = row.spent[static_cast<std::size_t>(Cause::control)];
+  if (progressed) times = 0;
+  if (times < 32767) ++times;
+  if (times == 1) return {JobEvent::requeue, {}, "again at once, at the front: cause control"};
+  const Duration ceiling = doubled(1s, 1min, times - 2);
+  const Duration wait =
+      ceiling / 2 +
+      Duration(static_cast<Duration::rep>(dice % static_cast<std::uint64_t>((ceiling / 2).count() + 1)));
+  return {JobEvent::back_off, wait, "again in " + seconds_text(wait) + ": cause control"};
+}
+
 RetryDecision out_of_budget(Cause cause, int budget) {
   const std::string n = std::to_string(budget);
   const std::string c(name(cause));
@@ -157,6 +184,11 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
     for (std::size_t i = 0; i < kCauseCount; ++i)
       if (class_of(static_cast<Cause>(i)) == CauseClass::infrastructure) row.spent[i] = 0;
   }
+  // A wanted restart that gets nowhere is a loop all the same.
+  if (cause == Cause::requeued && outcome.exit_code != 0 && !outcome.progressed &&
+      no_progress_any_more(row, spec))
+    return held_without_progress(row);
+  if (cause == Cause::control) return again_after_our_fault(row, outcome.progressed, dice);
   if (class_of(cause) == CauseClass::ours)
     return {JobEvent::requeue, {}, "again at once, at the front: cause " + std::string(name(cause))};
 
@@ -167,15 +199,12 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
                         : row.spent[static_cast<std::size_t>(cause)];
   if (budget >= 0 && spent > budget) return out_of_budget(cause, budget);
 
-  const int before = row.no_progress;
-  if (!outcome.progressed && breaker_counts(cause, spec)) {
-    ++row.no_progress;
-    if (spec.retry.no_progress_limit > 0 && row.no_progress >= spec.retry.no_progress_limit)
-      return {JobEvent::hold,
-              {},
-              "held: " + std::to_string(row.no_progress) +
-                  " attempts in a row without progress; release it to go on"};
-  }
+  // Hardware faults of a job without checkpoints do not count as lack of progress, but they back off all the
+  // same.
+  const bool by_count = class_of(cause) == CauseClass::hardware && !breaker_counts(cause, spec);
+  const int before = by_count ? spent - 1 : row.no_progress;
+  if (!outcome.progressed && breaker_counts(cause, spec) && no_progress_any_more(row, spec))
+    return held_without_progress(row);
   const Delay delay = delay_of(cause, spec.retry, before);
   const auto range = static_cast<std::uint64_t>((delay.ceiling - delay.floor).count());
   const Duration wait =

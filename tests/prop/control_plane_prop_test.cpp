@@ -170,6 +170,7 @@ class Rig {
         s.end = protocol::End{.ok = false, .proven = true, .how = "cgroup"};
         plane_->on_attempt_status(now_, m.node, s);
       }
+      pass(1s, true);  // parts that their worker has lost are over with the lease, whatever is said of them
       settle();
     }
     RC_ASSERT(plane_->jobs().empty());

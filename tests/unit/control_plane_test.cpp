@@ -498,6 +498,73 @@ TEST_F(ControlPlaneTest, OldHeadIsNotStarvedBySmallerJobs) {
   EXPECT_EQ(env.state(head), JobState::starting);
 }
 
+TEST_F(ControlPlaneTest, AJobThatCanNeverRunHoldsBackNobody) {
+  env.add_node("a");
+  JobSpec spec = job_spec(1, 8);
+  spec.resources.gpu_model = "A100";
+  const JobId never = env.submit(spec);
+  const JobId wide = env.submit(job_spec(5, 8));
+  env.tick_alive(11min, 2s);
+  const JobId late = env.submit(job_spec(1, 1));
+  EXPECT_EQ(env.state(late), JobState::starting);
+  EXPECT_EQ(env.state(never), JobState::queued);
+  EXPECT_EQ(env.state(wide), JobState::queued);
+}
+
+TEST_F(ControlPlaneTest, ACheckpointOfNonsenseIsNone) {
+  const NodeId a = env.add_node("a");
+  const AttemptKey key = env.run(env.submit(job_spec(1, 4)));
+  env.plane->on_checkpoint(env.now, a, {.key = key, .epoch_in_file = 1, .step = -1, .path = "/x"});
+  env.plane->on_checkpoint(env.now, a, {.key = key, .epoch_in_file = 1, .step = 3, .path = ""});
+  env.step();
+  EXPECT_TRUE(env.rows.checkpoints.empty());
+}
+
+// The fault itself was told while the store was away, and is never said again.
+TEST_F(ControlPlaneTest, AGpuThatIsSaidToBeBrokenStopsItsGang) {
+  const NodeId a = env.add_node("a");
+  const JobId job = env.submit(job_spec(1, 4));
+  const AttemptKey key = env.run(job);
+  auto hello = env.hello("a");
+  hello.gpus[2].healthy = false;
+  hello.gpus[2].health_reason = "Xid 79: gone";
+  protocol::AttemptStatus running;
+  running.key = key;
+  running.phase = Phase::running;
+  hello.attempts.push_back(running);
+  env.register_node(hello);
+  EXPECT_EQ(env.state(job), JobState::stopping);
+  env.end(a, key, false);
+  EXPECT_EQ(env.plane->find_job(job)->row.cause, Cause::gpu);
+  env.drop_messages();
+  hello.gpus[2].healthy = true;  // after its reset the worker says so, and nobody has to vouch for it
+  hello.attempts.clear();
+  env.register_node(hello);
+  EXPECT_TRUE(env.plane->cluster().find_gpu("GPU-a-2")->usable());
+}
+
+TEST_F(ControlPlaneTest, OneCardIsNeverOfferedByTwoNodes) {
+  env.add_node("a");
+  auto twin = env.hello("b");
+  for (int i = 0; i < 8; ++i) twin.gpus[static_cast<std::size_t>(i)].uuid = "GPU-a-" + std::to_string(i);
+  env.register_node(twin);
+  const JobId job = env.submit(job_spec(2, 1));
+  EXPECT_EQ(env.state(job), JobState::queued) << "b has no card of its own";
+}
+
+TEST_F(ControlPlaneTest, AWorkerWithoutRecordsProvesNothingBeforeTheLeaseIsOver) {
+  const NodeId a = env.add_node("a");
+  const JobId job = env.submit(job_spec(1, 8));
+  const AttemptKey key = env.run(job);
+  env.register_node(env.hello("a"));  // the same boot, another state directory
+  EXPECT_EQ(env.state(job), JobState::stopping);
+  env.end(a, key, false);  // "never started", says who knows nothing
+  env.tick_alive(7s);
+  EXPECT_EQ(env.state(job), JobState::stopping);
+  env.tick_alive(1s);
+  EXPECT_EQ(env.state(job), JobState::starting);
+}
+
 TEST_F(ControlPlaneTest, ScriptLauncherTellsIdleNodesWhenTheWorkIsDone) {
   const NodeId a = env.add_node("a"), b = env.add_node("b");
   JobSpec spec = job_spec(2, 8);

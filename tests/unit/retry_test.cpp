@@ -94,9 +94,37 @@ TEST_F(Retry, ExitCodesAreMapped) {
 }
 
 TEST_F(Retry, OurOwnStopsAreNeverCharged) {
-  for (auto c : {Cause::preempted, Cause::maintenance, Cause::control, Cause::requeued})
+  for (auto c : {Cause::preempted, Cause::maintenance, Cause::requeued})
     for (int i = 0; i < 50; ++i) EXPECT_EQ(ends(c).then, JobEvent::requeue) << name(c);
   EXPECT_EQ(row.spent, (std::array<std::int16_t, kCauseCount>{}));
+}
+
+TEST_F(Retry, AFaultOfOursThatRepeatsBacksOffAndIsNeverHeld) {
+  spec.retry.no_progress_limit = 3;
+  EXPECT_EQ(ends(Cause::control).then, JobEvent::requeue);
+  for (int i = 0; i < 100; ++i) {
+    const RetryDecision d = ends(Cause::control);
+    EXPECT_EQ(d.then, JobEvent::back_off);
+    EXPECT_GE(d.delay, 500ms);
+    EXPECT_LE(d.delay, 1min);
+  }
+  EXPECT_EQ(row.no_progress, 0);
+}
+
+TEST_F(Retry, ExitCode85WithoutProgressTripsTheBreaker) {
+  spec.retry.no_progress_limit = 3;
+  EXPECT_EQ(ends(Cause::requeued, 85).then, JobEvent::requeue);
+  EXPECT_EQ(ends(Cause::requeued, 85).then, JobEvent::requeue);
+  EXPECT_EQ(ends(Cause::requeued, 85).then, JobEvent::hold);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(ends(Cause::requeued, 85, true).then, JobEvent::requeue);
+}
+
+TEST_F(Retry, HardwareFaultsBackOffAlsoWithoutCheckpoints) {
+  spec.checkpoint.dir.clear();
+  EXPECT_EQ(ends(Cause::gpu).then, JobEvent::requeue);
+  Duration longest{};
+  for (int i = 0; i < 12; ++i) longest = std::max(longest, ends(Cause::gpu).delay);
+  EXPECT_GT(longest, 10s);
 }
 
 TEST_F(Retry, BackoffStaysUnderItsCeilingForEveryDie) {
