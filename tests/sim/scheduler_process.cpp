@@ -25,8 +25,8 @@ LeaseSettings lease_settings(Canary canary) {
 
 ControlSettings control_settings() {
   ControlSettings s;
-  s.prepare_deadline = 20s;
-  s.launch_deadline = 10s;
+  s.prepare_deadline = 60s;  // both longer than the slowest commits in a row
+  s.launch_deadline = 40s;
   return s;
 }
 
@@ -69,7 +69,7 @@ void SchedulerProcess::after(Duration delay, std::function<void()> what) {
 void SchedulerProcess::start() {
   world_.log([&] { return name_ + " starts"; });
   alive_ = true;
-  paused_ = deposed_ = false;
+  paused_ = false;
   ++life_;
   leases_ = std::make_unique<LeaseTable>(lease_settings(canary_));
   store_ = std::make_shared<db::MemoryStore>(server_.database);
@@ -215,7 +215,12 @@ void SchedulerProcess::step_down() {
   world_.mark("deposed");
   plane_.reset();
   refuse_all();
-  deposed_ = true;  // the process ends; whoever runs it starts it again
+  after(0us, [this] {  // the process ends, and whoever runs it starts it again
+    kill();
+    world_.after(dice_.between(100ms, 2s), [this] {
+      if (!alive_) start();
+    });
+  });
 }
 
 void SchedulerProcess::retry_later(std::function<void()> what) {

@@ -49,7 +49,6 @@ class SchedulerProcess {
   void cut_session();     // the server ends this scheduler's session, as it does with a frozen leader
   bool alive() const { return alive_; }
   bool paused() const { return paused_; }
-  bool deposed() const { return deposed_; }
   const ControlPlane* plane() const { return plane_.get(); }
   const LeaseTable* leases() const { return leases_.get(); }
 
@@ -124,7 +123,7 @@ class SchedulerProcess {
   const Canary canary_;
   const std::string name_;
   Dice dice_;
-  bool alive_ = false, paused_ = false, deposed_ = false;
+  bool alive_ = false, paused_ = false;
   std::uint64_t life_ = 0;  // rises with each start: what belongs to a former life is dropped
   std::vector<std::function<void()>> deferred_;
 

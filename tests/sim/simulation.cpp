@@ -62,11 +62,6 @@ class Simulation {
  private:
   void watch() {
     world_.after(1s, [this] {
-      for (auto& s : schedulers_)
-        if (s->alive() && s->deposed()) {  // its process has ended; systemd starts it again
-          s->kill();
-          s->start();
-        }
       oracle_.sweep(faults_.control_plane_down(), kLivesOn);
       watch();
     });
