@@ -82,6 +82,7 @@ TEST_F(WorkerService, RunsAJobFromPrepareToForget) {
   worker.start();
   scheduler.wait<Hello>("n1");
   auto spec = direct(
+      "trap 'echo told to stop; exit 85' TERM\n"
       "echo rank $RANK of $WORLD_SIZE epoch $TUTTI_EPOCH from $(basename $CHECKPOINT_DIR)\n"
       "if [ $RANK = 0 ]; then\n"
       "  mkdir $CHECKPOINT_DIR/step-5\n"
@@ -91,7 +92,6 @@ TEST_F(WorkerService, RunsAJobFromPrepareToForget) {
       "fi\n"
       "echo '{\"step\":5,\"total\":9,\"eta_s\":1.5,\"metrics\":{\"loss\":0.5}}' > $TUTTI_PROGRESS_FILE.new\n"
       "mv $TUTTI_PROGRESS_FILE.new $TUTTI_PROGRESS_FILE\n"
-      "trap 'echo told to stop; exit 85' TERM\n"
       "sleep 1000 & wait");
   spec.checkpoint.dir = worker.scratch("ckpt");
   fs::create_directory(spec.checkpoint.dir);

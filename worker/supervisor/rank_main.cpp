@@ -105,14 +105,17 @@ pid_t start_program(const Plan& plan, const sigset_t& mask) {
   _exit(127);
 }
 
-// To the program; where that is a shell, to its command first: the shell's trap waits for that.
+// To the program; where that is a shell, to its command too, because the shell's trap waits for that. The
+// shell first: its command's end must find the trap pending, or the line goes on as if nothing had been said.
 void deliver(pid_t program, bool shell, int signal) {
+  std::vector<pid_t> commands;
   if (shell) {
     std::ifstream children("/proc/" + std::to_string(program) + "/task/" + std::to_string(program) +
                            "/children");
-    for (pid_t child = 0; children >> child;) kill(child, signal);
+    for (pid_t child = 0; children >> child;) commands.push_back(child);
   }
   kill(program, signal);
+  for (const pid_t command : commands) kill(command, signal);
 }
 
 // The signal in a line `{"signal":15}` of the supervisor, 0 = none.
