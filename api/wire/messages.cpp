@@ -1,5 +1,6 @@
 #include "api/wire/messages.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
 #include <concepts>
@@ -21,7 +22,10 @@ concept Is = std::same_as<std::remove_const_t<M>, T>;
 
 struct Bound {
   std::size_t bytes = kMaxTextBytes;
+  bool empty = true;  // may be
+  bool nul = false;   // may hold NUL: no column of PostgreSQL takes it
 };
+constexpr Bound kName{.empty = false};
 
 // ---------------------------------------------------------------- every field of every message, once.
 // The visitor is a Writer (M const) or a Reader.
@@ -34,7 +38,7 @@ void fields(V& v, M& m) {
 
 template <class V, Is<GpuInfo> M>
 void fields(V& v, M& m) {
-  v("uuid", m.uuid);
+  v("uuid", m.uuid, kName);
   v("index", m.index);
   v("model", m.model);
   v("memory_bytes", m.memory_bytes);
@@ -47,7 +51,7 @@ void fields(V& v, M& m) {
 
 template <class V, Is<Failure> M>
 void fields(V& v, M& m) {
-  v("kind", m.kind);
+  v("kind", m.kind, kName);
   v("rank", m.rank);
   v("exit_code", m.exit_code);
   v("signal", m.signal);
@@ -78,9 +82,10 @@ template <class V, Is<Hello> M>
 void fields(V& v, M& m) {
   v("protocol", m.protocol);
   v("worker_version", m.worker_version);
-  v("node", m.node);
-  v("address", m.address);
-  v("queue", m.queue);
+  v("node", m.node, kName);
+  v("instance", m.instance);
+  v("address", m.address, kName);
+  v("queue", m.queue, kName);
   v("boot_id", m.boot_id);
   v("boot_us", m.boot_us);
   v("cpus", m.cpus);
@@ -101,8 +106,8 @@ void fields(V& v, M& m) {
 
 template <class V, Is<GpuFault> M>
 void fields(V& v, M& m) {
-  v("uuid", m.uuid);
-  v("kind", m.kind);
+  v("uuid", m.uuid, kName);
+  v("kind", m.kind, kName);
   v("xid", m.xid);
   v("age_us", m.age_us);
   v("detail", m.detail);
@@ -120,7 +125,7 @@ void fields(V& v, M& m) {
   fields(v, m.key);
   v("epoch_in_file", m.epoch_in_file);
   v("step", m.step);
-  v("path", m.path);
+  v("path", m.path, kName);
   v("bytes", m.bytes);
   v("shards", m.shards);
 }
@@ -137,7 +142,7 @@ void fields(V& v, M& m) {
 template <class V, Is<LogChunk> M>
 void fields(V& v, M& m) {
   v("request", m.request);
-  v("data", m.data, Bound{kMaxLogBytes});
+  v("data", m.data, Bound{.bytes = kMaxLogBytes, .nul = true});
   v("next_offset", m.next_offset);
   v("end", m.end);
   v("error", m.error);
@@ -149,6 +154,11 @@ void fields(V& v, M& m) {
   v("lease_us", m.lease_us);
   v("heartbeat_us", m.heartbeat_us);
   v("keep", m.keep);
+}
+
+template <class V, Is<Refused> M>
+void fields(V& v, M& m) {
+  v("why", m.why);
 }
 
 template <class V, Is<GangNode> M>
@@ -163,7 +173,7 @@ template <class V, Is<Prepare> M>
 void fields(V& v, M& m) {
   fields(v, m.key);
   v("attempt", m.attempt);
-  v("spec_json", m.spec_json, Bound{kMaxSpecBytes});
+  v("spec_json", m.spec_json, Bound{.bytes = kMaxSpecBytes});
   v("owner", m.owner);
   v("gang", m.gang);
   v("index", m.index);
@@ -218,6 +228,7 @@ constexpr std::string_view type_of(const CheckpointFound&) { return "checkpoint_
 constexpr std::string_view type_of(const Progress&) { return "progress"; }
 constexpr std::string_view type_of(const LogChunk&) { return "log_chunk"; }
 constexpr std::string_view type_of(const Welcome&) { return "welcome"; }
+constexpr std::string_view type_of(const Refused&) { return "refused"; }
 constexpr std::string_view type_of(const HeartbeatAck&) { return "heartbeat_ack"; }
 constexpr std::string_view type_of(const Prepare&) { return "prepare"; }
 constexpr std::string_view type_of(const Launch&) { return "launch"; }
@@ -254,6 +265,11 @@ class Writer {
 
  private:
   static json::value put(const std::string& s, Bound bound) {
+    if (!bound.nul && s.find('\0') != std::string::npos) {
+      std::string visible = s;
+      std::ranges::replace(visible, '\0', ' ');
+      return put(visible, bound);
+    }
     if (is_utf8(s)) return json::value(utf8_prefix(s, bound.bytes));
     return json::value(utf8_prefix(to_utf8(s), bound.bytes));
   }
@@ -323,10 +339,15 @@ class Reader {
   }
 
  private:
+  static void refuse_nul(std::string_view text, const std::string& name) {
+    if (text.find('\0') != std::string_view::npos) throw Wrong{name, "holds NUL"};
+  }
   static void get(const json::value& v, std::string& out, const std::string& name, Bound bound) {
     if (!v.is_string()) throw Wrong{name, "must be a text"};
     if (v.get_string().size() > bound.bytes)
       throw Wrong{name, "is longer than " + std::to_string(bound.bytes) + " bytes"};
+    if (v.get_string().empty() && !bound.empty) throw Wrong{name, "is empty"};
+    if (!bound.nul) refuse_nul(v.get_string(), name);
     out = std::string_view(v.get_string());
   }
   static void get(const json::value& v, bool& out, const std::string& name, Bound) {
@@ -362,8 +383,10 @@ class Reader {
   static void get(const json::value& v, std::map<std::string, T>& out, const std::string& name, Bound bound) {
     if (!v.is_object()) throw Wrong{name, "must be an object"};
     if (v.get_object().size() > kMaxItems) throw Wrong{name, "has too many entries"};
-    for (const auto& [k, item] : v.get_object())
+    for (const auto& [k, item] : v.get_object()) {
+      refuse_nul(k, name);
       get(item, out[std::string(std::string_view(k))], name + "." + std::string(std::string_view(k)), bound);
+    }
   }
   template <class T>
   static void get(const json::value& v, std::vector<T>& out, const std::string& name, Bound bound) {

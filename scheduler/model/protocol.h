@@ -6,6 +6,7 @@
 //   worker                                   scheduler
 //   Hello {inventory, all attempts}   ->
 //                                     <-     Welcome {lease, attempts to keep}   (then Stop for all others)
+//                                      or    Refused {why}           not this one: it goes, and tries again
 //   Heartbeat {seq}        each 1 s   ->
 //                                     <-     HeartbeatAck {seq}     the lease runs from the *sending* of seq
 //                                     <-     Prepare                 make directories, GPUs checked, ports
@@ -90,8 +91,9 @@ struct AttemptStatus {
 struct Hello {
   std::int32_t protocol = kVersion;
   std::string worker_version;
-  std::string node;     // name, unique
-  std::string address;  // where other nodes of a gang reach this one
+  std::string node;      // name, unique
+  std::string instance;  // of its state directory, made with it: another machine of that name has another
+  std::string address;   // where other nodes of a gang reach this one
   std::string queue = "default";
   std::string boot_id;
   std::int64_t boot_us = 0;  // CLOCK_BOOTTIME now
@@ -160,6 +162,10 @@ struct Welcome {
   std::vector<AttemptKey> keep;  // attempts of this node that are current; the worker stops all others
 };
 
+struct Refused {
+  std::string why;  // for the worker's log: what is wrong and the way out
+};
+
 struct HeartbeatAck {
   std::int64_t seq = 0;
 };
@@ -215,6 +221,6 @@ struct ReadLog {
   std::int64_t wait_us = 0;  // wait that long for something to read
 };
 
-using ToWorker = std::variant<Welcome, HeartbeatAck, Prepare, Launch, Stop, Forget, ReadLog>;
+using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, ReadLog>;
 
 }  // namespace tutti::protocol

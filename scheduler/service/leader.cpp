@@ -17,6 +17,8 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr Duration kHealthEvery = std::chrono::seconds(2);
+constexpr std::size_t kAloneAfterRefusal = 1'000;
+constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
 
 std::string text_of(std::exception_ptr e) {
   try {
@@ -114,7 +116,7 @@ void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
   plane_ = std::make_unique<ControlPlane>(settings_.control, *snapshot, parse_stored, leases_, now());
-  retry_delay_ = std::chrono::milliseconds(100);
+  committed_since_load_ = false;
   last_store_contact_ = boot_now();
   detail_ = "leader, term " + to_string(term_);
   spdlog::info("rows loaded: {} jobs, {} live attempts, {} nodes", snapshot->jobs.size(),
@@ -131,7 +133,8 @@ void Leader::recover(std::string why) {
   plane_.reset();
   detail_ = "recovering: " + why;
   refuse_all("the store is unavailable");
-  load();
+  if (std::exchange(committed_since_load_, false)) return load();
+  retry_later([this] { load(); });  // what fails right after a load must not spin
 }
 
 void Leader::retry_later(std::function<void()> what) {
@@ -152,6 +155,17 @@ bool Leader::is_deposed(std::exception_ptr why) {
     refuse_all("this scheduler no longer leads");
     deposed_(error.what());
     return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+// The store has looked at the batch and will not have it, today or tomorrow.
+bool Leader::is_refused(std::exception_ptr why) {
+  try {
+    std::rethrow_exception(why);
+  } catch (const StoreError& error) {
+    return error.kind == StoreError::conflict || error.kind == StoreError::corrupt;
   } catch (...) {
     return false;
   }
@@ -213,7 +227,8 @@ void Leader::run_batch() {
   const Now time = now();
   InFlight work;
   work.began = time.mono;
-  while (!inbox_.empty() && work.commands.size() < settings_.max_batch) {
+  const std::size_t most = alone_ == 0 ? settings_.max_batch : tick_due_ ? 0 : 1;
+  while (!inbox_.empty() && work.commands.size() < most) {
     work.commands.push_back(std::move(inbox_.front()));
     inbox_.pop_front();
     if (auto after = work.commands.back().decide(*plane_, time)) work.afters.push_back(std::move(after));
@@ -244,6 +259,8 @@ void Leader::run_batch() {
 void Leader::committed(InFlight done) {
   if (!done.batch->empty()) {
     last_store_contact_ = boot_now();
+    committed_since_load_ = true;
+    retry_delay_ = kFirstRetry;
     commit_ms_ = to_seconds(last_store_contact_ - done.began) * 1e3;
     metrics_.batch_committed(*done.batch, to_seconds(last_store_contact_ - done.began));
     log_events(*done.batch);
@@ -252,6 +269,7 @@ void Leader::committed(InFlight done) {
       for (const auto& [id, sink] : sinks) sink(event);
     }
   }
+  alone_ -= std::min(alone_, done.commands.size());
   for (auto& after : done.afters) after();
   for (auto& effect : done.effects) workers_->deliver(std::move(effect));
   kick();
@@ -259,7 +277,18 @@ void Leader::committed(InFlight done) {
 
 void Leader::failed(InFlight lost, std::exception_ptr why) {
   metrics_.commit_failures().Increment();
-  const Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
+  Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
+  if (is_refused(why)) {
+    if (alone_ > 0 && lost.commands.size() == 1) {
+      spdlog::error("one command is refused by the store, and dropped: {}", text_of(why));
+      refusal = Error{.code = Errc::internal,
+                      .message = "the store refuses this change: " + text_of(why),
+                      .hint = "this is a bug: please report it with the scheduler's log",
+                      .field = ""};
+    } else {
+      alone_ = kAloneAfterRefusal;
+    }
+  }
   for (auto& command : lost.commands)
     if (command.refuse) command.refuse(refusal);
   if (!is_deposed(why)) recover(text_of(why));

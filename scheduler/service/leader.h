@@ -6,10 +6,14 @@
 // nobody knows whether it happened, the control plane is thrown away and rebuilt from the rows: the same code
 // as at boot. Leases are kept over that and go on being renewed, so a database outage disturbs no gang.
 //
+// A batch that the store will never take (a row breaks a rule: a bug of ours, or a client's or worker's odd
+// word) must not stop the service. After a refused batch the commands that follow, the same ones again among
+// them, are decided one to a transaction; the one that is refused alone is answered with Errc::internal.
+//
 // Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
 // Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
 // every command is answered exactly once: by its decision after the commit, or refused with
-// Errc::unavailable.
+// Errc::unavailable or Errc::internal.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -107,6 +111,7 @@ class Leader : public Backend {
   void check_health();
   void log_events(const Batch& batch) const;
   bool is_deposed(std::exception_ptr why);
+  static bool is_refused(std::exception_ptr why);
 
   boost::asio::any_io_executor executor_;
   LeaderSettings settings_;
@@ -122,12 +127,14 @@ class Leader : public Backend {
   bool committing_ = false;
   bool kicked_ = false;
   bool tick_due_ = true;
+  bool committed_since_load_ = false;
+  std::size_t alone_ = 0;  // commands still to be decided one to a transaction
   boost::asio::steady_timer timer_;
   boost::asio::steady_timer retry_timer_;
   boost::asio::steady_timer health_timer_;
   Mono last_store_contact_{};
-  mutable Instant latest_wall_{};  // of now() and of the rows
-  Duration retry_delay_ = std::chrono::milliseconds(100);
+  mutable Instant latest_wall_{};                          // of now() and of the rows
+  Duration retry_delay_ = std::chrono::milliseconds(100);  // after a commit; doubles to a second
   Term term_;
   std::string detail_ = "starting";
   double commit_ms_ = 0;

@@ -22,6 +22,7 @@ Overloaded(F...) -> Overloaded<F...>;
 
 constexpr Duration kLogDeadline = std::chrono::seconds(10);  // beyond what the request itself may wait
 constexpr std::size_t kMaxPendingLogs = 1000;
+constexpr Duration kHarmfulFor = std::chrono::minutes(1);
 }  // namespace
 
 WorkerHub::WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases,
@@ -73,10 +74,13 @@ void WorkerHub::post(const ConnectionPtr& c, Decide decide) {
     return {};
   };
   // Not taken: what it said would be lost. Cut the connection, it says everything again.
-  command.refuse = [weak = std::weak_ptr(c->link)](const Error&) {
-    if (auto link = weak.lock()) link->abort();
-  };
+  command.refuse = [this, c](const Error& e) { cut(c, e); };
   leader_.post(std::move(command));
+}
+
+void WorkerHub::cut(const ConnectionPtr& c, const Error& why) {
+  if (why.code == Errc::internal) harmful_[c->name] = boot_now() + kHarmfulFor;
+  c->link->abort();
 }
 
 void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
@@ -115,13 +119,8 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
 }
 
 void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
-  if (hello.protocol != protocol::kVersion) {
-    spdlog::error("worker {} speaks protocol {}, this scheduler {}: upgrade one of them", hello.node,
-                  hello.protocol, protocol::kVersion);
-    c->link->abort();
-    return;
-  }
   c->name = hello.node;
+  if (const std::string why = why_refused(hello); !why.empty()) return refuse(c, why);
   c->said_hello = true;
   welcome_meanwhile(c, hello);
   if (leader_.plane() == nullptr) return;
@@ -131,8 +130,8 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
     const NodeId node = plane.on_hello(now, hello);
     c->decided = node;
     c->generation = plane.cluster().find(node)->link;
-    return [this, c, node, boot_id = hello.boot_id] {
-      known_[c->name] = {node, boot_id};
+    return [this, c, node, boot_id = hello.boot_id, instance = hello.instance] {
+      known_[c->name] = {node, boot_id, instance};
       if (!connections_.contains(c->link.get())) {  // gone while its hello was being committed
         c->node = node;
         report_loss(c);
@@ -142,8 +141,31 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
       spdlog::info("node={} {} connected from {}", node.value, c->name, c->link->peer());
     };
   };
-  command.refuse = [link = c->link](const Error&) { link->abort(); };
+  command.refuse = [this, c](const Error& e) { cut(c, e); };
   leader_.post(std::move(command));
+}
+
+// "" = welcome.
+std::string WorkerHub::why_refused(const protocol::Hello& hello) const {
+  if (hello.protocol != protocol::kVersion)
+    return "it speaks protocol " + std::to_string(hello.protocol) + ", this scheduler " +
+           std::to_string(protocol::kVersion) + ": upgrade one of them";
+  if (auto it = harmful_.find(hello.node); it != harmful_.end() && boot_now() < it->second)
+    return "the database has refused what this node says, see the scheduler's log; heard again in a minute";
+  // Only while the other is connected and alive: its state directory may have been lost with a
+  // reinstallation.
+  const auto known = known_.find(hello.node);
+  if (known == known_.end() || known->second.instance == hello.instance) return "";
+  const auto other = by_node_.find(known->second.node);
+  if (other == by_node_.end() || !leases_.held(known->second.node)) return "";
+  return "node name " + hello.node + " is taken by " + other->second->link->peer() +
+         "; give each worker its own --node";
+}
+
+// It is left open until the worker has read why, and is nobody's meanwhile; the worker closes it.
+void WorkerHub::refuse(const ConnectionPtr& c, const std::string& why) {
+  spdlog::error("worker {} from {} is refused: {}", c->name, c->link->peer(), why);
+  c->link->send(wire::encode(protocol::ToWorker(protocol::Refused{why})));
 }
 
 // To register takes a commit, and that can take longer than a lease, or is not possible at all while the

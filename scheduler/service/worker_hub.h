@@ -53,11 +53,14 @@ class WorkerHub : public WorkerMessages {
     Mono until;
   };
 
+  void cut(const ConnectionPtr& c, const Error& why);
   void on_message(const ConnectionPtr& c, const std::string& text);
   void on_hello(const ConnectionPtr& c, protocol::Hello hello);
   void on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat);
   void on_log_chunk(protocol::LogChunk chunk);
   void on_closed(const ConnectionPtr& c, const std::string& why);
+  void refuse(const ConnectionPtr& c, const std::string& why);
+  std::string why_refused(const protocol::Hello& hello) const;
   void welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello);
   void bind(const ConnectionPtr& c, NodeId node);
   void report_loss(const ConnectionPtr& c);
@@ -76,8 +79,11 @@ class WorkerHub : public WorkerMessages {
   struct Known {
     NodeId node;
     std::string boot_id;
+    std::string instance;
   };
   std::map<std::string, Known> known_;  // nodes by name, as of their last committed Hello
+  std::map<std::string, Mono>
+      harmful_;  // nodes whose word the store refuses, and until when they are not heard
   std::map<std::int64_t, PendingLog> logs_;
   std::int64_t next_log_ = 1;
   boost::asio::steady_timer log_timer_;

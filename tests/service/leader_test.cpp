@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
 #include <condition_variable>
 #include <mutex>
 
@@ -33,6 +34,9 @@ class GatedStore : public Store {
     changed.wait(lock, [&] { return open; });
     --waiting;
     sizes.push_back(batch.new_specs.size());
+    for (const auto& spec : batch.new_specs)
+      if (spec.spec_json.find("poison") != std::string::npos)
+        throw StoreError(StoreError::corrupt, "a rule is broken");
     inner.commit(batch);
   }
   bool healthy() noexcept override { return true; }
@@ -243,6 +247,32 @@ TEST_F(LeaderTest, EventsAreToldAfterTheirCommitInOrder) {
   submit(answers);
   until([&] { return answers.all.size() == 11; });
   EXPECT_EQ(seen.size(), 10u);
+}
+
+// One request that the store will never take must not stop everybody else's work.
+TEST_F(LeaderTest, WhatTheStoreRefusesIsFoundAndDroppedAlone) {
+  SubmitRequest poison = request();
+  poison.spec_json = R"({"name":"j","run":"poison"})";
+  int times_refused = 0;
+  Errc last = Errc::invalid_argument;
+  std::function<void()> insist = [&] {  // a client that comes again as it is told to
+    leader->submit({poison}, [&](const std::vector<Result<Submitted>>& r) {
+      ++times_refused;
+      last = r.at(0).error().code;
+      if (last == Errc::unavailable) boost::asio::post(io, insist);
+    });
+  };
+  insist();
+  until([&] { return last == Errc::internal; });
+  EXPECT_GE(times_refused, 2) << "the first time it could have been anybody's fault";
+
+  until([&] { return leader->plane() != nullptr; });
+  Answers answers;
+  submit(answers);
+  submit(answers);
+  until([&] { return answers.all.size() == 2; });
+  EXPECT_TRUE(answers.all[0] && answers.all[1]);
+  EXPECT_EQ(gate->sizes.back(), 1U);
 }
 
 }  // namespace

@@ -172,5 +172,35 @@ TEST_F(WorkerHubTest, WorkerWithALeaseNeedNotWaitForASlowCommit) {
   until([&] { return third->heard<protocol::Welcome>() != nullptr; });
 }
 
+TEST_F(WorkerHubTest, TwoMachinesOfOneNameAreNotTakenForOne) {
+  const auto first = connect();
+  auto mine = hello();
+  mine.instance = "one";
+  first->say(mine);
+  until([&] { return first->heard<protocol::Welcome>() != nullptr; });
+
+  const auto other = connect();
+  auto theirs = hello();
+  theirs.instance = "two";
+  theirs.boot_id = "another machine";
+  other->say(theirs);
+  ASSERT_NE(other->heard<protocol::Refused>(), nullptr);
+  EXPECT_NE(other->heard<protocol::Refused>()->why.find("node name n1 is taken"), std::string::npos);
+  EXPECT_FALSE(first->aborted());
+  other->say(protocol::Heartbeat{1});
+  EXPECT_EQ(other->heard<protocol::HeartbeatAck>(), nullptr) << "it renews nobody's lease";
+
+  // After a reboot it is itself, and once its lease is over its successor may have its name.
+  const auto rebooted = connect();
+  mine.boot_id = "next";
+  rebooted->say(mine);
+  until([&] { return rebooted->heard<protocol::Welcome>() != nullptr; });
+  EXPECT_TRUE(first->aborted());
+  leases.revoke(NodeId(1));
+  const auto successor = connect();
+  successor->say(theirs);
+  until([&] { return successor->heard<protocol::Welcome>() != nullptr; });
+}
+
 }  // namespace
 }  // namespace tutti

@@ -96,6 +96,7 @@ TEST(Messages, HelloCarriesInventoryAndAllAttempts) {
   Hello m;
   m.worker_version = "0.1.0";
   m.node = "n1";
+  m.instance = "i";
   m.address = "10.0.0.1";
   m.queue = "h100";
   m.boot_id = "b";
@@ -113,6 +114,7 @@ TEST(Messages, HelloCarriesInventoryAndAllAttempts) {
   const auto b = there_and_back(m);
   EXPECT_EQ(std::tie(b.protocol, b.worker_version, b.node, b.address, b.queue, b.boot_id, b.boot_us, b.cpus),
             std::tie(m.protocol, m.worker_version, m.node, m.address, m.queue, m.boot_id, m.boot_us, m.cpus));
+  EXPECT_EQ(b.instance, m.instance);
   EXPECT_EQ(std::tie(b.memory_bytes, b.kill_mode, b.driver, b.simulated_gpus, b.labels),
             std::tie(m.memory_bytes, m.kill_mode, m.driver, m.simulated_gpus, m.labels));
   ASSERT_EQ(b.gpus.size(), 1u);
@@ -120,6 +122,36 @@ TEST(Messages, HelloCarriesInventoryAndAllAttempts) {
   ASSERT_EQ(b.attempts.size(), 2u);
   expect_same(b.attempts[0], m.attempts[0]);
   expect_same(b.attempts[1], m.attempts[1]);
+}
+
+TEST(Messages, NamesMayNotBeEmptyAndNothingStoredHoldsNul) {
+  const auto error_of = [](const FromWorker& m, std::string_view from, std::string_view to) {
+    std::string text = wire::encode(m);
+    const auto at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << text;
+    if (at != std::string::npos) text.replace(at, from.size(), to);
+    const auto decoded = wire::decode_from_worker(text);
+    return decoded ? std::string() : decoded.error().message;
+  };
+  Hello hello;
+  hello.node = "n1";
+  hello.address = "10.0.0.1";
+  hello.labels = {{"rack", "r1"}};
+  EXPECT_EQ(error_of(hello, "n1", ""), "message hello: field node is empty");
+  EXPECT_EQ(error_of(hello, "n1", R"(n\u0000)"), "message hello: field node holds NUL");
+  EXPECT_EQ(error_of(hello, "rack", R"(\u0000)"), "message hello: field labels holds NUL");
+  GpuFault fault;
+  fault.uuid = "GPU-1";
+  fault.kind = "xid";
+  EXPECT_EQ(error_of(fault, "GPU-1", ""), "message gpu_fault: field uuid is empty");
+
+  // What programs print is made harmless where it is sent; logs are not stored and keep it.
+  auto status = some_status();
+  status.failure->last_lines = std::string("a\0b", 3);
+  EXPECT_EQ(there_and_back(status).failure->last_lines, "a b");
+  LogChunk chunk;
+  chunk.data = std::string("a\0b", 3);
+  EXPECT_EQ(there_and_back(chunk).data, chunk.data);
 }
 
 TEST(Messages, AttemptStatusInEveryPhase) {

@@ -25,6 +25,7 @@
 #include <stdexcept>
 
 #include "worker/supervisor/fd.h"
+#include "worker/supervisor/files.h"
 
 extern char** environ;
 
@@ -93,6 +94,14 @@ Now read_clocks() {
 }
 
 std::string read_boot_id() { return first_line("/proc/sys/kernel/random/boot_id"); }
+
+std::string instance_of(const std::string& state_dir) {
+  const std::string path = state_dir + "/instance";
+  if (const auto known = supervisor::read_file(path, 64); known && !known->empty()) return *known;
+  const std::string fresh = first_line("/proc/sys/kernel/random/uuid");
+  supervisor::replace_file(path, fresh, true);
+  return fresh;
+}
 
 std::string host_name() {
   char name[256] = {};

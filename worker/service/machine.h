@@ -15,6 +15,8 @@ Now read_clocks();
 inline std::int64_t to_boot_us(Now now) { return now.mono.time_since_epoch().count(); }
 
 std::string read_boot_id();
+/// The identity of a state directory, made at its first use and kept in it over reboots.
+std::string instance_of(const std::string& state_dir);
 std::string host_name();
 std::int32_t count_cpus();
 std::int64_t memory_size();

@@ -45,7 +45,6 @@ struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::St
       last_trouble = result.error().message;
       return try_next();
     }
-    last_trouble.clear();
     link = std::move(*result);
     const auto life_now = ++life;
     events.on_connected(peer());
@@ -116,7 +115,15 @@ void SchedulerClient::send(std::string text) {
 void SchedulerClient::on_welcome() {
   state_->timer.cancel();
   state_->welcomed = true;
+  state_->last_trouble.clear();
   state_->back_off = state_->settings.back_off_min;
+}
+
+void SchedulerClient::refused(const std::string& why) {
+  if (why != state_->last_trouble)
+    spdlog::error("scheduler {}:{} refuses this worker: {}", state_->peer().host, state_->peer().port, why);
+  state_->lost("refused");
+  state_->last_trouble = why;
 }
 
 }  // namespace tutti::worker

@@ -25,6 +25,8 @@ class SchedulerClient {
   void send(std::string text);
   /// The scheduler has accepted us: the next loss begins with the shortest back-off, and the same address.
   void on_welcome();
+  /// It has not: logged once, the link is given up, the next address is tried.
+  void refused(const std::string& why);
 
  private:
   struct State;

@@ -42,6 +42,7 @@ CoreSettings core_settings(const Settings& s) {
   auto& self = c.self;
   self.worker_version = TUTTI_VERSION;
   self.node = s.node;
+  self.instance = instance_of(s.state_dir);
   self.address = s.address;
   self.queue = s.queue;
   self.boot_id = s.boot_id;
@@ -191,6 +192,7 @@ void Worker::handle(const std::string& text) {
       w.client_->on_welcome();
       w.core_.on_welcome(now, m);
     }
+    void operator()(const protocol::Refused& m) { w.client_->refused(m.why); }
     void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }
     void operator()(const protocol::Prepare& m) { w.core_.on_prepare(now, m, w.parse(m.spec_json)); }
     void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
