@@ -334,6 +334,12 @@ void WorkerProcess::act(worker::KillAndProve& a) {
   kill_until(a.key, world_.now() + kKillDeadline);
 }
 
+void WorkerProcess::act(worker::KillSupervisor& a) {
+  world_.mark("worker: late supervisor killed");
+  if (const auto supervisor = machine_.supervisor_of(a.key); supervisor && supervisor->alive())
+    supervisor->kill();
+}
+
 void WorkerProcess::kill_until(AttemptKey key, Time deadline) {
   soon(dice_.between(1ms, 100ms), [this, key, deadline] {
     const auto supervisor = machine_.supervisor_of(key);

@@ -64,6 +64,7 @@ class WorkerProcess {
   void act(worker::LaunchRanks&);
   void act(worker::TellSupervisor&);
   void act(worker::KillAndProve&);
+  void act(worker::KillSupervisor&);
   void act(worker::FinalScan&);
   void act(worker::AskProcesses&);
   void act(worker::RecordEnd&);

@@ -166,6 +166,44 @@ TEST(WorkerCore, RunsAnAttemptFromPrepareToForget) {
   EXPECT_TRUE(b.core.attempts().empty());
 }
 
+TEST(WorkerCore, ASupervisorThatDoesNotObeyIsKilled) {
+  Bench b;
+  b.connect();
+  b.start(kFirst);
+  b.collect();
+  b.core.on_welcome(b.now, Welcome{1, 600'000'000, 1'000'000, {kFirst}});
+  b.collect();
+  b.actions.clear();
+  b.core.on_stop(b.now, Stop{kFirst, "cancelled", "TERM", 30'000'000});
+  b.advance(std::chrono::seconds(49));
+  EXPECT_TRUE(b.take<KillSupervisor>().empty()) << "the grace of the Stop, and some patience";
+  b.advance(std::chrono::seconds(2));
+  EXPECT_EQ(b.take<KillSupervisor>().size(), 1u);
+  b.core.on_supervisor_gone(b.now, kFirst);
+  EXPECT_EQ(b.take<KillAndProve>().size(), 1u);
+  b.core.on_killed(b.now, kFirst, true, "cgroup");
+  b.core.on_final_scan(b.now, kFirst);
+  const auto s = b.last_status();
+  EXPECT_TRUE(s.end && s.end->proven);
+  EXPECT_FALSE(s.failure) << "it was told to stop: that is no fault of the attempt";
+  b.advance(std::chrono::minutes(2));
+  EXPECT_TRUE(b.take<KillSupervisor>().empty());
+}
+
+TEST(WorkerCore, ASupervisorThatDoesNotQuitIsKilled) {
+  Bench b;
+  b.connect();
+  b.start(kFirst);
+  b.end(kFirst, true);
+  b.core.on_final_scan(b.now, kFirst);
+  b.collect();
+  b.actions.clear();
+  b.advance(std::chrono::seconds(21));
+  EXPECT_EQ(b.take<KillSupervisor>().size(), 1u);
+  b.core.on_supervisor_gone(b.now, kFirst);
+  EXPECT_TRUE(b.last_status().end->ok);
+}
+
 TEST(WorkerCore, RepeatedOrdersChangeNothing) {
   Bench b;
   b.connect();

@@ -27,6 +27,9 @@ struct TellSupervisor {
 struct KillAndProve {  // the supervisor is dead, or late: do its last work; answer with on_killed
   AttemptKey key;
 };
+struct KillSupervisor {  // it lives, and does not do what it was told; its death is told as any other's
+  AttemptKey key;
+};
 struct FinalScan {  // last look for checkpoints; answer with on_final_scan
   AttemptKey key;
 };
@@ -49,7 +52,7 @@ struct Note {          // one log line: job attempt from to why
   std::string from, to, why;
 };
 
-using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, FinalScan,
-                            AskProcesses, RecordEnd, Retire, SetLease, SaveHealth, Note>;
+using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
+                            FinalScan, AskProcesses, RecordEnd, Retire, SetLease, SaveHealth, Note>;
 
 }  // namespace tutti::worker

@@ -38,6 +38,7 @@ struct WorkerCore::Attempt {
   std::optional<protocol::Stop> stop;
   bool launch_told = false, stop_told = false;  // over the present connection
   bool supervisor_gone = false;
+  std::optional<Mono> supervisor_by;  // when it must have done what it was told
   bool struck = false;  // a kill of ours is under way while the supervisor lives: what it finds is no proof
 
   protocol::End end;  // from last_work on

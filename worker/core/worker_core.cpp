@@ -237,7 +237,7 @@ void WorkerCore::on_stop(Now now, const protocol::Stop& stop) {
     stop_attempt(now, *a, stop);
 }
 
-void WorkerCore::stop_attempt(Now, Attempt& a, const protocol::Stop& stop) {
+void WorkerCore::stop_attempt(Now now, Attempt& a, const protocol::Stop& stop) {
   // A second order only counts if it is harder: a repeated gentle one must not start the grace anew.
   const bool at_once = stop.signal.empty() || stop.signal == "KILL";
   const bool was_at_once = a.stop && (a.stop->signal.empty() || a.stop->signal == "KILL");
@@ -245,6 +245,8 @@ void WorkerCore::stop_attempt(Now, Attempt& a, const protocol::Stop& stop) {
   act(Note{a.key, phase_word(a), "stopping", stop.cause});
   a.stop = stop;
   a.stop_told = false;
+  const Duration grace(at_once ? 0 : std::max<std::int64_t>(stop.grace_us, 0));
+  a.supervisor_by = now.mono + grace + settings_.supervisor_patience;
   push_orders(a);
 }
 
@@ -379,7 +381,11 @@ void WorkerCore::begin_last_work(Now now, Attempt& a, const End& end) {
   act(FinalScan{a.key});
   a.scanned = false;
   // Without proof it stays: it holds the locks of the devices, and tries on.
-  if (!a.supervisor_gone && end.proven) act(TellSupervisor{a.key, supervisor::Quit{}});
+  a.supervisor_by.reset();
+  if (!a.supervisor_gone && end.proven) {
+    a.supervisor_by = now.mono + settings_.supervisor_patience;
+    act(TellSupervisor{a.key, supervisor::Quit{}});
+  }
   a.gpus_waited_for.clear();
   if (end.proven && end.how != "never started") ask_gpus(now, a);
 }
@@ -585,6 +591,11 @@ void WorkerCore::on_tick(Now now) {
         }
       }
     }
+    if (a->supervisor_by && !a->supervisor_gone && now.mono >= *a->supervisor_by) {
+      a->supervisor_by = now.mono + settings_.supervisor_patience;  // it may hang where no signal reaches
+      act(Note{key, phase_word(*a), phase_word(*a), "the supervisor does not do as it is told: killing it"});
+      act(KillSupervisor{key});
+    }
     if (needs_proof(*a) && now.mono >= a->prove_at) {
       a->prove_at = now.mono + settings_.prove_again;
       act(KillAndProve{key});
@@ -601,6 +612,7 @@ Duration WorkerCore::next_wake(Now now) const {
   for (const auto& [key, a] : attempts_) {
     if (a->stage == Stage::last_work && !a->gpus_waited_for.empty())
       wake = std::min({wake, a->next_ask, a->gpu_deadline});
+    if (a->supervisor_by && !a->supervisor_gone) wake = std::min(wake, *a->supervisor_by);
     if (needs_proof(*a)) wake = std::min(wake, a->prove_at);
   }
   return std::max(wake - now.mono, Duration(0));

@@ -8,6 +8,7 @@
 
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
+#include <csignal>
 #include <stdexcept>
 
 #include "api/wire/messages.h"
@@ -275,6 +276,10 @@ void Worker::act(KillAndProve& a) {
   asio::post(kills_, [done, config = std::move(*config)] {
     done(supervisor::kill_and_prove(config, supervisor::boot_us() + kKillDeadline));
   });
+}
+
+void Worker::act(KillSupervisor& a) {
+  if (const auto pid = find_supervisor(dirs_.path(a.key)); pid != 0) ::kill(pid, SIGKILL);
 }
 
 void Worker::act(FinalScan& a) { end_scan(a.key); }

@@ -63,6 +63,7 @@ class Worker {
   void act(LaunchRanks&);
   void act(TellSupervisor&);
   void act(KillAndProve&);
+  void act(KillSupervisor&);
   void act(FinalScan&);
   void act(AskProcesses&);
   void act(RecordEnd&);
