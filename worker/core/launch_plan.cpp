@@ -193,7 +193,6 @@ Preparation plan_preparation(const JobSpec& spec, const protocol::Prepare& p, co
   c.dir = facts.dir;
   c.uid = facts.uid;
   c.gid = facts.gid;
-  c.allow_root = facts.uid == 0;
   c.workdir = spec.workdir.empty() ? facts.dir + "/" + files::kWork : spec.workdir;
   c.setup = spec.setup;
   c.env = env.values();

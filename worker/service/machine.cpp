@@ -175,7 +175,12 @@ JobUser find_job_user(const std::string& wanted) {
     return me;
   }
   if (!wanted.empty()) {
-    if (auto user = look_up(wanted)) return *user;
+    if (auto user = look_up(wanted)) {
+      if (user->uid == 0)
+        throw std::runtime_error(
+            "jobs never run as root; name another user with --job-user, or leave it out");
+      return *user;
+    }
     throw std::runtime_error("there is no user " + wanted + "; make it, or name another with --job-user");
   }
   const char* sudo = std::getenv("SUDO_USER");

@@ -215,7 +215,6 @@ std::string encode(const Config& c) {
                   {"dir", c.dir},
                   {"uid", c.uid},
                   {"gid", c.gid},
-                  {"allow_root", c.allow_root},
                   {"workdir", c.workdir},
                   {"setup", c.setup},
                   {"setup_timeout_us", c.setup_timeout_us},
@@ -240,7 +239,6 @@ Config decode_config(std::string_view text) {
   field(o, "dir", c.dir);
   field(o, "uid", c.uid);
   field(o, "gid", c.gid);
-  field(o, "allow_root", c.allow_root);
   field(o, "workdir", c.workdir);
   field(o, "setup", c.setup);
   field(o, "setup_timeout_us", c.setup_timeout_us);

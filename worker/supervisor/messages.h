@@ -27,10 +27,9 @@ struct Device {
 struct Config {
   AttemptKey key;
   std::string dir;                 // the attempt's directory
-  std::uint32_t uid = 0, gid = 0;  // whom setup and ranks run as; never 0 unless allow_root
-  bool allow_root = false;
-  std::string workdir;  // "" = the attempt's directory
-  std::string setup;    // shell line, run once before `ready`; "" = none
+  std::uint32_t uid = 0, gid = 0;  // whom setup and ranks run as; never 0
+  std::string workdir;             // "" = the attempt's directory
+  std::string setup;               // shell line, run once before `ready`; "" = none
   std::int64_t setup_timeout_us = 600'000'000;
   std::map<std::string, std::string> env;  // of setup (ranks bring their own)
   std::vector<Device> devices;

@@ -25,7 +25,7 @@ void Supervisor::fail_launch(const std::string& kind, const std::string& detail)
 void Supervisor::prepare() {
   std::string problem;
   try {
-    if (!check_user(problem) || !choose_kill_mode(problem)) return fail_launch("supervisor", problem);
+    if (!check_user(problem) || !choose_kill_mode(problem)) return fail_launch("launch", problem);
     const std::string logs = config_.dir + "/logs";
     if (mkdir(logs.c_str(), 0755) != 0 && errno != EEXIST) throw_errno("mkdir " + logs);
     if (geteuid() == 0 && lchown(logs.c_str(), user_.uid, user_.gid) != 0) throw_errno("chown " + logs);
@@ -36,13 +36,13 @@ void Supervisor::prepare() {
     else
       start_setup();
   } catch (const std::system_error& e) {
-    fail_launch("supervisor", e.what());
+    fail_launch("launch", e.what());
   }
 }
 
 bool Supervisor::check_user(std::string& problem) {
-  if (config_.uid == 0 && !config_.allow_root) {
-    problem = "jobs may not run as root here";
+  if (config_.uid == 0) {
+    problem = "jobs never run as root";
     return false;
   }
   if (geteuid() != 0 && config_.uid != geteuid()) {
