@@ -123,7 +123,7 @@ constexpr auto kResourceFields = std::to_array<Field<Resources>>({
     {"gpus", read_gpus},
     {"cpus", read_int<&Resources::cpus, 0, 4096>},
     {"memory", read_bytes<&Resources::memory_bytes>},
-    {"shm_size", read_bytes<&Resources::shm_bytes>},
+    {"shm_size", not_yet<Resources>},
 });
 
 // ---------------------------------------------------------------- stop, checkpoint, retry
@@ -147,8 +147,8 @@ constexpr auto kStopFields = std::to_array<Field<StopPolicy>>({
 
 constexpr auto kCheckpointFields = std::to_array<Field<CheckpointPolicy>>({
     {"dir", read_absolute_path<&CheckpointPolicy::dir>},
-    {"keep", read_int<&CheckpointPolicy::keep, 1, 1000>},
-    {"max_interval", read_duration<&CheckpointPolicy::max_interval, 1>},
+    {"keep", not_yet<CheckpointPolicy>},
+    {"max_interval", not_yet<CheckpointPolicy>},
 });
 
 constexpr auto kBackoffFields = std::to_array<Field<Backoff>>({
@@ -176,6 +176,14 @@ std::optional<Cause> read_cause(SpecReader& r, const Path& at) {
   return std::nullopt;
 }
 
+// Where a budget cannot be chosen, what it always is.
+constexpr int kYourBudget = 1;
+int fixed_budget(Cause cause) {
+  if (cause == Cause::time_limit) return 0;
+  const bool ours = cause == Cause::preempted || cause == Cause::maintenance || cause == Cause::control;
+  return ours ? -1 : kYourBudget;
+}
+
 void read_budget(SpecReader& r, const Path& at, const json::value& v, RetryPolicy& into) {
   const auto* object = r.object(at, v);
   if (object == nullptr) return;
@@ -183,7 +191,16 @@ void read_budget(SpecReader& r, const Path& at, const json::value& v, RetryPolic
     const Path here{&at, m.key()};
     const auto cause = read_cause(r, here);
     if (!cause || m.value().is_null()) continue;
-    if (const auto n = r.integer(here, m.value(), -1, 10'000)) into.budget[*cause] = static_cast<int>(*n);
+    const auto n = r.integer(here, m.value(), -1, 10'000);
+    if (!n) continue;
+    const int fixed = fixed_budget(*cause);
+    if (fixed != kYourBudget && *n != fixed)
+      r.problem(here,
+                fixed == 0 ? "a job that has used up its time is not started again"
+                           : "what is our fault is never charged",
+                "leave it out");
+    else
+      into.budget[*cause] = static_cast<int>(*n);
   }
 }
 
@@ -194,6 +211,10 @@ void read_backoff(SpecReader& r, const Path& at, const json::value& v, RetryPoli
     const Path here{&at, m.key()};
     const auto cause = read_cause(r, here);
     if (!cause || m.value().is_null()) continue;
+    if (fixed_budget(*cause) != kYourBudget) {
+      r.problem(here, "this cause has no back-off of yours", "leave it out");
+      continue;
+    }
     Backoff backoff{.initial = 10s, .max = Duration(-1)};
     const auto before = r.problems.size();
     read_fields(r, here, m.value(), backoff, kBackoffFields);

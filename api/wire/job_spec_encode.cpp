@@ -85,7 +85,6 @@ void write_resources(ObjectWriter& o, const Resources& r) {
     w.text("gpus", r.gpu_model + ":" + std::to_string(r.gpus));
   w.number("cpus", r.cpus);
   w.bytes("memory", r.memory_bytes);
-  w.bytes("shm_size", r.shm_bytes);
 }
 
 void write_retry(ObjectWriter& o, const RetryPolicy& r) {
@@ -153,8 +152,6 @@ std::string encode_spec(const JobSpec& s) {
     {
       ObjectWriter checkpoint(w.key("checkpoint"));
       checkpoint.text("dir", s.checkpoint.dir);
-      checkpoint.number("keep", s.checkpoint.keep);
-      checkpoint.optional("max_interval", s.checkpoint.max_interval);
     }
     write_retry(w, s.retry);
     w.key("compat") += s.compat_slurm ? "\"slurm\"" : "null";

@@ -28,7 +28,6 @@ struct Resources {  // per node
   std::string gpu_model;          // empty: any; else matched as a case-insensitive part of the device's name
   int cpus = 0;                   // 0: not counted (jobs without GPUs: 1)
   std::int64_t memory_bytes = 0;  // 0: not counted
-  std::int64_t shm_bytes = 0;
   bool operator==(const Resources&) const = default;
 };
 
@@ -57,8 +56,6 @@ struct StopPolicy {
 
 struct CheckpointPolicy {
   std::string dir;  // empty: the job writes none
-  int keep = 3;
-  std::optional<Duration> max_interval;
 };
 
 struct JobSpec {

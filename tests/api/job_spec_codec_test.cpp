@@ -40,10 +40,10 @@ TEST(JobSpecCodec, ShortestLegalJobGetsEveryDefault) {
   EXPECT_EQ(
       encode_spec(p.spec),
       R"({"apiVersion":"v1","name":"hello","project":"default","queue":"default","priority":50,"labels":{},)"
-      R"("nodes":1,"resources":{"gpus":0,"cpus":0,"memory":0,"shm_size":0},"exclude_nodes":[],"workdir":"",)"
+      R"("nodes":1,"resources":{"gpus":0,"cpus":0,"memory":0},"exclude_nodes":[],"workdir":"",)"
       R"("env":{},"launcher":"direct","procs_per_node":1,"setup":"","run":"nvidia-smi","time_limit":null,)"
       R"("begin_time":null,"preemptible":true,"stop":{"signal":"TERM","grace":"30s"},)"
-      R"("checkpoint":{"dir":"","keep":3,"max_interval":null},)"
+      R"("checkpoint":{"dir":""},)"
       R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"compat":null})");
 }
 
@@ -128,6 +128,10 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("retry":{"budget":{"nodelost":1}})", "retry.budget.nodelost", "did you mean 'node_lost'?"},
            {R"("retry":{"budget":{"cancelled":1}})", "retry.budget.cancelled", "unknown cause"},
            {R"("retry":{"budget":{"gpu":-2}})", "retry.budget.gpu", "from -1"},
+           {R"("retry":{"budget":{"preempted":3}})", "retry.budget.preempted", "our fault is never charged"},
+           {R"("retry":{"budget":{"time_limit":1}})", "retry.budget.time_limit", "is not started again"},
+           {R"("retry":{"backoff":{"control":{}}})", "retry.backoff.control", "no back-off of yours"},
+           {R"("resources":{"shm_size":"64GB"})", "resources.shm_size", "not supported by this version yet"},
            {R"("retry":{"exit_codes":{"137":"restart"}})", "retry.exit_codes.137", "cannot be mapped"},
            {R"("retry":{"exit_codes":{"143":"restart"}})", "retry.exit_codes.143", "cannot be mapped"},
            {R"("retry":{"exit_codes":{"0":"restart"}})", "retry.exit_codes.0", "1 to 255"},
@@ -164,7 +168,7 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("stop":{"signal":"USR3"})", "stop.signal", "did you mean 'USR"},
            {R"("workdir":"here")", "workdir", "absolute"},
            {R"("checkpoint":{"dir":"x"})", "checkpoint.dir", "absolute"},
-           {R"("checkpoint":{"keep":0})", "checkpoint.keep", "1 to 1000"},
+           {R"("checkpoint":{"keep":3})", "checkpoint.keep", "not supported by this version yet"},
            {R"("env":{"1A":"x"})", "env.1A", "not the name of a variable"},
            {R"("env":{"A=B":"x"})", "env.A=B", "not the name of a variable"},
            {R"("env":{"A":null})", "env.A", "must be text, not null"},
@@ -297,7 +301,7 @@ run: |
   train.py --resume "$RESUME_CHECKPOINT"
 time_limit: 24h
 stop: {signal: TERM, grace: 120s}
-checkpoint: {dir: /ckpt/llama-sft, keep: 3, max_interval: 30m}
+checkpoint: {dir: /ckpt/llama-sft}
 retry:
   budget: {user: 0}
   exit_codes: {85: restart, 42: never}
@@ -310,8 +314,7 @@ preflight: none
 "nodes":4,"resources":{"gpus":"H100:8","cpus":64,"memory":"800GB"},
 "env":{"DATASET":"c4","VERSION":"1.10","N":8,"FLAG":true,"SHELL_YES":"yes","OCTAL":"010"},"launcher":"torchrun",
 "procs_per_node":"auto","setup":"pip install -r requirements.txt","run":"train.py --resume \"$RESUME_CHECKPOINT\"\n",
-"time_limit":"24h","stop":{"signal":"TERM","grace":120},"checkpoint":{"dir":"/ckpt/llama-sft","keep":3,
-"max_interval":"30m"},"retry":{"budget":{"user":0},"exit_codes":{"85":"restart","42":"never"}},"preflight":"none"})",
+"time_limit":"24h","stop":{"signal":"TERM","grace":120},"checkpoint":{"dir":"/ckpt/llama-sft"},"retry":{"budget":{"user":0},"exit_codes":{"85":"restart","42":"never"}},"preflight":"none"})",
       kNow);
   ASSERT_TRUE(json.ok()) << problems_of(json);
   EXPECT_EQ(encode_spec(yaml.spec), encode_spec(json.spec));

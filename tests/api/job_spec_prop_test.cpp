@@ -55,7 +55,6 @@ JobSpec any_spec() {
   s.resources.cpus = *inRange(0, 4097);
   s.resources.memory_bytes =
       *element<std::int64_t>(0, 1, 1000, 1024, 800'000'000'000, 64LL << 30, (1LL << 60) - 1);
-  s.resources.shm_bytes = *inRange<std::int64_t>(0, 1LL << 40);
   for (int i = *inRange(0, 4); i > 0; --i) s.exclude_nodes.push_back("node" + printable(0, 8));
   if (*inRange(0, 2)) s.workdir = "/" + printable(0, 20);
   for (int i = *inRange(0, 6); i > 0; --i) s.env[variable()] = script(10);
@@ -68,9 +67,7 @@ JobSpec any_spec() {
   s.preemptible = *inRange(0, 2) == 1;
   s.stop = {*element<std::string>("TERM", "USR1", "INT"), duration(0)};
   s.checkpoint.dir = *element<std::string>("", "/ckpt/a");
-  s.checkpoint.keep = *inRange(1, 1001);
-  if (*inRange(0, 2)) s.checkpoint.max_interval = duration(1);
-  for (const auto cause : {Cause::user, Cause::oom, Cause::gpu, Cause::preempted, Cause::time_limit}) {
+  for (const auto cause : {Cause::user, Cause::oom, Cause::gpu, Cause::launch, Cause::hang}) {
     if (*inRange(0, 3) == 0) s.retry.budget[cause] = *inRange(-1, 100);
     if (*inRange(0, 3) == 0) {
       const auto initial = duration(0);
@@ -105,8 +102,6 @@ void expect_same(const JobSpec& a, const JobSpec& b) {
   RC_ASSERT(a.stop.signal == b.stop.signal);
   RC_ASSERT(a.stop.grace == b.stop.grace);
   RC_ASSERT(a.checkpoint.dir == b.checkpoint.dir);
-  RC_ASSERT(a.checkpoint.keep == b.checkpoint.keep);
-  RC_ASSERT(a.checkpoint.max_interval == b.checkpoint.max_interval);
   RC_ASSERT(a.retry.budget == b.retry.budget);
   RC_ASSERT(a.retry.backoff == b.retry.backoff);
   RC_ASSERT(a.retry.exit_codes == b.retry.exit_codes);
