@@ -116,7 +116,9 @@ void MemoryDatabase::check_jobs(const Batch& b) const {
       conflict("job " + to_string(s.id) + " exists already");
     if (s.idempotency_key.empty()) continue;
     std::pair key(s.owner, s.idempotency_key);
-    if (keys_.contains(key) || !keys.insert(std::move(key)).second)
+    const auto goes = [&](const Batch::OldKey& k) { return k.owner == key.first && k.key == key.second; };
+    if ((keys_.contains(key) && std::ranges::none_of(b.forgotten_keys, goes)) ||
+        !keys.insert(std::move(key)).second)
       conflict("idempotency key '" + s.idempotency_key + "' of " + s.owner + " exists already");
   }
   // Versions as they are after each step: a job may come, change and end within one batch.
@@ -219,6 +221,7 @@ void MemoryDatabase::check(const Batch& b) const {
 }
 
 void MemoryDatabase::apply(const Batch& b) {
+  for (const auto& k : b.forgotten_keys) keys_.erase({k.owner, k.key});
   for (const auto& s : b.new_specs) {
     specs_[s.id] = s;
     ids_by_name_[s.name].insert(s.id);

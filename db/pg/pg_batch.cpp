@@ -41,6 +41,18 @@ constexpr Statement kInsertKeys{"insert_keys", R"(
 INSERT INTO idempotency_key (owner, key, body_hash, job, created_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[]))"};
 
+constexpr Statement kForgetKeys{"forget_keys", R"(
+DELETE FROM idempotency_key k USING unnest($1::text[], $2::text[]) AS u(owner, key)
+WHERE k.owner = u.owner AND k.key = u.key)"};
+
+void forget_keys(Pipeline& p, const std::vector<Batch::OldKey>& keys) {
+  if (keys.empty()) return;
+  Params rows;
+  rows.column(keys, [](const Batch::OldKey& k) -> std::string_view { return k.owner; })
+      .column(keys, [](const Batch::OldKey& k) -> std::string_view { return k.key; });
+  p.add(kForgetKeys, std::move(rows));
+}
+
 void add_specs(Pipeline& p, const std::vector<SpecRow>& specs) {
   if (specs.empty()) return;
   Params rows;
@@ -463,6 +475,7 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
   Params params;
   params.bigint(term.value);
   p.add(kCheckTerm, std::move(params));
+  forget_keys(p, batch.forgotten_keys);
   add_specs(p, batch.new_specs);
   add_new_jobs(p, batch);
   add_job_updates(p, batch.jobs);

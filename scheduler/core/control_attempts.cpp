@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/quoted.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/model/assert.h"
 
@@ -261,6 +262,12 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
   member.how = "failing";
   touch(attempt);
   if (attempt.row.state == AttemptState::stopping || attempt.row.state == AttemptState::ended) return;
+  attempt.failed_on = member.node;
+  add_evidence(attempt, "{\"kind\":" + quoted(failure.kind) + ",\"node\":" + quoted(member.node_name) +
+                            ",\"rank\":" + std::to_string(failure.rank) +
+                            ",\"exit_code\":" + std::to_string(failure.exit_code) + ",\"signal\":" +
+                            std::to_string(failure.signal) + ",\"detail\":" + quoted(failure.detail) +
+                            ",\"last_lines\":" + quoted(failure.last_lines) + "}");
   attempt.row.exit_code = failure.signal != 0 ? 128 + failure.signal : failure.exit_code;
   if (attempt.row.fault_at == Instant{}) attempt.row.fault_at = now.wall;
   std::string detail = failure.rank >= 0 ? "rank " + std::to_string(failure.rank) + " on " : "on ";
@@ -332,7 +339,9 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   Attempt& attempt = attempts_.at(key);
   AttemptRow& row = attempt.row;
   Job& job = jobs_.at(key.job);
-  const bool all_ok = std::ranges::all_of(row.gang, [](const GangMember& m) { return m.ok; });
+  // Ranks that were told to stop and exited 0 have checkpointed, not finished: then the order counts.
+  const bool all_ok =
+      !stops_gently(row.cause) && std::ranges::all_of(row.gang, [](const GangMember& m) { return m.ok; });
   if (row.state == AttemptState::preflight) apply(attempt, AttemptEvent::ready, now, "");
   if (row.state == AttemptState::starting) {  // ended so fast that we never saw it run
     apply(attempt, AttemptEvent::started, now, "");
@@ -372,20 +381,17 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   apply(attempt, AttemptEvent::ended, now, row.detail);
   out_.batch.attempts.push_back(row);
   const AttemptRow ended = row;
+  const NodeId failed_on = attempt.failed_on;
   dirty_attempts_.erase(key);
   attempts_.erase(key);
 
   if (all_ok) {
-    if (class_of(outcome.cause) != CauseClass::ours) job.row.cause = Cause::none;
+    job.row.cause = Cause::none;
     apply(job, JobEvent::succeed, now, Cause::none, "");
     finish_job(job, now, 0);
     return;
   }
-  if (class_of(ended.cause) == CauseClass::hardware)
-    for (const auto& m : ended.gang)
-      if (!cluster_.nodes.at(m.node).accepts_work() ||
-          std::ranges::any_of(m.gpus, [&](GpuId id) { return !cluster_.gpus.at(id).usable(); }))
-        job.avoid.push_back(m.node);
+  avoid_after(job, ended, failed_on);
   const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
                                  static_cast<std::uint64_t>(key.epoch.value));
   const RetryDecision decision = decide_retry(job.row, *job.spec, outcome, now.wall, dice);
@@ -395,6 +401,19 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   const bool legal = apply(job, decision.then, now, ended.cause, why);
   TUTTI_ASSERT(legal, "a stopping job can go wherever a retry sends it");
   if (is_terminal(job.row.state)) finish_job(job, now, ended.exit_code);
+}
+
+// Where it would rather not go next time: nodes that are broken, and the one that could not start it.
+void ControlPlane::avoid_after(Job& job, const AttemptRow& ended, NodeId failed_on) {
+  const bool could_not_start = ended.cause == Cause::launch || ended.cause == Cause::control;
+  for (const auto& m : ended.gang) {
+    const bool broken =
+        class_of(ended.cause) == CauseClass::hardware &&
+        (!cluster_.nodes.at(m.node).accepts_work() ||
+         std::ranges::any_of(m.gpus, [&](GpuId id) { return !cluster_.gpus.at(id).usable(); }));
+    if ((broken || (could_not_start && m.node == failed_on)) && !std::ranges::count(job.avoid, m.node))
+      job.avoid.push_back(m.node);
+  }
 }
 
 void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::CheckpointFound& found) {

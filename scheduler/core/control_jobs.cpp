@@ -100,7 +100,7 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
                                          .initial_state = row.state,
                                          .idempotency_key = request.idempotency_key,
                                          .body_hash = request.body_hash});
-  if (!request.idempotency_key.empty()) keys_[key] = {request.body_hash, row.id};
+  if (!request.idempotency_key.empty()) remember_key(key, {request.body_hash, row.id});
   auto [it, inserted] = jobs_.emplace(row.id, std::move(job));
   Job& stored = it->second;
   touch(stored);
@@ -108,6 +108,19 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
   record_job(stored, now,
              {.kind = "state", .from = "", .to = std::string(name(stored.row.state)), .detail = "submitted"});
   return Submitted{stored.row.id, false};
+}
+
+// The oldest goes for it where there are too many.
+void ControlPlane::remember_key(std::string key, KnownKey known) {
+  const auto it = keys_.emplace(std::move(key), known).first;
+  keys_by_age_.push_back(&it->first);
+  while (keys_by_age_.size() > settings_.max_keys) {
+    const std::string& oldest = *keys_by_age_.front();
+    const auto end_of_owner = oldest.find('\0');
+    out_.batch.forgotten_keys.push_back({oldest.substr(0, end_of_owner), oldest.substr(end_of_owner + 1)});
+    keys_by_age_.pop_front();
+    keys_.erase(oldest);
+  }
 }
 
 Error ControlPlane::illegal(const Job& job, std::string_view verb) const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/quoted.h"
 #include "scheduler/model/fault_table.h"
 
 namespace tutti {
@@ -12,22 +13,6 @@ namespace {
 std::string seconds_text(Duration d) {
   const auto tenths = d.count() / 100'000;
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
-}
-
-// A JSON string literal. Core has no JSON library; evidence is the one place where it writes JSON.
-std::string quoted(std::string_view text) {
-  constexpr const char* kHex = "0123456789abcdef";
-  std::string out = "\"";
-  for (char c : text) {
-    const auto u = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\')
-      (out += '\\') += c;
-    else if (u < 0x20)
-      ((out += "\\u00") += kHex[u >> 4]) += kHex[u & 15];
-    else
-      out += c;
-  }
-  return out += '"';
 }
 
 }  // namespace

@@ -6,6 +6,12 @@
 
 namespace tutti {
 
+namespace {
+NodeId slowest_of(const AttemptRow& row) {
+  return std::ranges::min_element(row.gang, {}, &GangMember::state)->node;
+}
+}  // namespace
+
 void ControlPlane::on_tick(Now now) {
   while (auto due = queue_.pop_due(now.wall)) {
     Job& job = jobs_.at(*due);
@@ -29,10 +35,12 @@ void ControlPlane::on_tick(Now now) {
     switch (attempt.row.state) {
       case AttemptState::placed:
       case AttemptState::preflight:
+        attempt.failed_on = slowest_of(attempt.row);
         begin_stop(attempt, Cause::launch, "not every node became ready in time", "KILL", Duration::zero(),
                    now);
         break;
       case AttemptState::starting:
+        attempt.failed_on = slowest_of(attempt.row);
         begin_stop(attempt, Cause::launch, "not every rank came up in time", "KILL", Duration::zero(), now);
         break;
       case AttemptState::running:

@@ -15,7 +15,10 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
   last_fault_ = snapshot.last_fault;
   known_queues_.insert(snapshot.queues.begin(), snapshot.queues.end());
   known_projects_.insert(snapshot.projects.begin(), snapshot.projects.end());
-  for (const auto& k : snapshot.keys) keys_[k.owner + '\0' + k.key] = {k.body_hash, k.job};
+  for (const auto& k : snapshot.keys) {
+    const auto known = keys_.emplace(k.owner + '\0' + k.key, KnownKey{k.body_hash, k.job}).first;
+    keys_by_age_.push_back(&known->first);
+  }
   for (const auto& row : snapshot.nodes) {
     Node node;
     node.row = row;

@@ -12,6 +12,7 @@
 //  5. An attempt ends only when every member has ended: by proof, or by lease and kill margin.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -34,13 +35,14 @@ namespace tutti {
 struct ControlSettings {
   Duration prepare_deadline = std::chrono::minutes(15);  // placed → every node ready (setup included)
   Duration launch_deadline = std::chrono::minutes(5);    // launched → every rank up
+  std::size_t max_keys = 1'000'000;                      // idempotency keys remembered, the newest
   Duration head_guard = std::chrono::minutes(10);  // a head job waiting longer lets nobody behind it start
 };
 
 struct Job {
   JobRow row;
   SpecPtr spec;
-  std::vector<NodeId> avoid;      // nodes whose hardware failed this job, newest last
+  std::vector<NodeId> avoid;      // nodes that failed this job, newest last
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
   bool dirty = false;
 };
@@ -48,6 +50,7 @@ struct Job {
 struct Attempt {
   AttemptRow row;
   std::optional<Mono> deadline;  // of the present stage
+  NodeId failed_on;              // whose failure ended it, 0 = nobody's
   // Parts whose worker no longer knows them, and when the lease that held them is over at the latest.
   std::map<NodeId, Mono> lost_parts;
   bool dirty = false;
@@ -154,12 +157,17 @@ class ControlPlane {
   void capacity_changed(NodeId);
 
   // control_jobs.cpp
+  struct KnownKey {
+    std::uint64_t body_hash;
+    JobId job;
+  };
   bool apply(Job&, JobEvent, Now, Cause, std::string detail);
   void enter(Job&, Now);
   void leave(Job&);
   Result<Job*> live_job(JobId);
   Error illegal(const Job&, std::string_view verb) const;
   void finish_job(Job&, Now, int exit_code);
+  void remember_key(std::string key, KnownKey known);
 
   // control_attempts.cpp
   bool apply(Attempt&, AttemptEvent, Now, std::string detail);
@@ -173,6 +181,7 @@ class ControlPlane {
   void end_member(Attempt&, GangMember&, bool ok, bool proven, std::string how, Now);
   void proven_late(Node&, AttemptKey, Now);
   void close_attempt(AttemptKey, Now);
+  void avoid_after(Job&, const AttemptRow& ended, NodeId failed_on);
   Attempt* find_live(AttemptKey);
   void repeat_orders(Attempt&, GangMember&, Now);
   void add_evidence(Attempt&, std::string_view json_object);
@@ -192,11 +201,8 @@ class ControlPlane {
   Cluster cluster_;
   JobQueue queue_;
   std::set<std::string> known_queues_, known_projects_;
-  struct KnownKey {
-    std::uint64_t body_hash;
-    JobId job;
-  };
-  std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key
+  std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
+  std::deque<const std::string*> keys_by_age_;      // into keys_
   std::map<JobId, std::set<std::string>> checkpoint_paths_;
   std::map<JobId, std::map<std::int64_t, std::string>> checkpoints_;  // step → path
   JobId last_job_;

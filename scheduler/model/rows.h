@@ -217,6 +217,11 @@ struct Batch {
   std::vector<CheckpointRow> checkpoints;  // insert, ignored if (job, path) exists
   std::vector<FaultRow> faults;
   std::vector<EventRow> events;
+  struct OldKey {
+    std::string owner;
+    std::string key;
+  };
+  std::vector<OldKey> forgotten_keys;  // idempotency keys that go; before new ones come
 
   bool empty() const {
     return new_jobs.empty() && jobs.empty() && done.empty() && attempts.empty() && opened.empty() &&
@@ -240,7 +245,7 @@ struct Snapshot {
   std::vector<NodeRow> nodes;
   std::vector<GpuRow> gpus;
   std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, by (job, step)
-  std::vector<Key> keys;                   // idempotency keys still remembered
+  std::vector<Key> keys;                   // idempotency keys still remembered, in order of job
   std::vector<std::string> queues;         // names
   std::vector<std::string> projects;       // names
   JobId last_job;                          // highest ids ever used

@@ -289,6 +289,14 @@ TEST_P(StoreTest, IdempotencyKeysComeBackWithTheirHash) {
   EXPECT_EQ(reader_->find_by_key("ann", kNastyText)->job, JobId(1));
   EXPECT_EQ(reader_->find_by_key("ann", kNastyText)->body_hash, 0xFFFFFFFFFFFFFFF0);
   EXPECT_FALSE(reader_->find_by_key("bob", kNastyText));
+
+  // Forgotten, and used again in the same batch.
+  Batch again = submission(2);
+  again.new_specs[0].idempotency_key = kNastyText;
+  again.forgotten_keys = {{"ann", kNastyText}, {"ann", "never seen"}};
+  store_->commit(again);
+  EXPECT_EQ(reader_->find_by_key("ann", kNastyText)->job, JobId(2));
+  EXPECT_THAT(store_->load().keys, SizeIs(1));
 }
 
 // ---------------------------------------------------------------- refusals leave nothing behind

@@ -565,6 +565,74 @@ TEST_F(ControlPlaneTest, AWorkerWithoutRecordsProvesNothingBeforeTheLeaseIsOver)
   EXPECT_EQ(env.state(job), JobState::starting);
 }
 
+TEST_F(ControlPlaneTest, ExitZeroAfterAPlannedStopIsAnObeyedOrderNotSuccess) {
+  const NodeId a = env.add_node("a");
+  const JobId again = env.submit(job_spec(1, 8));
+  AttemptKey key = env.run(again);
+  ASSERT_TRUE(env.plane->on_requeue(env.now, again, "ada"));
+  env.step();
+  env.end(a, key, true);
+  EXPECT_NE(env.state(again), JobState::succeeded);
+  const auto ended = std::ranges::find(env.rows.attempts, AttemptState::ended, &AttemptRow::state);
+  ASSERT_NE(ended, env.rows.attempts.end());
+  EXPECT_EQ(ended->result, AttemptResult::stopped);
+  EXPECT_EQ(ended->cause, Cause::requeued);
+  key = env.run(again);
+  EXPECT_EQ(key.epoch, Epoch(2)) << "it runs again";
+  ASSERT_TRUE(env.plane->on_cancel(env.now, again, "ada"));
+  env.step();
+  env.end(a, key, true);
+  EXPECT_EQ(env.state(again), JobState::cancelled);
+
+  // After a fault nobody was asked to stop: who exited 0 before the blow fell has finished.
+  const JobId done = env.submit(job_spec(1, 8));
+  key = env.run(done);
+  protocol::GpuFault fault;
+  fault.uuid = "GPU-a-0";
+  fault.kind = "xid";
+  fault.xid = 79;
+  env.plane->on_gpu_fault(env.now, a, fault);
+  env.step();
+  env.end(a, key, true);
+  EXPECT_EQ(env.state(done), JobState::succeeded);
+}
+
+TEST_F(ControlPlaneTest, NodeThatCannotStartAJobIsNotItsNextChoice) {
+  env.add_node("a"), env.add_node("b");
+  const JobId job = env.submit(job_spec(1, 8));
+  const NodeId first = env.nodes_of(env.key_of(job)).front();
+  protocol::AttemptStatus s;
+  s.key = env.key_of(job);
+  s.phase = Phase::ended;
+  s.failure = protocol::Failure{};
+  s.failure->kind = "launch";
+  s.failure->detail = "no such directory: \"/data\"";
+  s.failure->last_lines = "line one\nline two";
+  s.end = protocol::End{.ok = false, .proven = true, .how = "never started"};
+  env.say(first, s);
+  EXPECT_EQ(env.rows.attempts.back().cause, Cause::launch);
+  EXPECT_NE(env.rows.attempts.back().evidence_json.find(R"("last_lines":"line one\u000aline two")"),
+            std::string::npos)
+      << env.rows.attempts.back().evidence_json;
+  env.tick_alive(1min);
+  ASSERT_EQ(env.state(job), JobState::starting);
+  EXPECT_NE(env.nodes_of(env.key_of(job)).front(), first);
+}
+
+TEST(ControlPlaneKeys, OnlyTheNewestAreRemembered) {
+  ControlSettings settings;
+  settings.max_keys = 2;
+  TestEnv env(settings);
+  const auto submitted = [&](const char* key) { return env.try_submit(job_spec(), key, 1).value(); };
+  const JobId first = submitted("one").id;
+  submitted("two");
+  EXPECT_EQ(submitted("one").id, first);
+  submitted("three");
+  EXPECT_TRUE(submitted("three").replayed);
+  EXPECT_TRUE(submitted("two").replayed);
+  EXPECT_FALSE(submitted("one").replayed) << "the oldest has gone";
+}
+
 TEST_F(ControlPlaneTest, ScriptLauncherTellsIdleNodesWhenTheWorkIsDone) {
   const NodeId a = env.add_node("a"), b = env.add_node("b");
   JobSpec spec = job_spec(2, 8);
