@@ -127,9 +127,9 @@ class OwnDatabase {
     });
   }
   asio::io_context& io_;
+  std::unique_ptr<db::EmbeddedPostgres> server_;
   asio::thread_pool starter_{1};
   asio::steady_timer timer_;
-  std::unique_ptr<db::EmbeddedPostgres> server_;
 };
 
 void migrate_when_reachable(const std::string& db) {

@@ -55,8 +55,15 @@ Cluster::Cluster(ClusterOptions options) : options_(options) {
   std::ofstream(shared_ + "/intervals").close();
   ::chmod((shared_ + "/intervals").c_str(), 0666);
   if (options_.own_database) own_postgres_ = std::make_unique<PostgresServer>(directory_ + "/pg");
-  database_ = "c" + fs::path(directory_).filename().string();
-  postgres().create_database(database_);
+  if (options_.embedded) {
+    db::EmbeddedOptions embedded;
+    embedded.directory = directory_ + "/data/postgres";
+    connection_ = db::EmbeddedPostgres(embedded).connection_string();
+  } else {
+    const std::string database = "c" + fs::path(directory_).filename().string();
+    postgres().create_database(database);
+    connection_ = postgres().connection_string(database);
+  }
   start_scheduler();
   for (int i = 1; i <= options_.workers; ++i) {
     const std::string name = "n" + std::to_string(i);
@@ -93,8 +100,7 @@ void Cluster::start_scheduler() {
                   (options_.namespaces ? "0.0.0.0:" : "127.0.0.1:") + std::to_string(port_),
                   "--data",
                   data,
-                  "--db",
-                  postgres().connection_string(database_),
+                  options_.embedded ? "--embedded-db-no-fsync" : "--db=" + connection_,
                   "--lease",
                   std::to_string(options_.lease),
                   "--kill-margin",
@@ -122,6 +128,10 @@ void Cluster::start_scheduler() {
     still_runs();
     return rest_->raw("GET", "/readyz").status == 200;
   });
+}
+
+pid_t Cluster::embedded_postmaster() const {
+  return static_cast<pid_t>(std::stol(first_line(directory_ + "/data/postgres/data/postmaster.pid")));
 }
 
 void Cluster::kill_scheduler() { scheduler_.kill(); }

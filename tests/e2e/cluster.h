@@ -26,6 +26,7 @@ struct ClusterOptions {
   int gpus = 2;             // per node
   bool namespaces = false;  // each worker with an interface, an address and a host name of its own
   bool own_database = false;
+  bool embedded = false;           // the scheduler's own PostgreSQL
   double lease = 6, margin = 1.5;  // as delivered
 };
 
@@ -61,7 +62,8 @@ class Cluster {
   void kill_scheduler();
   Process& scheduler() { return scheduler_; }
   PostgresServer& postgres() { return own_postgres_ ? *own_postgres_ : Site::instance().postgres(); }
-  std::vector<std::string> sql(const std::string& text) { return postgres().sql(database_, text); }
+  std::vector<std::string> sql(const std::string& text) { return sql_rows(connection_, text); }
+  pid_t embedded_postmaster() const;
   Worker& worker(const std::string& name);
   void start_worker(Worker& worker, bool rebooted = false);
   void await_linked(const std::vector<std::string>& names = {});  // all by default
@@ -122,7 +124,7 @@ class Cluster {
   void check_logs() const;
 
   ClusterOptions options_;
-  std::string directory_, shared_, database_, token_;
+  std::string directory_, shared_, connection_, token_;
   std::uint16_t port_ = 0;
   std::unique_ptr<PostgresServer> own_postgres_;
   Process scheduler_;

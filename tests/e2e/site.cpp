@@ -62,13 +62,12 @@ void PostgresServer::kill() {
   await_true("the end of PostgreSQL", std::chrono::seconds(10), [this] { return !server_.running(); });
 }
 
-std::vector<std::string> PostgresServer::sql(const std::string& database, const std::string& text) const {
+std::vector<std::string> sql_rows(const std::string& connection, const std::string& text) {
   struct Close {
     void operator()(PGconn* c) const { PQfinish(c); }
     void operator()(PGresult* r) const { PQclear(r); }
   };
-  const std::unique_ptr<PGconn, Close> c(
-      PQconnectdb((server_.connection_string(database) + " connect_timeout=5").c_str()));
+  const std::unique_ptr<PGconn, Close> c(PQconnectdb((connection + " connect_timeout=5").c_str()));
   if (PQstatus(c.get()) != CONNECTION_OK) throw Failure(PQerrorMessage(c.get()));
   PQsetNoticeProcessor(c.get(), [](void*, const char*) {}, nullptr);
   const std::unique_ptr<PGresult, Close> r(PQexec(c.get(), text.c_str()));
@@ -80,7 +79,7 @@ std::vector<std::string> PostgresServer::sql(const std::string& database, const 
 }
 
 void PostgresServer::create_database(const std::string& name) {
-  sql("postgres", "CREATE DATABASE " + name + " STRATEGY file_copy");
+  sql_rows(server_.connection_string("postgres"), "CREATE DATABASE " + name + " STRATEGY file_copy");
 }
 
 // ---------------------------------------------------------------- network

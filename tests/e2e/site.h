@@ -16,6 +16,9 @@
 
 namespace tutti::e2e {
 
+/// First column of the rows.
+std::vector<std::string> sql_rows(const std::string& connection, const std::string& text);
+
 /// A PostgreSQL that a test may stop and kill.
 class PostgresServer {
  public:
@@ -28,8 +31,6 @@ class PostgresServer {
     return server_.connection_string(database);
   }
   void create_database(const std::string& name);
-  /// First column of the rows.
-  std::vector<std::string> sql(const std::string& database, const std::string& text) const;
 
  private:
   db::EmbeddedPostgres server_;

@@ -1,6 +1,7 @@
 // The database stops, dies and comes back; the scheduler is killed amid a storm. What was acknowledged exists
 // once; what runs is not disturbed.
 #include <atomic>
+#include <csignal>
 #include <mutex>
 #include <thread>
 
@@ -169,6 +170,23 @@ TEST_F(E2e, WithoutItsDatabaseGangsRunOnAndNoAcknowledgedJobIsLost) {
 TEST_F(E2e, ADatabaseThatIsKilledLosesNoAcknowledgedJob) {
   Cluster& c = start({.workers = 2, .gpus = 1, .own_database = true});
   survive_without_database(c, [&] { c.postgres().kill(); });
+  finish();
+}
+
+TEST_F(E2e, TheEmbeddedDatabaseIsStartedAgainAndNobodyNoticesButSubmitters) {
+  Cluster& c = start({.workers = 2, .gpus = 1, .embedded = true});
+  const auto id = c.submit(c.spec("gang", c.rank("--every 20"), 2, 1));
+  c.await_running(id, 1);
+  const auto before = c.await_ranks(id, 1, 2);
+  const pid_t postmaster = c.embedded_postmaster();
+  ASSERT_EQ(::kill(postmaster, SIGKILL), 0);
+  await_true("another PostgreSQL takes jobs", kPatience, [&] {
+    const auto answer = c.rest().raw("POST", "/v1/jobs", json::serialize(c.spec("later", "true", 1, 0)));
+    return answer.status == 201 && c.embedded_postmaster() != postmaster;
+  });
+  EXPECT_EQ(text_of(c.job(id), "state"), "running");
+  EXPECT_EQ(number_of(c.job(id), "epoch"), 1);
+  EXPECT_EQ(pids(c.ranks(id, 1)), pids(before));
   finish();
 }
 
