@@ -85,6 +85,7 @@ class Demo:
         self.up = None
         self.api = None
         self.told = {}  # job -> (state, checkpoints) already printed
+        self.states = {}  # job -> all states seen
 
     # ------------------------------------------------------------------ the cluster
 
@@ -209,6 +210,7 @@ class Demo:
                 self.stage.say(f"checkpoint of step {step} is complete" + (f"   ({self.describe(job)})" if known else ""))
             if job["state"] != state:
                 state = job["state"]
+                self.states.setdefault(job_id, []).append(state)
                 extra = f": {job['reason']}" if job.get("reason") else ""
                 self.stage.say(f"{state}{extra}")
             seen = len(steps)
@@ -250,6 +252,7 @@ class Demo:
         state = os.path.join(self.home, "data", "nodes", part["node"], "gpu")
         subprocess.run([self.program("tutti-gpu-sim"), "xid", "--state", state, "--gpu", str(gpu), "--xid", "79"],
                        check=True, stdout=subprocess.DEVNULL)
+        self.broken = (part["node"], gpu)
         # From the kill over the delay heap (the spec asks for 3 s of back-off) to the second run.
         self.watch(job_id, lambda j, _: j["epoch"] == 2 and j["state"] == "running", 120, "the restart")
         job = self.job(job_id)
@@ -286,9 +289,26 @@ class Demo:
         self.stage.say(f"final loss with the fault     {with_fault}")
         self.stage.say(f"final loss without            {without}")
         same = with_fault is not None and with_fault == without
-        self.stage.say(self.stage.paint("1;32", "equal to the last digit") if same
-                       else self.stage.paint("1;31", "NOT equal"))
-        return same
+        return self.verdict(job_id, same)
+
+    def verdict(self, job_id, same_loss):
+        """Everything that this demo claims, asked of the job's own history."""
+        first, second = self.api.get(f"/v1/jobs/{job_id}/attempts")["attempts"][:2]
+        again = {(m["node"], g["index"]) for m in second["gang"] for g in m["gpus"]}
+        claims = {
+            "the first attempt ended with cause gpu, with the Xid as evidence":
+                first["cause"] == "gpu" and any(e.get("xid") == 79 for e in first.get("evidence") or []),
+            "every node proved its ranks dead":
+                all(m["proof"] and "unproven" not in m["proof"] for m in first["gang"]),
+            "the job passed through the delay heap": "delayed" in self.states.get(job_id, []),
+            "the broken GPU was not used again": self.broken not in again,
+            "it resumed from a checkpoint, at epoch 2":
+                second["epoch"] == 2 and (second["resume_step"] or 0) > 0,
+            "the final losses are equal to the last digit": same_loss,
+        }
+        for claim, true in claims.items():
+            self.stage.say((self.stage.paint("1;32", "yes  ") if true else self.stage.paint("1;31", "NO   ")) + claim)
+        return all(claims.values())
 
     def recovery(self, job_id):
         attempts = self.api.get(f"/v1/jobs/{job_id}/attempts")["attempts"]
