@@ -1,4 +1,4 @@
-// One attempt's part on this node, as WorkerCore holds it. Included by worker_core.cpp only.
+// One attempt's part on this node, as WorkerCore holds it. Included by worker_core*.cpp only.
 #pragma once
 
 #include <map>
@@ -55,6 +55,24 @@ struct WorkerCore::Attempt {
 };
 
 inline std::int64_t boot_us(Now now) { return now.mono.time_since_epoch().count(); }
+
+inline protocol::Failure failure(std::string kind, std::string detail, Now now) {
+  protocol::Failure f;
+  f.kind = std::move(kind);
+  f.detail = std::move(detail);
+  f.boot_us = boot_us(now);
+  return f;
+}
+
+inline protocol::AttemptStatus ended(AttemptKey key, std::optional<protocol::Failure> f, bool proven,
+                                     std::string how, Now now) {
+  protocol::AttemptStatus s;
+  s.key = key;
+  s.phase = protocol::Phase::ended;
+  s.failure = std::move(f);
+  s.end = protocol::End{false, proven, std::move(how), boot_us(now)};
+  return s;
+}
 
 // Its end is unproven, and no supervisor is left to go on trying.
 inline bool needs_proof(const WorkerCore::Attempt& a) {
