@@ -58,19 +58,13 @@ void ControlPlane::plan(Now now) {
   for (auto& [queue_name, queue] : queue_.queues()) {
     for (;;) {
       ShapeQueue* best = nullptr;
-      std::optional<Rank> oldest_blocked;  // a head that has waited too long: nobody behind it starts
-      for (auto& [key, shape] : queue.shapes) {
-        const Rank& rank = shape->jobs.top().key;
-        if (shape->blocked_at == queue.generation) {
-          if (shape->waits_for_busy && now.wall - rank.queued_at > settings_.head_guard &&
-              (!oldest_blocked || rank < *oldest_blocked))
-            oldest_blocked = rank;
-        } else if (best == nullptr || rank < best->jobs.top().key) {
+      for (auto& [key, shape] : queue.shapes)
+        if (shape->blocked_at != queue.generation &&
+            (best == nullptr || shape->jobs.top().key < best->jobs.top().key))
           best = shape.get();
-        }
-      }
       if (best == nullptr) break;
-      if (oldest_blocked && *oldest_blocked < best->jobs.top().key) break;
+      const auto guard = guarded_head(queue, now);
+      if (guard && *guard < best->jobs.top().key) break;
       Job& job = jobs_.at(best->jobs.top().id);
       auto picks = choose_nodes(cluster_, best->shape, job.avoid);
       if (picks) {
@@ -81,6 +75,18 @@ void ControlPlane::plan(Now now) {
       }
     }
   }
+}
+
+// The first head that has waited too long for others to end: nobody behind it starts.
+std::optional<Rank> ControlPlane::guarded_head(const JobQueue::Queue& queue, Now now) const {
+  std::optional<Rank> first;
+  for (const auto& [key, shape] : queue.shapes) {
+    const Rank& rank = shape->jobs.top().key;
+    if (shape->blocked_at == queue.generation && shape->waits_for_busy &&
+        now.wall - rank.queued_at > settings_.head_guard && (!first || rank < *first))
+      first = rank;
+  }
+  return first;
 }
 
 Duration ControlPlane::next_wake(Now now) const {
@@ -189,6 +195,13 @@ Explanation ControlPlane::explain(JobId id, Now now) const {
       const Rank rank = rank_of(job->row);
       out.position = queue_.ahead_of(job->row.queue, rank);
       explain_nodes(cluster_, Shape::of(*job->spec), out);
+      const auto guard = guarded_head(queue_.queues().at(job->row.queue), now);
+      if (guard && *guard < rank)
+        out.reasons.push_back(
+            {"guarded",
+             "job " + to_string(guard->id) +
+                 " has waited so long for busy nodes that nobody behind it may start before it",
+             0, static_cast<std::int64_t>(to_seconds(now.wall - guard->queued_at))});
       if (*out.position > 0)
         out.reasons.push_back(
             {"behind",

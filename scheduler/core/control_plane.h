@@ -186,6 +186,9 @@ class ControlPlane {
   void repeat_orders(Attempt&, GangMember&, Now);
   void add_evidence(Attempt&, std::string_view json_object);
 
+  // control_plan.cpp
+  std::optional<Rank> guarded_head(const JobQueue::Queue&, Now) const;
+
   // control_nodes.cpp
   void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);
   void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);

@@ -492,6 +492,10 @@ TEST_F(ControlPlaneTest, OldHeadIsNotStarvedBySmallerJobs) {
   env.tick_alive(11min, 2s);
   const JobId late = env.submit(job_spec(1, 1));
   EXPECT_EQ(env.state(late), JobState::queued) << "the head has waited too long";
+  const auto why = env.plane->explain(late, env.now).reasons;
+  const auto guarded = std::ranges::find(why, "guarded", &Reason::code);
+  ASSERT_NE(guarded, why.end()) << "a job that would fit must be told why it waits";
+  EXPECT_EQ(guarded->text.substr(0, 6), "job " + to_string(head) + " ");
   env.end(a, key, true);
   EXPECT_EQ(env.state(head), JobState::queued);
   env.end(a, env.key_of(passes), true);
