@@ -8,6 +8,7 @@
 #include <iostream>
 #include <map>
 
+#include "cli/simulate.h"
 #include "cli/up.h"
 #include "cli/verbs.h"
 
@@ -33,6 +34,7 @@ struct Flags {
   NodeChange node;
   FaultOptions faults;
   UpOptions up;
+  SimulateOptions simulate;
   bool no_workers = false;
 };
 
@@ -72,10 +74,12 @@ class CommandLine {
     changes();
     machines();
     up();
+    simulate();
   }
 
   Verb chosen;
   bool up_chosen = false;
+  bool simulate_chosen = false;
   bool needs_server = true;
 
  private:
@@ -231,6 +235,32 @@ class CommandLine {
     hand_on(sub->add_option("--worker-flag", f_.up.worker_flags, "handed on to every worker"));
   }
 
+  void simulate() {
+    CLI::App* sub = verb("simulate",
+                         "a recorded workload under the planner, in virtual time: tutti simulate --trace "
+                         "jobs.csv.gz --nodes 74 --policy easy,fair",
+                         nullptr);
+    sub->callback([this] { simulate_chosen = true; });
+    SimulateOptions& o = f_.simulate;
+    sub->add_option("--trace", o.trace, "CSV of jobs, plain or gzip")->required();
+    sub->add_option("--cluster", o.cluster, "YAML with nodes and gpus_per_node");
+    sub->add_option("--nodes", o.nodes)->check(CLI::Range(1, 1'000'000));
+    sub->add_option("--gpus-per-node", o.gpus_per_node, "[8]")->check(CLI::Range(1, 1024));
+    sub->add_option("--policy", o.policies, "fair, checkpoint, las, easy, fifo; clairvoyant: srtf, srsf")
+        ->delimiter(',');
+    sub->add_option("--from", o.from, "seconds of the trace to begin at")->check(CLI::NonNegativeNumber);
+    sub->add_option("--to", o.to, "seconds of the trace to end before")->check(CLI::NonNegativeNumber);
+    sub->add_option("--load", o.load, "press submissions together to this offered load")
+        ->check(CLI::Range(0.01, 10.0));
+    sub->add_option("--runs", o.runs, "the first as recorded, the others shaken [3]")
+        ->check(CLI::Range(1, 100));
+    sub->add_option("--shake", o.shake, "seconds that submissions are shaken by [600]")
+        ->check(CLI::Range(0, 86400));
+    sub->add_option("--seed", o.seed, "[1]");
+    sub->add_option("--restart-cost", o.restart_cost, "seconds a preempted job pays at its restart [60]")
+        ->check(CLI::Range(0.0, 86400.0));
+  }
+
   CLI::App& app_;
   Flags& f_;
 };
@@ -271,6 +301,8 @@ int run(Flags& flags, const CommandLine& line) {
     if (flags.no_workers) flags.up.workers = 0;
     return run_up(flags.up, std::cout, std::cerr);
   }
+  if (line.simulate_chosen)
+    return run_simulate(flags.simulate, flags.format == "json", terminal_look(flags), std::cout, std::cerr);
   static const std::map<std::string, Format> formats = {{"table", Format::table},
                                                         {"wide", Format::wide},
                                                         {"json", Format::json},

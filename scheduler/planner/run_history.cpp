@@ -1,0 +1,86 @@
+#include "scheduler/planner/run_history.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tutti::planner {
+
+namespace {
+constexpr std::size_t kKept = 30;
+constexpr std::size_t kEnough = 3;
+constexpr double kShortest = 60;  // seconds that are expected of what nothing is known of
+}  // namespace
+
+std::vector<RunHistory::Key> RunHistory::keys_of(const JobClass& job) {
+  return {{0, job.user, 0, job.gpus},
+          {1, job.user, 0, 0},
+          {2, 0, job.queue, job.gpus},
+          {3, 0, 0, job.gpus},
+          {4, 0, 0, 0}};
+}
+
+void RunHistory::on_ended(const JobClass& job, Duration ran, Duration limit) {
+  const double seconds = std::max(1.0, to_seconds(ran));
+  const double share = limit > Duration::zero() ? std::min(1.0, seconds / to_seconds(limit)) : 1.0;
+  for (const Key& key : keys_of(job)) {
+    Group& group = groups_[key];
+    if (group.seconds.size() < kKept) {
+      group.seconds.push_back(seconds);
+      group.shares.push_back(share);
+      continue;
+    }
+    group.seconds[group.next] = seconds;
+    group.shares[group.next] = share;
+    group.next = (group.next + 1) % kKept;
+  }
+  ++version_;
+}
+
+std::optional<Duration> RunHistory::mean(const JobClass& job, Duration limit) const {
+  for (const Key& key : keys_of(job)) {
+    const auto found = groups_.find(key);
+    if (found == groups_.end() || found->second.seconds.size() < kEnough) continue;
+    const auto& all = found->second.seconds;
+    const double mean = std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+    return std::min(limit, from_seconds(mean));
+  }
+  return std::nullopt;
+}
+
+double RunHistory::share_of_limit(const JobClass& job) const {
+  for (const Key& key : {Key{1, job.user, 0, 0}, Key{4, 0, 0, 0}}) {
+    const auto found = groups_.find(key);
+    if (found == groups_.end() || found->second.shares.size() < kEnough) continue;
+    const auto& all = found->second.shares;
+    return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+  }
+  return 1;
+}
+
+double RunHistory::gittins_index(const JobClass& job, Duration attained, Duration limit) const {
+  const double ran = to_seconds(attained), most = to_seconds(limit);
+  std::vector<double> left;
+  for (const Key& key : keys_of(job)) {
+    const auto found = groups_.find(key);
+    if (found == groups_.end()) continue;
+    left.clear();
+    for (const double s : found->second.seconds)
+      if (s > ran && s <= most) left.push_back(s - ran);
+    if (left.size() >= kEnough) break;
+  }
+  if (left.size() < kEnough) {
+    const double expected = std::max(1.0, std::min(std::max(ran, kShortest), most - ran));
+    return 1 / expected;
+  }
+  std::ranges::sort(left);
+  double best = 0, sum = 0;
+  const auto n = static_cast<double>(left.size());
+  for (std::size_t k = 0; k < left.size(); ++k) {  // horizon: until left[k] more have been served
+    sum += left[k];
+    const double served = sum + left[k] * (n - static_cast<double>(k + 1));
+    best = std::max(best, static_cast<double>(k + 1) / served);
+  }
+  return best;
+}
+
+}  // namespace tutti::planner
