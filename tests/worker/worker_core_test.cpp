@@ -47,7 +47,7 @@ TEST(WorkerCore, ASupervisorThatDoesNotObeyIsKilled) {
   b.collect();
   b.actions.clear();
   b.core.on_stop(b.now, Stop{kFirst, "cancelled", "TERM", 30'000'000});
-  b.advance(std::chrono::seconds(49));
+  b.advance(std::chrono::seconds(99));
   EXPECT_TRUE(b.take<KillSupervisor>().empty()) << "the grace of the Stop, and some patience";
   b.advance(std::chrono::seconds(2));
   EXPECT_EQ(b.take<KillSupervisor>().size(), 1u);
@@ -70,7 +70,7 @@ TEST(WorkerCore, ASupervisorThatDoesNotQuitIsKilled) {
   b.core.on_final_scan(b.now, kFirst);
   b.collect();
   b.actions.clear();
-  b.advance(std::chrono::seconds(21));
+  b.advance(std::chrono::seconds(71));
   EXPECT_EQ(b.take<KillSupervisor>().size(), 1u);
   b.core.on_supervisor_gone(b.now, kFirst);
   EXPECT_TRUE(b.last_status().end->ok);
