@@ -209,7 +209,9 @@ void Planner::fill(Instant now, Decisions& out) {
     else
       nodes = capacity_.take_within(job.shape, kept->spare);
     if (nodes) return start(id, std::move(*nodes), guard && policy_.preempts, now, out);
-    if (policy_.reserves && !kept) kept = reserve(job, now);
+    if (!policy_.reserves || kept) return;
+    kept = reserve(job, now);
+    out.promised = Promise{id, kept->at};
   };
   for (const JobId id : guarded(now)) {
     const int gpus = waiting_.at(id).what.kind.gpus;
@@ -244,7 +246,7 @@ struct Victim {
 void Planner::preempt_for_better(Instant now, Decisions& out) {
   std::vector<Victim> victims;  // worst first
   for (const auto& [id, job] : running_)
-    if (!job.guarded && now - job.since >= policy_.least_run)
+    if (!job.guarded && job.since < now && now - job.since >= policy_.least_run)
       victims.push_back({id, job.key, job.since, job.what.kind.gpus});
   std::ranges::sort(victims, [](const Victim& a, const Victim& b) {
     return std::tuple(-a.key, b.since, a.id) < std::tuple(-b.key, a.since, b.id);

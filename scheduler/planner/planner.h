@@ -38,9 +38,15 @@ struct Start {
   JobId job;
   std::vector<int> nodes;
 };
+// The first job that did not fit, and when it starts at the latest as long as it stays the first.
+struct Promise {
+  JobId job;
+  Instant at;
+};
 struct Decisions {
   std::vector<JobId> preempted;  // first
   std::vector<Start> started;
+  std::optional<Promise> promised;
   bool empty() const { return preempted.empty() && started.empty(); }
 };
 
