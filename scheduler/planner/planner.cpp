@@ -80,7 +80,7 @@ double Planner::key_of(const Job& job, Instant now) const {
     }
     case Order::gittins: {
       const double index = history_.gittins_index(job.what.kind, attained, job.what.limit);
-      return std::floor(std::log2(weight(job.what) / index));
+      return std::floor(2 * std::log2(weight(job.what) / index));
     }
     case Order::remaining: return to_seconds(job.what.known_run - attained);
     case Order::remaining_area: return to_seconds(job.what.known_run - attained) * job.what.kind.gpus;
@@ -236,7 +236,7 @@ namespace {
 struct Victim {
   JobId id;
   double key;
-  Instant since;
+  Instant rank_at;
   int gpus;
 };
 
@@ -247,9 +247,9 @@ void Planner::preempt_for_better(Instant now, Decisions& out) {
   std::vector<Victim> victims;  // worst first
   for (const auto& [id, job] : running_)
     if (!job.guarded && job.since < now && now - job.since >= policy_.least_run)
-      victims.push_back({id, job.key, job.since, job.what.kind.gpus});
+      victims.push_back({id, job.key, job.rank_at, job.what.kind.gpus});
   std::ranges::sort(victims, [](const Victim& a, const Victim& b) {
-    return std::tuple(-a.key, b.since, a.id) < std::tuple(-b.key, a.since, b.id);
+    return std::tuple(-a.key, b.rank_at, a.id) < std::tuple(-b.key, a.rank_at, b.id);
   });
   std::map<std::pair<int, int>, double> failed;  // shape → the best key for which it has failed
 

@@ -6,9 +6,19 @@
 namespace tutti::planner {
 
 namespace {
-constexpr std::size_t kKept = 30;
+constexpr std::size_t kKept = 300;
+constexpr std::size_t kUsed = 30;
+constexpr std::size_t kMost = 300;
+constexpr std::size_t kEnoughLeft = 30;
 constexpr std::size_t kEnough = 3;
 constexpr double kShortest = 60;  // seconds that are expected of what nothing is known of
+double newest_mean(const std::vector<double>& ring, std::size_t next) {
+  const std::size_t n = std::min(ring.size(), kUsed);
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += ring[(next + ring.size() - 1 - i) % ring.size()];
+  return sum / static_cast<double>(n);
+}
+
 }  // namespace
 
 std::vector<RunHistory::Key> RunHistory::keys_of(const JobClass& job) {
@@ -40,9 +50,7 @@ std::optional<Duration> RunHistory::mean(const JobClass& job, Duration limit) co
   for (const Key& key : keys_of(job)) {
     const auto found = groups_.find(key);
     if (found == groups_.end() || found->second.seconds.size() < kEnough) continue;
-    const auto& all = found->second.seconds;
-    const double mean = std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
-    return std::min(limit, from_seconds(mean));
+    return std::min(limit, from_seconds(newest_mean(found->second.seconds, found->second.next)));
   }
   return std::nullopt;
 }
@@ -51,8 +59,7 @@ double RunHistory::share_of_limit(const JobClass& job) const {
   for (const Key& key : {Key{1, job.user, 0, 0}, Key{4, 0, 0, 0}}) {
     const auto found = groups_.find(key);
     if (found == groups_.end() || found->second.shares.size() < kEnough) continue;
-    const auto& all = found->second.shares;
-    return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+    return newest_mean(found->second.shares, found->second.next);
   }
   return 1;
 }
@@ -64,11 +71,14 @@ double RunHistory::gittins_index(const JobClass& job, Duration attained, Duratio
     const auto found = groups_.find(key);
     if (found == groups_.end()) continue;
     left.clear();
-    for (const double s : found->second.seconds)
+    const auto& all = found->second.seconds;
+    for (std::size_t i = 0; i < all.size() && left.size() < kMost; ++i) {  // the newest that apply
+      const double s = all[(found->second.next + all.size() - 1 - i) % all.size()];
       if (s > ran && s <= most) left.push_back(s - ran);
-    if (left.size() >= kEnough) break;
+    }
+    if (left.size() >= kEnoughLeft) break;
   }
-  if (left.size() < kEnough) {
+  if (left.size() < kEnoughLeft) {
     const double expected = std::max(1.0, std::min(std::max(ran, kShortest), most - ran));
     return 1 / expected;
   }
