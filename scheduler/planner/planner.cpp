@@ -242,14 +242,15 @@ struct Victim {
 
 }  // namespace
 
-// For every waiting job in order: the worst running jobs of a strictly worse key, as many as it needs.
+// For every waiting job in order: the worst running jobs of a strictly worse key, as many as it needs. Of
+// equally bad ones the larger first: whole nodes come free, and fewer are disturbed.
 void Planner::preempt_for_better(Instant now, Decisions& out) {
   std::vector<Victim> victims;  // worst first
   for (const auto& [id, job] : running_)
     if (!job.guarded && job.since < now && now - job.since >= policy_.least_run)
       victims.push_back({id, job.key, job.rank_at, job.what.kind.gpus});
   std::ranges::sort(victims, [](const Victim& a, const Victim& b) {
-    return std::tuple(-a.key, b.rank_at, a.id) < std::tuple(-b.key, a.rank_at, b.id);
+    return std::tuple(-a.key, -a.gpus, b.rank_at, a.id) < std::tuple(-b.key, -b.gpus, a.rank_at, b.id);
   });
   std::map<std::pair<int, int>, double> failed;  // shape → the best key for which it has failed
 

@@ -9,7 +9,7 @@ namespace {
 constexpr std::size_t kKept = 300;
 constexpr std::size_t kUsed = 30;
 constexpr std::size_t kMost = 300;
-constexpr std::size_t kEnoughLeft = 30;
+constexpr std::size_t kEnoughLeft = 20;
 constexpr std::size_t kEnough = 3;
 constexpr double kShortest = 60;  // seconds that are expected of what nothing is known of
 double newest_mean(const std::vector<double>& ring, std::size_t next) {
