@@ -47,19 +47,31 @@ std::optional<std::vector<int>> Capacity::take(const GangShape& shape) {
   return std::nullopt;
 }
 
+// Nodes that fit, those with least to spare now first; either the spared ones of then or the others.
+void Capacity::gather(const GangShape& shape, const std::vector<int>& spare, bool spared,
+                      std::vector<int>& into) const {
+  for (int f = shape.gpus_per_node; f <= node_size_; ++f)
+    for (const int node : by_free_[static_cast<std::size_t>(f)]) {
+      if (static_cast<int>(into.size()) == shape.nodes) return;
+      if ((spare[static_cast<std::size_t>(node)] >= shape.gpus_per_node) == spared) into.push_back(node);
+    }
+}
+
 std::optional<std::vector<int>> Capacity::take_within(const GangShape& shape, std::vector<int>& spare) {
   std::vector<int> nodes;
-  for (int f = shape.gpus_per_node; f <= node_size_ && static_cast<int>(nodes.size()) < shape.nodes; ++f)
-    for (const int node : by_free_[static_cast<std::size_t>(f)]) {
-      if (spare[static_cast<std::size_t>(node)] < shape.gpus_per_node) continue;
-      nodes.push_back(node);
-      if (static_cast<int>(nodes.size()) == shape.nodes) break;
-    }
+  gather(shape, spare, true, nodes);
   if (static_cast<int>(nodes.size()) < shape.nodes) return std::nullopt;
-  for (const int node : nodes) {
-    change(node, -shape.gpus_per_node);
-    spare[static_cast<std::size_t>(node)] -= shape.gpus_per_node;
-  }
+  retake(shape, nodes);
+  for (const int node : nodes) spare[static_cast<std::size_t>(node)] -= shape.gpus_per_node;
+  return nodes;
+}
+
+std::optional<std::vector<int>> Capacity::take_before(const GangShape& shape, const std::vector<int>& spare) {
+  std::vector<int> nodes;
+  gather(shape, spare, false, nodes);
+  gather(shape, spare, true, nodes);
+  if (static_cast<int>(nodes.size()) < shape.nodes) return std::nullopt;
+  retake(shape, nodes);
   return nodes;
 }
 

@@ -204,8 +204,10 @@ void Planner::fill(Instant now, Decisions& out) {
   const auto consider = [&](JobId id, bool guard) {
     const Job& job = waiting_.at(id);
     std::optional<std::vector<int>> nodes;
-    if (!kept || now + (job.what.limit - job.attained) <= kept->at)
+    if (!kept)
       nodes = capacity_.take(job.shape);
+    else if (now + (job.what.limit - job.attained) <= kept->at)
+      nodes = capacity_.take_before(job.shape, kept->spare);
     else
       nodes = capacity_.take_within(job.shape, kept->spare);
     if (nodes) return start(id, std::move(*nodes), guard && policy_.preempts, now, out);

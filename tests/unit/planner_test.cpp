@@ -171,7 +171,7 @@ TEST(RunHistory, SpeaksFromTheNarrowestGroupThatKnowsEnough) {
 TEST(RunHistory, TheIndexFallsWhenTheUsualEndHasPassed) {
   RunHistory h;
   const JobClass job{1, 0, 1};
-  for (int i = 0; i < 12; ++i) h.on_ended(job, i % 4 == 0 ? Duration(100h) : Duration(60s), 200h);
+  for (int i = 0; i < 80; ++i) h.on_ended(job, i % 4 == 0 ? Duration(100h) : Duration(60s), 200h);
   const double fresh = h.gittins_index(job, 0s, 200h), survivor = h.gittins_index(job, 2min, 200h);
   EXPECT_NEAR(fresh, 0.75 / 60, 1e-9);
   EXPECT_LT(survivor, fresh / 1000);
