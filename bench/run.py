@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The figures of docs/performance.md: `./dev bench [submit] [latency] …`. Starts its own scheduler and PostgreSQL
+"""The figures of docs/performance.md: `./dev bench [submit] [latency] [quality] …`. Starts its own scheduler and PostgreSQL
 (durable: fsync on), measures side by side in one run, prints a table and writes JSON. Standard library only."""
 import argparse
 import glob
@@ -115,7 +115,36 @@ def bench_latency(bin_dir, runs, seconds):
         return json.load(open(out.name))
 
 
-BENCHES = {"submit": bench_submit, "latency": bench_latency}
+# Workloads and the clusters they are simulated on: bench/traces/README.md.
+WORKLOADS = {
+    "philly_82k": ["--from", "2294959", "--to", "5318959", "--nodes", "74"],
+    "philly_users": ["--nodes", "170"],
+    "bluewaters_nodes": ["--nodes", "26864", "--gpus-per-node", "1", "--load", "0.95"],
+    "synth_llm": ["--nodes", "160", "--load", "0.90"],
+}
+
+
+def bench_quality(bin_dir, runs, _seconds):
+    """Mean wait of every policy as a fraction of EASY backfill's, on recorded workloads, in one simulator."""
+    results = {}
+    traces = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traces")
+    for name, cluster in WORKLOADS.items():
+        out = subprocess.run([os.path.join(bin_dir, "tutti"), "simulate", "-o", "json", "--runs", str(runs), "--trace",
+                              os.path.join(traces, name + ".csv.gz"), "--policy", "easy,fair,checkpoint,srtf,srsf"] + cluster,
+                             check=True, stdout=subprocess.PIPE).stdout
+        policies = json.loads(out)["policies"]
+        easy = policies[0]
+        results[name] = {}
+        print(f"  {name}: EASY waits {easy['wait_seconds']['mean']:.0f} s, at most {easy['wait_seconds']['max'] / 3600:.0f} h")
+        for p in policies[1:]:
+            ratio, longest = (p["wait_seconds"][k] / easy["wait_seconds"][k] for k in ("mean", "max"))
+            results[name][p["policy"]] = round(ratio, 4)
+            print(f"    {p['policy']:<11} {ratio:6.3f} of it, longest {longest:5.2f} times, slowdown {p['bounded_slowdown']:5.2f}, "
+                  f"Jain {p['fairness']:.3f}, {p['preemptions']:>6} preemptions, {p['replay_seconds']:5.1f} s a run", flush=True)
+    return results
+
+
+BENCHES = {"submit": bench_submit, "latency": bench_latency, "quality": bench_quality}
 
 
 def main():

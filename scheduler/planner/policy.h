@@ -26,12 +26,12 @@ struct Policy {
   bool preempts = false;
 
   Duration refresh = std::chrono::seconds(60);    // keys are computed, and preemption is thought of, so often
-  Duration guard_after = std::chrono::hours(48);  // who has waited so long without a break goes first
+  Duration guard_after = std::chrono::hours(72);  // who has waited so long without a break goes first
   double guard_share = 1;                         // of all GPUs that guarded jobs may hold together
   Duration least_run = std::chrono::minutes(15);  // before a job may be preempted (again)
 
   // Order::mixed: points for age (at most, after age_limit), fair share and shortness.
-  double age_points = 1000, share_points = 5000, short_points = 10'000;
+  double age_points = 1000, share_points = 2500, short_points = 10'000;
   Duration age_limit = std::chrono::hours(7 * 24);
   Duration half_life = std::chrono::hours(7 * 24);
 };
