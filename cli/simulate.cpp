@@ -117,18 +117,18 @@ int run_simulate(const SimulateOptions& given, bool as_json, const Look& look, s
   const auto trace = prepare(o, err);
 
   Table table{.columns = {{"POLICY"},
-                          {"WAIT mean", true},
+                          {"WAIT s", true},
                           {"p50", true},
                           {"p90", true},
                           {"p99", true},
-                          {"longest h", true},
+                          {"max h", true},
                           {"/first", true},
-                          {"DONE mean", true},
-                          {"SLOWDOWN", true},
+                          {"DONE s", true},
+                          {"SLOW", true},
                           {"UTIL", true},
                           {"IDLE", true},
                           {"FAIR", true},
-                          {"PREEMPT", true}},
+                          {"PRE", true}},
               .rows = {}};
   json::array all;
   double base = 0;
@@ -171,7 +171,12 @@ int run_simulate(const SimulateOptions& given, bool as_json, const Look& look, s
   out << trace.jobs.size() << " jobs, " << o.nodes << " nodes x " << o.gpus_per_node << " GPUs, offered load "
       << text(replay::offered_load(trace, o.nodes * o.gpus_per_node), 2) << ", mean of " << o.runs
       << " runs\n"
-      << render_table(table, look);
+      << render_table(table, look)
+      << "WAIT: completion minus run time (mean, quantiles, longest); /first: of the first policy's mean; "
+         "DONE: "
+         "submission to end; SLOW: bounded slowdown;\nUTIL and IDLE: busy, and idle while somebody waits; "
+         "FAIR: "
+         "Jain's index over users; PRE: preemptions\n";
   return 0;
 }
 

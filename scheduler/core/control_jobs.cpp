@@ -115,9 +115,10 @@ void ControlPlane::remember_key(std::string key, KnownKey known) {
   const auto it = keys_.emplace(std::move(key), known).first;
   keys_by_age_.push_back(&it->first);
   while (keys_by_age_.size() > settings_.max_keys) {
-    const std::string& oldest = *keys_by_age_.front();
-    const auto end_of_owner = oldest.find('\0');
-    out_.batch.forgotten_keys.push_back({oldest.substr(0, end_of_owner), oldest.substr(end_of_owner + 1)});
+    const auto oldest = keys_.find(*keys_by_age_.front());
+    const std::string& text = oldest->first;
+    const auto end_of_owner = text.find('\0');
+    out_.batch.forgotten_keys.push_back({text.substr(0, end_of_owner), text.substr(end_of_owner + 1)});
     keys_by_age_.pop_front();
     keys_.erase(oldest);
   }
