@@ -229,6 +229,12 @@ WorkerProcess::~WorkerProcess() {
     }
   }
   std::error_code ec;
+  // Of attempts that nobody was left to prove: their cgroups, by the note that their supervisor made.
+  for (const auto& attempt : fs::directory_iterator(dir_ + "/state/attempts", ec)) {
+    std::ifstream note(attempt.path() / "cgroup");
+    std::string path;
+    if (std::getline(note, path) && path.find("/tutti-") != std::string::npos) ::rmdir(path.c_str());
+  }
   fs::remove_all(dir_, ec);
 }
 
