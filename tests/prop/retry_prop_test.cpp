@@ -22,7 +22,9 @@ JobSpec any_spec() {
   JobSpec spec;
   if (dice(50)) spec.checkpoint.dir = "/ckpt";
   spec.retry.no_progress_limit = *inRange(0, 6);
-  for (int i = *inRange(0, 4); i > 0; --i) spec.retry.budget[any_cause()] = *inRange(-1, 6);
+  for (int i = *inRange(0, 4); i > 0; --i)  // what is our fault has no budget: the spec refuses it
+    if (const Cause cause = any_cause(); class_of(cause) != CauseClass::ours)
+      spec.retry.budget[cause] = *inRange(-1, 6);
   for (int i = *inRange(0, 4); i > 0; --i) {
     const Duration initial = *inRange(0, 20) * 1s;
     spec.retry.backoff[any_cause()] = {initial, *inRange(0, 100) * 1s};
