@@ -47,7 +47,9 @@ Cause cause_of(const protocol::Failure& f) {
   return Cause::unknown;
 }
 
-std::string unproven_reason(JobId job) { return "death of job " + to_string(job) + " not proven"; }
+std::string unproven_reason(AttemptKey key) {
+  return "death of job " + to_string(key.job) + " epoch " + to_string(key.epoch) + " not proven";
+}
 
 // Planned stops give the ranks their grace; after a fault the gang is dead anyway.
 bool stops_gently(Cause cause) {
@@ -316,7 +318,7 @@ void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, boo
   if (!proven) {
     member.how = "unproven: " + member.how;
     for (GpuId id : member.gpus)
-      gpu_unhealthy(cluster_.gpus.at(id), GpuHealth::dirty, unproven_reason(key.job), now);
+      gpu_unhealthy(cluster_.gpus.at(id), GpuHealth::dirty, unproven_reason(key), now);
   }
   if (!ok && attempt.row.state != AttemptState::stopping)
     begin_stop(attempt, Cause::unknown, "on " + member.node_name + ": ended without a reason", "KILL",
@@ -327,7 +329,7 @@ void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, boo
 void ControlPlane::proven_late(Node& node, AttemptKey key, Now now) {
   node.unproven.erase(key);
   // By their reason, which is a row: `unproven` does not live through a restart of the scheduler.
-  const std::string reason = unproven_reason(key.job);
+  const std::string reason = unproven_reason(key);
   for (GpuId id : node.gpus)
     if (Gpu& gpu = cluster_.gpus.at(id);
         gpu.row.health == GpuHealth::dirty && gpu.row.health_reason == reason)

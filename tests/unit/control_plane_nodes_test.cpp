@@ -99,6 +99,31 @@ TEST_F(ControlPlaneNodes, UnprovenEndIsNotForgottenAndItsLateProofCleansTheGpus)
   EXPECT_EQ(env.state(next), JobState::starting);
 }
 
+TEST_F(ControlPlaneNodes, TheProofOfOneEpochCleansNoGpuOfAnother) {
+  const NodeId a = env.add_node("a", 2);
+  JobSpec spec = job_spec(1, 1);
+  spec.retry.budget[Cause::user] = -1;
+  spec.retry.backoff[Cause::user] = {0s, 0s};
+  const JobId job = env.submit(spec);
+  std::vector<AttemptKey> keys;
+  std::vector<GpuId> gpus;
+  for (int i = 0; i < 2; ++i) {
+    keys.push_back(env.run(job));
+    gpus.push_back(env.plane->find_attempt(keys.back())->row.gang.front().gpus.front());
+    env.fail(a, keys.back(), 0, 1);
+    env.end(a, keys.back(), false, false);
+  }
+  ASSERT_NE(gpus[0], gpus[1]);
+  const auto health = [&](GpuId id) { return env.plane->cluster().gpus.at(id).row.health; };
+  ASSERT_EQ(health(gpus[0]), GpuHealth::dirty);
+  ASSERT_EQ(health(gpus[1]), GpuHealth::dirty);
+  env.end(a, keys[1], false);
+  EXPECT_EQ(health(gpus[1]), GpuHealth::healthy);
+  EXPECT_EQ(health(gpus[0]), GpuHealth::dirty) << "its own ranks may still be there";
+  env.end(a, keys[0], false);
+  EXPECT_EQ(health(gpus[0]), GpuHealth::healthy);
+}
+
 TEST_F(ControlPlaneNodes, FatalXidKillsTheGangAndRestartsItElsewhereFromTheCheckpoint) {
   const NodeId a = env.add_node("a"), b = env.add_node("b"), c = env.add_node("c"), d = env.add_node("d");
   JobSpec spec = job_spec(2, 4);
