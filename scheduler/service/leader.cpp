@@ -56,10 +56,14 @@ Leader::Leader(asio::any_io_executor executor, LeaderSettings settings, StoreThr
       health_timer_(executor) {}
 
 // Never earlier than what has been written: rows that end before they begin are refused by the store, and a
-// clock that was set back would make us ask for the same impossible commit for ever.
+// clock that was set back would make us ask for the same impossible commit for ever. It must not stand still
+// either, or no back-off would end: behind what has been written our clock runs at half speed until the
+// machine's has caught up.
 Now Leader::now() const {
   Now t = now_of_machine();
-  t.wall = latest_wall_ = std::max(t.wall, latest_wall_);
+  const Duration passed = latest_mono_ == Mono{} ? Duration::zero() : t.mono - latest_mono_;
+  t.wall = latest_wall_ = std::max(t.wall, latest_wall_ + passed / 2);
+  latest_mono_ = t.mono;
   return t;
 }
 

@@ -134,6 +134,7 @@ class Leader : public Backend {
   boost::asio::steady_timer health_timer_;
   Mono last_store_contact_{};
   mutable Instant latest_wall_{};                          // of now() and of the rows
+  mutable Mono latest_mono_{};                             // of now()
   Duration retry_delay_ = std::chrono::milliseconds(100);  // after a commit; doubles to a second
   Term term_;
   std::string detail_ = "starting";

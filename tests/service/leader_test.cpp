@@ -249,6 +249,24 @@ TEST_F(LeaderTest, EventsAreToldAfterTheirCommitInOrder) {
   EXPECT_EQ(seen.size(), 10u);
 }
 
+// Rows of a time when this machine's clock was an hour ahead.
+TEST_F(LeaderTest, AClockThatWasSetBackGoesOnBehindWhatHasBeenWritten) {
+  Batch b;
+  NodeRow node;
+  node.id = NodeId(1);
+  node.name = "n1";
+  node.state_at = std::chrono::floor<Duration>(std::chrono::system_clock::now()) + std::chrono::hours(1);
+  b.nodes = {node};
+  gate->inner.commit(b);
+  gate->inner.drop_session();
+  Answers answers;
+  submit(answers);  // finds the session gone, and reads the rows
+  until([&] { return answers.all.size() == 1 && leader->plane() != nullptr && gate->loads == 2; });
+  const Instant first = leader->now().wall;
+  EXPECT_GE(first, node.state_at);
+  until([&] { return leader->now().wall > first; });
+}
+
 // One request that the store will never take must not stop everybody else's work.
 TEST_F(LeaderTest, WhatTheStoreRefusesIsFoundAndDroppedAlone) {
   SubmitRequest poison = request();
