@@ -1,0 +1,122 @@
+// One suite, two readers: lists, pages, names and counts, as REST shows them.
+#include "db/reader.h"
+
+#include "tests/store/store_world.h"
+
+namespace tutti {
+namespace {
+
+class ReaderTest : public StoreTest {
+ protected:
+  // Jobs 1..10; odd ones have failed. 1–5 are of ann and project a, the others of bob and b.
+  ReaderTest() {
+    Batch b;
+    for (int i = 1; i <= 10; ++i) {
+      SpecRow s = spec(i);
+      JobRow j = job(i);
+      s.name = i % 2 ? "train" : "eval";
+      s.owner = j.owner = i <= 5 ? "ann" : "bob";
+      j.project = i <= 5 ? "a" : "b";
+      j.queue = i == 10 ? "big" : "default";
+      b.new_specs.push_back(s);
+      b.new_jobs.push_back(j);
+    }
+    store_->commit(b);
+    Batch end;
+    for (const auto& j : b.new_jobs) {
+      if (j.id.value % 2 == 0) continue;
+      DoneRow done{j, at(100), 1};
+      done.job.state = JobState::failed;
+      done.job.version = 2;
+      end.done.push_back({done, 1});
+    }
+    store_->commit(end);
+  }
+  std::vector<std::int64_t> ids(const JobFilter& f, int page = 100, std::int64_t after = 0) {
+    std::vector<std::int64_t> out;
+    for (const auto& v : reader_->list_jobs(f, page, JobId(after))) out.push_back(v.row.id.value);
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, ReaderTest, testing::Values(Kind::memory, Kind::postgres),
+                         [](const auto& info) { return info.param == Kind::memory ? "Memory" : "Postgres"; });
+
+TEST_P(ReaderTest, PagesGoFromNewestToOldestWithoutGapOrRepeat) {
+  EXPECT_THAT(ids({}, 4), ElementsAre(10, 9, 8, 7));
+  EXPECT_THAT(ids({}, 4, 7), ElementsAre(6, 5, 4, 3));
+  EXPECT_THAT(ids({}, 4, 3), ElementsAre(2, 1));
+  EXPECT_THAT(ids({}, 4, 1), IsEmpty());
+}
+
+TEST_P(ReaderTest, FiltersHoldTogether) {
+  JobFilter f;
+  f.states = {JobState::failed};
+  EXPECT_THAT(ids(f), ElementsAre(9, 7, 5, 3, 1));
+  f.owner = "ann";
+  EXPECT_THAT(ids(f), ElementsAre(5, 3, 1));
+  f.since = at(3);
+  EXPECT_THAT(ids(f), ElementsAre(5, 3));
+  f.states = {JobState::queued, JobState::failed};
+  EXPECT_THAT(ids(f, 2), ElementsAre(5, 4));
+  EXPECT_THAT(ids({.states = {JobState::queued}}), ElementsAre(10, 8, 6, 4, 2));
+  EXPECT_THAT(ids({.states = {JobState::running}}), IsEmpty());
+  EXPECT_THAT(ids({.project = "b", .queue = "big"}), ElementsAre(10));
+  EXPECT_THAT(ids({.owner = "bob", .name = "train"}), ElementsAre(9, 7));
+}
+
+TEST_P(ReaderTest, ListsCarryNamesAndEnds) {
+  const auto views = reader_->list_jobs({}, 2, JobId(0));
+  ASSERT_THAT(views, SizeIs(2));
+  EXPECT_EQ(views[0].name, "eval");
+  EXPECT_FALSE(views[0].ended_at);
+  EXPECT_EQ(views[1].name, "train");
+  EXPECT_EQ(views[1].ended_at, at(100));
+  EXPECT_EQ(views[1].exit_code, 1);
+}
+
+TEST_P(ReaderTest, NamesResolveToTheNewest) {
+  EXPECT_THAT(reader_->resolve_name("train", 2), ElementsAre(JobId(9), JobId(7)));
+  EXPECT_THAT(reader_->resolve_name("trai", 2), IsEmpty());
+}
+
+TEST_P(ReaderTest, CountsAreByState) {
+  const auto counts = reader_->count_by_state();
+  EXPECT_EQ(counts[static_cast<std::size_t>(JobState::queued)], 5);
+  EXPECT_EQ(counts[static_cast<std::size_t>(JobState::failed)], 5);
+  EXPECT_EQ(counts[static_cast<std::size_t>(JobState::running)], 0);
+}
+
+TEST_P(ReaderTest, UnknownJobIsNothing) {
+  EXPECT_FALSE(reader_->find_job(JobId(99)));
+  EXPECT_THAT(reader_->attempts(JobId(99)), IsEmpty());
+  EXPECT_THAT(reader_->job_events(JobId(99), EventId(0), 10), IsEmpty());
+}
+
+TEST_P(ReaderTest, EventsPageByIdAndMergeNodes) {
+  Batch b;
+  b.events = {event(1, 1, "", "queued"), node_event(2, 1, "", "reachable"), event(3, 2, "", "queued"),
+              event(4, 1, "queued", "held"), node_event(5, 1, "reachable", "unreachable")};
+  store_->commit(b);
+  EXPECT_THAT(reader_->all_events(EventId(1), 3), ElementsAre(b.events[1], b.events[2], b.events[3]));
+  EXPECT_THAT(reader_->all_events(EventId(4), 3), ElementsAre(b.events[4]));
+  EXPECT_THAT(reader_->job_events(JobId(1), EventId(0), 1), ElementsAre(b.events[0]));
+  EXPECT_THAT(reader_->job_events(JobId(1), EventId(1), 9), ElementsAre(b.events[3]));
+}
+
+TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
+  Batch b;
+  for (int i = 1; i <= 4; ++i) {
+    b.faults.push_back(fault(i, i % 2 + 1));
+    b.faults.back().gpu = GpuId(i);
+    b.faults.back().job = JobId(i / 2);
+  }
+  store_->commit(b);
+  EXPECT_THAT(reader_->faults({.node = NodeId(1)}, 10, FaultId(0)), ElementsAre(b.faults[3], b.faults[1]));
+  EXPECT_THAT(reader_->faults({.gpu = GpuId(3)}, 10, FaultId(0)), ElementsAre(b.faults[2]));
+  EXPECT_THAT(reader_->faults({.job = JobId(1)}, 1, FaultId(3)), ElementsAre(b.faults[1]));
+  EXPECT_THAT(reader_->faults({.since = at(4)}, 9, FaultId(0)), ElementsAre(b.faults[3]));
+}
+
+}  // namespace
+}  // namespace tutti
