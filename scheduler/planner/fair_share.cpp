@@ -22,7 +22,7 @@ void FairShare::add(int account, double gpu_seconds, Instant at) {
   total_ += gpu_seconds * w;
 }
 
-double FairShare::factor(int account, Instant) const {
+double FairShare::factor(int account) const {
   const auto found = used_.find(account);
   if (found == used_.end() || total_ <= 0) return 1;
   return std::exp2(-found->second / total_ * static_cast<double>(used_.size()));

@@ -14,7 +14,7 @@ class FairShare {
 
   void add(int account, double gpu_seconds, Instant at);
   // 1 = has used nothing, 1/2 = exactly its share among all that have used something, towards 0 beyond.
-  double factor(int account, Instant now) const;
+  double factor(int account) const;
 
  private:
   double weight(Instant at) const;  // of usage at that time, on a scale that never needs decay

@@ -41,9 +41,9 @@ void Planner::on_ended(JobId id, Instant now) {
   TUTTI_ASSERT(!node.empty(), "only a running job ends");
   Job& job = node.mapped();
   capacity_.release(job.shape, job.nodes);
-  ends_.erase({job.since + (job.what.limit - job.attained), id});
+  ends_.erase({latest_end(job), id});
   if (job.guarded) guarded_gpus_ -= job.what.kind.gpus;
-  share_.add(job.what.kind.user, to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
+  account(job, now);
   history_.on_ended(job.what.kind, job.attained + (now - job.since), job.what.limit);
 }
 
@@ -65,7 +65,7 @@ double Planner::mixed_points(const Job& job, Instant now) const {
   const double expected = mean ? std::sqrt(to_seconds(*mean) * usual) : usual;
   const double size = std::clamp(std::log2(std::max(1e-9, expected * weight(what) / 60)) / 16, 0.0, 1.0);
   const double age = std::min(to_seconds(now - job.since) / to_seconds(policy_.age_limit), 1.0);
-  return policy_.age_points * age + policy_.share_points * share_.factor(what.kind.user, now) +
+  return policy_.age_points * age + policy_.share_points * share_.factor(what.kind.user) +
          policy_.short_points * (1 - size);
 }
 
@@ -107,10 +107,7 @@ bool Planner::key_is_old(const Job& job, Instant now) const {
 void Planner::refresh(Instant now) {
   refreshed_at_ = now;
   for (auto& [id, job] : running_) {
-    if (policy_.order == Order::mixed) {
-      share_.add(job.what.kind.user, to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
-      job.accounted_until = now;
-    }
+    if (policy_.order == Order::mixed) account(job, now);
     if (!key_is_old(job, now)) continue;
     job.key = key_of(job, now);
     job.keyed_attained = job.attained + (now - job.since);
@@ -137,6 +134,11 @@ std::vector<JobId> Planner::guarded(Instant now) const {
     if (!policy_.preempts) break;
   }
   return out;
+}
+
+// One gang larger than the guard's share of all GPUs may still have its turn.
+bool Planner::guard_allows(const Job& job) const {
+  return guarded_gpus_ == 0 || guarded_gpus_ + job.what.kind.gpus <= policy_.guard_share * capacity_.total();
 }
 
 // ---------------------------------------------------------------- waiting and running
@@ -170,16 +172,22 @@ void Planner::start(JobId id, std::vector<int> nodes, bool guarded, Instant now,
   job.guarded = guarded;
   job.keyed_attained = job.attained;
   if (guarded) guarded_gpus_ += job.what.kind.gpus;
-  ends_.insert({now + (job.what.limit - job.attained), id});
+  ends_.insert({latest_end(job), id});
   running_.emplace(id, std::move(job));
   out.started.push_back({id, std::move(nodes)});
+}
+
+void Planner::account(Job& job, Instant now) {
+  share_.add(job.what.kind.user, to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
+  job.accounted_until = now;
 }
 
 // Its GPUs have been released already.
 void Planner::preempt(JobId id, Instant now, Decisions& out) {
   auto node = running_.extract(id);
   Job job = std::move(node.mapped());
-  ends_.erase({job.since + (job.what.limit - job.attained), id});
+  account(job, now);
+  ends_.erase({latest_end(job), id});
   job.attained += now - job.since;
   enqueue(std::move(job), now);
   out.preempted.push_back(id);
@@ -215,101 +223,90 @@ void Planner::fill(Instant now, Decisions& out) {
     kept = reserve(job, now);
     out.promised = Promise{id, kept->at};
   };
-  for (const JobId id : guarded(now)) {
-    const int gpus = waiting_.at(id).what.kind.gpus;
-    if (guarded_gpus_ > 0 && guarded_gpus_ + gpus > policy_.guard_share * capacity_.total()) continue;
-    consider(id, true);
-  }
-  const bool in_strict_order = !policy_.reserves && policy_.name == "fifo";
+  for (const JobId id : guarded(now))
+    if (guard_allows(waiting_.at(id))) consider(id, true);
   for (auto place = order_.begin(); place != order_.end() && capacity_.free_total() > 0;) {
     const JobId id = std::get<JobId>(*place++);
     const Job& job = waiting_.at(id);
     if (capacity_.fits(job.shape) || (policy_.reserves && !kept))
       consider(id, false);
-    else if (in_strict_order)
+    else if (policy_.strict)
       return;
   }
 }
 
 // ---------------------------------------------------------------- preemption
 
-namespace {
-
-struct Victim {
-  JobId id;
-  double key;
-  Instant rank_at;
-  int gpus;
-};
-
-}  // namespace
-
-// For every waiting job in order: the worst running jobs of a strictly worse key, as many as it needs. Of
-// equally bad ones the larger first: whole nodes come free, and fewer are disturbed.
-void Planner::preempt_for_better(Instant now, Decisions& out) {
-  std::vector<Victim> victims;  // worst first
+// Who may be preempted now, the worst first. Of equally bad ones the larger first: whole nodes come free, and
+// fewer are disturbed.
+std::vector<Planner::Victim> Planner::find_victims(Instant now) const {
+  std::vector<Victim> victims;
   for (const auto& [id, job] : running_)
     if (!job.guarded && job.since < now && now - job.since >= policy_.least_run)
       victims.push_back({id, job.key, job.rank_at, job.what.kind.gpus});
   std::ranges::sort(victims, [](const Victim& a, const Victim& b) {
     return std::tuple(-a.key, -a.gpus, b.rank_at, a.id) < std::tuple(-b.key, -b.gpus, a.rank_at, b.id);
   });
+  return victims;
+}
+
+// The worst victims of a strictly worse key, as many as the shape needs: their GPUs are free afterwards.
+// nullopt: all of them would not do, and nothing has changed.
+std::optional<std::vector<std::size_t>> Planner::make_room(const GangShape& shape, double key,
+                                                           const std::vector<Victim>& victims) {
+  const auto eligible = static_cast<std::size_t>(
+      std::ranges::find_if(victims, [&](const Victim& v) { return v.key <= key; }) - victims.begin());
+  long possible = capacity_.free_total();
+  for (std::size_t v = 0; v < eligible; ++v) possible += victims[v].gpus;
+  if (possible < static_cast<long>(shape.nodes) * shape.gpus_per_node) return std::nullopt;
+  std::size_t released = 0;
+  for (; released < eligible && !capacity_.fits(shape); ++released) {
+    const Job& running = running_.at(victims[released].id);
+    capacity_.release(running.shape, running.nodes);
+  }
+  const bool fits = capacity_.fits(shape);
+  std::vector<std::size_t> needed;
+  while (released-- > 0) {  // whoever is not needed after all runs on
+    const Job& running = running_.at(victims[released].id);
+    capacity_.retake(running.shape, running.nodes);
+    if (!fits || capacity_.fits(shape)) continue;
+    capacity_.release(running.shape, running.nodes);
+    needed.push_back(released);
+  }
+  if (!fits) return std::nullopt;
+  return needed;  // from the last to the first
+}
+
+// Every waiting job in order, those under the guard before all.
+void Planner::preempt_for_better(Instant now, Decisions& out) {
+  std::vector<Victim> victims = find_victims(now);
   std::map<std::pair<int, int>, double> failed;  // shape → the best key for which it has failed
 
   const auto try_for = [&](JobId id, double key, bool guard) {
-    const Job& job = waiting_.at(id);
-    bool fits = capacity_.fits(job.shape);
-    const auto known = failed.find({job.shape.nodes, job.shape.gpus_per_node});
-    if (!fits && known != failed.end() && key >= known->second) return;
-    std::vector<std::size_t> released;
-    long possible = capacity_.free_total();
-    for (const Victim& v : victims) {
-      if (v.key <= key) break;
-      possible += v.gpus;
-    }
-    if (!fits && possible >= job.what.kind.gpus)
-      for (std::size_t v = 0; v < victims.size() && victims[v].key > key && !fits; ++v) {
-        const Job& running = running_.at(victims[v].id);
-        capacity_.release(running.shape, running.nodes);
-        released.push_back(v);
-        fits = capacity_.fits(job.shape);
+    const GangShape shape = waiting_.at(id).shape;
+    if (!capacity_.fits(shape)) {
+      const auto known = failed.find({shape.nodes, shape.gpus_per_node});
+      if (known != failed.end() && key >= known->second) return;
+      const auto needed = make_room(shape, key, victims);
+      if (!needed) {
+        failed[{shape.nodes, shape.gpus_per_node}] = key;
+        return;
       }
-    // The last one was needed if it fits; of the others, and of all if it does not, every one is given back
-    // that is not.
-    std::vector<std::size_t> needed;
-    for (auto v = released.rbegin(); v != released.rend(); ++v) {
-      const Job& running = running_.at(victims[*v].id);
-      capacity_.retake(running.shape, running.nodes);
-      if (!fits || capacity_.fits(job.shape)) continue;
-      capacity_.release(running.shape, running.nodes);
-      needed.push_back(*v);
+      for (const std::size_t v : *needed) {
+        preempt(victims[v].id, now, out);
+        victims.erase(victims.begin() + static_cast<std::ptrdiff_t>(v));
+      }
     }
-    if (!fits) {
-      failed[{job.shape.nodes, job.shape.gpus_per_node}] = key;
-      return;
-    }
-    auto nodes = capacity_.take(job.shape);
-    std::ranges::sort(needed, std::greater());
-    for (const std::size_t v : needed) {
-      preempt(victims[v].id, now, out);
-      victims.erase(victims.begin() + static_cast<std::ptrdiff_t>(v));
-    }
-    start(id, std::move(*nodes), guard, now, out);
+    start(id, *capacity_.take(shape), guard, now, out);
   };
 
   std::vector<JobId> in_order;
   in_order.reserve(order_.size());
   for (const Place& place : order_) in_order.push_back(std::get<JobId>(place));
-  for (const JobId id : guarded(now)) {
-    const int gpus = waiting_.at(id).what.kind.gpus;
-    if (guarded_gpus_ > 0 && guarded_gpus_ + gpus > policy_.guard_share * capacity_.total()) continue;
-    try_for(id, kGuardedKey, true);
-  }
-  for (const JobId id : in_order) {
-    const auto job = waiting_.find(id);
-    if (job == waiting_.end()) continue;
-    try_for(id, job->second.key, false);
-  }
+  for (const JobId id : guarded(now))
+    if (guard_allows(waiting_.at(id))) try_for(id, kGuardedKey, true);
+  for (const JobId id : in_order)
+    if (const auto job = waiting_.find(id); job != waiting_.end()) try_for(id, job->second.key, false);
 }
 
 }  // namespace tutti::planner

@@ -80,6 +80,8 @@ class Planner {
   using Place = std::tuple<double, Instant, JobId>;
   static Place place_of(const Job& job) { return {job.key, job.rank_at, job.what.id}; }
 
+  static Instant latest_end(const Job& job) { return job.since + (job.what.limit - job.attained); }
+
   void refresh(Instant now);
   double key_of(const Job& job, Instant now) const;
   double mixed_points(const Job& job, Instant now) const;
@@ -87,9 +89,20 @@ class Planner {
   void enqueue(Job job, Instant now);
   Job dequeue(JobId id);
   void start(JobId id, std::vector<int> nodes, bool guarded, Instant now, Decisions& out);
+  void account(Job& job, Instant now);
   void preempt(JobId id, Instant now, Decisions& out);
   std::vector<JobId> guarded(Instant now) const;
   void fill(Instant now, Decisions& out);
+  struct Victim {
+    JobId id;
+    double key;
+    Instant rank_at;
+    int gpus;
+  };
+  bool guard_allows(const Job& job) const;
+  std::vector<Victim> find_victims(Instant now) const;
+  std::optional<std::vector<std::size_t>> make_room(const GangShape& shape, double key,
+                                                    const std::vector<Victim>& victims);
   void preempt_for_better(Instant now, Decisions& out);
   Reservation reserve(const Job& job, Instant now) const;
 

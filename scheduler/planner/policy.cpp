@@ -27,6 +27,7 @@ constexpr auto kPolicies = std::to_array<Policy>({
     {.name = "fifo",
      .order = Order::arrival,
      .reserves = false,
+     .strict = true,
      .guard_after = std::chrono::hours(1'000'000)},
     {.name = "srtf",
      .order = Order::remaining,

@@ -24,6 +24,7 @@ struct Policy {
   bool reserves =
       true;  // EASY backfill: the first job that does not fit gets a start that later ones keep free
   bool preempts = false;
+  bool strict = false;  // nobody passes one that does not fit
 
   Duration refresh = std::chrono::seconds(60);    // keys are computed, and preemption is thought of, so often
   Duration guard_after = std::chrono::hours(72);  // who has waited so long without a break goes first

@@ -6,14 +6,14 @@
 namespace tutti::planner {
 
 namespace {
-constexpr std::size_t kKept = 300;
-constexpr std::size_t kUsed = 30;
-constexpr std::size_t kMost = 300;
-constexpr std::size_t kEnoughLeft = 20;
-constexpr std::size_t kEnough = 3;
-constexpr double kShortest = 60;  // seconds that are expected of what nothing is known of
+constexpr std::size_t kKept = 300;       // durations of a group
+constexpr std::size_t kNewest = 30;      // of them that a mean is made of
+constexpr std::size_t kEnough = 3;       // samples for a mean
+constexpr std::size_t kEnoughLeft = 20;  // samples for an index
+constexpr double kShortest = 60;         // seconds that are expected of what nothing is known of
+
 double newest_mean(const std::vector<double>& ring, std::size_t next) {
-  const std::size_t n = std::min(ring.size(), kUsed);
+  const std::size_t n = std::min(ring.size(), kNewest);
   double sum = 0;
   for (std::size_t i = 0; i < n; ++i) sum += ring[(next + ring.size() - 1 - i) % ring.size()];
   return sum / static_cast<double>(n);
@@ -43,7 +43,6 @@ void RunHistory::on_ended(const JobClass& job, Duration ran, Duration limit) {
     group.shares[group.next] = share;
     group.next = (group.next + 1) % kKept;
   }
-  ++version_;
 }
 
 std::optional<Duration> RunHistory::mean(const JobClass& job, Duration limit) const {
@@ -71,11 +70,8 @@ double RunHistory::gittins_index(const JobClass& job, Duration attained, Duratio
     const auto found = groups_.find(key);
     if (found == groups_.end()) continue;
     left.clear();
-    const auto& all = found->second.seconds;
-    for (std::size_t i = 0; i < all.size() && left.size() < kMost; ++i) {  // the newest that apply
-      const double s = all[(found->second.next + all.size() - 1 - i) % all.size()];
+    for (const double s : found->second.seconds)
       if (s > ran && s <= most) left.push_back(s - ran);
-    }
     if (left.size() >= kEnoughLeft) break;
   }
   if (left.size() < kEnoughLeft) {

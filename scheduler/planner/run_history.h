@@ -1,16 +1,14 @@
 // What run times of the past say about a job that waits or runs.
 //
-// Durations of ended jobs are kept per (user, size), user, (queue, size), size and of all, the last 30 each;
-// the narrowest group with at least three samples speaks. A job's own run time is known only when it has
+// Durations of ended jobs are kept per (user, size), user, (queue, size), size and of all, the last 300 each;
+// the narrowest group that knows enough speaks. A job's own run time is known only when it has
 // ended. Pure, std only. Gittins index: Aalto, Ayesta, Righter, "On the Gittins index in the M/G/1 queue"
 // (2009).
 #pragma once
 
-#include <cstdint>
 #include <map>
 #include <optional>
 #include <tuple>
-#include <unordered_map>
 #include <vector>
 
 #include "scheduler/model/time.h"
@@ -34,8 +32,6 @@ class RunHistory {
   // Chance to end per second of further service, at its best horizon: what has run for `attained` and may run
   // to `limit` is worth that much. Per second; higher first.
   double gittins_index(const JobClass& job, Duration attained, Duration limit) const;
-  // Rises whenever something was learned.
-  std::uint64_t version() const { return version_; }
 
  private:
   struct Group {
@@ -47,7 +43,6 @@ class RunHistory {
   static std::vector<Key> keys_of(const JobClass& job);
 
   std::map<Key, Group> groups_;
-  std::uint64_t version_ = 0;
 };
 
 }  // namespace tutti::planner
