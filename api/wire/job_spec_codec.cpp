@@ -116,7 +116,7 @@ void read_gpus(SpecReader& r, const Path& at, const json::value& v, Resources& i
   if (n < least || n > kMax)
     return r.problem(at, "must ask for " + std::to_string(least) + " to 64 GPUs per node, not " + shown(v));
   into.gpus = n;
-  into.gpu_model = std::string(model);
+  if (!model.empty()) into.gpu_kinds = {{.model = std::string(model), .memory_bytes = 0}};
 }
 
 constexpr auto kResourceFields = std::to_array<Field<Resources>>({

@@ -79,10 +79,10 @@ class ObjectWriter {
 
 void write_resources(ObjectWriter& o, const Resources& r) {
   ObjectWriter w(o.key("resources"));
-  if (r.gpu_model.empty())
+  if (r.gpu_kinds.empty())
     w.number("gpus", r.gpus);
   else
-    w.text("gpus", r.gpu_model + ":" + std::to_string(r.gpus));
+    w.text("gpus", r.gpu_kinds.front().model + ":" + std::to_string(r.gpus));
   w.number("cpus", r.cpus);
   w.bytes("memory", r.memory_bytes);
 }

@@ -130,7 +130,7 @@ std::string nodes_text(std::int64_t n, std::string_view what) {
 std::string need_text(const Resources& r, std::string_view adjective) {
   const int n = r.gpus > 0 ? r.gpus : cpus_needed(r);
   std::string text = std::to_string(n) + std::string(adjective);
-  if (r.gpus > 0) text += r.gpu_model.empty() ? " GPU" : " " + r.gpu_model + " GPU";
+  if (r.gpus > 0) text += r.gpu_kinds.empty() ? " GPU" : " " + r.gpu_kinds.front().model + " GPU";
   if (r.gpus == 0) text += " CPU";
   return text + (n == 1 ? "" : "s");
 }

@@ -65,14 +65,14 @@ Shape Shape::of(const JobSpec& spec) {
 
 std::string Shape::key() const {
   std::string k = queue + '\0' + std::to_string(nodes) + 'x' + std::to_string(resources.gpus) + '/' +
-                  resources.gpu_model + '\0' + std::to_string(resources.cpus) + '/' +
-                  std::to_string(resources.memory_bytes);
+                  (resources.gpu_kinds.empty() ? "" : resources.gpu_kinds.front().model) + '\0' +
+                  std::to_string(resources.cpus) + '/' + std::to_string(resources.memory_bytes);
   for (const auto& n : exclude_nodes) k += '\0' + n;
   return k;
 }
 
 bool gpu_matches(const GpuRow& gpu, const Resources& r) {
-  return r.gpu_model.empty() || contains_ignoring_case(gpu.model, r.gpu_model);
+  return r.gpu_kinds.empty() || contains_ignoring_case(gpu.model, r.gpu_kinds.front().model);
 }
 
 int cpus_needed(const Resources& r) { return r.cpus > 0 ? r.cpus : (r.gpus == 0 ? 1 : 0); }

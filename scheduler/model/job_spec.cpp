@@ -1,5 +1,8 @@
 #include "scheduler/model/job_spec.h"
 
+#include <algorithm>
+#include <array>
+
 namespace tutti {
 
 std::string_view name(Launcher l) {
@@ -15,6 +18,65 @@ std::string_view name(Launcher l) {
 std::optional<Launcher> parse_launcher(std::string_view s) {
   for (auto l : {Launcher::direct, Launcher::mpirun, Launcher::torchrun, Launcher::script})
     if (s == name(l)) return l;
+  return std::nullopt;
+}
+
+namespace {
+constexpr auto kTopologyLevels =
+    std::to_array<std::pair<TopologyLevel, std::string_view>>({{TopologyLevel::any, "any"},
+                                                               {TopologyLevel::nvlink, "nvlink"},
+                                                               {TopologyLevel::rack, "rack"},
+                                                               {TopologyLevel::block, "block"},
+                                                               {TopologyLevel::spine, "spine"}});
+// Longer ones first: "<=" is not "<" and "=…".
+constexpr auto kOps =
+    std::to_array<std::pair<Constraint::Op, std::string_view>>({{Constraint::Op::not_equal, "!="},
+                                                                {Constraint::Op::at_most, "<="},
+                                                                {Constraint::Op::at_least, ">="},
+                                                                {Constraint::Op::equal, "=="},
+                                                                {Constraint::Op::equal, "="},
+                                                                {Constraint::Op::less, "<"},
+                                                                {Constraint::Op::more, ">"}});
+
+std::string_view trimmed(std::string_view s) {
+  while (!s.empty() && s.front() == ' ') s.remove_prefix(1);
+  while (!s.empty() && s.back() == ' ') s.remove_suffix(1);
+  return s;
+}
+}  // namespace
+
+std::string_view name(TopologyLevel level) {
+  return std::ranges::find(kTopologyLevels, level, &decltype(kTopologyLevels)::value_type::first)->second;
+}
+
+std::optional<TopologyLevel> parse_topology_level(std::string_view s) {
+  for (const auto& [level, text] : kTopologyLevels)
+    if (s == text) return level;
+  return std::nullopt;
+}
+
+std::string to_string(const Constraint& c) {
+  if (c.op == Constraint::Op::exists) return c.label;
+  if (c.op == Constraint::Op::equal) return c.label + "=" + c.value;
+  return c.label + std::string(std::ranges::find(kOps, c.op, &decltype(kOps)::value_type::first)->second) +
+         c.value;
+}
+
+std::optional<Constraint> parse_constraint(std::string_view text) {
+  text = trimmed(text);
+  const auto at = text.find_first_of("!<>=");
+  Constraint out;
+  out.label = std::string(trimmed(text.substr(0, at)));
+  if (out.label.empty()) return std::nullopt;
+  if (at == std::string_view::npos) return out;
+  text.remove_prefix(at);
+  for (const auto& [op, sign] : kOps) {
+    if (!text.starts_with(sign)) continue;
+    out.op = op;
+    out.value = std::string(trimmed(text.substr(sign.size())));
+    if (out.value.empty() || out.value.find_first_of("!<>=") != std::string::npos) return std::nullopt;
+    return out;
+  }
   return std::nullopt;
 }
 

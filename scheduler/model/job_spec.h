@@ -23,13 +23,60 @@ enum class Launcher : std::uint8_t {
 std::string_view name(Launcher);
 std::optional<Launcher> parse_launcher(std::string_view);
 
+// A kind of device. Of several in a spec the earlier is preferred; a gang gets one kind throughout.
+struct GpuKind {
+  std::string model;              // empty: any; else matched as a case-insensitive part of the device's name
+  std::int64_t memory_bytes = 0;  // at least; 0: any
+  bool operator==(const GpuKind&) const = default;
+};
+
 struct Resources {  // per node
   int gpus = 0;
-  std::string gpu_model;          // empty: any; else matched as a case-insensitive part of the device's name
-  int cpus = 0;                   // 0: not counted (jobs without GPUs: 1)
-  std::int64_t memory_bytes = 0;  // 0: not counted
+  std::vector<GpuKind> gpu_kinds;  // in order of preference; empty: any
+  int cpus = 0;                    // 0: not counted (jobs without GPUs: 1)
+  std::int64_t memory_bytes = 0;   // 0: not counted
   bool operator==(const Resources&) const = default;
 };
+
+// How near the nodes of a gang are: each level is a group of nodes inside the next, named by the node labels
+// `topology.nvlink`, `topology.rack`, `topology.block`, `topology.spine`. A node without the label is alone
+// in its group of that level (nvlink), or in one with all others that lack it.
+enum class TopologyLevel : std::uint8_t {
+  any,
+  nvlink,  // one NVLink domain: the node itself, or a rack-scale system
+  rack,
+  block,
+  spine
+};
+std::string_view name(TopologyLevel);
+std::optional<TopologyLevel> parse_topology_level(std::string_view);
+
+struct Topology {
+  TopologyLevel require = TopologyLevel::any;  // all nodes in one group of this level, or it waits
+  TopologyLevel prefer = TopologyLevel::any;   // if there is such a group now, else the next wider
+  bool spread = false;  // rather different racks, and nodes with most room (default: pack)
+  bool operator==(const Topology&) const = default;
+};
+
+// On a label of the node; `driver`, `model`, `name` and `queue` are labels that every node has. Compared as
+// versions ("550.54" < "550.127") where both are, else as text.
+struct Constraint {
+  enum class Op : std::uint8_t {
+    equal,
+    not_equal,
+    less,
+    at_most,
+    more,
+    at_least,
+    exists
+  };
+  std::string label;
+  Op op = Op::exists;
+  std::string value;
+  bool operator==(const Constraint&) const = default;
+};
+std::string to_string(const Constraint&);                      // as in a spec: "driver>=550"
+std::optional<Constraint> parse_constraint(std::string_view);  // nullopt: not of that form
 
 struct Backoff {
   Duration initial{};
@@ -65,8 +112,11 @@ struct JobSpec {
   int priority = 50;  // 0..100, higher first
   std::map<std::string, std::string> labels;
 
-  int nodes = 1;
+  int nodes = 1;      // of the gang; of an elastic one the most
+  int min_nodes = 0;  // of an elastic gang the fewest; 0: not elastic
   Resources resources;
+  Topology topology;
+  std::vector<Constraint> constraints;  // all must hold
   std::vector<std::string> exclude_nodes;
 
   std::string workdir;

@@ -119,6 +119,32 @@ struct AllocationRow {
   std::optional<Instant> until;
 };
 
+// Table queue: where jobs wait. Has nodes of its own, or a share of another queue's.
+struct QueueRow {
+  std::string name;
+  std::string nodes_of;           // the queue whose nodes it uses; "" = its own
+  std::int32_t quota_gpus = -1;   // guaranteed; -1 = none: it may use all, and lends nothing
+  std::int32_t borrow_gpus = -1;  // at most so many beyond its quota; -1 = all that others lend
+  std::int32_t lend_gpus = -1;  // at most so many of its quota to others while it does not use them; -1 = all
+};
+
+// Table project: who is charged. Shares are weights among the children of one parent.
+struct ProjectRow {
+  std::string name;
+  std::string parent;          // "" = of the top level
+  double weight = 1;           // > 0
+  std::int32_t max_gpus = -1;  // held at one time; -1 = no limit
+};
+
+// Table reservation: nodes that only some projects may use during a time; nobody = maintenance.
+struct ReservationRow {
+  std::string name;
+  std::string reason;
+  std::vector<std::string> nodes;     // names
+  std::vector<std::string> projects;  // who may use them
+  Instant from, until;
+};
+
 // Table node.
 struct NodeRow {
   NodeId id;

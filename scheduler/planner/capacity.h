@@ -36,14 +36,16 @@ class Capacity {
   std::optional<std::vector<int>> take(const GangShape& shape);
   // Only nodes of which `spare[node]` is at least what is asked there; `spare` is lowered by what is taken.
   std::optional<std::vector<int>> take_within(const GangShape& shape, std::vector<int>& spare);
-  // For who will be gone by then: nodes first that are spoken for, so that the spare ones stay for who will not.
+  // For who will be gone by then: nodes first that are spoken for, so that the spare ones stay for who will
+  // not.
   std::optional<std::vector<int>> take_before(const GangShape& shape, const std::vector<int>& spare);
   void retake(const GangShape& shape, const std::vector<int>& nodes);  // exactly these, which are free
   void release(const GangShape& shape, const std::vector<int>& nodes);
 
  private:
   void change(int node, int by);
-  void gather(const GangShape& shape, const std::vector<int>& spare, bool spared, std::vector<int>& into) const;
+  void gather(const GangShape& shape, const std::vector<int>& spare, bool spared,
+              std::vector<int>& into) const;
 
   int node_size_;
   int free_total_;

@@ -53,11 +53,11 @@ TEST(JobSpecCodec, ReadsTheForms) {
   };
   EXPECT_EQ(gpus("8").gpus, 8);
   EXPECT_EQ(gpus("\"8\"").gpus, 8);
-  EXPECT_EQ(gpus("\"8\"").gpu_model, "");
+  EXPECT_TRUE(gpus("\"8\"").gpu_kinds.empty());
   EXPECT_EQ(gpus("\"H100:8\"").gpus, 8);
-  EXPECT_EQ(gpus("\"H100:8\"").gpu_model, "H100");
+  EXPECT_EQ(gpus("\"H100:8\"").gpu_kinds.front().model, "H100");
   EXPECT_EQ(gpus("\"H100\"").gpus, 1);
-  EXPECT_EQ(gpus("\"A100 80GB:2\"").gpu_model, "A100 80GB");
+  EXPECT_EQ(gpus("\"A100 80GB:2\"").gpu_kinds.front().model, "A100 80GB");
   EXPECT_EQ(gpus("8.0").gpus, 8);
 
   const auto memory = [](std::string_view v) {

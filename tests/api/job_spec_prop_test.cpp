@@ -51,7 +51,8 @@ JobSpec any_spec() {
   s.nodes = *inRange(1, 4097);
   s.resources.gpus = *inRange(0, 65);
   if (s.resources.gpus > 0)
-    s.resources.gpu_model = *element<std::string>("", "H100", "A100 80GB", "L40S", "B200-x");
+    if (*inRange(0, 2) == 0)
+      s.resources.gpu_kinds = {{.model = *element<std::string>("H100", "A100 80GB", "L40S", "B200-x")}};
   s.resources.cpus = *inRange(0, 4097);
   s.resources.memory_bytes =
       *element<std::int64_t>(0, 1, 1000, 1024, 800'000'000'000, 64LL << 30, (1LL << 60) - 1);

@@ -21,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace tutti::http;
   static const Router router = make_router();
   const std::string input(reinterpret_cast<const char*>(data), size);
-  if (auto decoded = percent_decode(input); decoded && percent_decode(percent_encode(*decoded)) != decoded) std::abort();
+  if (auto decoded = percent_decode(input); decoded && percent_decode(percent_encode(*decoded)) != decoded)
+    std::abort();
   bool answered = false;
   router.dispatch(Request::make(size % 2 == 0 ? Method::get : Method::post, "/" + input, input),
                   Responder::to([&](Response r) { answered = r.status >= 200 && r.status < 600; }));

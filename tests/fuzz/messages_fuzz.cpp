@@ -1,4 +1,5 @@
-// What a hostile worker or scheduler may send. What decodes must encode to something that decodes to the same.
+// What a hostile worker or scheduler may send. What decodes must encode to something that decodes to the
+// same.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>

@@ -61,7 +61,7 @@ Shape any_shape() {
   shape.queue = "default";
   shape.nodes = *inRange(1, 4);
   shape.resources.gpus = *inRange(0, 9);
-  shape.resources.gpu_model = dice(60) ? "" : dice(50) ? "h100" : "A100";
+  if (!dice(60)) shape.resources.gpu_kinds = {{.model = dice(50) ? "h100" : "A100"}};
   shape.resources.cpus = *inRange(0, 20);
   shape.resources.memory_bytes = *inRange<std::int64_t>(0, 300);
   if (dice(20)) shape.exclude_nodes = {"n1", "n3"};
@@ -154,7 +154,7 @@ RC_GTEST_PROP(Placement, StaysInsideOneIslandWhenOneHoldsAll, ()) {
 RC_GTEST_PROP(Placement, KeysOfShapesAreEqualExactlyWhenTheShapesAre, ()) {
   const Shape a = any_shape(), b = dice(50) ? a : any_shape();
   const bool same = a.queue == b.queue && a.nodes == b.nodes && a.exclude_nodes == b.exclude_nodes &&
-                    a.resources.gpus == b.resources.gpus && a.resources.gpu_model == b.resources.gpu_model &&
+                    a.resources.gpus == b.resources.gpus && a.resources.gpu_kinds == b.resources.gpu_kinds &&
                     a.resources.cpus == b.resources.cpus &&
                     a.resources.memory_bytes == b.resources.memory_bytes;
   RC_ASSERT((a.key() == b.key()) == same);

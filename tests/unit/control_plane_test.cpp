@@ -244,7 +244,7 @@ TEST_F(ControlPlaneTest, OldHeadIsNotStarvedBySmallerJobs) {
 TEST_F(ControlPlaneTest, AJobThatCanNeverRunHoldsBackNobody) {
   env.add_node("a");
   JobSpec spec = job_spec(1, 8);
-  spec.resources.gpu_model = "A100";
+  spec.resources.gpu_kinds = {{.model = "A100"}};
   const JobId never = env.submit(spec);
   const JobId wide = env.submit(job_spec(5, 8));
   env.tick_alive(11min, 2s);

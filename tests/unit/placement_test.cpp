@@ -101,9 +101,9 @@ TEST(Placement, LeavesOutUnhealthyGpusAndNodes) {
 TEST(Placement, MatchesModelsWithoutCase) {
   Cluster c = cluster_of({8});
   Shape s = shape(1, 1);
-  s.resources.gpu_model = "h100";
+  s.resources.gpu_kinds = {{.model = "h100"}};
   EXPECT_TRUE(choose_nodes(c, s, {}));
-  s.resources.gpu_model = "A100";
+  s.resources.gpu_kinds = {{.model = "A100"}};
   EXPECT_FALSE(choose_nodes(c, s, {}));
 }
 

@@ -37,8 +37,8 @@ struct CoreSettings {
   Duration gpu_proof = std::chrono::seconds(50);  // after the ranks' death, for the GPUs to be let go
   Duration gpu_poll = std::chrono::milliseconds(250);
   Duration prove_again = std::chrono::seconds(5);  // while an end is unproven
-  // For a supervisor to do as it was told, beyond the grace of a Stop: longer than it looks for a proof itself
-  // (50 s). Then it is killed, its ranks with it.
+  // For a supervisor to do as it was told, beyond the grace of a Stop: longer than it looks for a proof
+  // itself (50 s). Then it is killed, its ranks with it.
   Duration supervisor_patience = std::chrono::seconds(70);
   // After the lease, for the supervisors to kill by themselves. Then we do: well within the kill margin.
   Duration lease_second_look = std::chrono::milliseconds(250);
