@@ -99,6 +99,17 @@ std::string explain_text(const json::object& body, const Look& look) {
         "  - " + clean(text_of(reason, "text").empty() ? text_of(reason, "code") : text_of(reason, "text"));
     text += "\n";
   }
+  const json::array& blockers = array_of(body, "blockers");
+  if (!blockers.empty()) text += "in its way (all of it, and nothing else):\n";
+  constexpr std::size_t kShown = 12;
+  for (std::size_t i = 0; i < std::min(blockers.size(), kShown); ++i)
+    text += "  - " + clean(text_of(as_object(blockers[i]), "text")) + "\n";
+  if (blockers.size() > kShown) text += "  … and " + std::to_string(blockers.size() - kShown) + " more\n";
+  for (const auto& item : array_of(body, "would_help")) {
+    const json::object& change = as_object(item);
+    text += "it would start now with " + clean(text_of(change, "field")) + ": " +
+            clean(text_of(change, "to")) + "\n";
+  }
   return text;
 }
 

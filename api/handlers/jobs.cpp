@@ -132,7 +132,15 @@ void get_job(const ApiPtr& api, const http::Request& request, Answer answer) {
 // ---------------------------------------------------------------- why not yet
 
 json::object explanation_view(const Explanation& e) {
+  json::array blockers, would_help;
+  for (const auto& b : e.blockers)
+    blockers.push_back(json::object{{"code", b.code},
+                                    {"text", b.text},
+                                    {"job_id", b.job ? json::value(b.job.value) : json::value(nullptr)}});
+  for (const auto& c : e.would_help) would_help.push_back(json::object{{"field", c.field}, {"to", c.to}});
   return {{"job_id", e.job.value},
+          {"blockers", std::move(blockers)},
+          {"would_help", std::move(would_help)},
           {"state", name(e.state)},
           {"never", e.never},
           {"position", e.position ? json::value(*e.position) : json::value(nullptr)},
@@ -144,7 +152,7 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
     const ControlPlane* plane = api->backend.plane();
     if (plane == nullptr) return answer.fail(not_ready(api->backend));
     if (plane->find_job(id) != nullptr)
-      return answer.json(200, explanation_view(plane->explain(id, api->backend.now())));
+      return answer.json(200, explanation_view(plane->explain(id, api->backend.now(), true)));
     read_rows(
         api, answer, [id](Reader& reader) { return reader.find_job(id); },
         [answer, id](std::optional<JobView> view) {
@@ -159,22 +167,25 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
 
 // ---------------------------------------------------------------- the queue
 
-/// Pending jobs in the order in which they are looked at: ready ones by rank, delayed ones by time, then the
-/// rest.
+/// Pending jobs in the order in which they are looked at: ready ones as the planner does, delayed ones by
+/// time, then the rest.
 std::vector<const Job*> pending_in_order(const ControlPlane& plane, std::string_view queue) {
-  std::vector<const Job*> jobs;
+  std::vector<const Job*> ready, others;
+  for (const JobId id : plane.waiting_in_order(std::string(queue), kMaxQueue))
+    ready.push_back(plane.find_job(id));
   for (const auto& [id, job] : plane.jobs())
-    if (is_pending(job.row.state) && (queue.empty() || job.row.queue == queue)) jobs.push_back(&job);
+    if (is_pending(job.row.state) && job.row.state != JobState::queued &&
+        (queue.empty() || job.row.queue == queue))
+      others.push_back(&job);
   const auto before = [](const Job* a, const Job* b) {
-    if (a->row.state != b->row.state) return a->row.state < b->row.state;  // queued, delayed, blocked, held
-    if (a->row.state == JobState::queued) return rank_of(a->row) < rank_of(b->row);
-    if (a->row.not_before != b->row.not_before) return a->row.not_before < b->row.not_before;
-    return a->row.id < b->row.id;
+    return std::tuple(a->row.state, a->row.not_before, a->row.id) <
+           std::tuple(b->row.state, b->row.not_before, b->row.id);  // delayed, blocked, held
   };
-  const auto shown = std::min(jobs.size(), kMaxQueue);
-  std::partial_sort(jobs.begin(), jobs.begin() + static_cast<std::ptrdiff_t>(shown), jobs.end(), before);
-  jobs.resize(shown);
-  return jobs;
+  const auto shown = std::min(others.size(), kMaxQueue - ready.size());
+  std::partial_sort(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(shown), others.end(),
+                    before);
+  ready.insert(ready.end(), others.begin(), others.begin() + static_cast<std::ptrdiff_t>(shown));
+  return ready;
 }
 
 /// Explanations of the jobs of one page. What the nodes say is the same for all jobs of one shape, so it is
@@ -205,10 +216,10 @@ class PageOfQueue {
 
  private:
   std::vector<Reason> of_shape(const Job& job) {
-    auto& known = by_shape_[Shape::of(*job.spec).key()];
+    auto& known = by_shape_[plane_.planner().find_waiting(job.row.id)->what.shape];
     if (!known) {
       known = plane_.explain(job.row.id, now_).reasons;
-      std::erase_if(*known, [](const Reason& r) { return r.code == "behind"; });
+      std::erase_if(*known, [](const Reason& r) { return r.code == "behind" || r.code == "promised"; });
     }
     return *known;
   }
@@ -216,7 +227,7 @@ class PageOfQueue {
   const ControlPlane& plane_;
   Now now_;
   std::map<std::string, std::size_t> next_position_;
-  std::map<std::string, std::optional<std::vector<Reason>>> by_shape_;
+  std::map<int, std::optional<std::vector<Reason>>> by_shape_;
 };
 
 void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {

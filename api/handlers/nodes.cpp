@@ -12,8 +12,7 @@ void list_nodes(const ApiPtr& api, const http::Request&, Answer answer) {
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   const auto absent = absent_gpus(plane->cluster());
   json::array nodes;
-  for (const auto& [id, node] : plane->cluster().nodes)
-    nodes.push_back(node_view(node, plane->cluster(), absent));
+  for (const auto& [id, node] : plane->cluster().nodes) nodes.push_back(node_view(node, *plane, absent));
   answer.json(200, json::object{{"nodes", std::move(nodes)}});
 }
 
@@ -36,8 +35,7 @@ void answer_with_node(const ApiPtr& api, const Answer& answer, const std::string
   const auto it = plane->cluster().node_by_name.find(name);
   if (it == plane->cluster().node_by_name.end())
     return answer.fail(not_found("no node '" + name + "'", "GET /v1/nodes lists the nodes there are"));
-  answer.json(
-      200, node_view(plane->cluster().nodes.at(it->second), plane->cluster(), absent_gpus(plane->cluster())));
+  answer.json(200, node_view(plane->cluster().nodes.at(it->second), *plane, absent_gpus(plane->cluster())));
 }
 
 void get_node(const ApiPtr& api, const http::Request& request, Answer answer) {

@@ -271,7 +271,10 @@ AbsentGpus absent_gpus(const Cluster& cluster) {
   return absent;
 }
 
-json::object node_view(const Node& node, const Cluster& cluster, const AbsentGpus& absent) {
+json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent) {
+  const Cluster& cluster = plane.cluster();
+  const auto index = plane.planner().nodes().find(node.row.id);
+  const auto* held = index ? &plane.planner().nodes().at(*index) : nullptr;
   json::object labels;
   for (const auto& [key, value] : node.row.labels) labels.emplace(key, value);
   json::array gpus, jobs;
@@ -288,9 +291,9 @@ json::object node_view(const Node& node, const Cluster& cluster, const AbsentGpu
           {"service_reason", node.row.service_reason},
           {"linked", node.linked},
           {"cpus", node.row.cpus},
-          {"cpus_used", node.cpus_used},
+          {"cpus_used", held == nullptr ? 0 : held->cpus_held},
           {"memory_bytes", node.row.memory_bytes},
-          {"memory_used_bytes", node.memory_used},
+          {"memory_used_bytes", held == nullptr ? 0 : held->memory_held},
           {"driver", node.row.driver},
           {"simulated_gpus", node.row.simulated_gpus},
           {"kill_mode", node.row.kill_mode},

@@ -44,7 +44,7 @@ boost::json::object gpu_view(const Gpu& gpu);
 /// GPUs that their nodes no longer report, by node: gathered once for a list of nodes.
 using AbsentGpus = std::map<NodeId, std::vector<const Gpu*>>;
 AbsentGpus absent_gpus(const Cluster& cluster);
-boost::json::object node_view(const Node& node, const Cluster& cluster, const AbsentGpus& absent);
+boost::json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent);
 boost::json::array reasons_view(const std::vector<Reason>& reasons);
 
 std::string_view gpu_state(const Gpu& gpu);

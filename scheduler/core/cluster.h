@@ -33,8 +33,6 @@ struct Node {
   // Attempts that the worker could not prove dead, and the GPUs they may still be on: those stay dirty until
   // the worker proves it, whatever a person says of the node.
   std::map<AttemptKey, std::vector<GpuId>> unproven;
-  int cpus_used = 0;
-  std::int64_t memory_used = 0;
   bool linked = false;  // a connection is open (not the same as reachable)
   std::uint64_t link =
       0;  // which connection: rises with each hello, so that a late loss of an old one is told

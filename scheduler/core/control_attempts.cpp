@@ -101,7 +101,7 @@ bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::str
   return true;
 }
 
-void ControlPlane::start_attempt(Job& job, std::vector<NodePick> picks, Now now) {
+void ControlPlane::start_attempt(Job& job, const std::vector<NodePick>& picks, Now now) {
   Attempt attempt;
   AttemptRow& row = attempt.row;
   row.job = job.row.id;
@@ -112,7 +112,7 @@ void ControlPlane::start_attempt(Job& job, std::vector<NodePick> picks, Now now)
   const AttemptKey key{row.job, row.epoch};
   const JobSpec& spec = *job.spec;
   int rank = 0;
-  for (auto& pick : picks) {
+  for (const auto& pick : picks) {
     Node& node = *cluster_.find(pick.node);
     const bool first = row.gang.empty();
     const int ranks = spec.launcher == Launcher::script ? (first ? 1 : 0) : spec.procs_per_node;
@@ -132,8 +132,6 @@ void ControlPlane::start_attempt(Job& job, std::vector<NodePick> picks, Now now)
           {.gpu = id, .job = row.job, .epoch = row.epoch, .from = now.wall, .until = {}});
     }
     node.members.insert(key);
-    node.cpus_used += cpus_needed(spec.resources);
-    node.memory_used += spec.resources.memory_bytes;
   }
   if (auto found = checkpoints_.find(row.job); found != checkpoints_.end() && !found->second.empty()) {
     auto newest = std::prev(found->second.end());
@@ -287,6 +285,7 @@ void ControlPlane::begin_stop(Attempt& attempt, Cause cause, std::string detail,
   AttemptRow& row = attempt.row;
   Job& job = jobs_.at(row.job);
   const bool person = cause == Cause::cancelled || cause == Cause::held;
+  attempt.leave_by.reset();
   if (row.state == AttemptState::stopping) {
     if (person && row.cause != Cause::cancelled) {  // what a person wants outranks what was about to happen
       row.cause = cause;
@@ -352,8 +351,6 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   bool gpu_fault = false;
   for (auto& m : row.gang) {
     Node& node = cluster_.nodes.at(m.node);
-    node.cpus_used -= cpus_needed(job.spec->resources);
-    node.memory_used -= job.spec->resources.memory_bytes;
     for (GpuId id : m.gpus) {
       Gpu& gpu = cluster_.gpus.at(id);
       gpu.holder = {};
@@ -388,16 +385,21 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   attempts_.erase(key);
 
   if (all_ok) {
+    planner_.ended(key.job, now.wall);
     job.row.cause = Cause::none;
     apply(job, JobEvent::succeed, now, Cause::none, "");
     finish_job(job, now, 0);
     return;
   }
+  if (const auto waiting = planner_.stopped(key.job, now.wall)) job.attained = waiting->attained;
   avoid_after(job, ended, failed_on);
   const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
                                  static_cast<std::uint64_t>(key.epoch.value));
   const RetryDecision decision = decide_retry(job.row, *job.spec, outcome, now.wall, dice);
-  job.row.front = decision.then == JobEvent::requeue || decision.then == JobEvent::back_off;
+  // A victim of preemption stands at the head of its like by its age; at the front of all it would push out
+  // the one it made way for.
+  job.row.front = (decision.then == JobEvent::requeue || decision.then == JobEvent::back_off) &&
+                  ended.cause != Cause::preempted;
   if (decision.then == JobEvent::back_off) job.row.not_before = now.wall + decision.delay;
   const std::string why = decision.reason.empty() ? ended.detail : decision.reason;
   const bool legal = apply(job, decision.then, now, ended.cause, why);
@@ -442,11 +444,14 @@ void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::Checkpoin
                                     .bytes = std::max<std::int64_t>(found.bytes, 0),
                                     .shards = std::max(found.shards, 0),
                                     .at = now.wall});
+  planner_.checkpointed(id, now.wall);
+  const bool leaves = attempt->leave_by.has_value();
   record_job(job, now,
              {.kind = "checkpoint",
               .from = "",
               .to = "",
               .detail = "step " + std::to_string(found.step) + " at " + found.path});
+  if (leaves) leave_now(*attempt, now);
 }
 
 void ControlPlane::on_progress(Now, NodeId node, const protocol::Progress& progress) {

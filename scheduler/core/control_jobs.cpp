@@ -219,18 +219,28 @@ bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::st
   return true;
 }
 
-void ControlPlane::enter(Job& job, Now) {
-  if (job.row.state == JobState::queued)
-    queue_.push_ready(job.row.id, rank_of(job.row), Shape::of(*job.spec));
-  else if (job.row.state == JobState::delayed)
-    queue_.push_delayed(job.row.id, job.row.not_before);
+void ControlPlane::enter(Job& job, Now now) {
+  if (job.row.state == JobState::queued) {
+    job.waits_since = now.wall;
+    std::vector<int> avoid;
+    for (const NodeId id : job.avoid)
+      if (const auto node = planner_.nodes().find(id)) avoid.push_back(*node);
+    planner_.avoid(job.row.id, std::move(avoid));
+    planner_.enqueue({.what = plan_job(job),
+                      .attained = job.attained,
+                      .since = job.waits_since,
+                      .rank_at = job.row.queued_at},
+                     now.wall);
+  } else if (job.row.state == JobState::delayed) {
+    delayed_.push(job.row.id, job.row.not_before);
+  }
 }
 
 void ControlPlane::leave(Job& job) {
   if (job.row.state == JobState::queued)
-    queue_.erase_ready(job.row.id);
+    planner_.withdraw(job.row.id);
   else if (job.row.state == JobState::delayed)
-    queue_.erase_delayed(job.row.id);
+    delayed_.erase(job.row.id);
 }
 
 // The job has reached a terminal state: its row moves to job_done and memory forgets it.

@@ -7,7 +7,7 @@ namespace tutti {
 
 ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, const ParseSpec& parse,
                            LeaseTable& leases, Now now)
-    : settings_(std::move(settings)), leases_(leases) {
+    : settings_(std::move(settings)), leases_(leases), planner_(settings_.policy) {
   last_job_ = snapshot.last_job;
   last_node_ = snapshot.last_node;
   last_gpu_ = snapshot.last_gpu;
@@ -56,8 +56,6 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     for (const auto& m : row.gang) {
       Node& node = cluster_.nodes.at(m.node);
       if (m.state != MemberState::ended) node.members.insert(key);
-      node.cpus_used += cpus_needed(spec.resources);
-      node.memory_used += spec.resources.memory_bytes;
       for (GpuId id : m.gpus) cluster_.gpus.at(id).holder = key;
     }
     if (row.state == AttemptState::placed || row.state == AttemptState::preflight)
@@ -67,6 +65,9 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
       attempt.deadline = now.mono + (row.running_at + *spec.time_limit - now.wall);
     attempts_.emplace(key, std::move(attempt));
   }
+  for (const auto& [id, node] : cluster_.nodes) unseen_.insert(id);
+  see_nodes();
+  for (const auto& [key, attempt] : attempts_) adopt(jobs_.at(key.job), attempt);
   for (const auto& c : snapshot.checkpoints) {
     checkpoint_paths_[c.job].insert(c.path);
     checkpoints_[c.job][c.step] = c.path;
@@ -88,26 +89,28 @@ bool ControlPlane::invariants_hold(std::string* why) const {
     if (why != nullptr) *why = std::move(text);
     return false;
   };
-  if (!queue_.invariants_hold()) return broken("a heap is out of order");
+  if (!delayed_.invariants_hold()) return broken("a heap is out of order");
   std::size_t queued = 0, delayed = 0;
   for (const auto& [id, job] : jobs_) {
     if (is_terminal(job.row.state)) return broken("job " + to_string(id) + " is over but still in memory");
     if (job.row.state == JobState::queued) ++queued;
     if (job.row.state == JobState::delayed) ++delayed;
-    if ((job.row.state == JobState::queued) != queue_.is_ready(id))
-      return broken("job " + to_string(id) + ": state and ready heap disagree");
+    if ((job.row.state == JobState::queued) != (planner_.find_waiting(id) != nullptr))
+      return broken("job " + to_string(id) + ": state and planner disagree");
     const bool live = attempts_.contains({id, job.row.epoch});
     if (live != is_active(job.row.state))
       return broken("job " + to_string(id) + " is " + std::string(name(job.row.state)) +
                     ", live attempt: " + (live ? "yes" : "no"));
   }
-  if (queued != queue_.ready_count() || delayed != queue_.delayed_count()) return broken("heap sizes");
+  if (queued != planner_.waiting() || delayed != delayed_.size()) return broken("heap sizes");
+  if (attempts_.size() != planner_.running().size()) return broken("planner and attempts disagree");
   std::map<GpuId, AttemptKey> holders;
   for (const auto& [key, attempt] : attempts_) {
     const Job* job = find_job(key.job);
     if (job == nullptr || job->row.epoch != key.epoch)
       return broken("two live epochs of job " + to_string(key.job));
-    if (static_cast<int>(attempt.row.gang.size()) != job->spec->nodes) return broken("a gang is not whole");
+    const auto nodes = static_cast<int>(attempt.row.gang.size());
+    if (nodes > job->spec->nodes || nodes < job->spec->fewest_nodes()) return broken("a gang is not whole");
     for (const auto& m : attempt.row.gang) {
       if (static_cast<int>(m.gpus.size()) != job->spec->resources.gpus) return broken("a gang lacks GPUs");
       for (GpuId gpu : m.gpus)

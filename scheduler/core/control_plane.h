@@ -5,7 +5,7 @@
 // The deterministic simulation (tests/sim) drives the same object.
 //
 // Owned by the control thread. Invariants, asserted by `invariants_hold()`:
-//  1. A job is in the ready heap iff `queued`, in the delay heap iff `delayed`.
+//  1. A job waits in the planner iff `queued`, is in the delay heap iff `delayed`.
 //  2. A job has a live attempt iff it is active; its epoch is the attempt's.
 //  3. A GPU's holder is a live attempt that lists it, and nobody else lists it.
 //  4. A gang is placed whole or not at all.
@@ -23,12 +23,15 @@
 #include <vector>
 
 #include "scheduler/core/cluster.h"
-#include "scheduler/core/job_queue.h"
+#include "scheduler/core/delay_queue.h"
 #include "scheduler/core/lease_table.h"
+#include "scheduler/core/plan_view.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/model/error.h"
 #include "scheduler/model/protocol.h"
 #include "scheduler/model/rows.h"
+#include "scheduler/planner/explain.h"
+#include "scheduler/planner/planner.h"
 
 namespace tutti {
 
@@ -36,13 +39,16 @@ struct ControlSettings {
   Duration prepare_deadline = std::chrono::minutes(15);  // placed → every node ready (setup included)
   Duration launch_deadline = std::chrono::minutes(5);    // launched → every rank up
   std::size_t max_keys = 1'000'000;                      // idempotency keys remembered, the newest
-  Duration head_guard = std::chrono::minutes(10);  // a head job waiting longer lets nobody behind it start
+  planner::Policy policy = *planner::find_policy("fair");
+  Duration checkpoint_wait = std::chrono::minutes(2);  // a victim of preemption gets so long for its next one
 };
 
 struct Job {
   JobRow row;
   SpecPtr spec;
   std::vector<NodeId> avoid;      // nodes that failed this job, newest last
+  Duration attained{};            // running time so far, since this leader took over
+  Instant waits_since;            // this wait
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
   bool dirty = false;
 };
@@ -50,7 +56,9 @@ struct Job {
 struct Attempt {
   AttemptRow row;
   std::optional<Mono> deadline;  // of the present stage
-  NodeId failed_on;              // whose failure ended it, 0 = nobody's
+  std::optional<Mono> leave_by;  // preempted: asked to stop then, or after its next checkpoint
+  std::string leave_why;
+  NodeId failed_on;  // whose failure ended it, 0 = nobody's
   // Parts whose worker no longer knows them, and when the lease that held them is over at the latest.
   std::map<NodeId, Mono> lost_parts;
   bool dirty = false;
@@ -95,6 +103,17 @@ struct Explanation {
   bool never = false;                   // no node of this cluster could ever run it
   std::optional<std::size_t> position;  // 0 = next of its queue
   std::vector<Reason> reasons;          // all that bind
+  // Exact, where asked for: when all of these are gone it starts at once, and not while one of them stays.
+  struct Blocker {
+    std::string code;
+    std::string text;
+    JobId job;  // 0 = none
+  };
+  std::vector<Blocker> blockers;
+  struct Change {
+    std::string field, to;
+  };
+  std::vector<Change> would_help;  // each alone would start it now
 };
 
 class ControlPlane {
@@ -135,10 +154,13 @@ class ControlPlane {
   const Job* find_job(JobId) const;
   const Attempt* find_attempt(AttemptKey) const;
   const Cluster& cluster() const { return cluster_; }
-  const JobQueue& queue() const { return queue_; }
+  const planner::Planner& planner() const { return planner_; }
+  const DelayQueue& delayed() const { return delayed_; }
   const std::map<JobId, Job>& jobs() const { return jobs_; }
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
-  Explanation explain(JobId, Now) const;
+  Explanation explain(JobId, Now, bool exactly = false) const;
+  // Those that wait, in order; queue "" = of all.
+  std::vector<JobId> waiting_in_order(const std::string& queue, std::size_t most) const;
   bool invariants_hold(std::string* why = nullptr) const;
 
  private:
@@ -171,7 +193,7 @@ class ControlPlane {
 
   // control_attempts.cpp
   bool apply(Attempt&, AttemptEvent, Now, std::string detail);
-  void start_attempt(Job&, std::vector<NodePick>, Now);
+  void start_attempt(Job&, const std::vector<NodePick>&, Now);
   void send_prepare(const Attempt&, const Job&, std::size_t index);
   void send_launch(const Attempt&, NodeId to);
   void advance(Attempt&, Now);
@@ -187,7 +209,21 @@ class ControlPlane {
   void add_evidence(Attempt&, std::string_view json_object);
 
   // control_plan.cpp
-  std::optional<Rank> guarded_head(const JobQueue::Queue&, Now) const;
+  planner::PlanJob plan_job(const Job&);
+  const std::string& queue_of_nodes(const std::string& queue) const;
+  planner::QueueShare queue_share(const std::string& queue) const;
+  void see_nodes();
+  void start_planned(const planner::Start&, Now);
+  void give_way(const planner::Preemption&, Now);
+  void leave_now(Attempt&, Now);
+  void adopt(const Job&, const Attempt&);
+
+  // control_explain.cpp
+  void explain_nodes(const planner::Waiting&, Now, Explanation&) const;
+  void explain_order(const Job&, const planner::Waiting&, Now, Explanation&) const;
+  void explain_exactly(const planner::Waiting&, Now, Explanation&) const;
+  std::string quota_text(const planner::QuotaBlock&, int gpus) const;
+  std::string obstacle_text(const planner::Obstacle&, int gpus) const;
 
   // control_nodes.cpp
   void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);
@@ -202,7 +238,10 @@ class ControlPlane {
   std::map<JobId, Job> jobs_;               // unfinished
   std::map<AttemptKey, Attempt> attempts_;  // live
   Cluster cluster_;
-  JobQueue queue_;
+  DelayQueue delayed_;
+  planner::Planner planner_;
+  Names queue_names_, project_names_, user_names_;  // the planner's numbers
+  std::set<NodeId> unseen_;                         // changed since the planner was told
   std::set<std::string> known_queues_, known_projects_;
   std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
   std::deque<const std::string*> keys_by_age_;      // into keys_

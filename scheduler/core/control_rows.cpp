@@ -49,9 +49,7 @@ void ControlPlane::send(NodeId to, protocol::ToWorker message, SpecPtr spec) {
       {.to = to, .message = std::move(message), .spec = std::move(spec), .disconnect = false});
 }
 
-void ControlPlane::capacity_changed(NodeId node) {
-  if (const Node* n = cluster_.find(node)) queue_.capacity_changed(n->row.queue);
-}
+void ControlPlane::capacity_changed(NodeId node) { unseen_.insert(node); }
 
 Output ControlPlane::take_output() {
   Output out = std::exchange(out_, {});

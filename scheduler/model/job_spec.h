@@ -135,6 +135,7 @@ struct JobSpec {
   RetryPolicy retry;
   bool compat_slurm = false;
 
+  int fewest_nodes() const { return min_nodes > 0 ? min_nodes : nodes; }
   int ranks() const { return launcher == Launcher::script ? 1 : nodes * procs_per_node; }
 };
 

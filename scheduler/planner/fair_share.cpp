@@ -5,27 +5,63 @@
 namespace tutti::planner {
 
 // Instead of halving the past, the present weighs twice as much each half-life; shares are the same.
-double FairShare::weight(Instant at) const {
+double FairShare::weight_at(Instant at) const {
   return std::exp2(to_seconds(at - base_) / to_seconds(half_life_));
 }
 
-void FairShare::add(int account, double gpu_seconds, Instant at) {
+FairShare::Account& FairShare::account(int id) {
+  const auto i = static_cast<std::size_t>(id);
+  if (i >= accounts_.size()) accounts_.resize(i + 1);
+  return accounts_[i];
+}
+
+void FairShare::set_account(int id, int parent, double weight) {
+  Account& a = account(id);
+  if (a.parent == parent && a.weight == weight) return;
+  if (a.used > 0) {  // moves with all it has used
+    for (int p = a.parent; p >= 0; p = account(p).parent) account(p).used -= a.used;
+    (a.parent < 0 ? top_ : account(a.parent)).active -= a.weight;
+    for (int p = parent; p >= 0; p = account(p).parent) account(p).used += a.used;
+    (parent < 0 ? top_ : account(parent)).active += weight;
+  }
+  account(id).parent = parent;
+  account(id).weight = weight;
+}
+
+void FairShare::add(int id, double gpu_seconds, Instant at) {
+  if (gpu_seconds <= 0) return;
   if (!begun_) base_ = at, begun_ = true;
-  double w = weight(at);
+  double w = weight_at(at);
   if (w > 1e100) {  // start a new scale long before a double is at its end
-    for (auto& [who, used] : used_) used /= w;
-    total_ /= w;
+    for (auto& a : accounts_) a.used /= w;
+    top_.used /= w;
     base_ = at;
     w = 1;
   }
-  used_[account] += gpu_seconds * w;
-  total_ += gpu_seconds * w;
+  for (int i = id; i >= 0;) {
+    Account& a = account(i);
+    Account& above = a.parent < 0 ? top_ : account(a.parent);
+    if (a.used <= 0) above.active += a.weight;
+    a.used += gpu_seconds * w;
+    i = a.parent;
+  }
+  top_.used += gpu_seconds * w;
 }
 
-double FairShare::factor(int account) const {
-  const auto found = used_.find(account);
-  if (found == used_.end() || total_ <= 0) return 1;
-  return std::exp2(-found->second / total_ * static_cast<double>(used_.size()));
+FairShare::Standing FairShare::standing(int id) const {
+  if (id < 0 || static_cast<std::size_t>(id) >= accounts_.size() || top_.used <= 0) return {};
+  const Account& a = accounts_[static_cast<std::size_t>(id)];
+  const Account& above = a.parent < 0 ? top_ : accounts_[static_cast<std::size_t>(a.parent)];
+  const double among = above.active + (a.used > 0 ? 0 : a.weight);
+  const double part = a.weight / among, used = a.used / top_.used;
+  if (a.parent < 0) return {used, part};
+  const Standing parent = standing(a.parent);
+  return {used + (parent.used - used) * part, parent.share * part};
+}
+
+double FairShare::factor(int id) const {
+  const Standing s = standing(id);
+  return std::exp2(-s.used / s.share);
 }
 
 }  // namespace tutti::planner

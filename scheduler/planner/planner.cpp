@@ -1,9 +1,9 @@
+// Planner: what it is told, and the policy's keys.
 #include "scheduler/planner/planner.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 #include "scheduler/model/assert.h"
 
@@ -11,302 +11,355 @@ namespace tutti::planner {
 
 namespace {
 
-constexpr double kGuardedKey = -std::numeric_limits<double>::infinity();
-constexpr Duration kWaitingKeyLasts = std::chrono::minutes(10);
-constexpr double kRunningKeyLasts = 1.1;  // until so much more service
+constexpr Duration kWaitingIndexLasts = std::chrono::minutes(10);
+constexpr double kRunningIndexLasts = 1.1;   // until so much more service
+constexpr std::size_t kBucketsAPass = 4096;  // whose keys are computed again
+constexpr Duration kUnknownRun = std::chrono::hours(1);
 // Least attained service in levels (Tiresias, NSDI '19, has two): GPU^0.5-seconds.
 constexpr std::array kLevels = {600., 1800., 7200., 28'800., 115'200., 460'800., 1'843'200.};
 
-double weight(const PlanJob& job) { return std::sqrt(static_cast<double>(std::max(1, job.kind.gpus))); }
+double weight(int gpus) { return std::sqrt(static_cast<double>(std::max(1, gpus))); }
 
 }  // namespace
 
-Planner::Planner(Policy policy, Capacity capacity)
-    : policy_(policy), capacity_(std::move(capacity)), share_(policy.half_life) {}
+Planner::Planner(Policy policy)
+    : policy_(policy), history_(std::make_shared<RunHistory>()), share_(policy.half_life) {}
 
-// ---------------------------------------------------------------- events
-
-bool Planner::on_submitted(const PlanJob& job, Instant now) {
-  Job fresh;
-  fresh.what = job;
-  fresh.shape = shape_of(job.kind.gpus, capacity_.node_size());
-  if (fresh.shape.nodes > capacity_.nodes()) return false;
-  fresh.rank_at = job.submitted;
-  enqueue(std::move(fresh), now);
-  return true;
+std::unique_ptr<Planner> Planner::sketch(const std::vector<JobId>& waiting) const {
+  auto copy = std::make_unique<Planner>(policy_);
+  copy->sketch_ = true;
+  copy->nodes_ = nodes_;
+  copy->quota_ = quota_;
+  copy->history_ = history_;
+  copy->share_ = share_;
+  copy->windows_ = windows_;
+  copy->queue_pool_ = queue_pool_;
+  copy->project_parent_ = project_parent_;
+  copy->accounts_ = accounts_;
+  copy->project_account_ = project_account_;
+  copy->running_ = running_;
+  copy->open_ended_ = open_ended_;
+  copy->claims_ = claims_;
+  copy->guarded_claims_ = guarded_claims_;
+  copy->refreshed_at_ = refreshed_at_;
+  copy->guarded_gpus_ = guarded_gpus_;
+  copy->scavengers_ = scavengers_;
+  for (const Pool& pool : pools_) copy->pool_named(pool.name);
+  for (const JobId id : waiting) {
+    const Pool* pool = pool_with(id);
+    if (pool == nullptr) continue;
+    const Waiting& job = *pool->backlog->find(id);
+    copy->pool_of(job.what.kind.queue).backlog->push(job, job.since, pool->backlog->bucket_of(id).base);
+    if (const auto avoided = avoided_.find(id); avoided != avoided_.end()) copy->avoided_.insert(*avoided);
+  }
+  return copy;
 }
 
-void Planner::on_ended(JobId id, Instant now) {
+// ---------------------------------------------------------------- what there is
+
+int Planner::put_node(const NodeDesc& desc) {
+  const int node = nodes_.put(desc);
+  if (desc.open()) return node;
+  for (auto c = claims_.begin(); c != claims_.end();) {  // nobody will start there
+    const auto next = std::next(c);
+    if (std::ranges::find(c->second.parts, node, &Part::node) != c->second.parts.end()) drop_claim(c->first);
+    c = next;
+  }
+  return node;
+}
+
+int Planner::pool_named(const std::string& queue_of_nodes) {
+  const auto pool = std::ranges::find(pools_, queue_of_nodes, &Pool::name);
+  if (pool != pools_.end()) return static_cast<int>(pool - pools_.begin());
+  const double age_rate =
+      policy_.order == Order::mixed ? policy_.age_points / to_seconds(policy_.age_limit) : 0.0;
+  const Duration key_lasts = sketch_ ? Duration::max() : policy_.refresh;
+  pools_.push_back(
+      {.name = queue_of_nodes,
+       .backlog = std::make_unique<Backlog>(age_rate, key_lasts,
+                                            [this](const Bucket& b, Instant now) { return base_of(b, now); }),
+       .promise = {}});
+  return static_cast<int>(pools_.size()) - 1;
+}
+
+void Planner::set_queue(int queue, const std::string& queue_of_nodes, QueueShare share) {
+  const int index = pool_named(queue_of_nodes);
+  const auto q = static_cast<std::size_t>(queue);
+  if (q >= queue_pool_.size()) queue_pool_.resize(q + 1, -1);
+  TUTTI_ASSERT(queue_pool_[q] == -1 || queue_pool_[q] == index, "a queue with jobs keeps its nodes");
+  queue_pool_[q] = index;
+  share.pool = index;
+  quota_.set_queue(queue, share);
+}
+
+// Fair share has an account per project, and below it one per user; numbers are given as they come.
+void Planner::set_project(int project, int parent, double weight, int max_gpus) {
+  const auto p = static_cast<std::size_t>(project);
+  if (p >= project_parent_.size()) project_parent_.resize(p + 1, -1);
+  project_parent_[p] = parent;
+  quota_.set_project(project, parent, max_gpus);
+  const auto number = [&](int of) {
+    const int next = static_cast<int>(project_account_.size() + accounts_.size());
+    return project_account_.emplace(of, next).first->second;
+  };
+  const int above = parent < 0 ? -1 : number(parent);
+  share_.set_account(number(project), above, weight);
+}
+
+// ---------------------------------------------------------------- what happens
+
+void Planner::enqueue(Waiting job, Instant now) {
+  job.what.clairvoyant = policy_.order == Order::remaining || policy_.order == Order::remaining_area;
+  pool_of(job.what.kind.queue).backlog->push(std::move(job), now);
+}
+
+bool Planner::withdraw(JobId id) {
+  drop_claim(id);
+  avoided_.erase(id);
+  Pool* pool = pool_with(id);
+  if (pool == nullptr) return false;
+  if (pool->promise && pool->promise->job == id) pool->promise.reset();
+  return pool->backlog->erase(id).has_value();
+}
+
+void Planner::avoid(JobId id, std::vector<int> nodes) {
+  if (nodes.empty())
+    avoided_.erase(id);
+  else
+    avoided_[id] = std::move(nodes);
+}
+
+Duration Planner::expected_run(const PlanJob& job) const {
+  const auto mean = history_->mean(job.kind, kNoLimit);
+  return mean ? std::max(*mean * 2, Duration(std::chrono::minutes(1))) : kUnknownRun;
+}
+
+void Planner::adopt(const PlanJob& job, Parts parts, Instant since, Instant rank_at, Duration attained) {
+  Running r;
+  r.what = job;
+  r.parts = std::move(parts);
+  r.attained = attained;
+  r.since = r.saved_at = r.accounted_until = since;
+  r.rank_at = rank_at;
+  r.keyed_attained = attained;
+  hold(std::move(r));
+}
+
+// Quota, nodes and the list of those that run.
+void Planner::hold(Running job) {
+  const PlanJob& what = job.what;
+  const bool open = what.limit == kNoLimit;
+  job.until = job.since + (open ? expected_run(what) : left_of(what, job.attained));
+  if (open) open_ended_.insert({job.until, what.id});
+  if (job.guarded) guarded_gpus_ += what.kind.gpus;
+  if (band_of(what.priority) == Band::scavenger) ++scavengers_;
+  quota_.use(what.kind.queue, what.project, what.kind.gpus);
+  nodes_.occupy(what.id, job.until, nodes_.shape(what.shape).ask.resources, job.parts);
+  const bool fresh = running_.emplace(what.id, std::move(job)).second;
+  TUTTI_ASSERT(fresh, "a job runs once");
+}
+
+Running Planner::release(JobId id, Instant now) {
   auto node = running_.extract(id);
   TUTTI_ASSERT(!node.empty(), "only a running job ends");
-  Job& job = node.mapped();
-  capacity_.release(job.shape, job.nodes);
-  ends_.erase({latest_end(job), id});
-  if (job.guarded) guarded_gpus_ -= job.what.kind.gpus;
+  Running job = std::move(node.mapped());
   account(job, now);
-  history_.on_ended(job.what.kind, job.attained + (now - job.since), job.what.limit);
+  nodes_.vacate(id, job.parts);
+  quota_.use(job.what.kind.queue, job.what.project, -job.what.kind.gpus);
+  open_ended_.erase({job.until, id});
+  if (job.guarded) guarded_gpus_ -= job.what.kind.gpus;
+  if (band_of(job.what.priority) == Band::scavenger) --scavengers_;
+  job.attained += now - job.since;
+  return job;
+}
+
+void Planner::checkpointed(JobId id, Instant at) {
+  if (const auto job = running_.find(id); job != running_.end())
+    job->second.saved_at = std::max(job->second.saved_at, at);
+}
+
+void Planner::ended(JobId id, Instant now) {
+  const Running job = release(id, now);
+  if (!sketch_) history_->on_ended(job.what.kind, job.attained, job.what.limit);
+  avoided_.erase(id);
+}
+
+std::optional<Waiting> Planner::stopped(JobId id, Instant now) {
+  Running job = release(id, now);
+  return Waiting{.what = job.what, .attained = job.attained, .since = now, .rank_at = job.rank_at};
 }
 
 Decisions Planner::plan(Instant now) {
   Decisions out;
-  const bool due = !refreshed_at_ || now - *refreshed_at_ >= policy_.refresh;
+  const bool due = !sketch_ && (!refreshed_at_ || now - *refreshed_at_ >= policy_.refresh);
   if (due) refresh(now);
-  fill(now, out);
-  if (due && policy_.preempts && !waiting_.empty()) preempt_for_better(now, out);
+  for (Pool& pool : pools_) {
+    if (pool.backlog->empty()) continue;
+    fill(pool, now, out);
+    if (due && policy_.preempts && !pool.backlog->empty()) preempt_for_better(pool, now, out);
+  }
   return out;
 }
 
 // ---------------------------------------------------------------- order
 
-double Planner::mixed_points(const Job& job, Instant now) const {
-  const PlanJob& what = job.what;
-  const double usual = to_seconds(what.limit) * history_.share_of_limit(what.kind);
-  const auto mean = history_.mean(what.kind, what.limit);
-  const double expected = mean ? std::sqrt(to_seconds(*mean) * usual) : usual;
-  const double size = std::clamp(std::log2(std::max(1e-9, expected * weight(what) / 60)) / 16, 0.0, 1.0);
-  const double age = std::min(to_seconds(now - job.since) / to_seconds(policy_.age_limit), 1.0);
-  return policy_.age_points * age + policy_.share_points * share_.factor(what.kind.user) +
-         policy_.short_points * (1 - size);
+// The shorter a job is expected to be and the less its project has used, the sooner it runs: points.
+double Planner::mixed_points(const JobClass& kind, int project, int priority, Duration limit) const {
+  const auto mean = history_->mean(kind, limit);
+  double expected = 0;
+  if (limit == kNoLimit) {
+    expected = to_seconds(mean.value_or(std::chrono::hours(24)));
+  } else {
+    const double usual = to_seconds(limit) * history_->share_of_limit(kind);
+    expected = mean ? std::sqrt(to_seconds(*mean) * usual) : usual;
+  }
+  const double size = std::clamp(std::log2(std::max(1e-9, expected * weight(kind.gpus) / 60)) / 16, 0.0, 1.0);
+  const auto account = accounts_.find({project, kind.user});
+  const double share = account == accounts_.end() ? 1 : share_.factor(account->second);
+  return policy_.share_points * share + policy_.short_points * (1 - size) +
+         policy_.priority_points * (priority - 50) / 100;
 }
 
-double Planner::key_of(const Job& job, Instant now) const {
-  const Duration attained = job.attained + (job.nodes.empty() ? Duration::zero() : now - job.since);
+double Planner::policy_key(const JobClass& kind, int project, int priority, Duration attained, Duration limit,
+                           Duration known_run) const {
   switch (policy_.order) {
-    case Order::arrival: return 0;
-    case Order::mixed: return -mixed_points(job, now);
+    case Order::arrival: return -policy_.priority_points * (priority - 50) / 100;
+    case Order::mixed: return -mixed_points(kind, project, priority, limit);
     case Order::attained: {
-      const double service = to_seconds(attained) * weight(job.what);
-      return static_cast<double>(std::ranges::count_if(kLevels, [&](double l) { return l <= service; }));
+      const double service = to_seconds(attained) * weight(kind.gpus);
+      return static_cast<double>(std::ranges::count_if(kLevels, [&](double l) { return l <= service; })) -
+             std::floor((priority - 50) / 20.0);
     }
     case Order::gittins: {
-      const double index = history_.gittins_index(job.what.kind, attained, job.what.limit);
-      return std::floor(2 * std::log2(weight(job.what) / index));
+      const double index = history_->gittins_index(kind, attained, limit);
+      return std::floor(2 * std::log2(weight(kind.gpus) / index)) - std::floor((priority - 50) / 10.0);
     }
-    case Order::remaining: return to_seconds(job.what.known_run - attained);
-    case Order::remaining_area: return to_seconds(job.what.known_run - attained) * job.what.kind.gpus;
+    case Order::remaining: return to_seconds(known_run - attained);
+    case Order::remaining_area: return to_seconds(known_run - attained) * kind.gpus;
   }
   return 0;
 }
 
-bool Planner::key_is_old(const Job& job, Instant now) const {
-  switch (policy_.order) {
-    case Order::arrival: return false;
-    case Order::mixed: return job.nodes.empty();
-    case Order::attained:
-    case Order::remaining:
-    case Order::remaining_area: return !job.nodes.empty();
-    case Order::gittins: {
-      if (job.nodes.empty()) return now - job.keyed_at >= kWaitingKeyLasts;
-      const double attained = to_seconds(job.attained + (now - job.since));
-      return attained >= to_seconds(job.keyed_attained) * kRunningKeyLasts;
-    }
+double Planner::base_of(const Bucket& b, Instant) const {
+  return policy_key(b.kind, b.project, b.priority, b.attained, b.limit, b.known_run);
+}
+
+double Planner::key_of(const Running& job, Instant now) const {
+  return policy_key(job.what.kind, job.what.project, job.what.priority, job.attained + (now - job.since),
+                    job.what.limit, job.what.known_run);
+}
+
+void Planner::account(Running& job, Instant now) {
+  const std::pair who{job.what.project, job.what.kind.user};
+  auto found = accounts_.find(who);
+  if (found == accounts_.end()) {
+    if (!project_account_.contains(who.first)) set_project(who.first, -1, 1, -1);
+    const int next = static_cast<int>(project_account_.size() + accounts_.size());
+    found = accounts_.emplace(who, next).first;
+    share_.set_account(next, project_account_.at(who.first), 1);
   }
-  return false;
+  share_.add(found->second, to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
+  job.accounted_until = now;
 }
 
 void Planner::refresh(Instant now) {
   refreshed_at_ = now;
+  const bool moves = policy_.order != Order::arrival && policy_.order != Order::mixed;
   for (auto& [id, job] : running_) {
     if (policy_.order == Order::mixed) account(job, now);
-    if (!key_is_old(job, now)) continue;
+    const Duration attained = job.attained + (now - job.since);
+    const bool old = policy_.order != Order::gittins ||
+                     to_seconds(attained) >= to_seconds(job.keyed_attained) * kRunningIndexLasts;
+    if (!moves || !old) continue;
     job.key = key_of(job, now);
-    job.keyed_attained = job.attained + (now - job.since);
+    job.keyed_attained = attained;
   }
-  for (auto& [id, job] : waiting_) {
-    if (!key_is_old(job, now)) continue;
-    const double key = key_of(job, now);
-    job.keyed_at = now;
-    if (key == job.key) continue;
-    auto place = order_.extract(place_of(job));
-    job.key = key;
-    place.value() = place_of(job);
-    order_.insert(std::move(place));
+  // Who has no limit and has outlived its estimate is expected to run as long again.
+  while (!open_ended_.empty() && open_ended_.begin()->first <= now) {
+    Running& job = running_.at(open_ended_.begin()->second);
+    open_ended_.erase(open_ended_.begin());
+    job.until = now + std::max(Duration(std::chrono::minutes(1)), now - job.since);
+    open_ended_.insert({job.until, job.what.id});
+    const Resources& r = nodes_.shape(job.what.shape).ask.resources;
+    nodes_.vacate(job.what.id, job.parts);
+    nodes_.occupy(job.what.id, job.until, r, job.parts);
+    if (job.leaves_for) nodes_.set_leaving(job.what.id, job.parts, true);
   }
+  const bool keys_move = policy_.order == Order::mixed || policy_.order == Order::gittins;
+  for (Pool& pool : pools_)
+    if (keys_move)
+      pool.backlog->refresh(now, policy_.order == Order::gittins ? kWaitingIndexLasts : policy_.refresh,
+                            kBucketsAPass);
 }
 
-// Who has waited too long without a break, longest first. Without preemption only the first counts: it gets
-// the reservation.
-std::vector<JobId> Planner::guarded(Instant now) const {
-  std::vector<JobId> out;
-  for (const auto& [since, id] : waits_) {
-    if (now - since < policy_.guard_after) break;
-    out.push_back(id);
-    if (!policy_.preempts) break;
-  }
+// ---------------------------------------------------------------- what is
+
+Planner::Pool* Planner::pool_with(JobId id) {
+  for (Pool& pool : pools_)
+    if (pool.backlog->find(id) != nullptr) return &pool;
+  return nullptr;
+}
+
+const Planner::Pool* Planner::pool_with(JobId id) const {
+  for (const Pool& pool : pools_)
+    if (pool.backlog->find(id) != nullptr) return &pool;
+  return nullptr;
+}
+
+std::size_t Planner::waiting() const {
+  std::size_t n = 0;
+  for (const Pool& pool : pools_) n += pool.backlog->size();
+  return n;
+}
+
+const Waiting* Planner::find_waiting(JobId id) const {
+  const Pool* pool = pool_with(id);
+  return pool == nullptr ? nullptr : pool->backlog->find(id);
+}
+
+std::vector<std::string> Planner::pools() const {
+  std::vector<std::string> out;
+  for (const Pool& pool : pools_) out.push_back(pool.name);
   return out;
 }
 
-// One gang larger than the guard's share of all GPUs may still have its turn.
-bool Planner::guard_allows(const Job& job) const {
-  return guarded_gpus_ == 0 || guarded_gpus_ + job.what.kind.gpus <= policy_.guard_share * capacity_.total();
+std::vector<Promise> Planner::promises() const {
+  std::vector<Promise> out;
+  for (const Pool& pool : pools_)
+    if (pool.promise) out.push_back(*pool.promise);
+  return out;
 }
 
-// ---------------------------------------------------------------- waiting and running
-
-void Planner::enqueue(Job job, Instant now) {
-  job.since = now;
-  job.nodes.clear();
-  job.guarded = false;
-  job.key = key_of(job, now);
-  job.keyed_at = now;
-  order_.insert(place_of(job));
-  waits_.insert({job.since, job.what.id});
-  const JobId id = job.what.id;
-  const bool fresh = waiting_.emplace(id, std::move(job)).second;
-  TUTTI_ASSERT(fresh, "a job waits once");
+std::size_t Planner::ahead_of(JobId id) const {
+  const Pool* pool = pool_with(id);
+  return pool == nullptr ? 0 : pool->backlog->ahead_of(id);
 }
 
-Planner::Job Planner::dequeue(JobId id) {
-  auto node = waiting_.extract(id);
-  TUTTI_ASSERT(!node.empty(), "only a waiting job starts");
-  order_.erase(place_of(node.mapped()));
-  waits_.erase({node.mapped().since, id});
-  return std::move(node.mapped());
+std::vector<JobId> Planner::first(const std::string& queue_of_nodes, std::size_t most, int queue) const {
+  const auto pool = std::ranges::find(pools_, queue_of_nodes, &Pool::name);
+  return pool == pools_.end() ? std::vector<JobId>{} : pool->backlog->first(most, queue);
 }
 
-void Planner::start(JobId id, std::vector<int> nodes, bool guarded, Instant now, Decisions& out) {
-  Job job = dequeue(id);
-  if (job.attained == Duration::zero()) job.rank_at = now;
-  job.since = job.accounted_until = now;
-  job.nodes = nodes;
-  job.guarded = guarded;
-  job.keyed_attained = job.attained;
-  if (guarded) guarded_gpus_ += job.what.kind.gpus;
-  ends_.insert({latest_end(job), id});
-  running_.emplace(id, std::move(job));
-  out.started.push_back({id, std::move(nodes)});
+const std::string& Planner::queue_of_nodes(JobId waiting) const {
+  static const std::string kNone;
+  const Pool* pool = pool_with(waiting);
+  return pool == nullptr ? kNone : pool->name;
 }
 
-void Planner::account(Job& job, Instant now) {
-  share_.add(job.what.kind.user, to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
-  job.accounted_until = now;
+void Planner::lift(const QuotaBlock& block) {
+  if (block.kind == QuotaBlock::Kind::project)
+    quota_.set_project(block.who, project_parent_[static_cast<std::size_t>(block.who)], -1);
+  else
+    quota_.set_queue(block.who, {.pool = queue_pool_[static_cast<std::size_t>(block.who)]});
 }
 
-// Its GPUs have been released already.
-void Planner::preempt(JobId id, Instant now, Decisions& out) {
-  auto node = running_.extract(id);
-  Job job = std::move(node.mapped());
-  account(job, now);
-  ends_.erase({latest_end(job), id});
-  job.attained += now - job.since;
-  enqueue(std::move(job), now);
-  out.preempted.push_back(id);
-}
-
-// ---------------------------------------------------------------- what starts
-
-Reservation Planner::reserve(const Job& job, Instant now) const {
-  std::vector<Occupied> running;
-  running.reserve(ends_.size());
-  for (const auto& [until, id] : ends_) {
-    const Job& r = running_.at(id);
-    running.push_back({std::max(until, now), r.shape, &r.nodes});
-  }
-  auto found = compute_reservation(capacity_, job.shape, running);
-  TUTTI_ASSERT(found.has_value(), "what can never run was refused when it came");
-  return std::move(*found);
-}
-
-void Planner::fill(Instant now, Decisions& out) {
-  std::optional<Reservation> kept;
-  const auto consider = [&](JobId id, bool guard) {
-    const Job& job = waiting_.at(id);
-    std::optional<std::vector<int>> nodes;
-    if (!kept)
-      nodes = capacity_.take(job.shape);
-    else if (now + (job.what.limit - job.attained) <= kept->at)
-      nodes = capacity_.take_before(job.shape, kept->spare);
-    else
-      nodes = capacity_.take_within(job.shape, kept->spare);
-    if (nodes) return start(id, std::move(*nodes), guard && policy_.preempts, now, out);
-    if (!policy_.reserves || kept) return;
-    kept = reserve(job, now);
-    out.promised = Promise{id, kept->at};
-  };
-  for (const JobId id : guarded(now))
-    if (guard_allows(waiting_.at(id))) consider(id, true);
-  for (auto place = order_.begin(); place != order_.end() && capacity_.free_total() > 0;) {
-    const JobId id = std::get<JobId>(*place++);
-    const Job& job = waiting_.at(id);
-    if (capacity_.fits(job.shape) || (policy_.reserves && !kept))
-      consider(id, false);
-    else if (policy_.strict)
-      return;
-  }
-}
-
-// ---------------------------------------------------------------- preemption
-
-// Who may be preempted now, the worst first. Of equally bad ones the larger first: whole nodes come free, and
-// fewer are disturbed.
-std::vector<Planner::Victim> Planner::find_victims(Instant now) const {
-  std::vector<Victim> victims;
-  for (const auto& [id, job] : running_)
-    if (!job.guarded && job.since < now && now - job.since >= policy_.least_run)
-      victims.push_back({id, job.key, job.rank_at, job.what.kind.gpus});
-  std::ranges::sort(victims, [](const Victim& a, const Victim& b) {
-    return std::tuple(-a.key, -a.gpus, b.rank_at, a.id) < std::tuple(-b.key, -b.gpus, a.rank_at, b.id);
-  });
-  return victims;
-}
-
-// The worst victims of a strictly worse key, as many as the shape needs: their GPUs are free afterwards.
-// nullopt: all of them would not do, and nothing has changed.
-std::optional<std::vector<std::size_t>> Planner::make_room(const GangShape& shape, double key,
-                                                           const std::vector<Victim>& victims) {
-  const auto eligible = static_cast<std::size_t>(
-      std::ranges::find_if(victims, [&](const Victim& v) { return v.key <= key; }) - victims.begin());
-  long possible = capacity_.free_total();
-  for (std::size_t v = 0; v < eligible; ++v) possible += victims[v].gpus;
-  if (possible < static_cast<long>(shape.nodes) * shape.gpus_per_node) return std::nullopt;
-  std::size_t released = 0;
-  for (; released < eligible && !capacity_.fits(shape); ++released) {
-    const Job& running = running_.at(victims[released].id);
-    capacity_.release(running.shape, running.nodes);
-  }
-  const bool fits = capacity_.fits(shape);
-  std::vector<std::size_t> needed;
-  while (released-- > 0) {  // whoever is not needed after all runs on
-    const Job& running = running_.at(victims[released].id);
-    capacity_.retake(running.shape, running.nodes);
-    if (!fits || capacity_.fits(shape)) continue;
-    capacity_.release(running.shape, running.nodes);
-    needed.push_back(released);
-  }
-  if (!fits) return std::nullopt;
-  return needed;  // from the last to the first
-}
-
-// Every waiting job in order, those under the guard before all.
-void Planner::preempt_for_better(Instant now, Decisions& out) {
-  std::vector<Victim> victims = find_victims(now);
-  std::map<std::pair<int, int>, double> failed;  // shape → the best key for which it has failed
-
-  const auto try_for = [&](JobId id, double key, bool guard) {
-    const GangShape shape = waiting_.at(id).shape;
-    if (!capacity_.fits(shape)) {
-      const auto known = failed.find({shape.nodes, shape.gpus_per_node});
-      if (known != failed.end() && key >= known->second) return;
-      const auto needed = make_room(shape, key, victims);
-      if (!needed) {
-        failed[{shape.nodes, shape.gpus_per_node}] = key;
-        return;
-      }
-      for (const std::size_t v : *needed) {
-        preempt(victims[v].id, now, out);
-        victims.erase(victims.begin() + static_cast<std::ptrdiff_t>(v));
-      }
-    }
-    start(id, *capacity_.take(shape), guard, now, out);
-  };
-
-  std::vector<JobId> in_order;
-  in_order.reserve(order_.size());
-  for (const Place& place : order_) in_order.push_back(std::get<JobId>(place));
-  for (const JobId id : guarded(now))
-    if (guard_allows(waiting_.at(id))) try_for(id, kGuardedKey, true);
-  for (const JobId id : in_order)
-    if (const auto job = waiting_.find(id); job != waiting_.end()) try_for(id, job->second.key, false);
+void Planner::drop_claim(JobId id) {
+  const auto claim = claims_.find(id);
+  if (claim == claims_.end()) return;
+  const Waiting* job = find_waiting(id);
+  if (job != nullptr) nodes_.claim(nodes_.shape(job->what.shape).ask.resources, claim->second.parts, -1);
+  claims_.erase(claim);
+  guarded_claims_.erase(id);
 }
 
 }  // namespace tutti::planner

@@ -1,122 +1,215 @@
-// Plans one pool: who starts now, on which nodes, and who is preempted for it. A pure function of the events
-// and times it was told: no clock, no dice, no log; the same sequence gives the same decisions.
+// Plans pools of nodes: who starts now and where, who gives way for it, and what the first that waits is
+// promised. A pure function of the events and times it was told: no clock, no dice, no log; the same sequence
+// gives the same decisions. The live scheduler, explain, estimates, what-if, replay and simulation all run
+// it.
 //
 // One thread. Invariants:
-//  1. A gang is placed whole or not at all; no GPU is given twice (Capacity asserts it).
-//  2. The order is total: key, then first start or submission, then id.
-//  3. A job with a reservation never starts later than it because of one that was started after the
-//     reservation was made, as long as nobody runs beyond its limit.
-//  4. Who has waited longer than the policy's guard goes before all others.
+//  1. A gang is placed whole or not at all; nothing is given twice (Nodes asserts it).
+//  2. The order is total: band, restarts after faults, the policy's key and age, first start or submission,
+//  id.
+//  3. A job with a promised start never starts later than it because of one that was started after the
+//     promise, as long as nobody runs beyond its limit.
+//  4. Who has waited longer than the policy's guard goes before all others of its band.
+//  5. No queue or project holds more than Quota allows.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
-#include <tuple>
+#include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "scheduler/model/ids.h"
-#include "scheduler/planner/capacity.h"
+#include "scheduler/planner/backlog.h"
 #include "scheduler/planner/fair_share.h"
+#include "scheduler/planner/nodes.h"
 #include "scheduler/planner/policy.h"
-#include "scheduler/planner/reservation.h"
+#include "scheduler/planner/quota.h"
 #include "scheduler/planner/run_history.h"
 
 namespace tutti::planner {
 
-struct PlanJob {
-  JobId id;
-  JobClass kind;
-  Instant submitted;
-  Duration limit{};
-  Duration known_run{};  // clairvoyant policies only
-};
-
 struct Start {
   JobId job;
-  std::vector<int> nodes;
+  Parts parts;
+};
+// Why somebody gives way.
+enum class Right : std::uint8_t {
+  policy,  // the policy prefers the other by a level
+  band,    // a scavenger, or work of a lower band
+  quota    // runs on what another queue has lent and now needs
+};
+struct Preemption {
+  JobId victim;
+  JobId for_job;
+  Right right;
 };
 // The first job that did not fit, and when it starts at the latest as long as it stays the first.
 struct Promise {
   JobId job;
   Instant at;
+  std::vector<int> nodes;  // kept free for it from then on
+  std::string queue_of_nodes;
 };
 struct Decisions {
-  std::vector<JobId> preempted;  // first
+  std::vector<Preemption> preempted;
   std::vector<Start> started;
-  std::optional<Promise> promised;
+  std::vector<Promise> promised;  // one per pool at most
   bool empty() const { return preempted.empty() && started.empty(); }
+};
+
+// A named reservation: from `from` to `until` only these projects may use these nodes.
+struct Window {
+  std::string name;
+  Instant from, until;
+  std::vector<int> nodes;
+  std::set<int> projects;
+};
+
+struct Running {
+  PlanJob what;
+  Parts parts;
+  Duration attained{};  // before this run
+  Instant since;
+  Instant rank_at;
+  Instant until;     // of this run at the latest; estimated where there is no limit
+  Instant saved_at;  // of its last checkpoint, or `since`
+  double key = 0;    // the policy's, as of `keyed_at`
+  Duration keyed_attained{};
+  Instant accounted_until;
+  bool guarded = false;  // started under the guard: not preempted
+  JobId leaves_for;      // has been asked to give way for it
 };
 
 class Planner {
  public:
-  Planner(Policy policy, Capacity capacity);
+  explicit Planner(Policy policy);
+  // A copy to try things on: the nodes, all that runs, and of those that wait only these. Their keys stay as
+  // they are now, and nothing that happens to the copy teaches this one anything.
+  std::unique_ptr<Planner> sketch(const std::vector<JobId>& waiting) const;
 
-  // False: it can never run here; nothing has changed.
-  bool on_submitted(const PlanJob& job, Instant now);
-  void on_ended(JobId job, Instant now);  // it ran; its GPUs are free
+  // ---- what there is. Queues and projects are numbers of the caller's.
+  int put_node(const NodeDesc& desc);
+  void set_queue(int queue, const std::string& queue_of_nodes, QueueShare share = {});
+  void set_project(int project, int parent, double weight, int max_gpus);
+  void lift(const QuotaBlock& block);  // on copies: as if it were not there
+  void drop_window(const std::string& name) {
+    std::erase_if(windows_, [&](const auto& w) { return w.name == name; });
+  }
+  void set_windows(std::vector<Window> windows) { windows_ = std::move(windows); }
+  int intern(const GangAsk& ask) { return nodes_.intern(ask); }
+  bool could_ever(int shape) const { return nodes_.could_ever(shape); }
+
+  // ---- what happens
+  void submit(PlanJob job, Instant now) {
+    enqueue({.what = job, .since = now, .rank_at = job.submitted}, now);
+  }
+  void enqueue(Waiting job, Instant now);        // as it is: one that ran before, or a new leader's
+  bool withdraw(JobId id);                       // waits no longer
+  void avoid(JobId id, std::vector<int> nodes);  // nodes that failed it
+  void adopt(const PlanJob& job, Parts parts, Instant since, Instant rank_at, Duration attained);  // it runs
+  void checkpointed(JobId id, Instant at);
+  void ended(JobId id, Instant now);                      // for good: history learns from it
+  std::optional<Waiting> stopped(JobId id, Instant now);  // its GPUs are free; to be enqueued again, or not
   Decisions plan(Instant now);
 
-  const Capacity& capacity() const { return capacity_; }
-  std::size_t waiting() const { return waiting_.size(); }
-  std::size_t running() const { return running_.size(); }
+  // ---- what is
+  const Policy& policy() const { return policy_; }
+  const Nodes& nodes() const { return nodes_; }
+  const Quota& quota() const { return quota_; }
+  const FairShare& shares() const { return share_; }
+  const RunHistory& history() const { return *history_; }
+  const std::vector<Window>& windows() const { return windows_; }
+  bool keeps_out(const Window& window, int node, const Waiting& job, Instant now) const;
+  const std::string& queue_of_nodes(JobId waiting) const;
+  std::vector<std::string> pools() const;  // names of the queues that have nodes
+  std::size_t waiting() const;
+  const std::map<JobId, Running>& running() const { return running_; }
+  const Waiting* find_waiting(JobId id) const;
+  std::vector<Promise> promises() const;  // of the last pass
+  std::size_t ahead_of(JobId id) const;
+  std::vector<JobId> first(const std::string& queue_of_nodes, std::size_t most, int queue = -1) const;
 
  private:
-  struct Job {
-    PlanJob what;
-    GangShape shape;
-    Duration attained{};  // service before `since`, if it runs
-    Instant since;        // of this run, or of this wait
-    Instant rank_at;      // first start, or submission
-    double key = 0;       // lower first
-    Instant keyed_at;
-    Duration keyed_attained{};
-    Instant accounted_until;  // fair share
-    std::vector<int> nodes;   // while it runs
-    bool guarded = false;     // runs under the guard: not preempted
+  struct Pool {
+    std::string name;
+    std::unique_ptr<Backlog> backlog;
+    std::optional<Promise> promise;  // of the last pass
   };
-  using Place = std::tuple<double, Instant, JobId>;
-  static Place place_of(const Job& job) { return {job.key, job.rank_at, job.what.id}; }
+  struct Claim {  // nodes on which others give way for it
+    Parts parts;
+    Instant until;
+  };
+  struct Reservation;
+  struct Pass;
+  struct PassFilter;
+  struct Victim;
+  class RoomSearch;
 
-  static Instant latest_end(const Job& job) { return job.since + (job.what.limit - job.attained); }
-
+  // planner.cpp
+  int pool_named(const std::string& queue_of_nodes);
+  bool member_of(const Window& window, int project) const;
+  Pool& pool_of(int queue) {
+    return pools_[static_cast<std::size_t>(queue_pool_.at(static_cast<std::size_t>(queue)))];
+  }
+  Pool* pool_with(JobId id);
+  const Pool* pool_with(JobId id) const;
+  double base_of(const Bucket& bucket, Instant now) const;
+  double key_of(const Running& job, Instant now) const;
+  double policy_key(const JobClass& kind, int project, int priority, Duration attained, Duration limit,
+                    Duration known_run) const;
+  double mixed_points(const JobClass& kind, int project, int priority, Duration limit) const;
   void refresh(Instant now);
-  double key_of(const Job& job, Instant now) const;
-  double mixed_points(const Job& job, Instant now) const;
-  bool key_is_old(const Job& job, Instant now) const;
-  void enqueue(Job job, Instant now);
-  Job dequeue(JobId id);
-  void start(JobId id, std::vector<int> nodes, bool guarded, Instant now, Decisions& out);
-  void account(Job& job, Instant now);
-  void preempt(JobId id, Instant now, Decisions& out);
-  std::vector<JobId> guarded(Instant now) const;
-  void fill(Instant now, Decisions& out);
-  struct Victim {
-    JobId id;
-    double key;
-    Instant rank_at;
-    int gpus;
-  };
-  bool guard_allows(const Job& job) const;
-  std::vector<Victim> find_victims(Instant now) const;
-  std::optional<std::vector<std::size_t>> make_room(const GangShape& shape, double key,
-                                                    const std::vector<Victim>& victims);
-  void preempt_for_better(Instant now, Decisions& out);
-  Reservation reserve(const Job& job, Instant now) const;
+  void account(Running& job, Instant now);
+  Duration expected_run(const PlanJob& job) const;
+  void hold(Running job);
+  Running release(JobId id, Instant now);
+  void drop_claim(JobId id);
+
+  // planner_fill.cpp
+  void fill(Pool& pool, Instant now, Decisions& out);
+  void start_claims(Pool& pool, Instant now, Decisions& out);
+  std::vector<JobId> guarded(const Pool& pool, Instant now) const;
+  bool guard_allows(const PlanJob& job) const;
+  std::optional<JobId> unclaimed(const Bucket& bucket) const;
+  std::optional<JobId> best(Pass& pass) const;
+  bool consider(Pass& pass, JobId id, bool guard);
+  Parts choose_in(Pass& pass, const Waiting& job) const;
+  bool reserve(Pass& pass, const Waiting& job) const;
+  void start(Pass& pass, JobId id, Parts parts, bool guard);
+  bool may_use(int node, int project, Instant end, Instant now) const;
+  bool allowed(const Cell& cell, const Bucket& bucket) const;
+
+  // planner_preempt.cpp
+  void preempt_for_better(Pool& pool, Instant now, Decisions& out);
+  bool make_way(Pool& pool, const Waiting& job, Instant now, Decisions& out);
+  std::vector<Victim> victims(const Pool& pool, Instant now) const;
+  std::optional<Right> right_over(const Waiting& job, const Victim& victim, double key) const;
+  bool make_room(const Waiting& job, double key, std::vector<Victim>& candidates, Instant now,
+                 Decisions& out);
 
   Policy policy_;
-  Capacity capacity_;
-  RunHistory history_;
+  Nodes nodes_;
+  Quota quota_;
+  std::shared_ptr<RunHistory> history_;
+  bool sketch_ = false;
   FairShare share_;
-  std::unordered_map<JobId, Job> waiting_;
-  std::set<Place> order_;
-  std::set<std::pair<Instant, JobId>> waits_;  // since when
-  std::map<JobId, Job> running_;
-  std::set<std::pair<Instant, JobId>> ends_;  // at the latest
+  std::vector<Window> windows_;
+  std::vector<Pool> pools_;
+  std::vector<int> queue_pool_;  // by queue
+  std::vector<int> project_parent_;
+  std::map<std::pair<int, int>, int> accounts_;  // of fair share, by project and user
+  std::map<int, int> project_account_;
+  std::map<JobId, Running> running_;
+  std::set<std::pair<Instant, JobId>> open_ended_;  // without a limit, by their estimated end
+  std::map<JobId, Claim> claims_;
+  std::set<JobId> guarded_claims_;
+  std::map<JobId, std::vector<int>> avoided_;
   std::optional<Instant> refreshed_at_;
   int guarded_gpus_ = 0;
+  int scavengers_ = 0;  // that run
 };
 
 }  // namespace tutti::planner

@@ -31,8 +31,9 @@ struct Policy {
   double guard_share = 1;                         // of all GPUs that guarded jobs may hold together
   Duration least_run = std::chrono::minutes(15);  // before a job may be preempted (again)
 
-  // Order::mixed: points for age (at most, after age_limit), fair share and shortness.
+  // Order::mixed: points for age (after age_limit; more beyond), fair share and shortness.
   double age_points = 1000, share_points = 2500, short_points = 10'000;
+  double priority_points = 10'000;  // between priority 0 and 100
   Duration age_limit = std::chrono::hours(7 * 24);
   Duration half_life = std::chrono::hours(7 * 24);
 };

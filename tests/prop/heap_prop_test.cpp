@@ -1,4 +1,4 @@
-// The heaps of waiting jobs against a sorted list.
+// The heap of delayed jobs against a sorted list.
 #include <gtest/gtest.h>
 
 #include <rapidcheck/gtest.h>
@@ -6,7 +6,7 @@
 #include <map>
 #include <set>
 
-#include "scheduler/core/job_queue.h"
+#include "scheduler/core/delay_queue.h"
 
 namespace tutti {
 namespace {
@@ -43,73 +43,13 @@ RC_GTEST_PROP(IndexedHeap, GivesTheOrderOfASortedListWhateverIsDoneToIt, ()) {
   RC_ASSERT(heap.empty());
 }
 
-JobRow any_row(std::int64_t id) {
-  JobRow row;
-  row.id = JobId(id);
-  row.priority = static_cast<std::int16_t>(*inRange(0, 101));
-  row.front = *inRange(0, 4) == 0;
-  row.queued_at = Instant(std::chrono::seconds(*inRange(0, 3)));
-  return row;
-}
-
-// Urgent before normal before scavenger; in a band restarts first, then priority, time of queueing, id.
-bool reference_before(const JobRow& a, const JobRow& b) {
-  const auto band = [](const JobRow& r) { return r.priority >= 90 ? 0 : r.priority >= 10 ? 1 : 2; };
-  if (band(a) != band(b)) return band(a) < band(b);
-  if (a.front != b.front) return a.front;
-  if (a.priority != b.priority) return a.priority > b.priority;
-  if (a.queued_at != b.queued_at) return a.queued_at < b.queued_at;
-  return a.id < b.id;
-}
-
-RC_GTEST_PROP(Rank, OrdersAsThePolicySays, ()) {
-  const JobRow a = any_row(*inRange(1, 5)), b = any_row(*inRange(1, 5));
-  RC_ASSERT((rank_of(a) < rank_of(b)) == reference_before(a, b));
-}
-
-RC_GTEST_PROP(JobQueue, TheBestOfEachShapeIsTheBestOfAll, ()) {
-  JobQueue queue;
-  std::map<JobId, std::pair<JobRow, Shape>> reference;
-  const int n = *inRange(1, 60);
-  for (std::int64_t id = 1; id <= n; ++id) {
-    const JobRow row = any_row(id);
-    Shape shape;
-    shape.queue = *inRange(0, 2) == 0 ? "a" : "b";
-    shape.resources.gpus = *inRange(0, 3);
-    queue.push_ready(row.id, rank_of(row), shape);
-    reference[row.id] = {row, shape};
-  }
-  while (!reference.empty()) {
-    RC_ASSERT(queue.invariants_hold());
-    RC_ASSERT(queue.ready_count() == reference.size());
-    for (const std::string name : {"a", "b"}) {
-      const JobRow* best = nullptr;
-      for (const auto& [id, entry] : reference)
-        if (entry.second.queue == name && (best == nullptr || reference_before(entry.first, *best)))
-          best = &entry.first;
-      const auto found = queue.queues().find(name);
-      std::optional<Rank> top;
-      if (found != queue.queues().end())
-        for (const auto& [key, shape] : found->second.shapes)
-          if (!top || shape->jobs.top().key < *top) top = shape->jobs.top().key;
-      RC_ASSERT(top.has_value() == (best != nullptr));
-      if (best != nullptr) RC_ASSERT(top->id == best->id);
-      if (best != nullptr) RC_ASSERT(queue.ahead_of(name, *top) == 0u);
-    }
-    const auto victim = std::next(reference.begin(), *inRange<int>(0, static_cast<int>(reference.size())));
-    RC_ASSERT(queue.erase_ready(victim->first));
-    RC_ASSERT(!queue.is_ready(victim->first));
-    reference.erase(victim);
-  }
-}
-
-RC_GTEST_PROP(JobQueue, DelayedJobsComeInOrderOfTheirTimeAndNotBefore, ()) {
-  JobQueue queue;
+RC_GTEST_PROP(DelayQueue, DelayedJobsComeInOrderOfTheirTimeAndNotBefore, ()) {
+  DelayQueue queue;
   std::multiset<std::pair<Instant, JobId>> reference;
   const int n = *inRange(0, 60);
   for (std::int64_t id = 1; id <= n; ++id) {
     const Instant at(std::chrono::seconds(*inRange(0, 20)));
-    queue.push_delayed(JobId(id), at);
+    queue.push(JobId(id), at);
     reference.insert({at, JobId(id)});
   }
   for (int second = 0; second <= 20; ++second) {
@@ -120,7 +60,7 @@ RC_GTEST_PROP(JobQueue, DelayedJobsComeInOrderOfTheirTimeAndNotBefore, ()) {
       RC_ASSERT(*due == reference.begin()->second);
       reference.erase(reference.begin());
     }
-    if (!reference.empty()) RC_ASSERT(*queue.earliest_due() > now);
+    if (!reference.empty()) RC_ASSERT(*queue.earliest() > now);
   }
   RC_ASSERT(reference.empty());
 }

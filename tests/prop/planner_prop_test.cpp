@@ -29,7 +29,8 @@ replay::Trace any_trace(int most_gpus, int jobs) {
     job.submitted = at;
     job.gpus = *inRange(1, most_gpus + 1);
     job.ran = *inRange(1, 20'000) * 1s;
-    job.limit = job.ran + *inRange(0, 20'000) * 1s;
+    job.limit = std::chrono::ceil<std::chrono::minutes>(job.ran) + *inRange(0, 60) * 5min;
+    job.limit = planned_limit(job.limit);
     job.user = *inRange(0, 4);
     trace.jobs.push_back(job);
   }
@@ -44,38 +45,33 @@ replay::ReplayOptions options(std::string_view policy, int nodes, int node_size)
   return o;
 }
 
-const char* any_policy() {
-  return *rc::gen::element("fair", "checkpoint", "las", "easy", "fifo", "srtf", "srsf");
+NodeDesc node(int n, int size) {
+  NodeDesc desc;
+  desc.id = NodeId(n);
+  desc.name = "n" + std::to_string(n);
+  desc.queue = "q";
+  desc.devices = {{.model = "H100", .total = size, .usable = size}};
+  desc.cpus = 64;
+  desc.memory_bytes = 1LL << 40;
+  return desc;
 }
 
-RC_GTEST_PROP(Capacity, AgreesWithCountingByHand, ()) {
-  const int nodes = *inRange(1, 6), size = *inRange(1, 9);
-  Capacity capacity(nodes, size);
-  std::vector<int> free(static_cast<std::size_t>(nodes), size);
-  std::vector<std::pair<GangShape, std::vector<int>>> held;
-  for (int n = *inRange(1, 60); n > 0; --n) {
-    if (!held.empty() && *inRange(0, 3) == 0) {
-      const auto i = static_cast<std::size_t>(*inRange(0, static_cast<int>(held.size())));
-      capacity.release(held[i].first, held[i].second);
-      for (const int node : held[i].second)
-        free[static_cast<std::size_t>(node)] += held[i].first.gpus_per_node;
-      held.erase(held.begin() + static_cast<std::ptrdiff_t>(i));
-    } else {
-      const GangShape shape = shape_of(*inRange(1, nodes * size + 4), size);
-      const auto fitting = std::ranges::count_if(free, [&](int f) { return f >= shape.gpus_per_node; });
-      const auto taken = capacity.take(shape);
-      RC_ASSERT(taken.has_value() == (fitting >= shape.nodes));
-      if (taken) {
-        auto distinct = *taken;
-        std::ranges::sort(distinct);
-        RC_ASSERT(std::ranges::adjacent_find(distinct) == distinct.end());
-        RC_ASSERT(static_cast<int>(taken->size()) == shape.nodes);
-        for (const int node : *taken) free[static_cast<std::size_t>(node)] -= shape.gpus_per_node;
-        held.emplace_back(shape, *taken);
-      }
-    }
-    RC_ASSERT(capacity.free() == free);
-  }
+PlanJob job(Planner& planner, JobId id, int gpus, int size, Duration limit, Instant now) {
+  GangAsk ask;
+  ask.queue = "q";
+  ask.nodes = gpus < size ? 1 : (gpus + size - 1) / size;
+  ask.resources.gpus = std::min(gpus, size);
+  PlanJob j;
+  j.id = id;
+  j.kind = {0, 0, gpus};
+  j.shape = planner.intern(ask);
+  j.submitted = now;
+  j.limit = limit;
+  return j;
+}
+
+const char* any_policy() {
+  return *rc::gen::element("fair", "checkpoint", "las", "easy", "fifo", "srtf", "srsf");
 }
 
 RC_GTEST_PROP(Replay, EveryJobEndsOnceWithAllItsWorkDone, ()) {
@@ -84,8 +80,9 @@ RC_GTEST_PROP(Replay, EveryJobEndsOnceWithAllItsWorkDone, ()) {
   const auto result = replay::replay(trace, o);
   for (std::size_t i = 0; i < trace.jobs.size(); ++i) {
     const auto& job = result.jobs[i];
-    const auto shape = shape_of(trace.jobs[i].gpus, o.node_size);
-    RC_ASSERT(job.never == (shape.nodes > o.nodes));
+    const int needs =
+        trace.jobs[i].gpus < o.node_size ? 1 : (trace.jobs[i].gpus + o.node_size - 1) / o.node_size;
+    RC_ASSERT(job.never == (needs > o.nodes));
     if (job.never) continue;
     RC_ASSERT(job.first_start >= job.submitted);
     RC_ASSERT(job.ended - job.first_start >= trace.jobs[i].ran);
@@ -110,7 +107,9 @@ RC_GTEST_PROP(Replay, TheSameSeedGivesTheSameOutcome, ()) {
 // comes nearer.
 RC_GTEST_PROP(Planner, APromisedStartIsNeverLate, ()) {
   const int nodes = *inRange(1, 5), size = *inRange(1, 9);
-  Planner planner(*find_policy("easy"), Capacity(nodes, size));
+  Planner planner(*find_policy("easy"));
+  planner.set_queue(0, "q");
+  for (int n = 1; n <= nodes; ++n) planner.put_node(node(n, size));
   struct Known {
     Instant ends;
   };
@@ -126,27 +125,22 @@ RC_GTEST_PROP(Planner, APromisedStartIsNeverLate, ()) {
       const bool end = first != running.end() && first->second.ends <= next;
       now = end ? first->second.ends : next;
       if (end) {
-        planner.on_ended(first->first, now);
+        planner.ended(first->first, now);
         running.erase(first);
       } else {
         const JobId id(++last);
         const Duration ran = *inRange(1, 10'000) * 1s, limit = ran + *inRange(0, 10'000) * 1s;
         specs[id] = {ran, limit};
-        (void)planner.on_submitted({.id = id,
-                                    .kind = {0, 0, *inRange(1, nodes * size + 1)},
-                                    .submitted = now,
-                                    .limit = limit,
-                                    .known_run = ran},
-                                   now);
+        planner.submit(job(planner, id, *inRange(1, nodes * size + 1), size, limit, now), now);
       }
       const Decisions d = planner.plan(now);
       for (const auto& s : d.started) {
         running[s.job] = {now + specs[s.job].first};
         if (promised.contains(s.job)) RC_ASSERT(now <= promised[s.job]);
       }
-      if (d.promised) {
-        if (promised.contains(d.promised->job)) RC_ASSERT(d.promised->at <= promised[d.promised->job]);
-        promised[d.promised->job] = d.promised->at;
+      for (const auto& p : d.promised) {
+        if (promised.contains(p.job)) RC_ASSERT(p.at <= promised[p.job]);
+        promised[p.job] = p.at;
       }
       if (!end) break;
     }

@@ -221,24 +221,77 @@ TEST_F(ControlPlaneTest, ExplainNamesEveryReasonWithNumbers) {
   EXPECT_NE(n.reasons.at(0).text.find("the largest has 8"), std::string::npos) << n.reasons.at(0).text;
 }
 
-TEST_F(ControlPlaneTest, OldHeadIsNotStarvedBySmallerJobs) {
+TEST_F(ControlPlaneTest, TheHeadIsPromisedAStartThatSmallerJobsKeepFree) {
   const NodeId a = env.add_node("a");
-  const JobId small = env.submit(job_spec(1, 4));
+  JobSpec spec = job_spec(1, 4);
+  spec.time_limit = 1h;
+  const JobId small = env.submit(spec);
   const AttemptKey key = env.run(small);
-  const JobId head = env.submit(job_spec(1, 8));
-  const JobId passes = env.submit(job_spec(1, 1));
-  EXPECT_EQ(env.state(passes), JobState::starting) << "a smaller job may pass at first";
-  env.tick_alive(11min, 2s);
-  const JobId late = env.submit(job_spec(1, 1));
-  EXPECT_EQ(env.state(late), JobState::queued) << "the head has waited too long";
-  const auto why = env.plane->explain(late, env.now).reasons;
-  const auto guarded = std::ranges::find(why, "guarded", &Reason::code);
-  ASSERT_NE(guarded, why.end()) << "a job that would fit must be told why it waits";
-  EXPECT_EQ(guarded->text.substr(0, 6), "job " + to_string(head) + " ");
+  spec.resources.gpus = 8;
+  const JobId head = env.submit(spec);
+  spec.resources.gpus = 1;
+  spec.time_limit = 30min;
+  const JobId passes = env.submit(spec);
+  EXPECT_EQ(env.state(passes), JobState::starting) << "it will be gone by then";
+  spec.time_limit = 4h;
+  const JobId late = env.submit(spec);
+  EXPECT_EQ(env.state(late), JobState::queued) << "it would delay the head";
+  const auto why = env.plane->explain(late, env.now, true);
+  const auto backfill = std::ranges::find(why.reasons, "backfill", &Reason::code);
+  ASSERT_NE(backfill, why.reasons.end()) << "a job that would fit must be told why it waits";
+  EXPECT_EQ(backfill->text.substr(0, 6), "job " + to_string(head) + " ");
+  ASSERT_EQ(why.blockers.size(), 1u);
+  EXPECT_EQ(why.blockers[0].job, head);
+  const auto shorter = std::ranges::find(why.would_help, "time_limit", &Explanation::Change::field);
+  ASSERT_NE(shorter, why.would_help.end());
+  EXPECT_EQ(shorter->to, "2h");
+  const auto head_why = env.plane->explain(head, env.now, true);
+  EXPECT_EQ(head_why.blockers.size(), 2u) << "both that run";
   env.end(a, key, true);
   EXPECT_EQ(env.state(head), JobState::queued);
   env.end(a, env.key_of(passes), true);
   EXPECT_EQ(env.state(head), JobState::starting);
+}
+
+TEST_F(ControlPlaneTest, AScavengerGivesWayAndTheCauseIsRecordedFirst) {
+  const NodeId a = env.add_node("a");
+  JobSpec spec = job_spec(1, 8);
+  spec.priority = 5;
+  const JobId scavenger = env.submit(spec);
+  const AttemptKey key = env.run(scavenger);
+  spec.priority = 50;
+  const JobId normal = env.submit(spec);
+  EXPECT_EQ(env.state(scavenger), JobState::stopping);
+  EXPECT_EQ(env.take<protocol::Stop>(a).signal, "TERM");
+  EXPECT_EQ(env.plane->find_attempt(key)->row.cause, Cause::preempted);
+  EXPECT_EQ(env.plane->find_attempt(key)->row.detail,
+            "makes way for job " + to_string(normal) + ", which is of a higher band");
+  env.end(a, key, true);
+  EXPECT_EQ(env.state(normal), JobState::starting);
+  EXPECT_EQ(env.state(scavenger), JobState::queued);
+}
+
+TEST_F(ControlPlaneTest, AVictimThatSavesCheckpointsIsStoppedAfterItsNextOne) {
+  const NodeId a = env.add_node("a");
+  JobSpec spec = job_spec(1, 8);
+  spec.priority = 5;
+  const JobId scavenger = env.submit(spec);
+  const AttemptKey key = env.run(scavenger);
+  const auto save = [&](std::int64_t step) {
+    env.plane->on_checkpoint(
+        env.now, a, {.key = key, .epoch_in_file = 1, .step = step, .path = "/c" + std::to_string(step)});
+    env.step();
+  };
+  save(1);
+  spec.priority = 50;
+  const JobId normal = env.submit(spec);
+  EXPECT_EQ(env.state(scavenger), JobState::running) << "it is given a while";
+  env.tick_alive(30s);
+  EXPECT_EQ(env.state(scavenger), JobState::running);
+  save(2);
+  EXPECT_EQ(env.state(scavenger), JobState::stopping);
+  env.end(a, key, true);
+  EXPECT_EQ(env.state(normal), JobState::starting);
 }
 
 TEST_F(ControlPlaneTest, AJobThatCanNeverRunHoldsBackNobody) {

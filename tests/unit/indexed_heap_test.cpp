@@ -4,7 +4,7 @@
 
 #include <map>
 
-#include "scheduler/core/job_queue.h"
+#include "scheduler/core/delay_queue.h"
 #include "scheduler/core/retry.h"
 
 namespace tutti {
@@ -43,29 +43,12 @@ TEST(IndexedHeap, PopsInOrderOfKeyAfterAnyUpdatesAndErasures) {
   }
 }
 
-TEST(Rank, OrdersByBandThenFrontThenPriorityThenTimeThenId) {
-  auto row = [](std::int64_t id, std::int16_t priority, int queued_at, bool front = false) {
-    JobRow r;
-    r.id = JobId(id);
-    r.priority = priority;
-    r.queued_at = Instant(std::chrono::seconds(queued_at));
-    r.front = front;
-    return rank_of(r);
-  };
-  EXPECT_LT(row(9, 90, 9), row(1, 89, 1, true)) << "an urgent job goes before any normal one";
-  EXPECT_LT(row(9, 10, 9, true), row(1, 89, 1)) << "a restart goes to the front of its band";
-  EXPECT_LT(row(9, 51, 9), row(1, 50, 1));
-  EXPECT_LT(row(9, 50, 1), row(1, 50, 2));
-  EXPECT_LT(row(1, 50, 1), row(2, 50, 1));
-  EXPECT_LT(row(9, 10, 9), row(1, 9, 1, true)) << "scavengers come last";
-}
-
-TEST(JobQueue, DueJobsComeInOrderOfTime) {
-  JobQueue q;
-  q.push_delayed(JobId(1), Instant(std::chrono::seconds(30)));
-  q.push_delayed(JobId(2), Instant(std::chrono::seconds(10)));
+TEST(DelayQueue, DueJobsComeInOrderOfTime) {
+  DelayQueue q;
+  q.push(JobId(1), Instant(std::chrono::seconds(30)));
+  q.push(JobId(2), Instant(std::chrono::seconds(10)));
   EXPECT_FALSE(q.pop_due(Instant(std::chrono::seconds(9))));
-  EXPECT_EQ(q.earliest_due(), Instant(std::chrono::seconds(10)));
+  EXPECT_EQ(q.earliest(), Instant(std::chrono::seconds(10)));
   EXPECT_EQ(q.pop_due(Instant(std::chrono::seconds(60))), JobId(2));
   EXPECT_EQ(q.pop_due(Instant(std::chrono::seconds(60))), JobId(1));
   EXPECT_FALSE(q.pop_due(Instant(std::chrono::seconds(60))));

@@ -1,0 +1,305 @@
+// Planner: one pass over a pool. Who fits starts, in order; the first that does not fit is promised a start,
+// and those behind it may only use what does not delay it (EASY backfill: Lifka, "The ANL/IBM SP scheduling
+// system", 1995), node by node.
+#include <algorithm>
+
+#include "scheduler/model/assert.h"
+#include "scheduler/planner/planner_pass.h"
+
+namespace tutti::planner {
+
+namespace {
+std::size_t ix(int i) { return static_cast<std::size_t>(i); }
+Instant after(Instant now, Duration limit) {
+  return limit == kNoLimit || limit > Instant::max() - now ? Instant::max() : now + limit;
+}
+}  // namespace
+
+// ---------------------------------------------------------------- what may be used
+
+bool Planner::member_of(const Window& w, int project) const {
+  for (int p = project; p >= 0; p = ix(p) < project_parent_.size() ? project_parent_[ix(p)] : -1)
+    if (w.projects.contains(p)) return true;
+  return false;
+}
+
+bool Planner::may_use(int node, int project, Instant end, Instant now) const {
+  return std::ranges::none_of(windows_, [&](const Window& w) {
+    return w.until > now && end > w.from && std::ranges::find(w.nodes, node) != w.nodes.end() &&
+           !member_of(w, project);
+  });
+}
+
+bool Planner::keeps_out(const Window& w, int node, const Waiting& job, Instant now) const {
+  return w.until > now && after(now, left_of(job.what, job.attained)) > w.from &&
+         std::ranges::find(w.nodes, node) != w.nodes.end() && !member_of(w, job.what.project);
+}
+
+// Nodes of the promised start are for those who will be gone by then, and those first, so that the others stay
+// for who will not; or for who fits beside it.
+int Planner::PassFilter::preference(int node) const {
+  if (!planner->windows_.empty() && !planner->may_use(node, job->what.project, end, pass->now)) return -1;
+  const Reservation* kept = pass->kept ? &*pass->kept : nullptr;
+  const auto reserved = kept == nullptr ? nullptr : kept->spare_on(node);
+  if (end_before) return reserved != nullptr ? 0 : 1;
+  if (reserved == nullptr) return 0;
+  const Nodes& nodes = planner->nodes_;
+  for (const int n : nodes.shape(job->what.shape).needs) {
+    const auto part = nodes.place(nodes.need(n), node, nodes.room_now(node, false));
+    if (part && kept->fits_beside(*reserved, *part, nodes.need(n))) return 0;
+  }
+  return -1;
+}
+
+bool Planner::allowed(const Cell& cell, const Bucket& bucket) const {
+  return !quota_.blocks(cell.queue, bucket.project, bucket.kind.gpus).has_value();
+}
+
+// ---------------------------------------------------------------- the pass
+
+void Planner::fill(Pool& pool, Instant now, Decisions& out) {
+  Pass pass{.pool = pool, .now = now, .out = out};
+  pass.blocked.resize(ix(nodes_.shape_count()));
+  pool.promise.reset();
+  start_claims(pool, now, out);
+  for (const JobId id : guarded(pool, now))
+    if (guard_allows(pool.backlog->find(id)->what)) consider(pass, id, true);
+  while (const auto next = best(pass))
+    if (!consider(pass, *next, false) && policy_.strict) return;
+  if (pass.kept) out.promised.push_back(*pool.promise);
+}
+
+// The first job of a bucket for which nobody gives way already.
+std::optional<JobId> Planner::unclaimed(const Bucket& bucket) const {
+  for (const auto& [rank, id] : bucket.jobs)
+    if (claims_.empty() || !claims_.contains(id)) return id;
+  return std::nullopt;
+}
+
+// The first job in order of those that may still fit.
+std::optional<JobId> Planner::best(Pass& pass) const {
+  std::optional<JobId> best;
+  Cell::Head best_head;
+  for (const auto& cell : pass.pool.backlog->cells()) {
+    if (cell->order.empty() || (best && cell->order.begin()->first >= best_head)) continue;
+    auto& blocked = pass.blocked[ix(cell->shape)];
+    if ((blocked & Pass::kAlways) != 0) continue;
+    const bool must_fit =
+        !pass.makes_room && !policy_.strict && (pass.kept.has_value() || !policy_.reserves);
+    if (must_fit && !nodes_.fits(cell->shape)) {
+      if (!pass.may_preempt(*this)) blocked |= Pass::kAlways;
+      if (blocked != 0) continue;
+    }
+    const bool before = !pass.kept || after(pass.now, cell->limit) <= pass.kept->at;
+    if (!before && (blocked & Pass::kBeside) != 0) continue;
+    for (const auto& [head, bucket] : cell->order) {
+      if (best && head >= best_head) break;
+      if (pass.failed.contains(bucket) || !allowed(*cell, *bucket)) continue;
+      const auto first = unclaimed(*bucket);
+      if (!first) continue;
+      const Cell::Head own = *first == std::get<JobId>(head) ? head : pass.pool.backlog->head_of(*first);
+      if (best && own >= best_head) continue;
+      best = first;
+      best_head = own;
+      break;
+    }
+  }
+  return best;
+}
+
+Parts Planner::choose_in(Pass& pass, const Waiting& job) const {
+  if (!nodes_.fits(job.what.shape)) return {};
+  static const std::vector<int> kNone;
+  const auto avoided = avoided_.find(job.what.id);
+  const auto& avoid = avoided == avoided_.end() ? kNone : avoided->second;
+  PassFilter filter;
+  filter.planner = this;
+  filter.pass = &pass;
+  filter.job = &job;
+  filter.end = after(pass.now, left_of(job.what, job.attained));
+  filter.end_before = pass.kept && filter.end <= pass.kept->at;
+  const bool free_choice = !pass.kept && windows_.empty();
+  return nodes_.choose(job.what.shape, avoid, free_choice ? nullptr : &filter);
+}
+
+// True: it has started.
+bool Planner::consider(Pass& pass, JobId id, bool guard) {
+  const Waiting& job = *pass.pool.backlog->find(id);
+  if (claims_.contains(id)) return false;
+  const Bucket& bucket = pass.pool.backlog->bucket_of(id);
+  if (guard && !allowed(*bucket.cell, bucket)) return false;
+  Parts parts = choose_in(pass, job);
+  if (!parts.empty()) {
+    start(pass, id, std::move(parts), guard && policy_.preempts);
+    return true;
+  }
+  if (guard && policy_.preempts) return false;
+  auto& blocked = pass.blocked[ix(job.what.shape)];
+  if (pass.may_preempt(*this) && make_way(pass.pool, job, pass.now, pass.out)) return false;
+  if (policy_.reserves && !pass.kept && reserve(pass, job)) {
+    blocked |= nodes_.fits(job.what.shape) ? 0 : Pass::kAlways;
+    pass.failed.insert(&bucket);
+    return false;
+  }
+  if (!windows_.empty() && nodes_.fits(job.what.shape))
+    pass.failed.insert(&bucket);
+  else if (pass.kept && after(pass.now, bucket.cell->limit) > pass.kept->at && nodes_.fits(job.what.shape))
+    blocked |= Pass::kBeside;
+  else
+    blocked |= Pass::kAlways;
+  return false;
+}
+
+void Planner::start(Pass& pass, JobId id, Parts parts, bool guard) {
+  const Waiting waiting = *pass.pool.backlog->find(id);
+  drop_claim(id);
+  pass.pool.backlog->erase(id);
+  Running job;
+  job.what = waiting.what;
+  job.parts = parts;
+  job.attained = job.keyed_attained = waiting.attained;
+  job.since = job.saved_at = job.accounted_until = pass.now;
+  job.rank_at = waiting.attained == Duration::zero() ? pass.now : waiting.rank_at;
+  job.guarded = guard;
+  job.key = key_of(job, pass.now);
+  hold(std::move(job));
+  if (pass.kept) pass.kept->taken(nodes_, parts, running_.at(id).until);
+  pass.out.started.push_back({id, std::move(parts)});
+}
+
+// Those for whom others have left. A claim that nobody's leaving has filled in time is given up.
+void Planner::start_claims(Pool& pool, Instant now, Decisions& out) {
+  std::vector<JobId> ready;
+  for (auto claim = claims_.begin(); claim != claims_.end();) {
+    const auto& [id, c] = *claim++;
+    const Waiting* job = pool.backlog->find(id);
+    if (job == nullptr) continue;
+    const Bucket& bucket = pool.backlog->bucket_of(id);
+    if (nodes_.is_free(nodes_.shape(job->what.shape).ask.resources, c.parts) && allowed(*bucket.cell, bucket))
+      ready.push_back(id);
+    else if (c.until <= now)
+      drop_claim(id);
+  }
+  Pass pass{.pool = pool, .now = now, .out = out};
+  for (const JobId id : ready) {
+    Parts parts = claims_.at(id).parts;
+    start(pass, id, std::move(parts), guarded_claims_.contains(id));
+  }
+}
+
+// Who has waited too long without a break, longest first. Without preemption only the first counts: it gets
+// the promise.
+std::vector<JobId> Planner::guarded(const Pool& pool, Instant now) const {
+  std::vector<JobId> out;
+  for (const auto& [since, first, bucket] : pool.backlog->oldest()) {
+    if (now - since < policy_.guard_after) break;
+    for (const auto& [rank, id] : bucket->jobs) {
+      if (now - pool.backlog->find(id)->since < policy_.guard_after) break;
+      out.push_back(id);
+      if (!policy_.preempts) return out;
+    }
+  }
+  std::ranges::sort(out, {}, [&](JobId id) { return std::pair(pool.backlog->find(id)->since, id); });
+  return out;
+}
+
+// One gang larger than the guard's share of all GPUs may still have its turn.
+bool Planner::guard_allows(const PlanJob& job) const {
+  if (guarded_gpus_ == 0 || policy_.guard_share >= 1) return true;
+  const auto& pool = pools_[ix(queue_pool_[ix(job.kind.queue)])];
+  return guarded_gpus_ + job.kind.gpus <= policy_.guard_share * nodes_.usable_gpus(pool.name);
+}
+
+// ---------------------------------------------------------------- the promised start
+
+// When at the latest it fits, and on which nodes: those that cannot be used now first, since those that are
+// free are worth more to others meanwhile. False: never by anybody's end.
+bool Planner::reserve(Pass& pass, const Waiting& job) const {
+  const Shape& shape = nodes_.shape(job.what.shape);
+  const auto level = shape.ask.topology.require;
+  const bool anywhere = level == TopologyLevel::any || shape.ask.nodes == 1;
+  const int wanted = shape.ask.fewest_nodes();
+  std::optional<Reservation> best;
+  for (const int n : shape.needs) {
+    std::map<int, std::vector<std::pair<Instant, int>>> ready;  // by group of nodes
+    for (int node = 0; node < nodes_.size(); ++node) {
+      Instant when = nodes_.ready_at(n, node);
+      if (when == Instant::max()) continue;
+      when = std::max(when, pass.now);
+      for (const Window& w : windows_)  // those of others are waited for
+        if (!may_use(node, job.what.project, after(when, left_of(job.what, job.attained)), when)) when = std::max(when, w.until);
+      ready[anywhere ? 0 : nodes_.at(node).place[static_cast<std::size_t>(level) - 1]].emplace_back(when, node);
+    }
+    for (auto& [place, nodes] : ready) {
+      if (static_cast<int>(nodes.size()) < wanted) continue;
+      std::ranges::nth_element(nodes, nodes.begin() + (wanted - 1));
+      const Instant when = nodes[ix(wanted - 1)].first;
+      if (best && best->at <= when) continue;
+      best = Reservation{.at = when, .need = n, .nodes = {}, .index = {}};
+      std::erase_if(nodes, [&](const auto& r) { return r.first > when; });
+      const auto free_now = [&](int node) { return nodes_.need(n).fits[ix(node)] != 0; };
+      std::ranges::sort(nodes, {}, [&](const auto& r) { return std::pair(free_now(r.second), r.second); });
+      nodes.resize(ix(wanted));
+      for (const auto& [when_ready, node] : nodes) best->nodes.push_back({node, {}, {}});
+    }
+  }
+  if (!best) return false;
+  best->keep(nodes_);
+  Promise promise{.job = job.what.id, .at = best->at, .nodes = {}, .queue_of_nodes = pass.pool.name};
+  for (const auto& r : best->nodes) promise.nodes.push_back(r.node);
+  pass.pool.promise = std::move(promise);
+  pass.kept = std::move(best);
+  return true;
+}
+
+// ---------------------------------------------------------------- a reservation
+
+void Planner::Reservation::keep(const Nodes& all) {
+  for (auto& r : nodes) {
+    r.spare = all.room_at(r.node, at);
+    const auto part = all.place(all.need(need), r.node, r.spare);
+    TUTTI_ASSERT(part.has_value(), "a node that is ready has room");
+    r.part = *part;
+    for (std::size_t g = 0; g < kGroups; ++g)
+      r.spare.gpus[g] = static_cast<std::int16_t>(r.spare.gpus[g] - r.part.gpus[g]);
+    r.spare.cpus -= all.need(need).cpus;
+    r.spare.memory_bytes -= all.need(need).memory_bytes;
+    index.emplace(r.node, &r - nodes.data());
+  }
+}
+
+const Planner::Reservation::OnNode* Planner::Reservation::spare_on(int node) const {
+  const auto found = index.find(node);
+  return found == index.end() ? nullptr : &nodes[static_cast<std::size_t>(found->second)];
+}
+
+bool Planner::Reservation::fits_beside(const OnNode& on, const Part& part, const Need& need) const {
+  for (std::size_t g = 0; g < kGroups; ++g)
+    if (part.gpus[g] > 0 && on.spare.gpus[g] < part.gpus[g]) return false;
+  return on.spare.cpus >= need.cpus && on.spare.memory_bytes >= need.memory_bytes;
+}
+
+// Somebody has started; what runs on beyond the promised start lowers what is spare then.
+void Planner::Reservation::taken(const Nodes& all, const Parts& parts, Instant until) {
+  if (until <= at) return;
+  for (const Part& part : parts) {
+    const auto found = index.find(part.node);
+    if (found == index.end()) continue;
+    OnNode& on = nodes[static_cast<std::size_t>(found->second)];
+    on.spare = all.room_at(part.node, at);
+    for (std::size_t g = 0; g < kGroups; ++g)
+      on.spare.gpus[g] = static_cast<std::int16_t>(on.spare.gpus[g] - on.part.gpus[g]);
+    on.spare.cpus -= all.need(need).cpus;
+    on.spare.memory_bytes -= all.need(need).memory_bytes;
+  }
+}
+
+// Somebody may be asked to give way.
+bool Planner::Pass::may_preempt(const Planner& planner) const {
+  if (planner.scavengers_ > 0) return true;
+  for (std::size_t q = 0; q < planner.queue_pool_.size(); ++q)
+    if (planner.quota_.borrowed(static_cast<int>(q)) > 0) return true;
+  return false;
+}
+
+}  // namespace tutti::planner
