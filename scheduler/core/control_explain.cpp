@@ -68,7 +68,8 @@ std::string need_text(const Resources& r, std::string_view adjective) {
 
 std::string when_text(Instant at, Instant now) {
   const auto minutes = static_cast<std::int64_t>(to_seconds(at - now) / 60 + 0.999);
-  return minutes < 120 ? "in " + std::to_string(minutes) + " min" : "in " + std::to_string(minutes / 60) + " h";
+  return minutes < 120 ? "in " + std::to_string(minutes) + " min"
+                       : "in " + std::to_string(minutes / 60) + " h";
 }
 
 }  // namespace
@@ -90,7 +91,8 @@ void ControlPlane::explain_nodes(const planner::Waiting& waiting, Now now, Expla
     out.never = true;
     std::string text = "needs " + nodes_text(wanted, "with ") + need_text(ask.resources, "") + each +
                        "; the cluster has " + std::to_string(count.ever) + " such";
-    if (count.largest < ask.resources.gpus) text += " (the largest has " + std::to_string(count.largest) + ")";
+    if (count.largest < ask.resources.gpus)
+      text += " (the largest has " + std::to_string(count.largest) + ")";
     out.reasons.push_back({"never", std::move(text), wanted, count.ever});
   } else if (near && count.ever_near < wanted) {
     out.never = true;
@@ -130,8 +132,8 @@ std::string ControlPlane::quota_text(const planner::QuotaBlock& q, int gpus) con
     case Kind::queue: return "queue '" + queue_names_.name(q.who) + "'" + tail;
     case Kind::project: return "project '" + project_names_.name(q.who) + "'" + tail;
     case Kind::lenders:
-      return "queue '" + queue_names_.name(q.who) + "' may borrow no more: " + std::to_string(q.used) + " of " +
-             std::to_string(q.most) + " GPUs that are lent are in use";
+      return "queue '" + queue_names_.name(q.who) + "' may borrow no more: " + std::to_string(q.used) +
+             " of " + std::to_string(q.most) + " GPUs that are lent are in use";
   }
   return tail;
 }
@@ -141,12 +143,15 @@ void ControlPlane::explain_order(const Job& job, const planner::Waiting& waiting
                                  Explanation& out) const {
   const auto& what = waiting.what;
   if (const auto quota = planner_.quota().blocks(what.kind.queue, what.project, what.kind.gpus))
-    out.reasons.push_back({"quota", quota_text(*quota, what.kind.gpus), what.kind.gpus, quota->most - quota->used});
+    out.reasons.push_back(
+        {"quota", quota_text(*quota, what.kind.gpus), what.kind.gpus, quota->most - quota->used});
   for (const auto& promise : planner_.promises()) {
     const bool own = promise.job == job.row.id;
     if (own)
-      out.reasons.push_back({"promised", "starts " + when_text(promise.at, now.wall) + " at the latest, as long as nobody comes before it", 0,
-                             static_cast<std::int64_t>(to_seconds(promise.at - now.wall))});
+      out.reasons.push_back(
+          {"promised",
+           "starts " + when_text(promise.at, now.wall) + " at the latest, as long as nobody comes before it",
+           0, static_cast<std::int64_t>(to_seconds(promise.at - now.wall))});
     else if (promise.queue_of_nodes == planner_.queue_of_nodes(job.row.id) &&
              out.reasons.empty())  // it would fit
       out.reasons.push_back({"backfill",
@@ -156,9 +161,9 @@ void ControlPlane::explain_order(const Job& job, const planner::Waiting& waiting
                              0, static_cast<std::int64_t>(to_seconds(promise.at - now.wall))});
   }
   if (*out.position > 0)
-    out.reasons.push_back({"behind",
-                           std::to_string(*out.position) + " jobs of queue '" + job.row.queue + "' come before it",
-                           0, static_cast<std::int64_t>(*out.position)});
+    out.reasons.push_back(
+        {"behind", std::to_string(*out.position) + " jobs of queue '" + job.row.queue + "' come before it", 0,
+         static_cast<std::int64_t>(*out.position)});
 }
 
 std::string ControlPlane::obstacle_text(const Obstacle& o, int gpus) const {
@@ -175,7 +180,8 @@ std::string ControlPlane::obstacle_text(const Obstacle& o, int gpus) const {
 }
 
 void ControlPlane::explain_exactly(const planner::Waiting& waiting, Now now, Explanation& out) const {
-  static constexpr std::array<std::string_view, 6> kCodes = {"running", "ahead", "node", "broken", "quota", "window"};
+  static constexpr std::array<std::string_view, 6> kCodes = {"running", "ahead", "node",
+                                                             "broken",  "quota", "window"};
   const auto found = planner::obstacles(planner_, waiting.what.id, now.wall);
   if (found.exact)
     for (const auto& o : found.all)

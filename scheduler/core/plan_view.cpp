@@ -56,7 +56,8 @@ planner::NodeDesc describe(const Cluster& cluster, const Node& node) {
   for (const GpuId id : node.gpus) {
     const Gpu& gpu = cluster.gpus.at(id);
     if (!gpu.row.present) continue;
-    auto& group = desc.devices[static_cast<std::size_t>(std::ranges::find(groups, group_of(gpu.row)) - groups.begin())];
+    auto& group =
+        desc.devices[static_cast<std::size_t>(std::ranges::find(groups, group_of(gpu.row)) - groups.begin())];
     ++group.total;
     if (gpu.usable() || gpu.holder.job) ++group.usable;
   }

@@ -1,5 +1,5 @@
-// The cluster as the planner sees it, and back: descriptions of nodes, and the GPUs that a planned part means.
-// Pure functions of the cluster.
+// The cluster as the planner sees it, and back: descriptions of nodes, and the GPUs that a planned part
+// means. Pure functions of the cluster.
 #pragma once
 
 #include <map>

@@ -53,7 +53,8 @@ std::string GangAsk::key() const {
                   std::to_string(resources.gpus) + '/' + std::to_string(resources.cpus) + '/' +
                   std::to_string(resources.memory_bytes) + '/' + std::string(name(topology.require)) + '/' +
                   std::string(name(topology.prefer)) + (topology.spread ? "s" : "");
-  for (const auto& kind : resources.gpu_kinds) k += '\0' + kind.model + '/' + std::to_string(kind.memory_bytes);
+  for (const auto& kind : resources.gpu_kinds)
+    k += '\0' + kind.model + '/' + std::to_string(kind.memory_bytes);
   k += '\1';
   for (const auto& c : constraints) k += '\0' + to_string(c);
   k += '\1';

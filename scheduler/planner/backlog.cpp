@@ -139,9 +139,10 @@ void Backlog::push(Waiting job, Instant now, std::optional<double> base) {
   const std::pair place{job.rank_at, id};
   const bool fresh = jobs_.emplace(id, Entry{std::move(job), &bucket}).second;
   TUTTI_ASSERT(fresh, "a job waits once");
-  const bool first = bucket.jobs.empty() || place < *bucket.jobs.begin();
+  const bool first =
+      bucket.jobs.empty() || place < std::pair(std::get<Instant>(bucket.head), std::get<JobId>(bucket.head));
   if (first) unlink(bucket);
-  bucket.jobs.insert(place);
+  bucket.jobs.insert(bucket.jobs.end(), place);  // as a rule it is the last
   if (first) link(bucket);
 }
 

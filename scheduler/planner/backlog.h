@@ -37,14 +37,14 @@ inline constexpr Duration kNoLimit = Duration::max();
 
 struct PlanJob {
   JobId id;
-  JobClass kind;      // user, queue and GPUs, as history knows them
+  JobClass kind;  // user, queue and GPUs, as history knows them
   int project = 0;
-  int shape = 0;      // of Nodes
-  int priority = 50;  // 0..100
+  int shape = 0;       // of Nodes
+  int priority = 50;   // 0..100
   bool front = false;  // before others of its band: a restart after a fault
   bool preemptible = true;
   bool saves_when_asked = false;  // a planned stop loses nothing
-  bool clairvoyant = false;  // known_run counts: policies for scale
+  bool clairvoyant = false;       // known_run counts: policies for scale
   bool limit_per_run = false;     // a preempted job may run for its whole limit again
   Instant submitted;
   Duration limit = kNoLimit;  // of running time
@@ -96,8 +96,8 @@ struct Bucket {
 class Backlog {
  public:
   using KeyOf = std::function<double(const Bucket&, Instant now)>;
-  // Points that a second of waiting is worth; who comes to a bucket whose key is older than `key_lasts` has it
-  // computed again.
+  // Points that a second of waiting is worth; who comes to a bucket whose key is older than `key_lasts` has
+  // it computed again.
   Backlog(double age_rate, Duration key_lasts, KeyOf key_of)
       : age_rate_(age_rate), key_lasts_(key_lasts), key_of_(std::move(key_of)) {}
   Backlog(const Backlog&) = delete;

@@ -1,6 +1,7 @@
-// Which nodes a gang gets: all or none. Fewest free GPUs first, so that whole nodes stay whole (best fit); the
-// smallest group of nodes that holds it (NVLink domain, rack, block, spine), so that large ones stay large;
-// suspected nodes and those that failed the job before only when nothing else does. Ties break by index.
+// Which nodes a gang gets: all or none. Fewest free GPUs first, so that whole nodes stay whole (best fit);
+// the smallest group of nodes that holds it (NVLink domain, rack, block, spine), so that large ones stay
+// large; suspected nodes and those that failed the job before only when nothing else does. Ties break by
+// index.
 #include <algorithm>
 #include <cmath>
 #include <tuple>
@@ -17,10 +18,18 @@ struct Nodes::Candidate {
   bool avoided;
   int suspicion;   // in tenths
   int preference;  // of the filter
-  int left;        // GPUs free on it, or minus that where jobs want to be apart
+  int left;        // GPUs free on it; where jobs want to be apart, how few
   int node;
   Part part;
-  auto rank() const { return std::tuple(avoided, suspicion, preference, left, node); }
+  std::uint64_t rank = 0;  // all of these in order, lowest first
+
+  void set_rank() {
+    const auto bits = [](int v, unsigned width) {
+      return static_cast<std::uint64_t>(std::clamp(v, 0, (1 << width) - 1));
+    };
+    rank = bits(avoided ? 1 : 0, 1) << 63 | bits(suspicion, 5) << 58 | bits(preference, 4) << 54 |
+           bits(left, 14) << 30 | bits(node, 30);
+  }
 };
 
 Parts Nodes::choose(int shape, const std::vector<int>& avoid, const NodeFilter* filter, bool soon) const {
@@ -53,6 +62,7 @@ std::vector<Nodes::Candidate> Nodes::candidates(const Need& need, int wanted, co
     const bool avoided = std::ranges::find(avoid, node) != avoid.end();
     const int suspicion = static_cast<int>(std::lround(m.desc->suspicion * 10));
     out.push_back({avoided, suspicion, preference, left, node, *part});
+    out.back().set_rank();
     if (first_will_do && left == need.gpus && suspicion == 0 && ++perfect == wanted) break;
   }
   return out;
@@ -63,25 +73,30 @@ Parts Nodes::choose_for(const Need& need, const GangAsk& ask, const std::vector<
   auto from = candidates(need, ask.topology.spread ? size() : ask.nodes, avoid, filter, soon);
   if (static_cast<int>(from.size()) < ask.fewest_nodes()) return {};
   if (ask.topology.spread)
-    for (auto& c : from) c.left = -c.left;
-  std::ranges::sort(from, {}, &Candidate::rank);
+    for (auto& c : from) c.left = 1000 - c.left, c.set_rank();
   // Those that are to be avoided only when the others do not do.
-  auto good = from;
-  std::erase_if(good, [](const Candidate& c) { return c.avoided || c.suspicion > 0; });
-  for (auto* of : {&good, &from}) {
-    if (static_cast<int>(of->size()) < (of == &good ? ask.nodes : ask.fewest_nodes())) continue;
-    if (has_places_ && ask.nodes > 1) pick_near(*of, ask);
-    if (static_cast<int>(of->size()) < ask.fewest_nodes()) continue;
-    if (static_cast<int>(of->size()) > ask.nodes) of->resize(ix(ask.nodes));
-    Parts parts;
-    for (const auto& c : *of) parts.push_back(c.part);
-    return parts;
+  const auto is_bad = [](const Candidate& c) { return c.avoided || c.suspicion > 0; };
+  if (std::ranges::any_of(from, is_bad)) {
+    auto good = from;
+    std::erase_if(good, is_bad);
+    if (static_cast<int>(good.size()) >= ask.nodes)
+      if (Parts parts = best_of(std::move(good), ask); !parts.empty()) return parts;
   }
-  return {};
+  return best_of(std::move(from), ask);
 }
 
-// Leaves those of one group of nodes, the smallest that holds the gang, of the finest level where there is one.
-// Where none does and none is required, all stay, those of the fullest groups first.
+Parts Nodes::best_of(std::vector<Candidate> from, const GangAsk& ask) const {
+  if (has_places_ && ask.nodes > 1) pick_near(from, ask);
+  if (static_cast<int>(from.size()) < ask.fewest_nodes()) return {};
+  const auto n = std::min(from.size(), ix(ask.nodes));
+  std::ranges::partial_sort(from, from.begin() + static_cast<std::ptrdiff_t>(n), {}, &Candidate::rank);
+  Parts parts;
+  for (std::size_t i = 0; i < n; ++i) parts.push_back(from[i].part);
+  return parts;
+}
+
+// Leaves those of one group of nodes, the smallest that holds the gang, of the finest level where there is
+// one. Where none does and none is required, all stay, those of the fullest groups first.
 void Nodes::pick_near(std::vector<Candidate>& from, const GangAsk& ask) const {
   const auto required = ask.topology.require;
   if (ask.topology.spread && required == TopologyLevel::any) return pick_apart(from, ask.nodes);
@@ -111,13 +126,15 @@ void Nodes::pick_near(std::vector<Candidate>& from, const GangAsk& ask) const {
   constexpr std::size_t kRack = 1;
   in.assign(places_[kRack].size(), 0);
   for (const auto& c : from) ++in[ix(nodes_[ix(c.node)].place[kRack])];
-  std::ranges::sort(from, {}, [&](const Candidate& c) {
-    return std::tuple(c.avoided, c.suspicion, -in[ix(nodes_[ix(c.node)].place[kRack])], c.rank());
-  });
+  for (auto& c : from) {  // as many as possible of one rack
+    c.preference = 15 - std::min(15, in[ix(nodes_[ix(c.node)].place[kRack])]);
+    c.set_rank();
+  }
 }
 
 // From different racks in turn.
 void Nodes::pick_apart(std::vector<Candidate>& from, int wanted) const {
+  std::ranges::sort(from, {}, &Candidate::rank);
   std::vector<Candidate> out;
   std::vector<bool> taken(from.size());
   while (static_cast<int>(out.size()) < wanted && out.size() < from.size()) {

@@ -7,8 +7,8 @@ namespace tutti::planner {
 
 namespace {
 
-constexpr std::size_t kAhead = 1000;      // waiting jobs before it that a copy takes along
-constexpr std::size_t kMostTried = 256;   // obstacles that are tried one by one
+constexpr std::size_t kAhead = 1000;     // waiting jobs before it that a copy takes along
+constexpr std::size_t kMostTried = 256;  // obstacles that are tried one by one
 constexpr int kMostRounds = 64;
 
 std::size_t ix(int i) { return static_cast<std::size_t>(i); }
@@ -114,8 +114,8 @@ std::vector<Obstacle> clear_nodes(const Planner& planner, const Waiting& job, In
       auto of = clear_node(planner, nodes.need(n), node, job, now);
       if (!of) continue;
       const std::size_t cost = of->size();
-      in[anywhere ? 0 : nodes.at(node).place[static_cast<std::size_t>(level) - 1]].emplace_back(cost,
-                                                                                             std::move(*of));
+      in[anywhere ? 0 : nodes.at(node).place[static_cast<std::size_t>(level) - 1]].emplace_back(
+          cost, std::move(*of));
     }
     for (auto& [place, ways] : in) {
       const auto wanted = ix(shape.ask.fewest_nodes());
@@ -141,14 +141,16 @@ NodeBlocker blocker_of(const Nodes& nodes, int node, const GangAsk& ask) {
   const NodeDesc& desc = *m.desc;
   const Resources& r = ask.resources;
   if (desc.queue != ask.queue) return NodeBlocker::other_queue;
-  if (std::ranges::find(ask.exclude_nodes, desc.name) != ask.exclude_nodes.end()) return NodeBlocker::excluded;
+  if (std::ranges::find(ask.exclude_nodes, desc.name) != ask.exclude_nodes.end())
+    return NodeBlocker::excluded;
   if (!std::ranges::all_of(ask.constraints, [&](const auto& c) { return satisfies(desc, c); }))
     return NodeBlocker::constraint;
   int total = 0, usable = 0, free = 0;
   for (std::size_t g = 0; g < desc.devices.size(); ++g) {
     const auto& group = desc.devices[g];
-    const bool matches = r.gpu_kinds.empty() ||
-                         std::ranges::any_of(r.gpu_kinds, [&](const auto& k) { return kind_matches(group, k); });
+    const bool matches = r.gpu_kinds.empty() || std::ranges::any_of(r.gpu_kinds, [&](const auto& k) {
+                           return kind_matches(group, k);
+                         });
     if (!matches) continue;
     total += group.total;
     usable += group.usable;
@@ -187,12 +189,14 @@ NodeCount count_nodes(const Planner& planner, const Waiting& job, Instant now) {
       int matching = 0;
       for (const auto& group : nodes.at(node).desc->devices)
         if (shape.ask.resources.gpu_kinds.empty() ||
-            std::ranges::any_of(shape.ask.resources.gpu_kinds, [&](const auto& k) { return kind_matches(group, k); }))
+            std::ranges::any_of(shape.ask.resources.gpu_kinds,
+                                [&](const auto& k) { return kind_matches(group, k); }))
           matching += group.total;
       out.largest = std::max(out.largest, matching);
     }
-    const bool ever = b != NodeBlocker::other_queue && b != NodeBlocker::excluded && b != NodeBlocker::constraint &&
-                      b != NodeBlocker::too_few_gpus && b != NodeBlocker::too_small;
+    const bool ever = b != NodeBlocker::other_queue && b != NodeBlocker::excluded &&
+                      b != NodeBlocker::constraint && b != NodeBlocker::too_few_gpus &&
+                      b != NodeBlocker::too_small;
     out.ever += ever ? 1 : 0;
     if (level == TopologyLevel::any) continue;
     auto& [ever_there, now_there] = near[nodes.at(node).place[static_cast<std::size_t>(level) - 1]];
@@ -235,7 +239,8 @@ Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
       nodes_cleared = false;
     nodes_cleared = more;
     if (!more)
-      for (const JobId other : trial.before) more = add({.kind = Obstacle::Kind::ahead, .job = other}) || more;
+      for (const JobId other : trial.before)
+        more = add({.kind = Obstacle::Kind::ahead, .job = other}) || more;
     if (!more) return out;
   }
   if (out.all.size() > kMostTried) return out;
@@ -275,7 +280,9 @@ std::vector<Change> changes_that_help(const Planner& planner, JobId id, Instant 
   const Waiting& job = *found;
   const auto waiting = ahead_of(planner, id);
   const GangAsk ask = planner.nodes().shape(job.what.shape).ask;
-  const auto starts = [&](const Waiting& w, const GangAsk& a) { return starts_as(planner, waiting, w, a, now); };
+  const auto starts = [&](const Waiting& w, const GangAsk& a) {
+    return starts_as(planner, waiting, w, a, now);
+  };
   for (int nodes = ask.nodes - 1, tries = 0; nodes >= 1 && tries < 16; ++tries) {
     GangAsk fewer = ask;
     fewer.nodes = nodes;
@@ -305,7 +312,8 @@ std::vector<Change> changes_that_help(const Planner& planner, JobId id, Instant 
     shorter.what.limit = limit;
     shorter.what.limit_per_run = true;
     if (!starts(shorter, ask)) continue;
-    out.push_back({"time_limit", minutes % 60 == 0 ? std::to_string(minutes / 60) + "h" : std::to_string(minutes) + "m"});
+    out.push_back({"time_limit",
+                   minutes % 60 == 0 ? std::to_string(minutes / 60) + "h" : std::to_string(minutes) + "m"});
     break;
   }
   for (const int priority : {60, 70, 80, 89}) {

@@ -27,17 +27,17 @@ enum class NodeBlocker : std::uint8_t {
   gpus_busy,          // enough healthy GPUs, but too many are allocated
   cpus_busy,
   memory_busy,
-  reserved            // a named reservation of others
+  reserved  // a named reservation of others
 };
 inline constexpr std::size_t kNodeBlockers = 12;
 NodeBlocker blocker_of(const Nodes& nodes, int node, const GangAsk& ask);
 
 struct NodeCount {
   std::array<int, kNodeBlockers> by{};
-  int largest = 0;      // most matching GPUs of one node
-  int ever = 0;         // nodes that could ever take a part
-  int ever_near = 0;    // … in the best group of the level that the topology requires
-  int now_near = 0;     // nodes that could take a part now, in the best such group
+  int largest = 0;    // most matching GPUs of one node
+  int ever = 0;       // nodes that could ever take a part
+  int ever_near = 0;  // … in the best group of the level that the topology requires
+  int now_near = 0;   // nodes that could take a part now, in the best such group
   int of(NodeBlocker b) const { return by[static_cast<std::size_t>(b)]; }
 };
 // Nodes that would do but are closed for this reason.
@@ -46,12 +46,12 @@ NodeCount count_nodes(const Planner& planner, const Waiting& job, Instant now);
 
 struct Obstacle {
   enum class Kind : std::uint8_t {
-    running,   // a job that runs where it would
-    ahead,     // a job that waits before it and takes, or is promised, what it would
-    node,      // a node that takes no work
-    broken,    // a node with GPUs out of order
-    quota,     // what its queue or project may hold
-    window     // a named reservation
+    running,  // a job that runs where it would
+    ahead,    // a job that waits before it and takes, or is promised, what it would
+    node,     // a node that takes no work
+    broken,   // a node with GPUs out of order
+    quota,    // what its queue or project may hold
+    window    // a named reservation
   };
   Kind kind;
   JobId job{};

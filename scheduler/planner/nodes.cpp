@@ -144,8 +144,7 @@ void Nodes::describe(Need& need, int node) {
   need.groups[ix(node)] = groups;
   int most = 0;
   for (const int h : has) most = need.one_island ? std::max(most, h) : most + h;
-  const bool excluded =
-      std::ranges::find(need.exclude_nodes, desc.name) != need.exclude_nodes.end();
+  const bool excluded = std::ranges::find(need.exclude_nodes, desc.name) != need.exclude_nodes.end();
   need.could_count -= need.could[ix(node)];
   need.could[ix(node)] =
       desc.queue == need.queue && !excluded && most >= need.gpus && desc.cpus >= need.cpus &&
@@ -318,7 +317,8 @@ std::optional<Part> Nodes::place(const Need& need, int node, const Room& room) c
   for (std::size_t g = 0; g < kGroups; ++g) {
     if ((groups >> g & 1U) == 0 || room.gpus[g] <= 0) continue;
     sum += room.gpus[g];
-    if (room.gpus[g] >= need.gpus && (best < 0 || room.gpus[g] < room.gpus[ix(best)])) best = static_cast<int>(g);
+    if (room.gpus[g] >= need.gpus && (best < 0 || room.gpus[g] < room.gpus[ix(best)]))
+      best = static_cast<int>(g);
   }
   if (best >= 0) {
     part.gpus[ix(best)] = static_cast<std::uint8_t>(need.gpus);

@@ -35,7 +35,7 @@ struct DeviceGroup {
 struct NodeDesc {
   NodeId id;
   std::string name;
-  std::string queue;  // whose nodes it belongs to
+  std::string queue;   // whose nodes it belongs to
   std::string closed;  // why it takes no work at all: "not_reachable", "not_schedulable", …; empty: it does
   std::vector<DeviceGroup> devices;
   int cpus = 0;
@@ -178,6 +178,7 @@ class Nodes {
                    const NodeFilter* filter, bool soon) const;
   std::vector<Candidate> candidates(const Need& need, int wanted, const std::vector<int>& avoid,
                                     const NodeFilter* filter, bool soon) const;
+  Parts best_of(std::vector<Candidate> from, const GangAsk& ask) const;
   void pick_near(std::vector<Candidate>& from, const GangAsk& ask) const;
   void pick_apart(std::vector<Candidate>& from, int wanted) const;
   int place_of(std::size_t level, const NodeDesc& desc);

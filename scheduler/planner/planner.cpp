@@ -73,7 +73,8 @@ int Planner::pool_named(const std::string& queue_of_nodes) {
   if (pool != pools_.end()) return static_cast<int>(pool - pools_.begin());
   const double age_rate =
       policy_.order == Order::mixed ? policy_.age_points / to_seconds(policy_.age_limit) : 0.0;
-  const Duration key_lasts = sketch_ ? Duration::max() : policy_.refresh;
+  // An index moves with every end of its like; points move little between refreshes.
+  const Duration key_lasts = !sketch_ && policy_.order == Order::gittins ? policy_.refresh : Duration::max();
   pools_.push_back(
       {.name = queue_of_nodes,
        .backlog = std::make_unique<Backlog>(age_rate, key_lasts,

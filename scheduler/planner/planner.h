@@ -178,6 +178,7 @@ class Planner {
   bool consider(Pass& pass, JobId id, bool guard);
   Parts choose_in(Pass& pass, const Waiting& job) const;
   bool reserve(Pass& pass, const Waiting& job) const;
+  Instant ready_for(int need, int node, const Waiting& job, Instant now) const;
   void start(Pass& pass, JobId id, Parts parts, bool guard);
   bool may_use(int node, int project, Instant end, Instant now) const;
   bool allowed(const Cell& cell, const Bucket& bucket) const;

@@ -35,8 +35,8 @@ bool Planner::keeps_out(const Window& w, int node, const Waiting& job, Instant n
          std::ranges::find(w.nodes, node) != w.nodes.end() && !member_of(w, job.what.project);
 }
 
-// Nodes of the promised start are for those who will be gone by then, and those first, so that the others stay
-// for who will not; or for who fits beside it.
+// Nodes of the promised start are for those who will be gone by then, and those first, so that the others
+// stay for who will not; or for who fits beside it.
 int Planner::PassFilter::preference(int node) const {
   if (!planner->windows_.empty() && !planner->may_use(node, job->what.project, end, pass->now)) return -1;
   const Reservation* kept = pass->kept ? &*pass->kept : nullptr;
@@ -84,8 +84,7 @@ std::optional<JobId> Planner::best(Pass& pass) const {
     if (cell->order.empty() || (best && cell->order.begin()->first >= best_head)) continue;
     auto& blocked = pass.blocked[ix(cell->shape)];
     if ((blocked & Pass::kAlways) != 0) continue;
-    const bool must_fit =
-        !pass.makes_room && !policy_.strict && (pass.kept.has_value() || !policy_.reserves);
+    const bool must_fit = !pass.makes_room && !policy_.strict && (pass.kept.has_value() || !policy_.reserves);
     if (must_fit && !nodes_.fits(cell->shape)) {
       if (!pass.may_preempt(*this)) blocked |= Pass::kAlways;
       if (blocked != 0) continue;
@@ -218,38 +217,55 @@ bool Planner::reserve(Pass& pass, const Waiting& job) const {
   const Shape& shape = nodes_.shape(job.what.shape);
   const auto level = shape.ask.topology.require;
   const bool anywhere = level == TopologyLevel::any || shape.ask.nodes == 1;
+  const auto place_of = [&](int node) {
+    return anywhere ? 0 : nodes_.at(node).place[static_cast<std::size_t>(level) - 1];
+  };
   const int wanted = shape.ask.fewest_nodes();
   std::optional<Reservation> best;
+  int best_place = 0;
+  std::vector<std::vector<Instant>> ready(1);  // by group of nodes
   for (const int n : shape.needs) {
-    std::map<int, std::vector<std::pair<Instant, int>>> ready;  // by group of nodes
+    for (auto& in : ready) in.clear();
     for (int node = 0; node < nodes_.size(); ++node) {
-      Instant when = nodes_.ready_at(n, node);
+      const Instant when = ready_for(n, node, job, pass.now);
       if (when == Instant::max()) continue;
-      when = std::max(when, pass.now);
-      for (const Window& w : windows_)  // those of others are waited for
-        if (!may_use(node, job.what.project, after(when, left_of(job.what, job.attained)), when)) when = std::max(when, w.until);
-      ready[anywhere ? 0 : nodes_.at(node).place[static_cast<std::size_t>(level) - 1]].emplace_back(when, node);
+      const auto place = ix(place_of(node));
+      if (ready.size() <= place) ready.resize(place + 1);
+      ready[place].push_back(when);
     }
-    for (auto& [place, nodes] : ready) {
-      if (static_cast<int>(nodes.size()) < wanted) continue;
-      std::ranges::nth_element(nodes, nodes.begin() + (wanted - 1));
-      const Instant when = nodes[ix(wanted - 1)].first;
+    for (std::size_t place = 0; place < ready.size(); ++place) {
+      auto& in = ready[place];
+      if (static_cast<int>(in.size()) < wanted) continue;
+      std::ranges::nth_element(in, in.begin() + (wanted - 1));
+      const Instant when = in[ix(wanted - 1)];
       if (best && best->at <= when) continue;
       best = Reservation{.at = when, .need = n, .nodes = {}, .index = {}};
-      std::erase_if(nodes, [&](const auto& r) { return r.first > when; });
-      const auto free_now = [&](int node) { return nodes_.need(n).fits[ix(node)] != 0; };
-      std::ranges::sort(nodes, {}, [&](const auto& r) { return std::pair(free_now(r.second), r.second); });
-      nodes.resize(ix(wanted));
-      for (const auto& [when_ready, node] : nodes) best->nodes.push_back({node, {}, {}});
+      best_place = static_cast<int>(place);
     }
   }
   if (!best) return false;
+  for (const bool free_now : {false, true})
+    for (int node = 0; node < nodes_.size() && static_cast<int>(best->nodes.size()) < wanted; ++node)
+      if ((nodes_.need(best->need).fits[ix(node)] != 0) == free_now && place_of(node) == best_place &&
+          ready_for(best->need, node, job, pass.now) <= best->at)
+        best->nodes.push_back({node, {}, {}});
   best->keep(nodes_);
   Promise promise{.job = job.what.id, .at = best->at, .nodes = {}, .queue_of_nodes = pass.pool.name};
   for (const auto& r : best->nodes) promise.nodes.push_back(r.node);
   pass.pool.promise = std::move(promise);
   pass.kept = std::move(best);
   return true;
+}
+
+// When the node has room for a part, and no reservation of others stands in the way.
+Instant Planner::ready_for(int need, int node, const Waiting& job, Instant now) const {
+  Instant when = nodes_.ready_at(need, node);
+  if (when == Instant::max()) return when;
+  when = std::max(when, now);
+  for (const Window& w : windows_)
+    if (!may_use(node, job.what.project, after(when, left_of(job.what, job.attained)), when))
+      when = std::max(when, w.until);
+  return when;
 }
 
 // ---------------------------------------------------------------- a reservation

@@ -1,6 +1,6 @@
-// Planner: who gives way to whom. By right of band and quota as soon as somebody does not fit; by the policy's
-// levels at its refreshes. The victims keep their nodes until they have stopped (the caller tells), and what
-// they leave is claimed for whom they left.
+// Planner: who gives way to whom. By right of band and quota as soon as somebody does not fit; by the
+// policy's levels at its refreshes. The victims keep their nodes until they have stopped (the caller tells),
+// and what they leave is claimed for whom they left.
 #include <algorithm>
 #include <limits>
 
@@ -66,7 +66,8 @@ class Planner::RoomSearch {
   int most_ = 0;
 };
 
-// Who runs on the nodes of the pool and may be stopped at all: who would lose nothing he has a right to first.
+// Who runs on the nodes of the pool and may be stopped at all: who would lose nothing he has a right to
+// first.
 std::vector<Planner::Victim> Planner::victims(const Pool& pool, Instant now) const {
   std::vector<Victim> out;
   for (const auto& [id, job] : running_) {
@@ -86,8 +87,8 @@ std::vector<Planner::Victim> Planner::victims(const Pool& pool, Instant now) con
   }
   // Of equally bad ones who loses least, then the larger: whole nodes come free, and fewer are disturbed.
   std::ranges::sort(out, {}, [](const Victim& v) {
-    return std::tuple(v.band != Band::scavenger, !v.borrowed, -v.key, v.lost, -v.gpus, -v.rank_at.time_since_epoch(),
-                      -v.id.value);
+    return std::tuple(v.band != Band::scavenger, !v.borrowed, -v.key, v.lost, -v.gpus,
+                      -v.rank_at.time_since_epoch(), -v.id.value);
   });
   return out;
 }
@@ -136,8 +137,9 @@ bool Planner::make_room(const Waiting& job, double key, std::vector<Victim>& can
   filter.pass = &pass;
   filter.job = &job;
   filter.end = after(now, left_of(job.what, job.attained));
-  Parts parts = nodes_.choose(job.what.shape, avoided == avoided_.end() ? std::vector<int>{} : avoided->second,
-                              windows_.empty() ? nullptr : &filter, true);
+  Parts parts =
+      nodes_.choose(job.what.shape, avoided == avoided_.end() ? std::vector<int>{} : avoided->second,
+                    windows_.empty() ? nullptr : &filter, true);
   if (parts.empty()) {
     for (const std::size_t v : needed)
       nodes_.set_leaving(candidates[v].id, running_.at(candidates[v].id).parts, false);
@@ -156,7 +158,8 @@ bool Planner::make_room(const Waiting& job, double key, std::vector<Victim>& can
 
 // By right of band or quota, at once.
 bool Planner::make_way(Pool& pool, const Waiting& job, Instant now, Decisions& out) {
-  if (band_of(job.what.priority) == Band::scavenger && !quota_.entitled(job.what.kind.queue, job.what.kind.gpus))
+  if (band_of(job.what.priority) == Band::scavenger &&
+      !quota_.entitled(job.what.kind.queue, job.what.kind.gpus))
     return false;
   auto candidates = victims(pool, now);
   const double never = std::numeric_limits<double>::infinity();
@@ -192,8 +195,7 @@ void Planner::preempt_for_better(Pool& pool, Instant now, Decisions& out) {
     return false;
   };
   for (const JobId id : guarded(pool, now))
-    if (guard_allows(pool.backlog->find(id)->what) && try_for(id, kGuardedKey))
-      guarded_claims_.insert(id);
+    if (guard_allows(pool.backlog->find(id)->what) && try_for(id, kGuardedKey)) guarded_claims_.insert(id);
   Pass pass{.pool = pool, .now = now, .out = out, .makes_room = true};
   pass.blocked.resize(ix(nodes_.shape_count()));
   while (const auto next = best(pass)) {

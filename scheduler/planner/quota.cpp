@@ -13,7 +13,8 @@ T& grown(std::vector<T>& v, int i) {
 }  // namespace
 
 const Quota::Queue* Quota::find(int queue) const {
-  return static_cast<std::size_t>(queue) < queues_.size() ? &queues_[static_cast<std::size_t>(queue)] : nullptr;
+  return static_cast<std::size_t>(queue) < queues_.size() ? &queues_[static_cast<std::size_t>(queue)]
+                                                          : nullptr;
 }
 
 void Quota::set_queue(int queue, QueueShare share) { grown(queues_, queue).share = share; }

@@ -10,10 +10,10 @@
 namespace tutti::planner {
 
 struct QueueShare {
-  int pool = 0;         // queues of one pool lend to each other
-  int quota = -1;       // guaranteed; -1: none, it may use all and lends nothing
-  int borrow = -1;      // at most so many beyond it; -1: what others lend
-  int lend = -1;        // at most so many of it to others; -1: all
+  int pool = 0;     // queues of one pool lend to each other
+  int quota = -1;   // guaranteed; -1: none, it may use all and lends nothing
+  int borrow = -1;  // at most so many beyond it; -1: what others lend
+  int lend = -1;    // at most so many of it to others; -1: all
   bool operator==(const QueueShare&) const = default;
 };
 

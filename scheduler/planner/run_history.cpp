@@ -1,6 +1,7 @@
 #include "scheduler/planner/run_history.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 namespace tutti::planner {
@@ -61,6 +62,25 @@ double RunHistory::share_of_limit(const JobClass& job) const {
     return newest_mean(found->second.shares, found->second.next);
   }
   return 1;
+}
+
+Duration RunHistory::median_left(const JobClass& job, Duration attained, Duration limit) const {
+  const double ran = to_seconds(attained);
+  const double most = limit == Duration::max() ? std::numeric_limits<double>::infinity() : to_seconds(limit);
+  std::vector<double> left;
+  for (const Key& key : keys_of(job)) {
+    const auto found = groups_.find(key);
+    if (found == groups_.end()) continue;
+    left.clear();
+    for (const double s : found->second.seconds)
+      if (s > ran && s <= most) left.push_back(s - ran);
+    if (left.size() < kEnough) continue;
+    const auto middle = left.begin() + static_cast<std::ptrdiff_t>(left.size() / 2);
+    std::ranges::nth_element(left, middle);
+    return from_seconds(*middle);
+  }
+  if (limit == Duration::max()) return std::max(attained, Duration(std::chrono::hours(1)));
+  return std::max((limit - attained) / 2, Duration(std::chrono::seconds(1)));
 }
 
 double RunHistory::gittins_index(const JobClass& job, Duration attained, Duration limit) const {

@@ -29,6 +29,9 @@ class RunHistory {
   std::optional<Duration> mean(const JobClass& job, Duration limit) const;
   // What part of their limits this user's jobs use, 0..1; everybody's, or 1, where nothing is known of them.
   double share_of_limit(const JobClass& job) const;
+  // How much longer one runs that has run for `attained`: half of its like end within that time. Where
+  // nothing is known of its like, half of what its limit leaves, or as long again.
+  Duration median_left(const JobClass& job, Duration attained, Duration limit) const;
   // Chance to end per second of further service, at its best horizon: what has run for `attained` and may run
   // to `limit` is worth that much. Per second; higher first.
   double gittins_index(const JobClass& job, Duration attained, Duration limit) const;

@@ -1,0 +1,103 @@
+#include "scheduler/planner/forecast.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+
+namespace tutti::planner {
+
+namespace {
+
+constexpr Duration kHorizon = std::chrono::hours(24 * 60);
+constexpr std::size_t kOpen = 20'000;     // estimates whose jobs have not started yet
+constexpr std::size_t kRemembered = 400;  // outcomes of a level
+constexpr std::size_t kEnough = 20;       // before a level speaks for itself
+constexpr double kGrace = 60;             // seconds that are added to waits before ratios are taken
+constexpr double kUnknownLow = 0.25, kUnknownHigh = 4;
+
+}  // namespace
+
+Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Instant now, std::size_t most,
+                  JobId also) {
+  Forecast out{.at = now, .starts = {}};
+  auto waiting = planner.first(queue_of_nodes, most);
+  if (also && std::ranges::find(waiting, also) == waiting.end()) waiting.push_back(also);
+  const auto copy = planner.sketch(waiting);
+  using End = std::pair<Instant, JobId>;
+  std::priority_queue<End, std::vector<End>, std::greater<>> ends;
+  const auto push = [&](const Running& job, Instant at) {
+    const Duration attained = job.attained + (at - job.since);
+    const Duration left = planner.history().median_left(job.what.kind, attained, job.what.limit);
+    ends.push({std::max(at + left, at + Duration(1)), job.what.id});
+  };
+  for (const auto& [id, job] : copy->running()) push(job, now);
+  Instant at = now;
+  for (;;) {
+    const Decisions d = copy->plan(at);
+    for (const auto& s : d.started) {
+      out.starts.emplace(s.job, at);
+      push(copy->running().at(s.job), at);
+    }
+    if (ends.empty() || out.starts.size() == waiting.size() || ends.top().first - now > kHorizon) return out;
+    at = ends.top().first;
+    // Ends within the same minute are one event: the estimate is not that sharp.
+    const Instant until = at + std::chrono::minutes(1);
+    for (; !ends.empty() && ends.top().first <= until; ends.pop()) {
+      at = std::max(at, ends.top().first);
+      copy->ended(ends.top().second, at);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- ranges
+
+std::size_t Calibration::level_of(Duration wait) {
+  const double minutes = to_seconds(wait) / 60;
+  std::size_t level = 0;
+  for (double bound = 1; level < 5 && minutes > bound; bound *= 6) ++level;
+  return level;
+}
+
+void Calibration::estimated(JobId job, Instant now, Instant start) {
+  if (open_.size() >= kOpen || open_.contains(job)) return;
+  open_.emplace(job, Open{now, start, range(now, start)});
+}
+
+void Calibration::started(JobId job, Instant now) {
+  const auto found = open_.find(job);
+  if (found == open_.end()) return;
+  const Open& e = found->second;
+  const double real = to_seconds(now - e.at) + kGrace, said = to_seconds(e.start - e.at) + kGrace;
+  auto& level = levels_[level_of(e.start - e.at)].log_ratios;
+  level.push_back(std::log(real / said));
+  if (level.size() > kRemembered) level.pop_front();
+  hits_.push_back(now >= e.range.from && now <= e.range.to);
+  if (hits_.size() > kRemembered) hits_.pop_front();
+  ++outcomes_;
+  open_.erase(found);
+}
+
+Range Calibration::range(Instant now, Instant start) const {
+  const double said = to_seconds(start - now) + kGrace;
+  double low = kUnknownLow, high = kUnknownHigh;
+  const auto& known = levels_[level_of(start - now)].log_ratios;
+  if (known.size() >= kEnough) {
+    std::vector<double> sorted(known.begin(), known.end());
+    std::ranges::sort(sorted);
+    const auto at = [&](double q) {
+      const double i = q * static_cast<double>(sorted.size() + 1) - 1;
+      return sorted[static_cast<std::size_t>(std::clamp(i, 0.0, static_cast<double>(sorted.size() - 1)))];
+    };
+    low = std::exp(at(0.1));
+    high = std::exp(at(0.9));
+  }
+  const auto after = [&](double seconds) { return now + from_seconds(std::max(0.0, seconds - kGrace)); };
+  return {after(said * low), after(said * high)};
+}
+
+std::optional<double> Calibration::coverage() const {
+  if (hits_.size() < kEnough) return std::nullopt;
+  return static_cast<double>(std::ranges::count(hits_, true)) / static_cast<double>(hits_.size());
+}
+
+}  // namespace tutti::planner
