@@ -1,5 +1,5 @@
-// The planner at the size of a large site: 2,048 nodes of 8 GPUs, all busy, up to a million jobs waiting. Prints
-// one JSON object. Clocks are read here and nowhere in the planner.
+// The planner at the size of a large site: 2,048 nodes of 8 GPUs, all busy, up to a million jobs waiting.
+// Prints one JSON object. Clocks are read here and nowhere in the planner.
 #include <malloc.h>
 
 #include <algorithm>
@@ -214,6 +214,7 @@ int main() {
       "\"reprioritise_us\": %.2f, \"bytes_per_job\": %.0f, \"forecast_10k_s\": %.2f, \"waiting\": %zu, "
       "\"running\": %zu}\n",
       quantile(million, 0.5), quantile(million, 0.99), quantile(ten_thousand, 0.5),
-      quantile(million, 0.5) / quantile(ten_thousand, 0.5), quantile(bulk, 0.5) / 1e3, heap.insert, heap.erase,
-      heap.reprioritise, bytes, quantile(forecasts, 0.5), world.planner.waiting(), world.running.size());
+      quantile(million, 0.5) / quantile(ten_thousand, 0.5), quantile(bulk, 0.5) / 1e3, heap.insert,
+      heap.erase, heap.reprioritise, bytes, quantile(forecasts, 0.5), world.planner.waiting(),
+      world.running.size());
 }

@@ -168,6 +168,24 @@ Document Client::post(const std::string& path, const json::value& body) {
   return call(request, false);
 }
 
+Document Client::put(const std::string& path, const json::value& body) {
+  const HttpRequest request{.method = "PUT",
+                            .path = path,
+                            .headers = {{"Content-Type", "application/json"}},
+                            .body = json::serialize(body)};
+  return call(request, true);
+}
+
+Document Client::remove(const std::string& path) {
+  return call(HttpRequest{.method = "DELETE", .path = path, .headers = {}, .body = {}}, false);
+}
+
+Document Client::post_text(const std::string& path, std::string body, const std::string& content_type) {
+  const HttpRequest request{
+      .method = "POST", .path = path, .headers = {{"Content-Type", content_type}}, .body = std::move(body)};
+  return call(request, true);
+}
+
 Document Client::submit(std::string body, const std::string& content_type, const std::string& key) {
   const HttpRequest request{.method = "POST",
                             .path = "/v1/jobs",

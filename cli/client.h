@@ -38,6 +38,10 @@ class Client {
 
   Document get(const std::string& path);
   Document post(const std::string& path, const boost::json::value& body);
+  Document put(const std::string& path, const boost::json::value& body);
+  Document remove(const std::string& path);
+  // Bytes as they are; changes nothing, so it may be repeated.
+  Document post_text(const std::string& path, std::string body, const std::string& content_type);
   // Bytes as they are, under an idempotency key.
   Document submit(std::string body, const std::string& content_type, const std::string& key);
 

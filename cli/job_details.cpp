@@ -2,6 +2,7 @@
 #include <ostream>
 
 #include "cli/documents.h"
+#include "cli/job_details.h"
 #include "cli/verbs.h"
 
 namespace tutti::cli {
@@ -80,13 +81,56 @@ Fields fields_of(const json::object& job, const Look& look) {
           {"run", {text_of(spec, "run")}}};
 }
 
-std::string explain_text(const json::object& body, const Look& look) {
+Table attempts_table(const json::object& body, const Look& look) {
+  Table table{{{"TRY", true},
+               {"STATE"},
+               {"RESULT"},
+               {"CAUSE"},
+               {"EXIT", true},
+               {"NODES", false, true},
+               {"PLACED", true},
+               {"RAN", true},
+               {"STEPS"},
+               {"EPOCH", true, false, true},
+               {"DETAIL", false, true}},
+              {}};
+  for (const auto& item : array_of(body, "attempts")) {
+    const json::object& attempt = as_object(item);
+    std::string nodes;
+    for (const auto& part : array_of(attempt, "gang"))
+      nodes += (nodes.empty() ? "" : ",") + text_of(as_object(part), "node");
+    const std::string from = text_of(attempt, "resume_step"), to = text_of(attempt, "last_step");
+    const std::string steps = from.empty() && to.empty() ? "" : (from.empty() ? "0" : from) + "-" + to;
+    table.rows.push_back({{text_of(attempt, "number")},
+                          state_cell(text_of(attempt, "state")),
+                          state_cell(text_of(attempt, "result")),
+                          {text_of(attempt, "cause")},
+                          {text_of(attempt, "exit_code")},
+                          {nodes},
+                          time_cell(text_of(attempt, "placed_at"), look),
+                          span_cell(text_of(attempt, "running_at"), text_of(attempt, "ended_at"), look),
+                          {steps},
+                          {text_of(attempt, "epoch")},
+                          {text_of(attempt, "detail")}});
+  }
+  return table;
+}
+
+}  // namespace
+
+std::string explain_text(const json::object& body, const Look& look, const std::string& head) {
   const Cell state = state_cell(text_of(body, "state"));
-  std::string text = "job " + text_of(body, "job_id") + " is " + paint(state.text, state.tone, look);
+  std::string text =
+      head.empty() ? "job " + text_of(body, "job_id") + " is " + paint(state.text, state.tone, look) : head;
   if (const auto position = integer_of(body, "position"))
     text += *position == 0   ? ", first in the queue"
             : *position == 1 ? ", 1 job before it"
                              : ", " + std::to_string(*position) + " jobs before it";
+  if (const auto* eta = body.if_contains("eta"); eta != nullptr && eta->is_object()) {
+    const json::object& e = eta->get_object();
+    text += "; starts " + time_cell(text_of(e, "at"), look).text + " (four of five times between " +
+            time_cell(text_of(e, "from"), look).text + " and " + time_cell(text_of(e, "to"), look).text + ")";
+  }
   text += "\n";
   const auto* never = body.if_contains("never");
   if (never != nullptr && (never->is_string() || flag_of(body, "never"))) {
@@ -124,43 +168,6 @@ Table reasons_table(const json::object& body) {
   }
   return table;
 }
-
-Table attempts_table(const json::object& body, const Look& look) {
-  Table table{{{"TRY", true},
-               {"STATE"},
-               {"RESULT"},
-               {"CAUSE"},
-               {"EXIT", true},
-               {"NODES", false, true},
-               {"PLACED", true},
-               {"RAN", true},
-               {"STEPS"},
-               {"EPOCH", true, false, true},
-               {"DETAIL", false, true}},
-              {}};
-  for (const auto& item : array_of(body, "attempts")) {
-    const json::object& attempt = as_object(item);
-    std::string nodes;
-    for (const auto& part : array_of(attempt, "gang"))
-      nodes += (nodes.empty() ? "" : ",") + text_of(as_object(part), "node");
-    const std::string from = text_of(attempt, "resume_step"), to = text_of(attempt, "last_step");
-    const std::string steps = from.empty() && to.empty() ? "" : (from.empty() ? "0" : from) + "-" + to;
-    table.rows.push_back({{text_of(attempt, "number")},
-                          state_cell(text_of(attempt, "state")),
-                          state_cell(text_of(attempt, "result")),
-                          {text_of(attempt, "cause")},
-                          {text_of(attempt, "exit_code")},
-                          {nodes},
-                          time_cell(text_of(attempt, "placed_at"), look),
-                          span_cell(text_of(attempt, "running_at"), text_of(attempt, "ended_at"), look),
-                          {steps},
-                          {text_of(attempt, "epoch")},
-                          {text_of(attempt, "detail")}});
-  }
-  return table;
-}
-
-}  // namespace
 
 int run_show(Session& session, const std::string& id) {
   const Document document = session.client.get("/v1/jobs/" + percent_encode(id));

@@ -122,6 +122,7 @@ Table queue_table(const Session& session, const Document& document) {
                {"PRIO", true},
                {"POS", true},
                {"NOT BEFORE", true},
+               {"ETA", true},
                {"REASONS", false, true}},
               {}};
   for (const auto& item : array_of(as_object(document.tree), "jobs")) {
@@ -132,6 +133,7 @@ Table queue_table(const Session& session, const Document& document) {
                           {text_of(job, "priority")},
                           {number_or_dash(job, "position")},
                           time_cell(text_of(job, "not_before"), session.look),
+                          time_cell(text_of(object_of(job, "eta"), "at"), session.look),
                           {reasons_of(job)}});
   }
   return table;

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/json/serialize.hpp>
+#include <boost/json/value_from.hpp>
 #include <cstdlib>
 #include <iostream>
 #include <map>
@@ -26,6 +27,8 @@ struct Flags {
   bool watch = false;
 
   SubmitOptions submit;
+  PlanOptions plan;
+  ShareSet share;
   ListOptions list;
   LogOptions log;
   EventOptions events;
@@ -73,6 +76,7 @@ class CommandLine {
     jobs();
     changes();
     machines();
+    shares();
     up();
     simulate();
   }
@@ -111,6 +115,18 @@ class CommandLine {
     submit->add_flag("--follow", f_.submit.follow,
                      "print the logs of rank 0 over all attempts; implies --wait");
     submit->add_flag("--dry-run", f_.submit.dry_run, "print what would be sent");
+
+    CLI::App* plan =
+        verb("plan", "what would become of a job: tutti plan job.yaml, tutti plan --job 12 --priority 80",
+             [](Session& s, Flags& f) { return run_plan(s, f.plan); });
+    plan->add_option("file", f_.plan.file, "job spec in YAML or JSON; - reads standard input");
+    many(plan->add_option("--set", f_.plan.edits.set, "change a field: a.b=c (may be repeated)"));
+    plan->add_option("--job", f_.plan.job, "number or name of a queued job, instead of a file");
+    plan->add_option("--priority", f_.plan.priority, "with --job: if it had this one")
+        ->check(CLI::Range(0, 100));
+    plan->add_option("--nodes", f_.plan.nodes, "with --job: if it asked for so many")
+        ->check(CLI::Range(1, 4096));
+    plan->add_option("--time-limit", f_.plan.time_limit, "with --job: if it were this: 2h, 30m");
 
     CLI::App* ls = verb("ls", "list jobs: tutti ls -a --since 7d", [](Session& s, Flags& f) {
       f.list.watch = f.watch;
@@ -154,6 +170,73 @@ class CommandLine {
     events->add_flag("--all", f_.all_events, "of the whole cluster");
     events->add_flag("-f,--follow", f_.events.follow, "go on, live");
     events->add_option("-n", f_.events.limit, "the last so many [200]")->check(CLI::Range(1, 1'000'000));
+  }
+
+  void shares() {
+    for (const auto& [noun, text] :
+         {std::pair{"queue", "queues: whose nodes they use, quotas, and who holds what"},
+          std::pair{"project", "projects: shares, limits, and who holds what"},
+          std::pair{"reservation", "reservations of nodes for a time"}})
+      verb((std::string(noun) + "s").c_str(), text,
+           [kind = std::string(noun)](Session& s, Flags&) { return run_shares(s, kind); });
+    CLI::App* set =
+        verb("set", "set up a queue, project or reservation: tutti set queue a --quota 16", nullptr);
+    CLI::App* unset = verb("unset", "remove a queue, project or reservation", nullptr);
+    set->require_subcommand(1);
+    unset->require_subcommand(1);
+    const auto noun = [&](const char* kind, const std::string& text) {
+      CLI::App* remove = verb(
+          kind, "remove a " + std::string(kind),
+          [kind](Session& s, Flags& f) { return run_share_remove(s, kind, f.share.name); }, unset);
+      remove->add_option("name", f_.share.name)->required();
+      CLI::App* sub = verb(
+          kind, text,
+          [kind](Session& s, Flags& f) {
+            f.share.kind = kind;
+            return run_share_set(s, f.share);
+          },
+          set);
+      sub->add_option("name", f_.share.name)->required();
+      return sub;
+    };
+    const auto put = [&](CLI::App* sub, const char* flag, const char* field, const std::string& text) {
+      sub->add_option_function<std::string>(
+          flag, [this, field](const std::string& v) { f_.share.body[field] = v; }, text);
+    };
+    const auto number = [&](CLI::App* sub, const char* flag, const char* field, const std::string& text) {
+      sub->add_option_function<double>(
+          flag,
+          [this, field](double v) {
+            f_.share.body[field] = v == static_cast<double>(static_cast<std::int64_t>(v))
+                                       ? boost::json::value(static_cast<std::int64_t>(v))
+                                       : boost::json::value(v);
+          },
+          text);
+    };
+    const auto names = [&](CLI::App* sub, const char* flag, const char* field, const std::string& text) {
+      sub->add_option_function<std::vector<std::string>>(
+             flag,
+             [this, field](const std::vector<std::string>& v) {
+               f_.share.body[field] = boost::json::value_from(v);
+             },
+             text)
+          ->delimiter(',');
+    };
+    CLI::App* queue = noun("queue", "create or replace a queue");
+    put(queue, "--nodes-of", "nodes_of", "use the nodes of this queue [its own]");
+    number(queue, "--quota", "quota_gpus", "GPUs guaranteed [none: it may use all, and lends nothing]");
+    number(queue, "--borrow", "borrow_gpus", "at most so many beyond the quota [all that others lend]");
+    number(queue, "--lend", "lend_gpus", "at most so many of the quota to others [all]");
+    CLI::App* project = noun("project", "create or replace a project");
+    put(project, "--parent", "parent", "the project it is part of");
+    number(project, "--weight", "weight", "share among its siblings [1]");
+    number(project, "--max-gpus", "max_gpus", "held at one time, children included [no limit]");
+    CLI::App* reservation = noun("reservation", "keep nodes for some projects, or for maintenance");
+    names(reservation, "--nodes", "nodes", "names, with commas");
+    names(reservation, "--projects", "projects", "who may use them, with commas [nobody: maintenance]");
+    put(reservation, "--from", "from", "an instant, +2h or now [now]");
+    put(reservation, "--until", "until", "an instant or +2h");
+    put(reservation, "--reason", "reason", "for people");
   }
 
   void changes() {

@@ -65,6 +65,9 @@ int run_submit(Session& session, const SubmitOptions& options) {
   const std::string accepted =
       title(job) + " " + text_of(job, "state") +
       (document.head.header("Idempotent-Replayed") == "true" ? " (it had been submitted before)" : "") + "\n";
+  if (const auto warning = document.head.header("Tutti-Warning"); !warning.empty())
+    session.err << "warning: it cannot start on this cluster as it is: " << clean(std::string(warning))
+                << "\n";
   if (!options.wait && !options.follow) {
     const auto table = [&] {
       return Table{{{"ID"}, {"NAME"}, {"STATE"}},

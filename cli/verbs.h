@@ -72,6 +72,14 @@ int run_ls(Session& session, const ListOptions& options);
 int run_queue(Session& session, bool watch);
 int run_show(Session& session, const std::string& id);
 int run_explain(Session& session, const std::string& id);
+struct PlanOptions {
+  std::string file;  // of a job that is not submitted …
+  SpecEdits edits;
+  std::string job;  // … or a queued job, and what would change
+  int priority = -1, nodes = 0;
+  std::string time_limit;
+};
+int run_plan(Session& session, const PlanOptions& options);
 int run_attempts(Session& session, const std::string& id);
 
 struct LogOptions {
@@ -102,6 +110,14 @@ struct ChangeOptions {
   bool dry_run = false;
 };
 int run_change(Session& session, const ChangeOptions& options);
+
+int run_shares(Session& session, const std::string& kind);  // "queue", "project", "reservation"
+struct ShareSet {
+  std::string kind, name;
+  boost::json::object body;
+};
+int run_share_set(Session& session, const ShareSet& set);
+int run_share_remove(Session& session, const std::string& kind, const std::string& name);
 
 int run_nodes(Session& session, bool watch);
 int run_gpus(Session& session);

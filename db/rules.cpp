@@ -111,7 +111,7 @@ void require_well_formed(const Batch& b) {
   for (const auto& e : b.events) {
     const std::string who = "event " + to_string(e.id) + ": ";
     if (e.id.value <= 0 || e.kind.empty()) refuse(who + "needs an id and a kind");
-    if (!e.job && !e.node) refuse(who + "is about no job and no node");
+    if (!e.job && !e.node && e.kind != "share") refuse(who + "is about no job and no node");
     if (!legal_event_pair(e.kind, e.from, e.to))
       refuse(who + "no edge of " + e.kind + " leads from '" + e.from + "' to '" + e.to + "'");
   }

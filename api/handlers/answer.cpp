@@ -53,6 +53,13 @@ void Routes::post(std::string pattern, std::string name, Endpoint endpoint) cons
   router.add(http::Method::post, std::move(pattern), std::move(name), bind(api, endpoint));
 }
 
+void Routes::put(std::string pattern, std::string name, Endpoint endpoint) const {
+  router.add(http::Method::put, std::move(pattern), std::move(name), bind(api, endpoint));
+}
+void Routes::remove(std::string pattern, std::string name, Endpoint endpoint) const {
+  router.add(http::Method::del, std::move(pattern), std::move(name), bind(api, endpoint));
+}
+
 // ---------------------------------------------------------------- errors
 
 namespace {

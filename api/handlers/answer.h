@@ -59,16 +59,20 @@ struct Routes {
 
   void get(std::string pattern, std::string name, Endpoint endpoint) const;
   void post(std::string pattern, std::string name, Endpoint endpoint) const;
+  void put(std::string pattern, std::string name, Endpoint endpoint) const;
+  void remove(std::string pattern, std::string name, Endpoint endpoint) const;
 };
 
 // One per noun.
 void add_job_routes(const Routes&);
 void add_submit_routes(const Routes&);
 void add_job_action_routes(const Routes&);
+void add_simulate_routes(const Routes&);
 void add_attempt_routes(const Routes&);
 void add_log_routes(const Routes&);
 void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
+void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
 void add_system_routes(const Routes&);
 

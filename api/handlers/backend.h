@@ -43,6 +43,10 @@ class Backend {
   virtual void set_node_service(std::string node, NodeService service, std::string reason,
                                 Reply<NodeId> reply) = 0;
 
+  // A change of queues, projects or reservations.
+  virtual void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
+                             Reply<Warnings> reply) = 0;
+
   // ---- reads
   // Committed rows: `query` runs on a read thread, what it returns runs on the control thread.
   using Query = std::function<std::function<void()>(Reader&)>;

@@ -131,28 +131,16 @@ void get_job(const ApiPtr& api, const http::Request& request, Answer answer) {
 
 // ---------------------------------------------------------------- why not yet
 
-json::object explanation_view(const Explanation& e) {
-  json::array blockers, would_help;
-  for (const auto& b : e.blockers)
-    blockers.push_back(json::object{{"code", b.code},
-                                    {"text", b.text},
-                                    {"job_id", b.job ? json::value(b.job.value) : json::value(nullptr)}});
-  for (const auto& c : e.would_help) would_help.push_back(json::object{{"field", c.field}, {"to", c.to}});
-  return {{"job_id", e.job.value},
-          {"blockers", std::move(blockers)},
-          {"would_help", std::move(would_help)},
-          {"state", name(e.state)},
-          {"never", e.never},
-          {"position", e.position ? json::value(*e.position) : json::value(nullptr)},
-          {"reasons", reasons_view(e.reasons)}};
-}
-
 void explain_job(const ApiPtr& api, const http::Request& request, Answer answer) {
   resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
     const ControlPlane* plane = api->backend.plane();
     if (plane == nullptr) return answer.fail(not_ready(api->backend));
-    if (plane->find_job(id) != nullptr)
-      return answer.json(200, explanation_view(plane->explain(id, api->backend.now(), true)));
+    if (plane->find_job(id) != nullptr) {
+      const Now now = api->backend.now();
+      json::object body = explanation_view(plane->explain(id, now, true));
+      body["eta"] = eta_view(plane->eta(id, now));
+      return answer.json(200, body);
+    }
     read_rows(
         api, answer, [id](Reader& reader) { return reader.find_job(id); },
         [answer, id](std::optional<JobView> view) {
@@ -160,7 +148,9 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
           Explanation over;
           over.job = id;
           over.state = view->row.state;
-          answer.json(200, explanation_view(over));
+          json::object body = explanation_view(over);
+          body["eta"] = nullptr;
+          answer.json(200, body);
         });
   });
 }
@@ -208,10 +198,15 @@ class PageOfQueue {
     } else {
       reasons = plane_.explain(job.row.id, now_).reasons;
     }
-    return {{"id", job.row.id.value},           {"name", job.spec->name},
-            {"queue", job.row.queue},           {"state", name(job.row.state)},
-            {"priority", job.row.priority},     {"position", std::move(position)},
-            {"reasons", reasons_view(reasons)}, {"not_before", instant_or_null(job.row.not_before)}};
+    return {{"id", job.row.id.value},
+            {"name", job.spec->name},
+            {"queue", job.row.queue},
+            {"state", name(job.row.state)},
+            {"priority", job.row.priority},
+            {"position", std::move(position)},
+            {"reasons", reasons_view(reasons)},
+            {"not_before", instant_or_null(job.row.not_before)},
+            {"eta", eta_view(plane_.eta(job.row.id, now_))}};
   }
 
  private:

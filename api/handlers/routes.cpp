@@ -10,10 +10,12 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_submit_routes(routes);
   api::add_job_routes(routes);
   api::add_job_action_routes(routes);
+  api::add_simulate_routes(routes);
   api::add_attempt_routes(routes);
   api::add_log_routes(routes);
   api::add_event_routes(routes);
   api::add_node_routes(routes);
+  api::add_share_routes(routes);
   api::add_fault_routes(routes);
   api::add_system_routes(routes);
 }

@@ -4,9 +4,13 @@
 #include <algorithm>
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/serialize.hpp>
+#include <map>
+#include <set>
+#include <utility>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
+#include "api/handlers/spec_body.h"
 #include "api/handlers/view.h"
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/strict_json.h"
@@ -20,26 +24,6 @@ constexpr std::size_t kMaxBatch = 1000;
 constexpr std::size_t kMaxKey = 256;
 
 // ---------------------------------------------------------------- reading
-
-enum class BodyKind : std::uint8_t {
-  json,
-  yaml,
-  other
-};
-
-BodyKind kind_of(std::string_view content_type) {
-  const auto type = content_type.substr(0, content_type.find_first_of("; "));
-  const auto is = [type](std::string_view t) { return http::equal_ignoring_case(type, t); };
-  if (type.empty() || is("application/json")) return BodyKind::json;
-  if (is("application/yaml") || is("application/x-yaml") || is("text/yaml")) return BodyKind::yaml;
-  return BodyKind::other;
-}
-
-http::Response unsupported_type(std::string_view content_type, std::string_view known) {
-  return http::problem(415, "unsupported_media_type",
-                       "cannot read " + std::string(content_type.substr(0, 100)),
-                       "send Content-Type: " + std::string(known));
-}
 
 /// Stored with the key, so it must never change: FNV-1a of 64 bits with a final mix.
 std::uint64_t body_hash(std::string_view body, BodyKind kind) {
@@ -58,19 +42,6 @@ Result<std::string> idempotency_key(const http::Request& request) {
     return bad_field("Idempotency-Key",
                      "a key has 1 to " + std::to_string(kMaxKey) + " printable characters without spaces");
   return std::string(*header);
-}
-
-http::Problem spec_problem(const wire::SpecParse& parse) {
-  http::Problem problem;
-  problem.status = 422;
-  problem.code = "invalid_spec";
-  const auto n = parse.problems.size();
-  problem.detail =
-      n == 1 ? "the job spec has a problem" : "the job spec has " + std::to_string(n) + " problems";
-  for (const auto& p : parse.problems)
-    problem.errors.push_back({p.field, p.hint.empty() ? p.message : p.message + " (" + p.hint + ")"});
-  problem.hint = parse.problems.front().hint;
-  return problem;
 }
 
 // ---------------------------------------------------------------- answering
@@ -100,6 +71,16 @@ std::optional<Instant> created_at(const Backend& backend, JobId id) {
   return job == nullptr ? std::nullopt : std::optional(job->row.created_at);
 }
 
+/// Said at once to who asks for what this cluster does not have.
+std::string never_warning(const Backend& backend, JobId id) {
+  const ControlPlane* plane = backend.plane();
+  const auto* waiting = plane == nullptr ? nullptr : plane->planner().find_waiting(id);
+  if (waiting == nullptr || plane->planner().could_ever(waiting->what.shape)) return {};
+  for (const auto& reason : plane->explain(id, backend.now()).reasons)
+    if (reason.code == "never" || reason.code == "no_nodes") return reason.text;
+  return {};
+}
+
 void answer_created(const Answer& answer, JobId id, bool replayed, std::string body) {
   auto response = http::text(201, std::move(body), "application/json");
   response.headers.push_back({"Location", "/v1/jobs/" + to_string(id)});
@@ -116,39 +97,86 @@ void answer_from_rows(const ApiPtr& api, const Answer& answer, Submitted submitt
       });
 }
 
+// Jobs that others depend on may be over: memory forgets those, the rows know them.
+void submit_all(const ApiPtr& api, const Answer& answer, std::vector<SubmitRequest> requests,
+                Backend::SubmitReply reply) {
+  std::set<JobId> wanted;
+  for (const auto& r : requests)
+    for (const auto& d : r.spec->depends_on) wanted.insert(d.job);
+  if (wanted.empty()) return api->backend.submit(std::move(requests), std::move(reply));
+  read_rows(
+      api, answer,
+      [wanted](Reader& reader) {
+        std::map<JobId, PastJob> past;
+        for (const JobId id : wanted)
+          if (const auto view = reader.find_job(id); view && is_terminal(view->row.state))
+            past[id] = {view->row.state, view->row.ran > Duration::zero()};
+        return past;
+      },
+      [api, requests = std::move(requests), reply = std::move(reply)](const std::map<JobId, PastJob>& past) {
+        auto known = requests;
+        for (auto& r : known) r.past = past;
+        api->backend.submit(std::move(known), reply);
+      });
+}
+
+// One job, or one for each task of its array.
+std::vector<Submission> expand(JobSpec spec, const std::string& owner) {
+  std::vector<Submission> out;
+  const auto add = [&](JobSpec&& one) {
+    Submission s;
+    s.spec = std::make_shared<const JobSpec>(std::move(one));
+    s.spec_json = wire::encode_spec(*s.spec);
+    s.owner = owner;
+    out.push_back(std::move(s));
+  };
+  spec.array_task.reset();  // of the job it was copied from, if it was
+  const auto plan = std::exchange(spec.array, std::nullopt);
+  if (!plan) {
+    add(std::move(spec));
+    return out;
+  }
+  for (std::size_t i = 0; i < plan->tasks.size(); ++i) {
+    const auto& task = plan->tasks[i];
+    JobSpec one = spec;
+    one.array_task = ArrayTask{.index = task.index,
+                               .position = static_cast<int>(i),
+                               .tasks = static_cast<int>(plan->tasks.size()),
+                               .max_parallel = plan->max_parallel};
+    for (const char* variable : {"ARRAY_INDEX", "TUTTI_ARRAY_INDEX"})
+      one.env.emplace(variable, std::to_string(task.index));
+    for (const auto& [variable, value] : task.variables) one.env.emplace(variable, value);
+    add(std::move(one));
+  }
+  return out;
+}
+
 void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) {
-  const auto content_type = request.header("Content-Type").value_or("");
-  const auto kind = kind_of(content_type);
-  if (kind == BodyKind::other)
-    return answer.send(unsupported_type(content_type, "application/json or application/yaml"));
   auto key = idempotency_key(request);
   if (!key) return answer.fail(key.error());
-  const Now now = api->backend.now();
-  auto parse = kind == BodyKind::yaml ? wire::parse_spec_yaml(request.body, now)
-                                      : wire::parse_spec_json(request.body, now);
-  if (parse.malformed)
-    return answer.send(malformed(kind == BodyKind::yaml ? "YAML" : "JSON", parse.problems.front().message,
-                                 parse.line, parse.column));
-  if (!parse.ok()) return answer.send(http::problem(spec_problem(parse)));
-
-  Submission submission;
-  submission.spec = std::make_shared<const JobSpec>(std::move(parse.spec));
-  submission.spec_json = wire::encode_spec(*submission.spec);
-  submission.owner = identity_of(request).owner;
-  std::vector<SubmitRequest> requests(1);
-  requests[0] = SubmitRequest{.spec = submission.spec,
-                              .spec_json = submission.spec_json,
-                              .owner = submission.owner,
-                              .idempotency_key = std::move(*key),
-                              .body_hash = body_hash(request.body, kind)};
-  api->backend.submit(std::move(requests), [api, answer, submission = std::move(submission)](
-                                               const std::vector<Result<Submitted>>& results) {
-    const auto& result = results.front();
-    if (!result) return answer.fail(result.error());
-    const auto at = result->replayed ? std::nullopt : created_at(api->backend, result->id);
-    if (!at) return answer_from_rows(api, answer, *result);
-    answer_created(answer, result->id, false, first_body(result->id, submission, *at));
-  });
+  auto spec = read_spec(api, request, answer);
+  if (!spec) return;
+  const auto hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")));
+  auto tasks = expand(std::move(*spec), identity_of(request).owner);
+  std::vector<SubmitRequest> requests;
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    requests.push_back(
+        SubmitRequest{.spec = tasks[i].spec,
+                      .spec_json = tasks[i].spec_json,
+                      .owner = tasks[i].owner,
+                      .idempotency_key = key->empty() || i == 0 ? *key : *key + "/" + std::to_string(i),
+                      .body_hash = hash});
+  submit_all(
+      api, answer, std::move(requests),
+      [api, answer, submission = std::move(tasks.front())](const std::vector<Result<Submitted>>& results) {
+        const auto& result = results.front();
+        if (!result) return answer.fail(result.error());
+        if (const auto warning = never_warning(api->backend, result->id); !warning.empty())
+          answer.header("Tutti-Warning", warning);
+        const auto at = result->replayed ? std::nullopt : created_at(api->backend, result->id);
+        if (!at) return answer_from_rows(api, answer, *result);
+        answer_created(answer, result->id, false, first_body(result->id, submission, *at));
+      });
 }
 
 // ---------------------------------------------------------------- batch
@@ -260,6 +288,9 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
   std::vector<SubmitRequest> requests;
   for (std::size_t i = 0; i < items->size(); ++i) {
     auto parse = wire::parse_spec((*items)[i], api->backend.now());
+    if (parse.ok() && parse.spec.array)
+      parse.problems.push_back({"array", "an array is submitted by itself", "POST /v1/jobs"});
+    parse.spec.array_task.reset();
     if (!parse.ok()) {
       batch->fail(i, spec_problem(parse));
       continue;
@@ -277,10 +308,10 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
     batch->submissions.push_back(std::move(submission));
   }
   if (requests.empty()) return finish_batch(api, answer, batch);
-  api->backend.submit(std::move(requests),
-                      [api, answer, batch](const std::vector<Result<Submitted>>& results) {
-                        on_batch_submitted(api, answer, batch, results);
-                      });
+  submit_all(api, answer, std::move(requests),
+             [api, answer, batch](const std::vector<Result<Submitted>>& results) {
+               on_batch_submitted(api, answer, batch, results);
+             });
 }
 
 }  // namespace

@@ -150,6 +150,10 @@ json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spe
     row.not_before = *spec.begin_time;
     row.reason = "waits for its begin time";
   }
+  if (!spec.depends_on.empty()) {  // until the first look, at least
+    row.state = JobState::blocked;
+    row.reason = "waits for other jobs";
+  }
   auto job = job_view(row, spec.name, std::nullopt, std::move(storage));
   job.emplace("labels", labels_view(spec));
   job.emplace("progress", nullptr);
@@ -311,6 +315,29 @@ json::array reasons_view(const std::vector<Reason>& reasons) {
     out.push_back(json::object{
         {"code", reason.code}, {"text", reason.text}, {"need", reason.need}, {"have", reason.have}});
   return out;
+}
+
+json::object explanation_view(const Explanation& e) {
+  json::array blockers, would_help;
+  for (const auto& b : e.blockers)
+    blockers.push_back(json::object{{"code", b.code},
+                                    {"text", b.text},
+                                    {"job_id", b.job ? json::value(b.job.value) : json::value(nullptr)}});
+  for (const auto& c : e.would_help) would_help.push_back(json::object{{"field", c.field}, {"to", c.to}});
+  return {{"job_id", e.job.value},
+          {"blockers", std::move(blockers)},
+          {"would_help", std::move(would_help)},
+          {"state", name(e.state)},
+          {"never", e.never},
+          {"position", e.position ? json::value(*e.position) : json::value(nullptr)},
+          {"reasons", reasons_view(e.reasons)}};
+}
+
+json::value eta_view(const std::optional<Eta>& eta) {
+  if (!eta) return nullptr;
+  return json::object{{"at", instant_or_null(eta->at)},
+                      {"from", instant_or_null(eta->from)},
+                      {"to", instant_or_null(eta->to)}};
 }
 
 }  // namespace tutti::api

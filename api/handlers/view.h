@@ -44,6 +44,8 @@ boost::json::object gpu_view(const Gpu& gpu);
 /// GPUs that their nodes no longer report, by node: gathered once for a list of nodes.
 using AbsentGpus = std::map<NodeId, std::vector<const Gpu*>>;
 AbsentGpus absent_gpus(const Cluster& cluster);
+boost::json::object explanation_view(const Explanation& explanation);
+boost::json::value eta_view(const std::optional<Eta>& eta);
 boost::json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent);
 boost::json::array reasons_view(const std::vector<Reason>& reasons);
 

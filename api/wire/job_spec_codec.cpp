@@ -6,7 +6,9 @@
 #include <charconv>
 #include <utility>
 
+#include "api/wire/spec_placement.h"
 #include "api/wire/spec_reader.h"
+#include "api/wire/spec_time.h"
 #include "api/wire/strict_json.h"
 #include "api/wire/text_values.h"
 #include "api/wire/yaml_tree.h"
@@ -80,44 +82,6 @@ void read_script(SpecReader& r, const Path& at, const json::value& v, T& into) {
 }
 
 // ---------------------------------------------------------------- resources
-
-bool is_model(std::string_view s) {
-  return !s.empty() && s.size() <= 64 && s.front() != ' ' && s.back() != ' ' &&
-         std::ranges::all_of(s, [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == ' ' ||
-                  c == '-' || c == '_' || c == '.' || c == '/';
-         });
-}
-
-// 8, "8", "H100:8", "H100" (one of them).
-void read_gpus(SpecReader& r, const Path& at, const json::value& v, Resources& into) {
-  constexpr int kMax = 64;
-  if (v.is_array())
-    return r.problem(at, "a list of models is " + std::string(kNotYet), "name one: \"H100:8\"");
-  const auto* s = v.if_string();
-  if (s == nullptr) {
-    if (const auto n = r.integer(at, v, 0, kMax)) into.gpus = static_cast<int>(*n);
-    return;
-  }
-  const std::string_view text = *s;
-  const auto colon = text.rfind(':');
-  auto model = text.substr(0, colon);
-  auto count = colon == std::string_view::npos ? std::string_view("1") : text.substr(colon + 1);
-  if (colon == std::string_view::npos && !text.empty() && text.find_first_not_of("0123456789") == text.npos)
-    std::swap(model, count), model = {};
-  int n = -1;
-  const auto [end, code] = std::from_chars(count.data(), count.data() + count.size(), n);
-  const bool counted = code == std::errc{} && end == count.data() + count.size();
-  if (!counted || (count.data() != text.data() && !is_model(model)))
-    return r.problem(at, "must be a count, MODEL:COUNT or MODEL, not " + shown(v), "like 8 or \"H100:8\"");
-  if (!model.empty() && parse_bytes(model))
-    return r.problem(at, "choosing GPUs by memory is " + std::string(kNotYet), "name a model: \"H100:8\"");
-  const int least = model.empty() ? 0 : 1;
-  if (n < least || n > kMax)
-    return r.problem(at, "must ask for " + std::to_string(least) + " to 64 GPUs per node, not " + shown(v));
-  into.gpus = n;
-  if (!model.empty()) into.gpu_kinds = {{.model = std::string(model), .memory_bytes = 0}};
-}
 
 constexpr auto kResourceFields = std::to_array<Field<Resources>>({
     {"gpus", read_gpus},
@@ -263,12 +227,6 @@ void read_api_version(SpecReader& r, const Path& at, const json::value& v, JobSp
   if (s && *s != "v1") r.problem(at, "unknown version " + shown(v), "this server reads \"v1\"");
 }
 
-void read_nodes(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
-  if (v.is_string() && std::string_view(v.get_string()).find("..") != std::string_view::npos)
-    return r.problem(at, "an elastic number of nodes is " + std::string(kNotYet), "give one number");
-  read_int<&JobSpec::nodes, 1, 4096>(r, at, v, into);
-}
-
 void read_launcher(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
   const auto s = r.string(at, v, 64);
   if (!s) return;
@@ -333,18 +291,6 @@ void read_exclude_nodes(SpecReader& r, const Path& at, const json::value& v, Job
       into.exclude_nodes.emplace_back(*s);
 }
 
-void read_begin_time(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
-  const auto s = r.string(at, v, 64);
-  if (!s) return;
-  if (s->starts_with('+')) {
-    if (const auto d = parse_duration(s->substr(1))) into.begin_time = r.now.wall + *d;
-  } else {
-    into.begin_time = parse_instant(*s);
-  }
-  if (!into.begin_time || *into.begin_time < Instant{})
-    r.problem(at, "must be a time, not " + shown(v), "like \"2026-10-01T02:00:00Z\" or \"+2h\"");
-}
-
 void read_compat(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
   const auto s = r.string(at, v, 64);
   if (!s) return;
@@ -366,6 +312,8 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"labels", read_labels},
     {"nodes", read_nodes},
     {"resources", read_part<&JobSpec::resources, kResourceFields>},
+    {"topology", read_topology},
+    {"constraints", read_constraints},
     {"exclude_nodes", read_exclude_nodes},
     {"workdir", read_absolute_path<&JobSpec::workdir>},
     {"env", read_env},
@@ -374,25 +322,23 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"setup", read_script<&JobSpec::setup>},
     {"run", read_script<&JobSpec::run>},
     {"time_limit", read_duration<&JobSpec::time_limit, 1>},
+    {"total_time_limit", read_duration<&JobSpec::total_time_limit, 1>},
     {"begin_time", read_begin_time},
+    {"deadline", read_deadline},
+    {"depends_on", read_depends_on},
+    {"array", read_array},
+    {"matrix", read_matrix},
     {"preemptible", read_bool<&JobSpec::preemptible>},
     {"stop", read_part<&JobSpec::stop, kStopFields>},
     {"checkpoint", read_part<&JobSpec::checkpoint, kCheckpointFields>},
     {"retry", read_part<&JobSpec::retry, kRetryFields>},
     {"compat", read_compat},
     {"image", not_yet<JobSpec>},
-    {"topology", not_yet<JobSpec>},
-    {"constraints", not_yet<JobSpec>},
     {"secrets", not_yet<JobSpec>},
-    {"deadline", not_yet<JobSpec>},
     {"schedule", not_yet<JobSpec>},
-    {"depends_on", not_yet<JobSpec>},
-    {"array", not_yet<JobSpec>},
-    {"matrix", not_yet<JobSpec>},
     {"preflight", not_yet<JobSpec>},
     {"hang", not_yet<JobSpec>},
     {"notify", not_yet<JobSpec>},
-    {"total_time_limit", not_yet<JobSpec>},
 });
 
 /// Names that people bring along from elsewhere, or that belong into a block.
@@ -425,6 +371,9 @@ std::string elsewhere(std::string_view key) {
       {"not_before", "begin_time"},
       {"backoff", "retry.backoff"},
       {"exit_codes", "retry.exit_codes"},
+      {"dependencies", "depends_on"},
+      {"after", "depends_on"},
+      {"features", "constraints"},
   });
   for (const auto& [from, to] : kMoved)
     if (from == key) return "did you mean '" + std::string(to) + "'?";
@@ -438,6 +387,7 @@ void finish(SpecReader& r, const Path& root, JobSpec& spec) {
   };
   if (spec.name.empty()) missing("name");
   if (spec.run.find_first_not_of(" \t\r\n") == std::string::npos) missing("run");
+  check_together(r, root, spec);
   if (spec.procs_per_node == kProcsAuto) spec.procs_per_node = std::max(1, spec.resources.gpus);
 }
 

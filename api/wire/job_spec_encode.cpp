@@ -66,6 +66,20 @@ class ObjectWriter {
     else
       key(name) += written;
   }
+  void optional(std::string_view name, const std::optional<Instant>& at) {
+    if (at)
+      text(name, format_instant(*at));
+    else
+      key(name) += "null";
+  }
+  void list(std::string_view name, const std::vector<std::string>& items) {
+    auto& out = key(name) += '[';
+    for (const auto& item : items) {
+      if (out.back() != '[') out += ',';
+      append_quoted(out, item);
+    }
+    out += ']';
+  }
   template <class Map>
   void texts(std::string_view name, const Map& map) {
     ObjectWriter inner(key(name));
@@ -79,12 +93,57 @@ class ObjectWriter {
 
 void write_resources(ObjectWriter& o, const Resources& r) {
   ObjectWriter w(o.key("resources"));
-  if (r.gpu_kinds.empty())
+  const auto ask = [&](const GpuKind& kind) {
+    return (kind.model.empty() ? format_bytes(kind.memory_bytes) : kind.model) + ":" + std::to_string(r.gpus);
+  };
+  if (r.gpu_kinds.empty()) {
     w.number("gpus", r.gpus);
-  else
-    w.text("gpus", r.gpu_kinds.front().model + ":" + std::to_string(r.gpus));
+  } else if (r.gpu_kinds.size() == 1) {
+    w.text("gpus", ask(r.gpu_kinds.front()));
+  } else {
+    std::vector<std::string> asks;
+    for (const auto& kind : r.gpu_kinds) asks.push_back(ask(kind));
+    w.list("gpus", asks);
+  }
   w.number("cpus", r.cpus);
   w.bytes("memory", r.memory_bytes);
+}
+
+void write_placement(ObjectWriter& w, const JobSpec& s) {
+  {
+    ObjectWriter t(w.key("topology"));
+    t.text("require", name(s.topology.require));
+    t.text("prefer", name(s.topology.prefer));
+    t.boolean("spread", s.topology.spread);
+  }
+  std::vector<std::string> constraints;
+  for (const auto& c : s.constraints) constraints.push_back(to_string(c));
+  w.list("constraints", constraints);
+  w.list("exclude_nodes", s.exclude_nodes);
+}
+
+void write_time(ObjectWriter& w, const JobSpec& s) {
+  w.optional("time_limit", s.time_limit);
+  w.optional("total_time_limit", s.total_time_limit);
+  w.optional("begin_time", s.begin_time);
+  w.optional("deadline", s.deadline);
+  auto& list = w.key("depends_on") += '[';
+  for (const auto& d : s.depends_on) {
+    if (list.back() != '[') list += ',';
+    ObjectWriter one(list);
+    one.number("job", d.job.value);
+    one.text("when", name(d.when));
+  }
+  list += ']';
+  if (!s.array_task) {
+    w.key("array") += "null";
+    return;
+  }
+  ObjectWriter array(w.key("array"));
+  array.number("index", s.array_task->index);
+  array.number("position", s.array_task->position);
+  array.number("tasks", s.array_task->tasks);
+  array.number("max_parallel", s.array_task->max_parallel);
 }
 
 void write_retry(ObjectWriter& o, const RetryPolicy& r) {
@@ -122,27 +181,19 @@ std::string encode_spec(const JobSpec& s) {
     w.text("queue", s.queue);
     w.number("priority", s.priority);
     w.texts("labels", s.labels);
-    w.number("nodes", s.nodes);
+    if (s.min_nodes > 0)
+      w.text("nodes", std::to_string(s.min_nodes) + ".." + std::to_string(s.nodes));
+    else
+      w.number("nodes", s.nodes);
     write_resources(w, s.resources);
-    {
-      auto& list = w.key("exclude_nodes") += '[';
-      for (const auto& node : s.exclude_nodes) {
-        if (list.back() != '[') list += ',';
-        append_quoted(list, node);
-      }
-      list += ']';
-    }
+    write_placement(w, s);
     w.text("workdir", s.workdir);
     w.texts("env", s.env);
     w.text("launcher", name(s.launcher));
     w.number("procs_per_node", s.procs_per_node);
     w.text("setup", s.setup);
     w.text("run", s.run);
-    w.optional("time_limit", s.time_limit);
-    if (s.begin_time)
-      w.text("begin_time", format_instant(*s.begin_time));
-    else
-      w.key("begin_time") += "null";
+    write_time(w, s);
     w.boolean("preemptible", s.preemptible);
     {
       ObjectWriter stop(w.key("stop"));

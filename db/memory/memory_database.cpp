@@ -32,7 +32,10 @@ std::vector<const Row*> last_of_each(const std::vector<Row>& rows, Key key) {
 
 }  // namespace
 
-MemoryDatabase::MemoryDatabase() = default;
+MemoryDatabase::MemoryDatabase() {
+  queues_["default"].name = "default";
+  projects_["default"].name = "default";
+}
 
 std::int64_t MemoryDatabase::open_session() {
   std::lock_guard lock(mutex_);
@@ -62,11 +65,11 @@ LeaderView MemoryDatabase::leader() const {
 }
 void MemoryDatabase::add_queue(const std::string& name) {
   std::lock_guard lock(mutex_);
-  queues_.insert(name);
+  queues_[name].name = name;
 }
 void MemoryDatabase::add_project(const std::string& name) {
   std::lock_guard lock(mutex_);
-  projects_.insert(name);
+  projects_[name].name = name;
 }
 
 Snapshot MemoryDatabase::load() const {
@@ -88,8 +91,9 @@ Snapshot MemoryDatabase::load() const {
   for (const auto& entry : gpus_) s.gpus.push_back(entry.second);
   for (const auto& [key, view] : keys_) s.keys.push_back({key.first, key.second, view.body_hash, view.job});
   std::sort(s.keys.begin(), s.keys.end(), [](const auto& a, const auto& b) { return a.job < b.job; });
-  s.queues.assign(queues_.begin(), queues_.end());
-  s.projects.assign(projects_.begin(), projects_.end());
+  for (const auto& entry : queues_) s.queues.push_back(entry.second);
+  for (const auto& entry : projects_) s.projects.push_back(entry.second);
+  for (const auto& entry : reservations_) s.reservations.push_back(entry.second);
   s.last_job = last_job_;
   if (!nodes_.empty()) s.last_node = nodes_.rbegin()->first;
   if (!gpus_.empty()) s.last_gpu = gpus_.rbegin()->first;
@@ -228,6 +232,12 @@ void MemoryDatabase::apply(const Batch& b) {
     if (!s.idempotency_key.empty()) keys_[{s.owner, s.idempotency_key}] = {s.id, s.body_hash};
     last_job_ = std::max(last_job_, s.id);
   }
+  for (const auto& q : b.queues) queues_[q.name] = q;
+  for (const auto& p : b.projects) projects_[p.name] = p;
+  for (const auto& r : b.reservations) reservations_[r.name] = r;
+  for (const auto& name : b.removed_queues) queues_.erase(name);
+  for (const auto& name : b.removed_projects) projects_.erase(name);
+  for (const auto& name : b.removed_reservations) reservations_.erase(name);
   for (const auto& j : b.new_jobs) jobs_[j.id] = j;
   for (const auto& u : b.jobs) jobs_[u.row.id] = u.row;
   for (const auto& n : b.nodes) {

@@ -70,7 +70,9 @@ class MemoryDatabase {
   std::map<EventId, EventRow> events_;
   std::unordered_map<JobId, std::vector<EventId>> events_of_job_;
   std::map<FaultId, FaultRow> faults_;
-  std::set<std::string> queues_{"default"}, projects_{"default"};
+  std::map<std::string, QueueRow> queues_;
+  std::map<std::string, ProjectRow> projects_;
+  std::map<std::string, ReservationRow> reservations_;
   JobId last_job_;
 };
 

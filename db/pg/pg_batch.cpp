@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "db/pg/pg_shares.h"
 #include "db/pg/row_codec.h"
 
 namespace tutti::db {
@@ -88,16 +89,17 @@ SELECT * FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[]
 constexpr Statement kInsertJobsWhole{"insert_jobs_whole", R"(
 INSERT INTO job (id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
                  not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at,
-                 reason)
+                 reason, ran_us)
 SELECT u.id, u.version, u.state, u.priority, u.queue, u.project, u.owner, u.nodes, u.gpus_per_node, u.created_at,
        u.queued_at, u.not_before, u.cause, u.front, u.epoch, u.attempt, u.spent::smallint[], u.no_progress,
-       u.best_step, u.hardware_window_at, u.reason
+       u.best_step, u.hardware_window_at, u.reason, u.ran_us
 FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
             $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
             $13::smallint[], $14::boolean[], $15::bigint[], $16::integer[], $17::text[], $18::smallint[],
-            $19::bigint[], $20::timestamptz[], $21::text[])
+            $19::bigint[], $20::timestamptz[], $21::text[], $22::bigint[])
      AS u(id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
-          not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason))"};
+          not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason,
+          ran_us))"};
 
 Params job_head(const Rows<JobRow>& rows) {
   Params p;
@@ -126,13 +128,15 @@ Params job_whole(const Rows<JobRow>& rows) {
       .column(rows, [](const JobRow* j) { return j->no_progress; })
       .column(rows, [](const JobRow* j) { return j->best_step; })
       .column(rows, [](const JobRow* j) { return null_if_zero(j->hardware_window_at); })
-      .column(rows, [](const JobRow* j) -> std::string_view { return j->reason; });
+      .column(rows, [](const JobRow* j) -> std::string_view { return j->reason; })
+      .column(rows, [](const JobRow* j) { return static_cast<std::int64_t>(j->ran.count()); });
   return p;
 }
 
 bool is_untouched(const JobRow& j) {
   return j.cause == Cause::none && !j.front && !j.epoch && j.attempt == 0 && j.no_progress == 0 &&
-         j.best_step == -1 && j.hardware_window_at == Instant{} && j.reason.empty() && !spent_text(j.spent);
+         j.best_step == -1 && j.hardware_window_at == Instant{} && j.reason.empty() && !spent_text(j.spent) &&
+         j.ran == Duration::zero();
 }
 
 void add_new_jobs(Pipeline& p, const Batch& batch) {
@@ -156,17 +160,17 @@ WITH hit AS (
     created_at = u.created_at, queued_at = u.queued_at, not_before = u.not_before, cause = u.cause,
     front = u.front, epoch = u.epoch, attempt = u.attempt, spent = u.spent::smallint[],
     no_progress = u.no_progress, best_step = u.best_step, hardware_window_at = u.hardware_window_at,
-    reason = u.reason
+    reason = u.reason, ran_us = u.ran_us
   FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
               $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
               $13::smallint[], $14::boolean[], $15::bigint[], $16::integer[], $17::text[], $18::smallint[],
-              $19::bigint[], $20::timestamptz[], $21::text[], $22::integer[])
+              $19::bigint[], $20::timestamptz[], $21::text[], $22::bigint[], $23::integer[])
        AS u(id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
             not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason,
-            base_version)
+            ran_us, base_version)
   WHERE j.id = u.id AND j.version = u.base_version
   RETURNING 1)
-SELECT tutti_expect((SELECT count(*) FROM hit), $23::bigint, 'update of jobs'))"};
+SELECT tutti_expect((SELECT count(*) FROM hit), $24::bigint, 'update of jobs'))"};
 
 constexpr Statement kDeleteJobs{"delete_jobs", R"(
 WITH hit AS (
@@ -178,17 +182,17 @@ SELECT tutti_expect((SELECT count(*) FROM hit), $3::bigint, 'end of jobs'))"};
 constexpr Statement kInsertDone{"insert_done", R"(
 INSERT INTO job_done (id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at,
                       queued_at, not_before, cause, front, epoch, attempt, spent, no_progress, best_step,
-                      hardware_window_at, reason, ended_at, exit_code)
+                      hardware_window_at, reason, ran_us, ended_at, exit_code)
 SELECT u.id, u.version, u.state, u.priority, u.queue, u.project, u.owner, u.nodes, u.gpus_per_node, u.created_at,
        u.queued_at, u.not_before, u.cause, u.front, u.epoch, u.attempt, u.spent::smallint[], u.no_progress,
-       u.best_step, u.hardware_window_at, u.reason, u.ended_at, u.exit_code
+       u.best_step, u.hardware_window_at, u.reason, u.ran_us, u.ended_at, u.exit_code
 FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::text[],
             $8::integer[], $9::integer[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
             $13::smallint[], $14::boolean[], $15::bigint[], $16::integer[], $17::text[], $18::smallint[],
-            $19::bigint[], $20::timestamptz[], $21::text[], $22::timestamptz[], $23::integer[])
+            $19::bigint[], $20::timestamptz[], $21::text[], $22::bigint[], $23::timestamptz[], $24::integer[])
      AS u(id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
           not_before, cause, front, epoch, attempt, spent, no_progress, best_step, hardware_window_at, reason,
-          ended_at, exit_code))"};
+          ran_us, ended_at, exit_code))"};
 
 void add_job_updates(Pipeline& p, const std::vector<Batch::JobUpdate>& updates) {
   if (updates.empty()) return;
@@ -487,6 +491,7 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
   add_faults(p, batch.faults);
   add_done(p, batch.done);
   add_events(p, batch.events);
+  add_shares(p, batch);
   const std::size_t commit = p.size();
   p.add(kCommit);
   return commit;

@@ -106,9 +106,11 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
         return k;
       },
       until);
-  const auto name = [](RowReader& r) { return r.text(); };
-  read_all(c, "SELECT name FROM queue ORDER BY name", s.queues, name, until);
-  read_all(c, "SELECT name FROM project ORDER BY name", s.projects, name, until);
+  read_all(c, sql("SELECT ", kQueueColumns, " FROM queue ORDER BY name"), s.queues, read_queue, until);
+  read_all(c, sql("SELECT ", kProjectColumns, " FROM project ORDER BY name"), s.projects, read_project,
+           until);
+  read_all(c, sql("SELECT ", kReservationColumns, " FROM reservation ORDER BY name"), s.reservations,
+           read_reservation, until);
   const Result r =
       c.run(Statement{"",
                       "SELECT coalesce((SELECT max(id) FROM job_spec), 0),"

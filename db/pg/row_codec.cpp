@@ -75,7 +75,47 @@ JobRow read_job(RowReader& r) {
   j.best_step = r.bigint();
   j.hardware_window_at = read_optional_instant(r);
   j.reason = r.text();
+  j.ran = Duration(r.bigint());
   return j;
+}
+
+QueueRow read_queue(RowReader& r) {
+  QueueRow q;
+  q.name = r.text();
+  q.nodes_of = r.text();
+  q.quota_gpus = r.integer();
+  q.borrow_gpus = r.integer();
+  q.lend_gpus = r.integer();
+  return q;
+}
+
+ProjectRow read_project(RowReader& r) {
+  ProjectRow p;
+  p.name = r.text();
+  p.parent = r.text();
+  p.weight = std::stod(r.text());
+  p.max_gpus = r.integer();
+  return p;
+}
+
+ReservationRow read_reservation(RowReader& r) {
+  ReservationRow v;
+  v.name = r.text();
+  v.reason = r.text();
+  for (auto* into : {&v.nodes, &v.projects}) {
+    const std::string text = r.text();
+    const json::value names = parse(text, "names");
+    for (const auto& name : names.as_array()) into->emplace_back(name.as_string());
+  }
+  v.from = r.timestamptz();
+  v.until = r.timestamptz();
+  return v;
+}
+
+std::string names_json(const std::vector<std::string>& names) {
+  json::array out;
+  for (const auto& name : names) out.emplace_back(clean(name));
+  return json::serialize(out);
 }
 
 AttemptRow read_attempt(RowReader& r) {

@@ -14,7 +14,7 @@ namespace tutti::db {
 inline constexpr const char* kJobColumns =
     "j.id, j.version, j.state, j.cause, j.priority, j.front, j.queue, j.project, j.owner, j.nodes, "
     "j.gpus_per_node, j.created_at, j.queued_at, j.not_before, j.epoch, j.attempt, j.spent, j.no_progress, "
-    "j.best_step, j.hardware_window_at, j.reason";
+    "j.best_step, j.hardware_window_at, j.reason, j.ran_us";
 JobRow read_job(RowReader& r);
 
 inline constexpr const char* kAttemptColumns =
@@ -48,7 +48,16 @@ inline constexpr const char* kFaultColumns =
     "id, at, node, gpu, job, epoch, fault_class, xid, action, detail";
 FaultRow read_fault(RowReader& r);
 
+inline constexpr const char* kQueueColumns = "name, nodes_of, quota_gpus, borrow_gpus, lend_gpus";
+QueueRow read_queue(RowReader& r);
+inline constexpr const char* kProjectColumns = "name, parent, weight::text, max_gpus";
+ProjectRow read_project(RowReader& r);
+inline constexpr const char* kReservationColumns =
+    "name, reason, nodes::text, projects::text, from_at, until_at";
+ReservationRow read_reservation(RowReader& r);
+
 // Columns that are JSON inside.
+std::string names_json(const std::vector<std::string>& names);
 std::string gang_json(const std::vector<GangMember>& gang);
 std::vector<GangMember> parse_gang(std::string_view json);
 std::string labels_json(const std::map<std::string, std::string>& labels);

@@ -85,7 +85,7 @@ bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::str
       break;
     case AttemptState::running: {
       row.running_at = now.wall;
-      const auto& limit = jobs_.at(row.job).spec->time_limit;
+      const auto limit = run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran);
       if (limit) attempt.deadline = now.mono + *limit;
       break;
     }
@@ -374,6 +374,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
                    ? AttemptResult::stopped
                    : AttemptResult::failed;
   if (all_ok) row.cause = Cause::none;
+  if (row.running_at != Instant{}) job.row.ran += std::max(now.wall - row.running_at, Duration(1));
   const std::int64_t newest = job.row.best_step;
   const AttemptOutcome outcome{
       .cause = row.cause, .exit_code = row.exit_code, .progressed = newest > row.resume_step};
@@ -391,7 +392,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
     finish_job(job, now, 0);
     return;
   }
-  if (const auto waiting = planner_.stopped(key.job, now.wall)) job.attained = waiting->attained;
+  planner_.stopped(key.job, now.wall);
   avoid_after(job, ended, failed_on);
   const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
                                  static_cast<std::uint64_t>(key.epoch.value));

@@ -75,14 +75,15 @@ std::string when_text(Instant at, Instant now) {
 }  // namespace
 
 // What nodes of the wrong kind, out of service and busy there are.
-void ControlPlane::explain_nodes(const planner::Waiting& waiting, Now now, Explanation& out) const {
-  const auto& nodes = planner_.nodes();
+void ControlPlane::explain_nodes(const planner::Planner& planner, const planner::Waiting& waiting, Now now,
+                                 Explanation& out) const {
+  const auto& nodes = planner.nodes();
   const planner::GangAsk& ask = nodes.shape(waiting.what.shape).ask;
   if (nodes.size() == 0) {
     out.reasons.push_back({"no_nodes", "no worker has registered yet", ask.nodes, 0});
     return;
   }
-  const NodeCount count = count_nodes(planner_, waiting, now.wall);
+  const NodeCount count = count_nodes(planner, waiting, now.wall);
   const int wanted = ask.fewest_nodes(), fit = count.of(NodeBlocker::none);
   const bool near = ask.topology.require != TopologyLevel::any && ask.nodes > 1;
   const std::string level(name(ask.topology.require));
@@ -115,7 +116,7 @@ void ControlPlane::explain_nodes(const planner::Waiting& waiting, Now now, Expla
     if (count.by[i] == 0) continue;
     if (static_cast<NodeBlocker>(i) == NodeBlocker::closed) {
       for (const auto& [code, text] : kClosed)
-        if (const auto n = planner::closed_nodes(planner_.nodes(), ask, code); n > 0)
+        if (const auto n = planner::closed_nodes(nodes, ask, code); n > 0)
           out.reasons.push_back({std::string(code), nodes_text(n, text), 0, n});
       continue;
     }
@@ -139,20 +140,20 @@ std::string ControlPlane::quota_text(const planner::QuotaBlock& q, int gpus) con
 }
 
 // What of the order, of quotas and of promises stands in its way.
-void ControlPlane::explain_order(const Job& job, const planner::Waiting& waiting, Now now,
+void ControlPlane::explain_order(const planner::Planner& planner, const planner::Waiting& waiting, Now now,
                                  Explanation& out) const {
   const auto& what = waiting.what;
-  if (const auto quota = planner_.quota().blocks(what.kind.queue, what.project, what.kind.gpus))
+  if (const auto quota = planner.quota().blocks(what.kind.queue, what.project, what.kind.gpus))
     out.reasons.push_back(
         {"quota", quota_text(*quota, what.kind.gpus), what.kind.gpus, quota->most - quota->used});
-  for (const auto& promise : planner_.promises()) {
-    const bool own = promise.job == job.row.id;
+  for (const auto& promise : planner.promises()) {
+    const bool own = promise.job == what.id;
     if (own)
       out.reasons.push_back(
           {"promised",
            "starts " + when_text(promise.at, now.wall) + " at the latest, as long as nobody comes before it",
            0, static_cast<std::int64_t>(to_seconds(promise.at - now.wall))});
-    else if (promise.queue_of_nodes == planner_.queue_of_nodes(job.row.id) &&
+    else if (promise.queue_of_nodes == planner.queue_of_nodes(what.id) &&
              out.reasons.empty())  // it would fit
       out.reasons.push_back({"backfill",
                              "job " + to_string(promise.job) + " comes before it and was promised " +
@@ -161,9 +162,10 @@ void ControlPlane::explain_order(const Job& job, const planner::Waiting& waiting
                              0, static_cast<std::int64_t>(to_seconds(promise.at - now.wall))});
   }
   if (*out.position > 0)
-    out.reasons.push_back(
-        {"behind", std::to_string(*out.position) + " jobs of queue '" + job.row.queue + "' come before it", 0,
-         static_cast<std::int64_t>(*out.position)});
+    out.reasons.push_back({"behind",
+                           std::to_string(*out.position) + " jobs of queue '" +
+                               queue_names_.name(what.kind.queue) + "' come before it",
+                           0, static_cast<std::int64_t>(*out.position)});
 }
 
 std::string ControlPlane::obstacle_text(const Obstacle& o, int gpus) const {
@@ -179,16 +181,24 @@ std::string ControlPlane::obstacle_text(const Obstacle& o, int gpus) const {
   return "";
 }
 
-void ControlPlane::explain_exactly(const planner::Waiting& waiting, Now now, Explanation& out) const {
+void ControlPlane::explain_exactly(const planner::Planner& planner, const planner::Waiting& waiting, Now now,
+                                   Explanation& out) const {
   static constexpr std::array<std::string_view, 6> kCodes = {"running", "ahead", "node",
                                                              "broken",  "quota", "window"};
-  const auto found = planner::obstacles(planner_, waiting.what.id, now.wall);
+  const auto found = planner::obstacles(planner, waiting.what.id, now.wall);
   if (found.exact)
     for (const auto& o : found.all)
       out.blockers.push_back({std::string(kCodes[static_cast<std::size_t>(o.kind)]),
                               obstacle_text(o, waiting.what.kind.gpus), o.job});
-  for (const auto& change : planner::changes_that_help(planner_, waiting.what.id, now.wall))
+  for (const auto& change : planner::changes_that_help(planner, waiting.what.id, now.wall))
     out.would_help.push_back({change.field, change.to});
+}
+
+void ControlPlane::explain_waiting(const planner::Planner& planner, const planner::Waiting& waiting, Now now,
+                                   Explanation& out, bool exactly) const {
+  explain_nodes(planner, waiting, now, out);
+  explain_order(planner, waiting, now, out);
+  if (exactly) explain_exactly(planner, waiting, now, out);
 }
 
 std::vector<JobId> ControlPlane::waiting_in_order(const std::string& queue, std::size_t most) const {
@@ -216,13 +226,11 @@ Explanation ControlPlane::explain(JobId id, Now now, bool exactly) const {
           {"delayed", job->row.reason + "; due in " + std::to_string(seconds) + " s", 0, seconds});
       break;
     }
-    case JobState::blocked: out.reasons.push_back({"blocked", "waits for other jobs", 0, 0}); break;
+    case JobState::blocked: out.reasons.push_back({"blocked", waits_for(*job), 0, 0}); break;
     case JobState::queued: {
       const planner::Waiting& waiting = *planner_.find_waiting(id);
       out.position = planner_.ahead_of(id);
-      explain_nodes(waiting, now, out);
-      explain_order(*job, waiting, now, out);
-      if (exactly) explain_exactly(waiting, now, out);
+      explain_waiting(planner_, waiting, now, out, exactly);
       break;
     }
     case JobState::stopping: {

@@ -39,6 +39,13 @@ std::string nearest(const std::set<std::string>& known, const std::string& word)
   return best;
 }
 
+template <class Rows>
+std::set<std::string> names_of(const Rows& rows) {
+  std::set<std::string> names;
+  for (const auto& entry : rows) names.insert(entry.first);
+  return names;
+}
+
 Error unknown_name(std::string field, std::string_view what, const std::set<std::string>& known,
                    const std::string& word) {
   const std::string near = nearest(known, word);
@@ -55,6 +62,14 @@ Error unknown_name(std::string field, std::string_view what, const std::set<std:
 
 }  // namespace
 
+std::optional<Error> ControlPlane::unknown_place(const JobSpec& spec) const {
+  if (!shares_.queues.contains(spec.queue))
+    return unknown_name("queue", "queue", names_of(shares_.queues), spec.queue);
+  if (!shares_.projects.contains(spec.project))
+    return unknown_name("project", "project", names_of(shares_.projects), spec.project);
+  return std::nullopt;
+}
+
 Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request) {
   const JobSpec& spec = *request.spec;
   const std::string key = key_of(request.owner, request.idempotency_key);
@@ -69,9 +84,13 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
       return Submitted{it->second.job, true};
     }
   }
-  if (!known_queues_.contains(spec.queue)) return unknown_name("queue", "queue", known_queues_, spec.queue);
-  if (!known_projects_.contains(spec.project))
-    return unknown_name("project", "project", known_projects_, spec.project);
+  if (auto error = unknown_place(spec)) return *error;
+  if (spec.deadline && *spec.deadline <= now.wall)
+    return Error{.code = Errc::invalid_argument,
+                 .message = "the deadline is in the past",
+                 .hint = "",
+                 .field = "deadline"};
+  if (auto error = bad_dependency(request)) return *error;
 
   last_job_ = JobId(last_job_.value + 1);
   Job job;
@@ -92,6 +111,10 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
     row.not_before = *spec.begin_time;
     row.reason = "waits for its begin time";
   }
+  if (!unmet(job).empty() || array_is_full(job)) {
+    row.state = JobState::blocked;
+    row.reason = waits_for(job);
+  }
   out_.batch.new_specs.push_back(SpecRow{.id = row.id,
                                          .owner = request.owner,
                                          .name = spec.name,
@@ -104,6 +127,8 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
   auto [it, inserted] = jobs_.emplace(row.id, std::move(job));
   Job& stored = it->second;
   touch(stored);
+  watch_time(stored);
+  if (stored.row.state != JobState::blocked) count_task(stored, 1);
   enter(stored, now);
   record_job(stored, now,
              {.kind = "state", .from = "", .to = std::string(name(stored.row.state)), .detail = "submitted"});
@@ -183,6 +208,12 @@ Result<JobId> ControlPlane::on_release(Now now, JobId id) {
   if (job.row.state != JobState::held) return illegal(job, "released");
   job.row.no_progress = 0;  // a person has looked: the breaker and the budgets start anew
   job.row.spent = {};
+  if (!unmet(job).empty() || (!job.counted && array_is_full(job))) {
+    apply(job, JobEvent::block, now, Cause::none, waits_for(job));
+    if (const JobId array = array_of(job)) array_waiting_[array].insert(id);
+    return id;
+  }
+  count_task(job, 1);
   const bool early = job.row.not_before > now.wall;
   apply(job, early ? JobEvent::back_off : JobEvent::release, now, Cause::none, "released");
   return id;
@@ -216,21 +247,19 @@ bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::st
               .to = std::string(name(*to)),
               .detail = std::move(detail),
               .cause = cause});
+  if (*to == JobState::running) tell_dependents(job.row.id, now);
   return true;
 }
 
 void ControlPlane::enter(Job& job, Now now) {
   if (job.row.state == JobState::queued) {
-    job.waits_since = now.wall;
     std::vector<int> avoid;
     for (const NodeId id : job.avoid)
       if (const auto node = planner_.nodes().find(id)) avoid.push_back(*node);
     planner_.avoid(job.row.id, std::move(avoid));
-    planner_.enqueue({.what = plan_job(job),
-                      .attained = job.attained,
-                      .since = job.waits_since,
-                      .rank_at = job.row.queued_at},
-                     now.wall);
+    planner_.enqueue(
+        {.what = plan_job(job), .attained = job.row.ran, .since = now.wall, .rank_at = job.row.queued_at},
+        now.wall);
   } else if (job.row.state == JobState::delayed) {
     delayed_.push(job.row.id, job.row.not_before);
   }
@@ -238,7 +267,7 @@ void ControlPlane::enter(Job& job, Now now) {
 
 void ControlPlane::leave(Job& job) {
   if (job.row.state == JobState::queued)
-    planner_.withdraw(job.row.id);
+    planner_.withdraw(job.row.id), calibration_.forget(job.row.id);
   else if (job.row.state == JobState::delayed)
     delayed_.erase(job.row.id);
 }
@@ -251,10 +280,31 @@ void ControlPlane::finish_job(Job& job, Now now, int exit_code) {
                       .base_version = job.base_version};
   out_.batch.done.push_back(std::move(done));
   const JobId id = job.row.id;
+  constexpr std::size_t kRemembered = 100'000;
+  past_[id] = {job.row.state, job.row.ran > Duration::zero()};
+  past_by_age_.push_back(id);
+  if (past_by_age_.size() > kRemembered) past_.erase(past_by_age_.front()), past_by_age_.pop_front();
+  just_ended_.emplace_back(id, array_of(job));
+  forget_time(job);
+  count_task(job, -1);
   dirty_jobs_.erase(id);
   checkpoint_paths_.erase(id);
   checkpoints_.erase(id);
   jobs_.erase(id);
+  settle_ended(now);
+}
+
+// Who waited for those that have ended. One that ends because of it waits its turn: chains may be long.
+void ControlPlane::settle_ended(Now now) {
+  if (settling_) return;
+  settling_ = true;
+  while (!just_ended_.empty()) {
+    const auto [id, array] = just_ended_.back();
+    just_ended_.pop_back();
+    tell_dependents(id, now);
+    if (array) next_task(array, now);
+  }
+  settling_ = false;
 }
 
 }  // namespace tutti

@@ -65,7 +65,7 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
     record_node(node.row.id, now, {.kind = "node", .from = "", .to = "reachable", .detail = "registered"});
   else
     set_node_state(node, NodeEvent::heard, now, new_boot ? "registered after a reboot" : "registered");
-  known_queues_.insert(hello.queue);
+  if (shares_.queues.emplace(hello.queue, QueueRow{.name = hello.queue, .nodes_of = ""}).second) see_shares();
   protocol::Welcome welcome;
   welcome.node_id = node.row.id.value;
   welcome.lease_us = leases_.settings().lease.count();

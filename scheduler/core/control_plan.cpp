@@ -24,6 +24,8 @@ void ControlPlane::on_tick(Now now) {
     if (now.mono >= leases_.expires_at(id)) expire_node(node, now);
   }
   end_lost_parts(now);
+  end_late(now);
+  expire_reservations(now);
   std::vector<AttemptKey> late, leaving;
   for (const auto& [key, attempt] : attempts_)
     if (attempt.leave_by && now.mono >= *attempt.leave_by) leaving.push_back(key);
@@ -53,33 +55,46 @@ void ControlPlane::on_tick(Now now) {
     }
   }
   plan(now);
+  if (planner_.waiting() > 0) estimate_starts(now);
 }
 
 // ---------------------------------------------------------------- what the planner is told
 
-planner::PlanJob ControlPlane::plan_job(const Job& job) {
-  const JobSpec& spec = *job.spec;
-  const std::string& nodes_of = queue_of_nodes(job.row.queue);
-  const int queue = queue_names_.of(job.row.queue);
-  planner_.set_queue(queue, nodes_of, queue_share(job.row.queue));
+// Numbers for its names; those that are not known yet have none.
+planner::PlanJob ControlPlane::numbered(const Job& job, const JobSpec& spec) const {
   return {.id = job.row.id,
-          .kind = {user_names_.of(job.row.owner), queue, spec.nodes * spec.resources.gpus},
-          .project = project_names_.of(job.row.project),
-          .shape = planner_.intern(planner::ask_of(spec, nodes_of)),
+          .kind = {user_names_.find(job.row.owner), queue_names_.find(job.row.queue),
+                   spec.nodes * spec.resources.gpus},
+          .project = project_names_.find(job.row.project),
           .priority = job.row.priority,
           .front = job.row.front,
           .preemptible = spec.preemptible,
           .limit_per_run = true,
           .submitted = job.row.queued_at,
-          .limit = spec.time_limit.value_or(planner::kNoLimit)};
+          .limit = run_limit(spec, job.row.ran).value_or(planner::kNoLimit)};
 }
 
-const std::string& ControlPlane::queue_of_nodes(const std::string& queue) const { return queue; }
-planner::QueueShare ControlPlane::queue_share(const std::string&) const { return {}; }
+planner::PlanJob ControlPlane::plan_job(const Job& job) {
+  user_names_.of(job.row.owner);
+  if (!shares_.queues.contains(job.row.queue) || !shares_.projects.contains(job.row.project)) {
+    shares_.queues.emplace(job.row.queue, QueueRow{.name = job.row.queue, .nodes_of = ""});
+    shares_.projects.emplace(job.row.project, ProjectRow{.name = job.row.project, .parent = ""});
+    see_shares();
+  }
+  planner::PlanJob plan = numbered(job, *job.spec);
+  plan.shape = planner_.intern(planner::ask_of(*job.spec, queue_of_nodes(job.row.queue)));
+  return plan;
+}
 
 void ControlPlane::see_nodes() {
-  for (const NodeId id : std::exchange(unseen_, {}))
-    if (const Node* node = cluster_.find(id)) planner_.put_node(describe(cluster_, *node));
+  bool fresh = false;
+  for (const NodeId id : std::exchange(unseen_, {})) {
+    const Node* node = cluster_.find(id);
+    if (node == nullptr) continue;
+    fresh = fresh || !planner_.nodes().find(id);
+    planner_.put_node(describe(cluster_, *node));
+  }
+  if (fresh && !shares_.reservations.empty()) see_shares();
 }
 
 // An attempt that ran before this leader did.
@@ -88,7 +103,7 @@ void ControlPlane::adopt(const Job& job, const Attempt& attempt) {
   for (const auto& m : attempt.row.gang)
     parts.push_back(part_of(cluster_, cluster_.nodes.at(m.node), *planner_.nodes().find(m.node), m.gpus));
   const Instant since = attempt.row.running_at == Instant{} ? attempt.row.placed_at : attempt.row.running_at;
-  planner_.adopt(plan_job(job), std::move(parts), since, job.row.queued_at, job.attained);
+  planner_.adopt(plan_job(job), std::move(parts), since, job.row.queued_at, job.row.ran);
 }
 
 // ---------------------------------------------------------------- what it decides
@@ -106,6 +121,7 @@ void ControlPlane::start_planned(const planner::Start& start, Now now) {
     const NodeId id = planner_.nodes().at(part.node).desc->id;
     picks.push_back(pick_gpus(cluster_, cluster_.nodes.at(id), part));
   }
+  calibration_.started(start.job, now.wall);
   start_attempt(jobs_.at(start.job), picks, now);
 }
 

@@ -13,8 +13,9 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
   last_gpu_ = snapshot.last_gpu;
   last_event_ = snapshot.last_event;
   last_fault_ = snapshot.last_fault;
-  known_queues_.insert(snapshot.queues.begin(), snapshot.queues.end());
-  known_projects_.insert(snapshot.projects.begin(), snapshot.projects.end());
+  for (const auto& row : snapshot.queues) shares_.queues[row.name] = row;
+  for (const auto& row : snapshot.projects) shares_.projects[row.name] = row;
+  for (const auto& row : snapshot.reservations) shares_.reservations[row.name] = row;
   for (const auto& k : snapshot.keys) {
     const auto known = keys_.emplace(k.owner + '\0' + k.key, KnownKey{k.body_hash, k.job}).first;
     keys_by_age_.push_back(&known->first);
@@ -23,7 +24,7 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     Node node;
     node.row = row;
     cluster_.node_by_name[row.name] = row.id;
-    known_queues_.insert(row.queue);  // of nodes that are not back yet
+    shares_.queues.emplace(row.queue, QueueRow{.name = row.queue, .nodes_of = ""});  // of nodes not back yet
     cluster_.nodes.emplace(row.id, std::move(node));
     // A former leader may have renewed it up to now. Leases that we ourselves hold in memory are kept as they
     // are.
@@ -38,6 +39,7 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
   }
   for (auto& [id, node] : cluster_.nodes)
     std::ranges::sort(node.gpus, {}, [&](GpuId g) { return cluster_.gpus.at(g).row.index; });
+  see_shares();
   std::map<JobId, SpecPtr> specs;
   for (const auto& [id, json] : snapshot.specs) specs[id] = parse(json);
   for (const auto& row : snapshot.jobs) {
@@ -46,13 +48,14 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     job.base_version = row.version;
     job.spec = specs.at(row.id);
     auto it = jobs_.emplace(row.id, std::move(job)).first;
+    watch_time(it->second);
+    if (row.state != JobState::blocked) count_task(it->second, 1);
     enter(it->second, now);
   }
   for (const auto& row : snapshot.attempts) {
     Attempt attempt;
     attempt.row = row;
     const AttemptKey key{row.job, row.epoch};
-    const JobSpec& spec = *jobs_.at(row.job).spec;
     for (const auto& m : row.gang) {
       Node& node = cluster_.nodes.at(m.node);
       if (m.state != MemberState::ended) node.members.insert(key);
@@ -61,8 +64,10 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     if (row.state == AttemptState::placed || row.state == AttemptState::preflight)
       attempt.deadline = now.mono + settings_.prepare_deadline;
     if (row.state == AttemptState::starting) attempt.deadline = now.mono + settings_.launch_deadline;
-    if (row.state == AttemptState::running && spec.time_limit)
-      attempt.deadline = now.mono + (row.running_at + *spec.time_limit - now.wall);
+    if (row.state == AttemptState::running && run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran))
+      attempt.deadline =
+          now.mono +
+          (row.running_at + *run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran) - now.wall);
     attempts_.emplace(key, std::move(attempt));
   }
   for (const auto& [id, node] : cluster_.nodes) unseen_.insert(id);

@@ -31,6 +31,7 @@
 #include "scheduler/model/protocol.h"
 #include "scheduler/model/rows.h"
 #include "scheduler/planner/explain.h"
+#include "scheduler/planner/forecast.h"
 #include "scheduler/planner/planner.h"
 
 namespace tutti {
@@ -47,8 +48,7 @@ struct Job {
   JobRow row;
   SpecPtr spec;
   std::vector<NodeId> avoid;      // nodes that failed this job, newest last
-  Duration attained{};            // running time so far, since this leader took over
-  Instant waits_since;            // this wait
+  bool counted = false;           // as a task of its array that runs or may run
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
   bool dirty = false;
 };
@@ -78,12 +78,27 @@ struct Output {
   std::vector<Effect> effects;
 };
 
+// What is known of a job that others wait for.
+struct PastJob {
+  JobState state = JobState::queued;
+  bool started = false;  // all its ranks have been up once
+};
+
+// As operators set them up, by name.
+struct Shares {
+  std::map<std::string, QueueRow> queues;
+  std::map<std::string, ProjectRow> projects;
+  std::map<std::string, ReservationRow> reservations;
+};
+using Warnings = std::vector<std::string>;  // of a change that was made all the same
+
 struct SubmitRequest {
   SpecPtr spec;
   std::string spec_json;
   std::string owner;
   std::string idempotency_key;  // "" = none
   std::uint64_t body_hash = 0;
+  std::map<JobId, PastJob> past{};  // jobs it depends on that are over, as the rows say
 };
 struct Submitted {
   JobId id;
@@ -116,6 +131,30 @@ struct Explanation {
   std::vector<Change> would_help;  // each alone would start it now
 };
 
+// When it will start, if nothing unforeseen happens; four of five start within the range.
+struct Eta {
+  Instant at, from, to;
+};
+
+// What would become of a job, and of others because of it.
+struct WhatIf {
+  Explanation why;
+  bool starts_now = false;
+  std::vector<std::string> nodes;  // where, if now
+  std::vector<JobId> preempts;     // who would have to give way first
+  std::optional<Eta> eta;          // nullopt: not within the horizon
+  struct Shift {
+    JobId job;
+    Instant before, after;  // estimated starts
+  };
+  std::vector<Shift> others;  // whose estimated start moves by more than a minute, the most first
+};
+struct JobChange {
+  std::optional<int> priority;
+  std::optional<int> nodes;
+  std::optional<Duration> time_limit;
+};
+
 class ControlPlane {
  public:
   using ParseSpec = std::function<SpecPtr(std::string_view spec_json)>;
@@ -130,6 +169,12 @@ class ControlPlane {
   Result<JobId> on_hold(Now, JobId, std::string_view reason);
   Result<JobId> on_release(Now, JobId);
   Result<JobId> on_requeue(Now, JobId, std::string_view who);
+  Result<Warnings> on_put_queue(Now, const QueueRow&, std::string_view who);
+  Result<Warnings> on_remove_queue(Now, const std::string& name, std::string_view who);
+  Result<Warnings> on_put_project(Now, const ProjectRow&, std::string_view who);
+  Result<Warnings> on_remove_project(Now, const std::string& name, std::string_view who);
+  Result<Warnings> on_put_reservation(Now, const ReservationRow&, std::string_view who);
+  Result<Warnings> on_remove_reservation(Now, const std::string& name, std::string_view who);
   Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason);
 
   // ---- workers
@@ -161,6 +206,13 @@ class ControlPlane {
   Explanation explain(JobId, Now, bool exactly = false) const;
   // Those that wait, in order; queue "" = of all.
   std::vector<JobId> waiting_in_order(const std::string& queue, std::size_t most) const;
+  const Shares& shares() const { return shares_; }
+  int gpus_held(const std::string& queue, const std::string& project) const;  // "" = any
+  std::string waits_for(const Job&) const;                                    // of a blocked one, in words
+  std::optional<Eta> eta(JobId, Now) const;  // of those at the head of the queue
+  std::optional<double> eta_coverage() const { return calibration_.coverage(); }
+  Result<WhatIf> simulate(const JobSpec&, std::string_view owner, Now) const;
+  Result<WhatIf> simulate_change(JobId, const JobChange&, Now) const;
   bool invariants_hold(std::string* why = nullptr) const;
 
  private:
@@ -188,7 +240,9 @@ class ControlPlane {
   void leave(Job&);
   Result<Job*> live_job(JobId);
   Error illegal(const Job&, std::string_view verb) const;
+  std::optional<Error> unknown_place(const JobSpec&) const;  // its queue or project
   void finish_job(Job&, Now, int exit_code);
+  void settle_ended(Now);
   void remember_key(std::string key, KnownKey known);
 
   // control_attempts.cpp
@@ -210,20 +264,49 @@ class ControlPlane {
 
   // control_plan.cpp
   planner::PlanJob plan_job(const Job&);
+  planner::PlanJob numbered(const Job&, const JobSpec&) const;
   const std::string& queue_of_nodes(const std::string& queue) const;
   planner::QueueShare queue_share(const std::string& queue) const;
   void see_nodes();
+  void see_shares();
   void start_planned(const planner::Start&, Now);
   void give_way(const planner::Preemption&, Now);
   void leave_now(Attempt&, Now);
   void adopt(const Job&, const Attempt&);
 
   // control_explain.cpp
-  void explain_nodes(const planner::Waiting&, Now, Explanation&) const;
-  void explain_order(const Job&, const planner::Waiting&, Now, Explanation&) const;
-  void explain_exactly(const planner::Waiting&, Now, Explanation&) const;
+  void explain_waiting(const planner::Planner&, const planner::Waiting&, Now, Explanation&,
+                       bool exactly) const;
+  void explain_nodes(const planner::Planner&, const planner::Waiting&, Now, Explanation&) const;
+  void explain_order(const planner::Planner&, const planner::Waiting&, Now, Explanation&) const;
+  void explain_exactly(const planner::Planner&, const planner::Waiting&, Now, Explanation&) const;
   std::string quota_text(const planner::QuotaBlock&, int gpus) const;
   std::string obstacle_text(const planner::Obstacle&, int gpus) const;
+
+  // control_shares.cpp
+  void expire_reservations(Now);
+
+  // control_time.cpp
+  std::optional<PastJob> state_of(JobId) const;
+  std::optional<Error> bad_dependency(const SubmitRequest&) const;
+  std::vector<const Dependency*> unmet(const Job&) const;
+  static JobId array_of(const Job&);
+  static std::optional<Duration> run_limit(const JobSpec&, Duration ran);  // of its next run
+  int array_active(JobId array) const;
+  bool array_is_full(const Job&) const;
+  void watch_time(const Job&);
+  void forget_time(const Job&);
+  void count_task(Job&, int by);
+  void tell_dependents(JobId, Now);
+  void unblock(JobId, Now);
+  void next_task(JobId array, Now);
+  void end_late(Now);
+
+  // control_simulate.cpp
+  using Starts = std::map<JobId, Instant>;
+  void estimate_starts(Now);
+  Eta eta_of(Instant start, Now) const;
+  WhatIf answer(const planner::Planner& copy, JobId, const Starts& before, Now) const;
 
   // control_nodes.cpp
   void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);
@@ -241,8 +324,19 @@ class ControlPlane {
   DelayQueue delayed_;
   planner::Planner planner_;
   Names queue_names_, project_names_, user_names_;  // the planner's numbers
-  std::set<NodeId> unseen_;                         // changed since the planner was told
-  std::set<std::string> known_queues_, known_projects_;
+  planner::Calibration calibration_;
+  std::map<JobId, Instant> estimates_;  // starts, as of estimated_at_
+  Instant estimated_at_;
+  std::set<NodeId> unseen_;  // changed since the planner was told
+  Shares shares_;
+  std::set<std::pair<Instant, JobId>> deadlines_;
+  std::map<JobId, std::set<JobId>> dependents_;  // job → those that wait for it
+  std::map<JobId, std::set<JobId>> array_waiting_;
+  std::map<JobId, int> array_active_;
+  std::unordered_map<JobId, PastJob> past_;  // the newest that have ended
+  std::deque<JobId> past_by_age_;
+  std::vector<std::pair<JobId, JobId>> just_ended_;  // and its array
+  bool settling_ = false;
   std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
   std::deque<const std::string*> keys_by_age_;      // into keys_
   std::map<JobId, std::set<std::string>> checkpoint_paths_;

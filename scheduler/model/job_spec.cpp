@@ -80,4 +80,21 @@ std::optional<Constraint> parse_constraint(std::string_view text) {
   return std::nullopt;
 }
 
+std::string_view name(Dependency::When when) {
+  switch (when) {
+    case Dependency::When::ok: return "ok";
+    case Dependency::When::any: return "any";
+    case Dependency::When::failed: return "failed";
+    case Dependency::When::started: return "started";
+  }
+  return "?";
+}
+
+std::optional<Dependency::When> parse_when(std::string_view s) {
+  for (auto w :
+       {Dependency::When::ok, Dependency::When::any, Dependency::When::failed, Dependency::When::started})
+    if (s == name(w)) return w;
+  return std::nullopt;
+}
+
 }  // namespace tutti

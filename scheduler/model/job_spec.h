@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/model/ids.h"
 #include "scheduler/model/states.h"
 #include "scheduler/model/time.h"
 
@@ -105,6 +106,40 @@ struct CheckpointPolicy {
   std::string dir;  // empty: the job writes none
 };
 
+// What another job must have done before this one may run.
+struct Dependency {
+  enum class When : std::uint8_t {
+    ok,      // it has succeeded
+    any,     // it is over
+    failed,  // it is over and has not succeeded
+    started  // all its ranks have been up once
+  };
+  JobId job;
+  When when = When::ok;
+  bool operator==(const Dependency&) const = default;
+};
+std::string_view name(Dependency::When);
+std::optional<Dependency::When> parse_when(std::string_view);
+
+// This job is one task of an array. Tasks have consecutive ids; the first one's id is the array's.
+struct ArrayTask {
+  int index = 0;     // as the user counts
+  int position = 0;  // 0 … tasks - 1
+  int tasks = 1;
+  int max_parallel = 0;  // so many run or wait to run at one time; 0: all
+  bool operator==(const ArrayTask&) const = default;
+};
+// An array as submitted, before it becomes tasks.
+struct ArrayPlan {
+  struct Task {
+    int index = 0;
+    std::map<std::string, std::string> variables;  // of a matrix
+  };
+  std::vector<Task> tasks;
+  int max_parallel = 0;
+};
+inline constexpr int kMaxArrayTasks = 10'000;
+
 struct JobSpec {
   std::string name;
   std::string project = "default";
@@ -126,8 +161,13 @@ struct JobSpec {
   std::string setup;
   std::string run;
 
-  std::optional<Duration> time_limit;  // of one attempt's running time
+  std::optional<Duration> time_limit;        // of one attempt's running time
+  std::optional<Duration> total_time_limit;  // of all attempts together
   std::optional<Instant> begin_time;
+  std::optional<Instant> deadline;  // of no use unless it has ended by then
+  std::vector<Dependency> depends_on;
+  std::optional<ArrayTask> array_task;
+  std::optional<ArrayPlan> array;  // only until it is submitted
 
   bool preemptible = true;
   StopPolicy stop;

@@ -40,6 +40,7 @@ struct JobRow {
   std::int16_t no_progress = 0;  // attempts in a row that did not get past `best_step`
   std::int64_t best_step = -1;   // newest step of a registered checkpoint, -1 = none
   Instant hardware_window_at;    // start of the 24 h window of the hardware budget
+  Duration ran{};                // running time of all ended attempts
   std::string reason;            // one line for people: why held, delayed or failed
 };
 
@@ -247,12 +248,17 @@ struct Batch {
     std::string owner;
     std::string key;
   };
-  std::vector<OldKey> forgotten_keys;  // idempotency keys that go; before new ones come
+  std::vector<OldKey> forgotten_keys;        // idempotency keys that go; before new ones come
+  std::vector<QueueRow> queues;              // upsert
+  std::vector<ProjectRow> projects;          // upsert
+  std::vector<ReservationRow> reservations;  // upsert
+  std::vector<std::string> removed_queues, removed_projects, removed_reservations;  // names
 
   bool empty() const {
     return new_jobs.empty() && jobs.empty() && done.empty() && attempts.empty() && opened.empty() &&
            closed.empty() && nodes.empty() && gpus.empty() && checkpoints.empty() && faults.empty() &&
-           events.empty();
+           events.empty() && queues.empty() && projects.empty() && reservations.empty() &&
+           removed_queues.empty() && removed_projects.empty() && removed_reservations.empty();
   }
 };
 
@@ -272,9 +278,10 @@ struct Snapshot {
   std::vector<GpuRow> gpus;
   std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, by (job, step)
   std::vector<Key> keys;                   // idempotency keys still remembered, in order of job
-  std::vector<std::string> queues;         // names
-  std::vector<std::string> projects;       // names
-  JobId last_job;                          // highest ids ever used
+  std::vector<QueueRow> queues;
+  std::vector<ProjectRow> projects;  // by name
+  std::vector<ReservationRow> reservations;
+  JobId last_job;  // highest ids ever used
   NodeId last_node;
   GpuId last_gpu;
   EventId last_event;

@@ -38,6 +38,7 @@ enum class JobEvent : std::uint8_t {
   back_off,   // the attempt has ended, again later; or released with a begin time to come
   hold,       // a person or a breaker holds it
   release,    // a person releases it
+  block,      // released, but others are still to be waited for
   succeed,    // the attempt has ended well
   fail,       // the attempt has ended badly and no budget is left; or a dependency never can be met
   cancel      // a person cancels it (active jobs: after the attempt has ended)
@@ -71,6 +72,10 @@ inline constexpr auto kJobEdges = std::to_array<Edge<JobState, JobEvent>>({
     {JobState::delayed, JobEvent::hold, JobState::held},
     {JobState::blocked, JobEvent::hold, JobState::held},
     {JobState::held, JobEvent::release, JobState::queued},
+    {JobState::held, JobEvent::block, JobState::blocked},
+    {JobState::queued, JobEvent::fail, JobState::failed},   // its deadline has passed
+    {JobState::delayed, JobEvent::fail, JobState::failed},  // likewise
+    {JobState::held, JobEvent::fail, JobState::failed},     // likewise
     {JobState::held, JobEvent::back_off, JobState::delayed},
     {JobState::queued, JobEvent::cancel, JobState::cancelled},
     {JobState::delayed, JobEvent::cancel, JobState::cancelled},

@@ -16,8 +16,8 @@
 namespace tutti::planner {
 
 struct Forecast {
-  Instant at;                        // of which state
-  std::map<JobId, Instant> starts;   // who does not start within the horizon is not in it
+  Instant at;                       // of which state
+  std::map<JobId, Instant> starts;  // who does not start within the horizon is not in it
 };
 // Of the first `most` that wait for nodes of this queue, and of `also` if it waits further behind.
 Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Instant now, std::size_t most,

@@ -181,6 +181,7 @@ class Planner {
   Instant ready_for(int need, int node, const Waiting& job, Instant now) const;
   void start(Pass& pass, JobId id, Parts parts, bool guard);
   bool may_use(int node, int project, Instant end, Instant now) const;
+  bool owns(int node, int project, Instant now) const;
   bool allowed(const Cell& cell, const Bucket& bucket) const;
 
   // planner_preempt.cpp

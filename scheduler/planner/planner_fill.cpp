@@ -30,6 +30,13 @@ bool Planner::may_use(int node, int project, Instant end, Instant now) const {
   });
 }
 
+bool Planner::owns(int node, int project, Instant now) const {
+  return std::ranges::any_of(windows_, [&](const Window& w) {
+    return w.from <= now && now < w.until && std::ranges::find(w.nodes, node) != w.nodes.end() &&
+           member_of(w, project);
+  });
+}
+
 bool Planner::keeps_out(const Window& w, int node, const Waiting& job, Instant now) const {
   return w.until > now && after(now, left_of(job.what, job.attained)) > w.from &&
          std::ranges::find(w.nodes, node) != w.nodes.end() && !member_of(w, job.what.project);
@@ -38,7 +45,11 @@ bool Planner::keeps_out(const Window& w, int node, const Waiting& job, Instant n
 // Nodes of the promised start are for those who will be gone by then, and those first, so that the others
 // stay for who will not; or for who fits beside it.
 int Planner::PassFilter::preference(int node) const {
-  if (!planner->windows_.empty() && !planner->may_use(node, job->what.project, end, pass->now)) return -1;
+  if (!planner->windows_.empty()) {
+    if (!planner->may_use(node, job->what.project, end, pass->now)) return -1;
+    if (planner->owns(node, job->what.project, pass->now))
+      return 0;  // no promise to others stands above that
+  }
   const Reservation* kept = pass->kept ? &*pass->kept : nullptr;
   const auto reserved = kept == nullptr ? nullptr : kept->spare_on(node);
   if (end_before) return reserved != nullptr ? 0 : 1;

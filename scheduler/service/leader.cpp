@@ -366,6 +366,11 @@ void Leader::requeue(JobId id, std::string who, Reply<JobId> reply) {
   ask<JobId>([id, who = std::move(who)](ControlPlane& p, Now t) { return p.on_requeue(t, id, who); },
              std::move(reply));
 }
+void Leader::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
+                           Reply<Warnings> reply) {
+  ask<Warnings>(std::move(change), std::move(reply));
+}
+
 void Leader::set_node_service(std::string node, NodeService service, std::string reason,
                               Reply<NodeId> reply) {
   ask<NodeId>([node = std::move(node), service, reason = std::move(reason)](

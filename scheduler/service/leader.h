@@ -75,6 +75,8 @@ class Leader : public Backend {
   void hold(JobId id, std::string reason, Reply<JobId> reply) override;
   void release(JobId id, Reply<JobId> reply) override;
   void requeue(JobId id, std::string who, Reply<JobId> reply) override;
+  void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
+                     Reply<Warnings> reply) override;
   void set_node_service(std::string node, NodeService service, std::string reason,
                         Reply<NodeId> reply) override;
   void read(Query query, std::function<void(Error)> failed) override;

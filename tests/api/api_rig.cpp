@@ -168,6 +168,13 @@ void TestBackend::requeue(JobId id, std::string who, Reply<JobId> reply) {
   change([&](ControlPlane& plane, Now now) { result = plane.on_requeue(now, id, who); });
   reply(result);
 }
+void TestBackend::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> make,
+                                Reply<Warnings> reply) {
+  if (refuse_if_unready(reply)) return;
+  Result<Warnings> result = Warnings{};
+  change([&](ControlPlane& plane, Now now) { result = make(plane, now); });
+  reply(result);
+}
 void TestBackend::set_node_service(std::string node, NodeService service, std::string reason,
                                    Reply<NodeId> reply) {
   if (refuse_if_unready(reply)) return;

@@ -70,6 +70,8 @@ class TestBackend final : public Backend {
   void hold(JobId id, std::string reason, Reply<JobId> reply) override;
   void release(JobId id, Reply<JobId> reply) override;
   void requeue(JobId id, std::string who, Reply<JobId> reply) override;
+  void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
+                     Reply<Warnings> reply) override;
   void set_node_service(std::string node, NodeService service, std::string reason,
                         Reply<NodeId> reply) override;
   void read(Query query, std::function<void(Error)> failed) override;
@@ -160,6 +162,10 @@ class ApiRig {
   Call post(std::string target, std::string body = {}, http::Headers headers = {}) {
     return call(http::Method::post, std::move(target), std::move(body), std::move(headers));
   }
+  Call put(std::string target, std::string body) {
+    return call(http::Method::put, std::move(target), std::move(body));
+  }
+  Call del(std::string target) { return call(http::Method::del, std::move(target)); }
   JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
 
   TestBackend backend;

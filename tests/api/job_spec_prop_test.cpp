@@ -51,19 +51,44 @@ JobSpec any_spec() {
   s.nodes = *inRange(1, 4097);
   s.resources.gpus = *inRange(0, 65);
   if (s.resources.gpus > 0)
-    if (*inRange(0, 2) == 0)
-      s.resources.gpu_kinds = {{.model = *element<std::string>("H100", "A100 80GB", "L40S", "B200-x")}};
+    for (int i = *inRange(0, 4); i > 0; --i)
+      s.resources.gpu_kinds.push_back(
+          *inRange(0, 3) == 0
+              ? GpuKind{.model = "", .memory_bytes = *element<std::int64_t>(1000, 40LL << 30, 80'000'000'000)}
+              : GpuKind{.model = *element<std::string>("H100", "A100 80GB", "L40S", "B200-x")});
+  if (s.nodes > 1 && *inRange(0, 2) == 0) s.min_nodes = *inRange(1, s.nodes);
+  s.topology.require =
+      *element(TopologyLevel::any, TopologyLevel::nvlink, TopologyLevel::rack, TopologyLevel::spine);
+  s.topology.spread = s.topology.require == TopologyLevel::any && *inRange(0, 2) == 0;
+  for (int i = *inRange(0, 4); i > 0; --i)
+    s.constraints.push_back(
+        {"l" + std::to_string(i),
+         *element(Constraint::Op::equal, Constraint::Op::not_equal, Constraint::Op::less,
+                  Constraint::Op::at_most, Constraint::Op::more, Constraint::Op::at_least),
+         *element<std::string>("550.54", "ib", "b c")});
+  for (int i = *inRange(0, 3); i > 0; --i)
+    s.depends_on.push_back({JobId(*inRange<std::int64_t>(1, 1LL << 50)),
+                            *element(Dependency::When::ok, Dependency::When::any, Dependency::When::failed,
+                                     Dependency::When::started)});
+  if (*inRange(0, 2) == 0)
+    s.array_task = ArrayTask{.index = *inRange(0, 99),
+                             .position = *inRange(0, 99),
+                             .tasks = *inRange(1, 99),
+                             .max_parallel = *inRange(0, 9)};
   s.resources.cpus = *inRange(0, 4097);
   s.resources.memory_bytes =
       *element<std::int64_t>(0, 1, 1000, 1024, 800'000'000'000, 64LL << 30, (1LL << 60) - 1);
   for (int i = *inRange(0, 4); i > 0; --i) s.exclude_nodes.push_back("node" + printable(0, 8));
   if (*inRange(0, 2)) s.workdir = "/" + printable(0, 20);
   for (int i = *inRange(0, 6); i > 0; --i) s.env[variable()] = script(10);
-  s.launcher = *element(Launcher::direct, Launcher::mpirun, Launcher::torchrun, Launcher::script);
+  s.launcher = s.min_nodes > 0
+                   ? Launcher::torchrun
+                   : *element(Launcher::direct, Launcher::mpirun, Launcher::torchrun, Launcher::script);
   s.procs_per_node = *inRange(1, 1025);
   s.setup = script(20);
   s.run = "x" + script(50);
   if (*inRange(0, 2)) s.time_limit = duration(1);
+  if (*inRange(0, 2)) s.total_time_limit = s.time_limit.value_or(Duration(0)) + duration(1);
   if (*inRange(0, 2)) s.begin_time = Instant(Duration(*inRange<std::int64_t>(0, 4'000'000'000'000'000)));
   s.preemptible = *inRange(0, 2) == 1;
   s.stop = {*element<std::string>("TERM", "USR1", "INT"), duration(0)};

@@ -143,6 +143,44 @@ TEST(Names, TheNewestIsTakenWithAWarning) {
       << ended.err;
 }
 
+TEST(Plan, ShowsWhenWhereAndWhoElse) {
+  FakeScheduler scheduler;
+  json::object answer{
+      {"job_id", nullptr},
+      {"state", "queued"},
+      {"never", false},
+      {"position", 1},
+      {"reasons", json::array{}},
+      {"starts_now", false},
+      {"nodes", json::array{}},
+      {"preempts", json::array{}},
+      {"eta", nullptr},
+      {"blockers", json::array{json::object{
+                       {"code", "running"}, {"text", "job 7 runs on nodes it would use"}, {"job_id", 7}}}},
+      {"would_help", json::array{json::object{{"field", "nodes"}, {"to", "1"}}}},
+      {"others", json::array{json::object{
+                     {"job_id", 4}, {"before", "2026-01-01T00:00:00Z"}, {"after", "2026-01-01T02:00:00Z"}}}}};
+  scheduler.routes.post("/v1/jobs:simulate", [&](const Request& request) {
+    EXPECT_EQ(request.body, R"({"name":"a","run":"x"})");
+    return http::json(200, answer);
+  });
+  scheduler.routes.post("/v1/jobs/{id}:simulate", [&](const Request& request) {
+    EXPECT_EQ(json::parse(request.body), json::parse(R"({"priority":80})"));
+    answer["starts_now"] = true;
+    answer["nodes"] = json::array{"n1", "n2"};
+    return http::json(200, answer);
+  });
+  scheduler.start();
+  const Finished waits = scheduler.run({"plan", "-"}, R"({"name":"a","run":"x"})");
+  EXPECT_NE(waits.out.find("it would wait, 1 job before it"), std::string::npos) << waits.out << waits.err;
+  EXPECT_NE(waits.out.find("job 7 runs on nodes it would use"), std::string::npos) << waits.out;
+  EXPECT_NE(waits.out.find("it would start now with nodes: 1"), std::string::npos) << waits.out;
+  EXPECT_NE(waits.out.find("job 4: "), std::string::npos) << waits.out;
+  const Finished now = scheduler.run({"plan", "--job", "12", "--priority", "80"});
+  EXPECT_EQ(now.out.substr(0, 33), "it would start now on n1, n2\nbeca") << now.err;
+  EXPECT_EQ(scheduler.run({"plan"}).status, 2);
+}
+
 TEST(Connection, AUnixSocketWillDo) {
   char folder[] = "/tmp/tutti-cli-XXXXXX";
   ASSERT_NE(mkdtemp(folder), nullptr);

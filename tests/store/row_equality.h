@@ -11,7 +11,7 @@ namespace tutti {
 inline auto tied(const JobRow& r) {
   return std::tie(r.id, r.version, r.state, r.cause, r.priority, r.front, r.queue, r.project, r.owner,
                   r.nodes, r.gpus_per_node, r.created_at, r.queued_at, r.not_before, r.epoch, r.attempt,
-                  r.spent, r.no_progress, r.best_step, r.hardware_window_at, r.reason);
+                  r.spent, r.no_progress, r.best_step, r.hardware_window_at, r.reason, r.ran);
 }
 inline auto tied(const GangMember& r) {
   return std::tie(r.node, r.node_name, r.gpus, r.first_rank, r.ranks, r.state, r.address, r.agent_port,
@@ -24,6 +24,13 @@ inline auto tied(const AttemptRow& r) {
                   r.starting_at, r.running_at, r.fault_at, r.stopping_at, r.ended_at);
 }
 inline auto tied(const AllocationRow& r) { return std::tie(r.gpu, r.job, r.epoch, r.from, r.until); }
+inline auto tied(const QueueRow& r) {
+  return std::tie(r.name, r.nodes_of, r.quota_gpus, r.borrow_gpus, r.lend_gpus);
+}
+inline auto tied(const ProjectRow& r) { return std::tie(r.name, r.parent, r.weight, r.max_gpus); }
+inline auto tied(const ReservationRow& r) {
+  return std::tie(r.name, r.reason, r.nodes, r.projects, r.from, r.until);
+}
 inline auto tied(const NodeRow& r) {
   return std::tie(r.id, r.name, r.queue, r.address, r.boot_id, r.worker_version, r.state, r.service,
                   r.service_reason, r.cpus, r.memory_bytes, r.kill_mode, r.driver, r.simulated_gpus, r.labels,
@@ -46,6 +53,9 @@ inline auto tied(const FaultRow& r) {
 inline bool operator==(const JobRow& a, const JobRow& b) { return tied(a) == tied(b); }
 inline bool operator==(const AttemptRow& a, const AttemptRow& b) { return tied(a) == tied(b); }
 inline bool operator==(const AllocationRow& a, const AllocationRow& b) { return tied(a) == tied(b); }
+inline bool operator==(const QueueRow& a, const QueueRow& b) { return tied(a) == tied(b); }
+inline bool operator==(const ProjectRow& a, const ProjectRow& b) { return tied(a) == tied(b); }
+inline bool operator==(const ReservationRow& a, const ReservationRow& b) { return tied(a) == tied(b); }
 inline bool operator==(const NodeRow& a, const NodeRow& b) { return tied(a) == tied(b); }
 inline bool operator==(const GpuRow& a, const GpuRow& b) { return tied(a) == tied(b); }
 inline bool operator==(const CheckpointRow& a, const CheckpointRow& b) { return tied(a) == tied(b); }

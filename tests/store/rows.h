@@ -52,6 +52,7 @@ inline JobRow full_job(std::int64_t id) {
   j.no_progress = 2;
   j.best_step = 123'456'789'012;
   j.hardware_window_at = at(4);
+  j.ran = std::chrono::seconds(77);
   j.reason = kNastyText;
   return j;
 }

@@ -13,11 +13,42 @@ INSTANTIATE_TEST_SUITE_P(Both, StoreTest, testing::Values(Kind::memory, Kind::po
 
 TEST_P(StoreTest, FreshStoreHasTheDefaultQueueAndProjectOnly) {
   const Snapshot s = store_->load();
-  EXPECT_THAT(s.queues, ElementsAre("default"));
-  EXPECT_THAT(s.projects, ElementsAre("default"));
+  EXPECT_THAT(s.queues, ElementsAre(QueueRow{.name = "default", .nodes_of = ""}));
+  EXPECT_THAT(s.projects, ElementsAre(ProjectRow{.name = "default", .parent = ""}));
+  EXPECT_THAT(s.reservations, IsEmpty());
   EXPECT_THAT(s.jobs, IsEmpty());
   EXPECT_EQ(s.last_job, JobId(0));
   EXPECT_EQ(s.last_event, EventId(0));
+}
+
+TEST_P(StoreTest, SharesComeBackChangeAndGo) {
+  Batch b;
+  b.queues = {{.name = "a", .nodes_of = "default", .quota_gpus = 8, .borrow_gpus = 4, .lend_gpus = 2}};
+  b.projects = {{.name = "nlp", .parent = "", .weight = 0.1, .max_gpus = 64},
+                {.name = kNastyText, .parent = "nlp", .weight = 1e-7, .max_gpus = 0}};
+  const ReservationRow r{.name = "course",
+                         .reason = kNastyText,
+                         .nodes = {"n1", "n \"2\""},
+                         .projects = {"nlp"},
+                         .from = at(1),
+                         .until = at(2)};
+  b.reservations = {r};
+  store_->commit(b);
+  Snapshot s = store_->load();
+  EXPECT_THAT(s.queues,
+              testing::UnorderedElementsAre(b.queues[0], QueueRow{.name = "default", .nodes_of = ""}));
+  EXPECT_THAT(s.projects, testing::UnorderedElementsAre(b.projects[0], b.projects[1],
+                                                        ProjectRow{.name = "default", .parent = ""}));
+  EXPECT_THAT(s.reservations, ElementsAre(r));
+  Batch change;
+  change.queues = {{.name = "a", .nodes_of = "", .quota_gpus = -1}};
+  change.removed_projects = {std::string(kNastyText)};
+  change.removed_reservations = {"course"};
+  store_->commit(change);
+  s = store_->load();
+  EXPECT_THAT(s.queues, testing::Contains(change.queues[0]));
+  EXPECT_EQ(s.projects.size(), 2u);
+  EXPECT_THAT(s.reservations, IsEmpty());
 }
 
 TEST_P(StoreTest, EveryColumnOfAJobComesBack) {

@@ -31,8 +31,8 @@ inline JobSpec job_spec(int nodes = 1, int gpus = 1, std::string name = "job") {
 class TestEnv {
  public:
   explicit TestEnv(ControlSettings settings = {}) : settings_(std::move(settings)) {
-    snapshot_.queues = {"default"};
-    snapshot_.projects = {"default"};
+    snapshot_.queues = {{.name = "default", .nodes_of = ""}};
+    snapshot_.projects = {{.name = "default", .parent = ""}};
     plane = std::make_unique<ControlPlane>(settings_, snapshot_, nullptr, leases, now);
   }
 
@@ -57,6 +57,11 @@ class TestEnv {
     append(rows.gpus, out.batch.gpus);
     append(rows.checkpoints, out.batch.checkpoints);
     append(rows.faults, out.batch.faults);
+    append(rows.queues, out.batch.queues);
+    append(rows.projects, out.batch.projects);
+    append(rows.reservations, out.batch.reservations);
+    append(rows.removed_queues, out.batch.removed_queues);
+    append(rows.removed_reservations, out.batch.removed_reservations);
     append(rows.events, out.batch.events);
     std::string why;
     ASSERT_TRUE(plane->invariants_hold(&why)) << why;

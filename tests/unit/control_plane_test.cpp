@@ -294,6 +294,75 @@ TEST_F(ControlPlaneTest, AVictimThatSavesCheckpointsIsStoppedAfterItsNextOne) {
   EXPECT_EQ(env.state(normal), JobState::starting);
 }
 
+TEST_F(ControlPlaneTest, WhatIfAnswersForAJobThatDoesNotExistAndChangesNothing) {
+  env.add_node("a");
+  env.add_node("b");
+  JobSpec spec = job_spec(1, 8);
+  spec.time_limit = 2h;
+  const JobId runs = env.submit(spec);
+  env.run(runs);
+  const auto fits = env.plane->simulate(spec, "ada", env.now);
+  ASSERT_TRUE(fits);
+  EXPECT_TRUE(fits->starts_now);
+  EXPECT_EQ(fits->nodes, std::vector<std::string>{"b"});
+  spec.nodes = 2;
+  const auto waits = env.plane->simulate(spec, "ada", env.now);
+  ASSERT_TRUE(waits);
+  EXPECT_FALSE(waits->starts_now);
+  ASSERT_EQ(waits->why.blockers.size(), 1u);
+  EXPECT_EQ(waits->why.blockers[0].job, runs);
+  ASSERT_TRUE(waits->eta);
+  EXPECT_GT(waits->eta->at, env.now.wall);
+  EXPECT_LE(waits->eta->from, waits->eta->at);
+  EXPECT_GE(waits->eta->to, waits->eta->at);
+  spec.nodes = 3;
+  EXPECT_TRUE(env.plane->simulate(spec, "ada", env.now)->why.never);
+  spec.queue = "nowhere";
+  EXPECT_EQ(env.plane->simulate(spec, "ada", env.now).error().field, "queue");
+  EXPECT_EQ(env.plane->jobs().size(), 1u);
+  EXPECT_EQ(env.plane->planner().waiting(), 0u);
+}
+
+TEST_F(ControlPlaneTest, WhatIfSaysWhoWouldWaitLongerForAHigherPriority) {
+  env.add_node("a");
+  JobSpec spec = job_spec(1, 8);
+  spec.time_limit = 2h;
+  const JobId runs = env.submit(spec);
+  env.run(runs);
+  const JobId first = env.submit(spec);
+  env.tick_alive(2s);
+  const JobId second = env.submit(spec);
+  const auto same =
+      env.plane->simulate_change(second, {.priority = 50, .nodes = {}, .time_limit = {}}, env.now);
+  ASSERT_TRUE(same);
+  EXPECT_TRUE(same->others.empty());
+  EXPECT_EQ(same->why.position, 1u);
+  const auto higher =
+      env.plane->simulate_change(second, {.priority = 80, .nodes = {}, .time_limit = {}}, env.now);
+  ASSERT_TRUE(higher);
+  EXPECT_EQ(higher->why.position, 0u);
+  ASSERT_EQ(higher->others.size(), 1u);
+  EXPECT_EQ(higher->others[0].job, first);
+  EXPECT_GT(higher->others[0].after, higher->others[0].before);
+  EXPECT_EQ(env.plane->find_job(second)->row.priority, 50);
+  EXPECT_FALSE(env.plane->simulate_change(runs, {.priority = 1, .nodes = {}, .time_limit = {}}, env.now));
+}
+
+TEST_F(ControlPlaneTest, WhoWaitsIsToldWhenItStarts) {
+  const NodeId a = env.add_node("a");
+  JobSpec spec = job_spec(1, 8);
+  spec.time_limit = 2h;
+  const AttemptKey key = env.run(env.submit(spec));
+  const JobId waits = env.submit(spec);
+  env.tick_alive(1min);
+  const auto eta = env.plane->eta(waits, env.now);
+  ASSERT_TRUE(eta);
+  EXPECT_GT(eta->at, env.now.wall + 30min) << "half of what the limit leaves, where nothing is known";
+  EXPECT_LT(eta->at, env.now.wall + 2h);
+  env.end(a, key, true);
+  EXPECT_EQ(env.state(waits), JobState::starting);
+}
+
 TEST_F(ControlPlaneTest, AJobThatCanNeverRunHoldsBackNobody) {
   env.add_node("a");
   JobSpec spec = job_spec(1, 8);

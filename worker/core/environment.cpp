@@ -99,7 +99,10 @@ void set_slurm(Environment& env, const JobSpec& spec, const protocol::Prepare& p
   env.set("SLURM_NNODES", static_cast<std::int64_t>(p.gang.size()));
   env.set("SLURM_JOB_NODELIST", node_list(p));
   env.set("SLURM_NODEID", p.index);
-  env.set("SLURM_NTASKS", spec.ranks());
+  std::int64_t ranks = 0;  // an elastic gang has fewer than it could
+  for (const auto& m : p.gang) ranks += m.ranks;
+  env.set("SLURM_NTASKS", ranks);
+  if (spec.array_task) env.set("SLURM_ARRAY_TASK_ID", spec.array_task->index);
   env.set("SLURM_GPUS_ON_NODE", static_cast<std::int64_t>(facts.devices.size()));
   env.set("SLURM_RESTART_COUNT", p.attempt - 1);
 }

@@ -1,0 +1,87 @@
+// POST /v1/jobs:simulate and POST /v1/jobs/{id}:simulate: what would become of a job, and of others because of
+// it. Nothing is written; the answer is the planner's own, on a copy of its state.
+#include "api/handlers/answer.h"
+#include "api/handlers/job_lookup.h"
+#include "api/handlers/spec_body.h"
+#include "api/handlers/view.h"
+#include "api/wire/spec_reader.h"
+#include "api/wire/strict_json.h"
+
+namespace tutti::api {
+namespace {
+
+namespace json = boost::json;
+
+json::object what_if_view(const WhatIf& w) {
+  json::object out = explanation_view(w.why);
+  if (!w.why.job) out["job_id"] = nullptr;
+  out["starts_now"] = w.starts_now;
+  json::array nodes, preempts, others;
+  for (const auto& node : w.nodes) nodes.emplace_back(node);
+  for (const JobId id : w.preempts) preempts.emplace_back(id.value);
+  for (const auto& shift : w.others)
+    others.push_back(json::object{{"job_id", shift.job.value},
+                                  {"before", instant_or_null(shift.before)},
+                                  {"after", instant_or_null(shift.after)}});
+  out["nodes"] = std::move(nodes);
+  out["preempts"] = std::move(preempts);
+  out["others"] = std::move(others);
+  out["eta"] = eta_view(w.eta);
+  return out;
+}
+
+void simulate_job(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  const auto spec = read_spec(api, request, answer);
+  if (!spec) return;
+  const auto result = plane->simulate(*spec, identity_of(request).owner, api->backend.now());
+  if (!result) return answer.fail(result.error());
+  answer.json(200, what_if_view(*result));
+}
+
+constexpr auto kChangeFields = std::to_array<wire::Field<JobChange>>({
+    {"priority",
+     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
+       if (const auto n = r.integer(at, v, 0, 100)) into.priority = static_cast<int>(*n);
+     }},
+    {"nodes",
+     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
+       if (const auto n = r.integer(at, v, 1, 4096)) into.nodes = static_cast<int>(*n);
+     }},
+    {"time_limit",
+     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
+       if (const auto d = r.duration(at, v, Duration(std::chrono::seconds(1)))) into.time_limit = *d;
+     }},
+});
+
+void simulate_change(const ApiPtr& api, const http::Request& request, Answer answer) {
+  json::value body;
+  if (auto error = wire::parse_strict_json(request.body, body))
+    return answer.send(malformed("JSON", std::move(error->message), error->line, error->column));
+  std::vector<wire::SpecProblem> problems;
+  wire::SpecReader reader{problems, api->backend.now()};
+  JobChange change;
+  wire::read_fields(reader, {}, body, change, kChangeFields);
+  if (!problems.empty())
+    return answer.fail(bad_field(problems.front().field.empty() ? "body" : problems.front().field,
+                                 problems.front().message, problems.front().hint));
+  if (!change.priority && !change.nodes && !change.time_limit)
+    return answer.fail(bad_field("body", "nothing is changed", "give priority, nodes or time_limit"));
+  resolve_job(api, answer, request.param("id"), [api, answer, change](JobId id) {
+    const ControlPlane* plane = api->backend.plane();
+    if (plane == nullptr) return answer.fail(not_ready(api->backend));
+    const auto result = plane->simulate_change(id, change, api->backend.now());
+    if (!result) return answer.fail(result.error());
+    answer.json(200, what_if_view(*result));
+  });
+}
+
+}  // namespace
+
+void add_simulate_routes(const Routes& routes) {
+  routes.post("/v1/jobs:simulate", "jobs.simulate", simulate_job);
+  routes.post("/v1/jobs/{id}:simulate", "jobs.simulate_change", simulate_change);
+}
+
+}  // namespace tutti::api
