@@ -34,8 +34,8 @@ std::string plan_text(const json::object& body, const Look& look) {
   constexpr std::size_t kShown = 10;
   for (std::size_t i = 0; i < std::min(others.size(), kShown); ++i) {
     const json::object& other = as_object(others[i]);
-    text += "  job " + text_of(other, "job_id") + ": " + time_cell(text_of(other, "before"), look).text + " → " +
-            time_cell(text_of(other, "after"), look).text + "\n";
+    text += "  job " + text_of(other, "job_id") + ": " + time_cell(text_of(other, "before"), look).text +
+            " → " + time_cell(text_of(other, "after"), look).text + "\n";
   }
   if (others.size() > kShown) text += "  … and " + std::to_string(others.size() - kShown) + " more\n";
   return text;
@@ -59,8 +59,7 @@ int run_plan(Session& session, const PlanOptions& options) {
     document = session.client.post_text("/v1/jobs:simulate", std::move(spec.body), spec.content_type);
   }
   const json::object& body = as_object(document.tree);
-  session.print(
-      document, [&] { return plan_text(body, session.look); }, [&] { return reasons_table(body); });
+  session.print(document, [&] { return plan_text(body, session.look); }, [&] { return reasons_table(body); });
   return 0;
 }
 

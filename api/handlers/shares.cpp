@@ -21,7 +21,8 @@ using wire::SpecReader;
 json::object use_of(const ControlPlane& plane, const std::string& queue, const std::string& project) {
   std::int64_t waiting = 0, active = 0;
   for (const auto& [id, job] : plane.jobs()) {
-    if ((!queue.empty() && job.row.queue != queue) || (!project.empty() && job.row.project != project)) continue;
+    if ((!queue.empty() && job.row.queue != queue) || (!project.empty() && job.row.project != project))
+      continue;
     ++(is_active(job.row.state) ? active : waiting);
   }
   return {{"gpus", plane.gpus_held(queue, project)}, {"active_jobs", active}, {"pending_jobs", waiting}};
@@ -76,12 +77,17 @@ void read_when(SpecReader& r, const Path& at, const json::value& v, T& into) {
   const auto s = r.string(at, v, 64);
   if (!s) return;
   std::optional<Instant> when;
-  if (*s == "now") when = r.now.wall;
+  if (*s == "now")
+    when = r.now.wall;
   else if (s->starts_with('+')) {
     if (const auto d = wire::parse_duration(s->substr(1))) when = r.now.wall + *d;
-  } else when = wire::parse_instant(*s);
-  if (when) into.*Member = *when;
-  else r.problem(at, "must be a time, not " + wire::shown(v), "like \"2026-10-01T02:00:00Z\", \"+2h\" or \"now\"");
+  } else
+    when = wire::parse_instant(*s);
+  if (when)
+    into.*Member = *when;
+  else
+    r.problem(at, "must be a time, not " + wire::shown(v),
+              "like \"2026-10-01T02:00:00Z\", \"+2h\" or \"now\"");
 }
 void read_weight(SpecReader& r, const Path& at, const json::value& v, ProjectRow& into) {
   if (v.is_number())
@@ -119,9 +125,13 @@ struct Kind {
   Result<Warnings> (ControlPlane::*put)(Now, const Row&, std::string_view);
   Result<Warnings> (ControlPlane::*remove)(Now, const std::string&, std::string_view);
 };
-const Kind<QueueRow> kQueues{[](const Shares& s) -> const auto& { return s.queues; }, "queue", &ControlPlane::on_put_queue, &ControlPlane::on_remove_queue};
-const Kind<ProjectRow> kProjects{[](const Shares& s) -> const auto& { return s.projects; }, "project", &ControlPlane::on_put_project, &ControlPlane::on_remove_project};
-const Kind<ReservationRow> kReservations{[](const Shares& s) -> const auto& { return s.reservations; }, "reservation", &ControlPlane::on_put_reservation, &ControlPlane::on_remove_reservation};
+const Kind<QueueRow> kQueues{[](const Shares& s) -> const auto& { return s.queues; }, "queue",
+                             &ControlPlane::on_put_queue, &ControlPlane::on_remove_queue};
+const Kind<ProjectRow> kProjects{[](const Shares& s) -> const auto& { return s.projects; }, "project",
+                                 &ControlPlane::on_put_project, &ControlPlane::on_remove_project};
+const Kind<ReservationRow> kReservations{[](const Shares& s) -> const auto& { return s.reservations; },
+                                         "reservation", &ControlPlane::on_put_reservation,
+                                         &ControlPlane::on_remove_reservation};
 
 template <const auto& K>
 void list(const ApiPtr& api, const http::Request&, Answer answer) {
@@ -158,7 +168,8 @@ void put_row(const ApiPtr& api, const http::Request& request, const Answer& answ
   std::vector<wire::SpecProblem> problems;
   SpecReader reader{problems, api->backend.now()};
   row.name = request.param("name");
-  if (row.name.empty() || row.name.size() > 128) return answer.fail(bad_field("name", "a name has 1 to 128 bytes"));
+  if (row.name.empty() || row.name.size() > 128)
+    return answer.fail(bad_field("name", "a name has 1 to 128 bytes"));
   wire::read_fields(reader, {}, body, row, fields);
   if (!problems.empty())
     return answer.fail(bad_field(problems.front().field.empty() ? "body" : problems.front().field,

@@ -1,5 +1,5 @@
-// POST /v1/jobs:simulate and POST /v1/jobs/{id}:simulate: what would become of a job, and of others because of
-// it. Nothing is written; the answer is the planner's own, on a copy of its state.
+// POST /v1/jobs:simulate and POST /v1/jobs/{id}:simulate: what would become of a job, and of others because
+// of it. Nothing is written; the answer is the planner's own, on a copy of its state.
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/spec_body.h"

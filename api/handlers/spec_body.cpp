@@ -40,8 +40,8 @@ std::optional<JobSpec> read_spec(const ApiPtr& api, const http::Request& request
   auto parse = kind == BodyKind::yaml ? wire::parse_spec_yaml(request.body, now)
                                       : wire::parse_spec_json(request.body, now);
   if (parse.malformed)
-    answer.send(malformed(kind == BodyKind::yaml ? "YAML" : "JSON", parse.problems.front().message, parse.line,
-                          parse.column));
+    answer.send(malformed(kind == BodyKind::yaml ? "YAML" : "JSON", parse.problems.front().message,
+                          parse.line, parse.column));
   else if (!parse.ok())
     answer.send(http::problem(spec_problem(parse)));
   else

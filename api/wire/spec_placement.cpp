@@ -114,7 +114,8 @@ void read_gpus(SpecReader& r, const Path& at, const json::value& v, Resources& i
       continue;
     }
     if (!into.gpu_kinds.empty() && ask->count != into.gpus)
-      r.problem(here, "all entries must ask for the same number of GPUs", "the number of ranks depends on it");
+      r.problem(here, "all entries must ask for the same number of GPUs",
+                "the number of ranks depends on it");
     into.gpus = ask->count;
     into.gpu_kinds.push_back(*ask->kind);
   }

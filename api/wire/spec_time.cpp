@@ -104,7 +104,8 @@ void set_range(SpecReader& r, const Path& at, const json::value& v, ArrayPlan& i
     const auto s = r.string(at, v, 64 << 10);
     if (!s) return;
     const auto parsed = parse_range(*s);
-    if (!parsed) return r.problem(at, "must be a range, not " + shown(v), "like \"0-31\", \"0,3,7-9\" or \"0-30:2\"");
+    if (!parsed)
+      return r.problem(at, "must be a range, not " + shown(v), "like \"0-31\", \"0,3,7-9\" or \"0-30:2\"");
     indices = *parsed;
   }
   if (indices.size() > static_cast<std::size_t>(kMaxArrayTasks)) return too_many(r, at);
@@ -126,7 +127,8 @@ void set_matrix(SpecReader& r, const Path& at, const json::value& v, ArrayPlan& 
       continue;
     }
     std::string variable(m.key());
-    for (char& c : variable) c = c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    for (char& c : variable)
+      c = c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     if (tasks.size() * values->size() > static_cast<std::size_t>(kMaxArrayTasks)) return too_many(r, at);
     std::vector<ArrayPlan::Task> more;
     for (const auto& task : tasks)
@@ -149,14 +151,18 @@ struct ArrayFields {
 };
 template <int ArrayTask::* Member>
 void read_stored(SpecReader& r, const Path& at, const json::value& v, ArrayFields& into) {
-  if (const auto n = r.integer(at, v, 0, 1 << 30)) into.task.*Member = static_cast<int>(*n), into.stored = true;
+  if (const auto n = r.integer(at, v, 0, 1 << 30))
+    into.task.*Member = static_cast<int>(*n), into.stored = true;
 }
 constexpr auto kArrayFields = std::to_array<Field<ArrayFields>>({
-    {"range", [](SpecReader& r, const Path& at, const json::value& v, ArrayFields& into) { set_range(r, at, v, into.plan); }},
-    {"matrix", [](SpecReader& r, const Path& at, const json::value& v, ArrayFields& into) { set_matrix(r, at, v, into.plan); }},
+    {"range", [](SpecReader& r, const Path& at, const json::value& v,
+                 ArrayFields& into) { set_range(r, at, v, into.plan); }},
+    {"matrix", [](SpecReader& r, const Path& at, const json::value& v,
+                  ArrayFields& into) { set_matrix(r, at, v, into.plan); }},
     {"max_parallel",
      [](SpecReader& r, const Path& at, const json::value& v, ArrayFields& into) {
-       if (const auto n = r.integer(at, v, 0, 1'000'000)) into.plan.max_parallel = into.task.max_parallel = static_cast<int>(*n);
+       if (const auto n = r.integer(at, v, 0, 1'000'000))
+         into.plan.max_parallel = into.task.max_parallel = static_cast<int>(*n);
      }},
     {"index", read_stored<&ArrayTask::index>},
     {"position", read_stored<&ArrayTask::position>},
@@ -202,8 +208,7 @@ void read_array(SpecReader& r, const Path& at, const json::value& v, JobSpec& in
   if (fields.stored) {
     into.array_task = fields.task;
   } else if (!fields.plan.tasks.empty()) {
-    if (into.array && !into.array->tasks.empty())
-      r.problem(at, "an array has a range or a matrix, not both");
+    if (into.array && !into.array->tasks.empty()) r.problem(at, "an array has a range or a matrix, not both");
     into.array = std::move(fields.plan);
   } else if (v.is_object() && r.problems.empty()) {
     r.problem(at, "has no tasks", "give range or matrix");
@@ -211,7 +216,8 @@ void read_array(SpecReader& r, const Path& at, const json::value& v, JobSpec& in
 }
 
 void read_matrix(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
-  if (into.array && !into.array->tasks.empty()) return r.problem(at, "an array has a range or a matrix, not both");
+  if (into.array && !into.array->tasks.empty())
+    return r.problem(at, "an array has a range or a matrix, not both");
   if (!into.array) into.array.emplace();
   set_matrix(r, at, v, *into.array);
 }

@@ -28,7 +28,8 @@ Error in_use(const std::string& what, const std::string& name, std::size_t n, co
 
 bool overlap(const ReservationRow& a, const ReservationRow& b) {
   if (a.until <= b.from || b.until <= a.from) return false;
-  return std::ranges::any_of(a.nodes, [&](const auto& n) { return std::ranges::find(b.nodes, n) != b.nodes.end(); });
+  return std::ranges::any_of(a.nodes,
+                             [&](const auto& n) { return std::ranges::find(b.nodes, n) != b.nodes.end(); });
 }
 
 }  // namespace
@@ -82,18 +83,23 @@ Result<Warnings> ControlPlane::on_put_queue(Now now, const QueueRow& row, std::s
   const auto known = shares_.queues.find(row.name);
   if (!row.nodes_of.empty()) {
     const auto target = shares_.queues.find(row.nodes_of);
-    if (row.nodes_of == row.name) return bad("nodes_of", "a queue cannot use its own nodes by name", "leave it out");
+    if (row.nodes_of == row.name)
+      return bad("nodes_of", "a queue cannot use its own nodes by name", "leave it out");
     if (target == shares_.queues.end()) return bad("nodes_of", "unknown queue '" + row.nodes_of + "'");
     if (!target->second.nodes_of.empty())
       return bad("nodes_of", "queue '" + row.nodes_of + "' has no nodes of its own",
                  "use '" + target->second.nodes_of + "'");
   }
   if (known != shares_.queues.end() && known->second.nodes_of != row.nodes_of) {
-    const auto jobs = std::ranges::count_if(jobs_, [&](const auto& j) { return j.second.row.queue == row.name; });
-    if (jobs > 0) return in_use("queue", row.name, static_cast<std::size_t>(jobs), "jobs", "its nodes can be changed when they are over");
+    const auto jobs =
+        std::ranges::count_if(jobs_, [&](const auto& j) { return j.second.row.queue == row.name; });
+    if (jobs > 0)
+      return in_use("queue", row.name, static_cast<std::size_t>(jobs), "jobs",
+                    "its nodes can be changed when they are over");
     for (const auto& [id, node] : cluster_.nodes)
       if (node.row.queue == row.name)
-        return in_use("queue", row.name, 1, "node or more (" + node.row.name + ")", "a queue with nodes of its own uses those");
+        return in_use("queue", row.name, 1, "node or more (" + node.row.name + ")",
+                      "a queue with nodes of its own uses those");
   }
   if (row.quota_gpus < 0 && (row.borrow_gpus >= 0 || row.lend_gpus >= 0))
     return bad("quota_gpus", "is needed for borrow_gpus and lend_gpus");
@@ -101,8 +107,10 @@ Result<Warnings> ControlPlane::on_put_queue(Now now, const QueueRow& row, std::s
   Warnings warnings;
   const int held = gpus_held(row.name, "");
   if (row.quota_gpus >= 0 && row.borrow_gpus >= 0 && held > row.quota_gpus + row.borrow_gpus)
-    warnings.push_back("queue '" + row.name + "' holds " + std::to_string(held) + " GPUs, more than quota and borrowing allow (" +
-                       std::to_string(row.quota_gpus + row.borrow_gpus) + "): nothing new starts until it fits");
+    warnings.push_back("queue '" + row.name + "' holds " + std::to_string(held) +
+                       " GPUs, more than quota and borrowing allow (" +
+                       std::to_string(row.quota_gpus + row.borrow_gpus) +
+                       "): nothing new starts until it fits");
   shares_.queues[row.name] = row;
   const std::string pool = queue_of_nodes(row.name);
   int promised = 0, there = 0;
@@ -111,40 +119,56 @@ Result<Warnings> ControlPlane::on_put_queue(Now now, const QueueRow& row, std::s
   for (const auto& [id, node] : cluster_.nodes)
     if (node.row.queue == pool) there += static_cast<int>(node.gpus.size());
   if (promised > there)
-    warnings.push_back("quotas on the nodes of '" + pool + "' add up to " + std::to_string(promised) + " GPUs; there are " +
-                       std::to_string(there));
+    warnings.push_back("quotas on the nodes of '" + pool + "' add up to " + std::to_string(promised) +
+                       " GPUs; there are " + std::to_string(there));
   out_.batch.queues.push_back(row);
-  record_node({}, now, {.kind = "share", .from = "", .to = "queue", .detail = "queue " + row.name + " set by " + std::string(who)});
+  record_node({}, now,
+              {.kind = "share",
+               .from = "",
+               .to = "queue",
+               .detail = "queue " + row.name + " set by " + std::string(who)});
   see_shares();
   return warnings;
 }
 
 Result<Warnings> ControlPlane::on_remove_queue(Now now, const std::string& name, std::string_view who) {
-  if (!shares_.queues.contains(name)) return Error{.code = Errc::not_found, .message = "no queue '" + name + "'", .hint = "", .field = "name"};
+  if (!shares_.queues.contains(name))
+    return Error{.code = Errc::not_found, .message = "no queue '" + name + "'", .hint = "", .field = "name"};
   if (name == "default") return bad("name", "queue 'default' stays");
   const auto jobs = std::ranges::count_if(jobs_, [&](const auto& j) { return j.second.row.queue == name; });
-  if (jobs > 0) return in_use("queue", name, static_cast<std::size_t>(jobs), "jobs", "cancel them, or wait for their end");
+  if (jobs > 0)
+    return in_use("queue", name, static_cast<std::size_t>(jobs), "jobs",
+                  "cancel them, or wait for their end");
   for (const auto& [id, node] : cluster_.nodes)
-    if (node.row.queue == name) return in_use("queue", name, 1, "node or more (" + node.row.name + ")", "its workers are started with another --queue first");
+    if (node.row.queue == name)
+      return in_use("queue", name, 1, "node or more (" + node.row.name + ")",
+                    "its workers are started with another --queue first");
   for (const auto& [other, row] : shares_.queues)
-    if (row.nodes_of == name) return in_use("queue", name, 1, "queue or more (" + other + ")", "remove those first");
+    if (row.nodes_of == name)
+      return in_use("queue", name, 1, "queue or more (" + other + ")", "remove those first");
   shares_.queues.erase(name);
   out_.batch.removed_queues.push_back(name);
-  record_node({}, now, {.kind = "share", .from = "queue", .to = "", .detail = "queue " + name + " removed by " + std::string(who)});
+  record_node({}, now,
+              {.kind = "share",
+               .from = "queue",
+               .to = "",
+               .detail = "queue " + name + " removed by " + std::string(who)});
   return Warnings{};
 }
 
 // ---------------------------------------------------------------- projects
 
 Result<Warnings> ControlPlane::on_put_project(Now now, const ProjectRow& row, std::string_view who) {
-  if (!row.parent.empty() && !shares_.projects.contains(row.parent)) return bad("parent", "unknown project '" + row.parent + "'");
+  if (!row.parent.empty() && !shares_.projects.contains(row.parent))
+    return bad("parent", "unknown project '" + row.parent + "'");
   if (!(row.weight > 0) || row.weight > 1e6) return bad("weight", "must be more than 0 and at most 1000000");
   std::string path = row.name;
   std::size_t depth = 1;
   for (std::string at = row.parent; !at.empty(); at = shares_.projects.at(at).parent) {
     path += " → " + at;
     if (at == row.name) return bad("parent", "a project cannot be below itself: " + path);
-    if (++depth > kDepth) return bad("parent", "projects are nested too deep (at most " + std::to_string(kDepth) + "): " + path);
+    if (++depth > kDepth)
+      return bad("parent", "projects are nested too deep (at most " + std::to_string(kDepth) + "): " + path);
   }
   Warnings warnings;
   const int held = gpus_held("", row.name);
@@ -153,23 +177,37 @@ Result<Warnings> ControlPlane::on_put_project(Now now, const ProjectRow& row, st
                        std::to_string(row.max_gpus) + ": nothing new starts until it fits");
   shares_.projects[row.name] = row;
   out_.batch.projects.push_back(row);
-  record_node({}, now, {.kind = "share", .from = "", .to = "project", .detail = "project " + row.name + " set by " + std::string(who)});
+  record_node({}, now,
+              {.kind = "share",
+               .from = "",
+               .to = "project",
+               .detail = "project " + row.name + " set by " + std::string(who)});
   see_shares();
   return warnings;
 }
 
 Result<Warnings> ControlPlane::on_remove_project(Now now, const std::string& name, std::string_view who) {
-  if (!shares_.projects.contains(name)) return Error{.code = Errc::not_found, .message = "no project '" + name + "'", .hint = "", .field = "name"};
+  if (!shares_.projects.contains(name))
+    return Error{
+        .code = Errc::not_found, .message = "no project '" + name + "'", .hint = "", .field = "name"};
   if (name == "default") return bad("name", "project 'default' stays");
   const auto jobs = std::ranges::count_if(jobs_, [&](const auto& j) { return j.second.row.project == name; });
-  if (jobs > 0) return in_use("project", name, static_cast<std::size_t>(jobs), "jobs", "cancel them, or wait for their end");
+  if (jobs > 0)
+    return in_use("project", name, static_cast<std::size_t>(jobs), "jobs",
+                  "cancel them, or wait for their end");
   for (const auto& [other, row] : shares_.projects)
-    if (row.parent == name) return in_use("project", name, 1, "project or more (" + other + ")", "remove those first");
+    if (row.parent == name)
+      return in_use("project", name, 1, "project or more (" + other + ")", "remove those first");
   for (const auto& [other, row] : shares_.reservations)
-    if (std::ranges::find(row.projects, name) != row.projects.end()) return in_use("project", name, 1, "reservation or more (" + other + ")", "remove those first");
+    if (std::ranges::find(row.projects, name) != row.projects.end())
+      return in_use("project", name, 1, "reservation or more (" + other + ")", "remove those first");
   shares_.projects.erase(name);
   out_.batch.removed_projects.push_back(name);
-  record_node({}, now, {.kind = "share", .from = "project", .to = "", .detail = "project " + name + " removed by " + std::string(who)});
+  record_node({}, now,
+              {.kind = "share",
+               .from = "project",
+               .to = "",
+               .detail = "project " + name + " removed by " + std::string(who)});
   return Warnings{};
 }
 
@@ -181,23 +219,35 @@ Result<Warnings> ControlPlane::on_put_reservation(Now now, const ReservationRow&
   if (row.from - now.wall > kAhead) return bad("from", "is more than a year ahead");
   if (row.nodes.empty()) return bad("nodes", "names no node");
   for (const auto& node : row.nodes)
-    if (!cluster_.node_by_name.contains(node)) return bad("nodes", "unknown node '" + node + "'", "tutti nodes lists them");
+    if (!cluster_.node_by_name.contains(node))
+      return bad("nodes", "unknown node '" + node + "'", "tutti nodes lists them");
   for (const auto& project : row.projects)
     if (!shares_.projects.contains(project)) return bad("projects", "unknown project '" + project + "'");
   for (const auto& [name, other] : shares_.reservations)
     if (name != row.name && overlap(row, other))
-      return bad("nodes", "reservation '" + name + "' has some of these nodes in this time", "choose other nodes or another time");
+      return bad("nodes", "reservation '" + name + "' has some of these nodes in this time",
+                 "choose other nodes or another time");
   shares_.reservations[row.name] = row;
   out_.batch.reservations.push_back(row);
-  record_node({}, now, {.kind = "share", .from = "", .to = "reservation", .detail = "reservation " + row.name + " set by " + std::string(who)});
+  record_node({}, now,
+              {.kind = "share",
+               .from = "",
+               .to = "reservation",
+               .detail = "reservation " + row.name + " set by " + std::string(who)});
   see_shares();
   return Warnings{};
 }
 
 Result<Warnings> ControlPlane::on_remove_reservation(Now now, const std::string& name, std::string_view who) {
-  if (shares_.reservations.erase(name) == 0) return Error{.code = Errc::not_found, .message = "no reservation '" + name + "'", .hint = "", .field = "name"};
+  if (shares_.reservations.erase(name) == 0)
+    return Error{
+        .code = Errc::not_found, .message = "no reservation '" + name + "'", .hint = "", .field = "name"};
   out_.batch.removed_reservations.push_back(name);
-  record_node({}, now, {.kind = "share", .from = "reservation", .to = "", .detail = "reservation " + name + " removed by " + std::string(who)});
+  record_node({}, now,
+              {.kind = "share",
+               .from = "reservation",
+               .to = "",
+               .detail = "reservation " + name + " removed by " + std::string(who)});
   see_shares();
   return Warnings{};
 }

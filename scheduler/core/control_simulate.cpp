@@ -1,5 +1,6 @@
 // Control plane, part 7: what would happen if. Estimates of starts, and answers for jobs that have not been
-// submitted or that would be changed, all by the planner on a copy of its state; nothing here changes anything.
+// submitted or that would be changed, all by the planner on a copy of its state; nothing here changes
+// anything.
 #include <algorithm>
 #include <limits>
 
@@ -9,9 +10,10 @@
 namespace tutti {
 
 namespace {
-constexpr std::size_t kEstimated = 500;  // jobs at the head of the queue whose starts are estimated every time
-constexpr std::size_t kTried = 1000;     // that a what-if takes along
-constexpr std::size_t kShown = 50;       // others that would start sooner or later
+constexpr std::size_t kEstimated =
+    500;                              // jobs at the head of the queue whose starts are estimated every time
+constexpr std::size_t kTried = 1000;  // that a what-if takes along
+constexpr std::size_t kShown = 50;    // others that would start sooner or later
 constexpr Duration kEvery = std::chrono::seconds(30);
 constexpr Duration kNoticed = std::chrono::minutes(1);
 const JobId kWouldBe(std::numeric_limits<std::int64_t>::max());  // the id of a job that does not exist
@@ -46,8 +48,8 @@ Eta ControlPlane::eta_of(Instant start, Now now) const {
 namespace {
 
 // Others whose estimated start moves by more than a minute.
-std::vector<WhatIf::Shift> shifts(const std::map<JobId, Instant>& before, const std::map<JobId, Instant>& after,
-                                  JobId self) {
+std::vector<WhatIf::Shift> shifts(const std::map<JobId, Instant>& before,
+                                  const std::map<JobId, Instant>& after, JobId self) {
   std::vector<WhatIf::Shift> out;
   for (const auto& [job, start] : before) {
     const auto now = after.find(job);
@@ -55,9 +57,8 @@ std::vector<WhatIf::Shift> shifts(const std::map<JobId, Instant>& before, const 
     if (std::max(start, now->second) - std::min(start, now->second) < kNoticed) continue;
     out.push_back({job, start, now->second});
   }
-  std::ranges::sort(out, std::greater{}, [](const auto& s) {
-    return std::max(s.before, s.after) - std::min(s.before, s.after);
-  });
+  std::ranges::sort(out, std::greater{},
+                    [](const auto& s) { return std::max(s.before, s.after) - std::min(s.before, s.after); });
   if (out.size() > kShown) out.resize(kShown);
   return out;
 }

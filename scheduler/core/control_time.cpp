@@ -101,15 +101,17 @@ std::string ControlPlane::waits_for(const Job& job) const {
   std::string text;
   for (const Dependency* d : unmet(job)) text += (text.empty() ? "waits for " : ", ") + wish(*d);
   if (text.empty() && array_is_full(job))
-    text = "waits: " + std::to_string(array_active(array_of(job))) + " tasks of array " + to_string(array_of(job)) +
-           " run or may run (max_parallel " + std::to_string(job.spec->array_task->max_parallel) + ")";
+    text = "waits: " + std::to_string(array_active(array_of(job))) + " tasks of array " +
+           to_string(array_of(job)) + " run or may run (max_parallel " +
+           std::to_string(job.spec->array_task->max_parallel) + ")";
   return text;
 }
 
 void ControlPlane::watch_time(const Job& job) {
   if (job.spec->deadline) deadlines_.insert({*job.spec->deadline, job.row.id});
   for (const Dependency& d : job.spec->depends_on) dependents_[d.job].insert(job.row.id);
-  if (const JobId array = array_of(job); array && job.row.state == JobState::blocked) array_waiting_[array].insert(job.row.id);
+  if (const JobId array = array_of(job); array && job.row.state == JobState::blocked)
+    array_waiting_[array].insert(job.row.id);
 }
 
 void ControlPlane::forget_time(const Job& job) {

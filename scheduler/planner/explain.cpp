@@ -1,6 +1,7 @@
 #include "scheduler/planner/explain.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 
 namespace tutti::planner {
@@ -10,6 +11,7 @@ namespace {
 constexpr std::size_t kAhead = 1000;     // waiting jobs before it that a copy takes along
 constexpr std::size_t kMostTried = 256;  // obstacles that are tried one by one
 constexpr int kMostRounds = 64;
+constexpr std::size_t kSearched = 150'000;  // subsets times nodes
 
 std::size_t ix(int i) { return static_cast<std::size_t>(i); }
 
@@ -212,6 +214,39 @@ bool starts_without(const Planner& planner, JobId job, const std::vector<Obstacl
   return try_without(planner, ahead_of(planner, job), job, gone, now).starts;
 }
 
+namespace {
+
+// Whatever can stay without harm is no obstacle. More room does not always help, since others may take it, so
+// a small set is also searched for the smallest part of it that does.
+void reduce(const Planner& planner, const std::vector<JobId>& waiting, JobId id, std::vector<Obstacle>& all,
+            Instant now) {
+  const auto starts = [&](const std::vector<Obstacle>& gone) {
+    return try_without(planner, waiting, id, gone, now).starts;
+  };
+  for (bool smaller = true; smaller;) {
+    smaller = false;
+    for (std::size_t i = all.size(); i-- > 0;) {
+      auto fewer = all;
+      fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
+      if (starts(fewer)) all = std::move(fewer), smaller = true;
+    }
+  }
+  const std::size_t n = all.size();
+  if (n > 8 || (std::size_t{1} << n) * static_cast<std::size_t>(planner.nodes().size()) > kSearched) return;
+  for (int size = 0; size < static_cast<int>(n); ++size)
+    for (std::uint32_t subset = 0; subset < 1U << n; ++subset) {
+      if (std::popcount(subset) != size) continue;
+      std::vector<Obstacle> some;
+      for (std::size_t i = 0; i < n; ++i)
+        if ((subset >> i & 1U) != 0) some.push_back(all[i]);
+      if (!starts(some)) continue;
+      all = std::move(some);
+      return;
+    }
+}
+
+}  // namespace
+
 Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
   Obstacles out;
   const Waiting* job = planner.find_waiting(id);
@@ -223,7 +258,6 @@ Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
     out.all.push_back(std::move(o));
     return true;
   };
-  bool nodes_cleared = false;
   for (int round = 0;; ++round) {
     const Trial trial = try_without(planner, waiting, id, out.all, now);
     if (trial.starts) break;
@@ -233,23 +267,18 @@ Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
     for (const auto& o : out.all) remove(*copy, o, id, now);
     if (const auto quota = copy->quota().blocks(job->what.kind.queue, job->what.project, job->what.kind.gpus))
       more = add({.kind = Obstacle::Kind::quota, .quota = quota}) || more;
-    if (!nodes_cleared && !more)
+    if (!more)
       for (auto& o : clear_nodes(*copy, *job, now)) more = add(std::move(o)) || more;
-    else
-      nodes_cleared = false;
-    nodes_cleared = more;
+    if (!more)
+      for (const JobId other : copy->claimants())
+        if (other != id) more = add({.kind = Obstacle::Kind::ahead, .job = other}) || more;
     if (!more)
       for (const JobId other : trial.before)
         more = add({.kind = Obstacle::Kind::ahead, .job = other}) || more;
     if (!more) return out;
   }
   if (out.all.size() > kMostTried) return out;
-  // Whatever can stay without harm is no obstacle.
-  for (std::size_t i = out.all.size(); i-- > 0;) {
-    auto fewer = out.all;
-    fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
-    if (try_without(planner, waiting, id, fewer, now).starts) out.all = std::move(fewer);
-  }
+  reduce(planner, waiting, id, out.all, now);
   out.exact = true;
   return out;
 }

@@ -59,7 +59,11 @@ struct Obstacle {
   std::optional<QuotaBlock> quota{};
   std::string window{};
   bool operator==(const Obstacle& other) const {
-    return kind == other.kind && job == other.job && node == other.node && window == other.window;
+    const auto what = [](const auto& o) {
+      return o.quota ? std::pair(static_cast<int>(o.quota->kind), o.quota->who) : std::pair(-1, -1);
+    };
+    return kind == other.kind && job == other.job && node == other.node && window == other.window &&
+           what(*this) == what(other);
   }
 };
 struct Obstacles {

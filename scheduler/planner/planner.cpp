@@ -324,6 +324,12 @@ std::vector<std::string> Planner::pools() const {
   return out;
 }
 
+std::vector<JobId> Planner::claimants() const {
+  std::vector<JobId> out;
+  for (const auto& [id, claim] : claims_) out.push_back(id);
+  return out;
+}
+
 std::vector<Promise> Planner::promises() const {
   std::vector<Promise> out;
   for (const Pool& pool : pools_)

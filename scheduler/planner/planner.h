@@ -128,6 +128,7 @@ class Planner {
   std::size_t waiting() const;
   const std::map<JobId, Running>& running() const { return running_; }
   const Waiting* find_waiting(JobId id) const;
+  std::vector<JobId> claimants() const;   // for whom others give way
   std::vector<Promise> promises() const;  // of the last pass
   std::size_t ahead_of(JobId id) const;
   std::vector<JobId> first(const std::string& queue_of_nodes, std::size_t most, int queue = -1) const;

@@ -59,6 +59,17 @@ std::optional<QuotaBlock> Quota::blocks(int queue, int project, int gpus) const 
   return std::nullopt;
 }
 
+QueueShare Quota::share(int queue) const {
+  const Queue* q = find(queue);
+  return q == nullptr ? QueueShare{} : q->share;
+}
+
+int Quota::max_of_project(int project) const {
+  return project >= 0 && static_cast<std::size_t>(project) < projects_.size()
+             ? projects_[static_cast<std::size_t>(project)].max
+             : -1;
+}
+
 int Quota::used_by_queue(int queue) const {
   const Queue* q = find(queue);
   return q == nullptr ? 0 : q->used;

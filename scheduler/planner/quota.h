@@ -36,6 +36,8 @@ class Quota {
   void use(int queue, int project, int gpus);               // negative: gives back
 
   std::optional<QuotaBlock> blocks(int queue, int project, int gpus) const;
+  QueueShare share(int queue) const;
+  int max_of_project(int project) const;  // -1: none
   int used_by_queue(int queue) const;
   int used_by_project(int project) const;
   // GPUs beyond its quota; 0 without one.

@@ -13,7 +13,8 @@ TEST(Shares, AreCreatedShownChangedAndRemoved) {
   ASSERT_EQ(made.status(), 200) << made.body();
   EXPECT_EQ(made.body().at("quota_gpus"), 16);
   EXPECT_EQ(made.body().at("borrow_gpus"), nullptr);
-  EXPECT_EQ(made.body().at("warnings").at(0), "quotas on the nodes of 'default' add up to 16 GPUs; there are 8");
+  EXPECT_EQ(made.body().at("warnings").at(0),
+            "quotas on the nodes of 'default' add up to 16 GPUs; there are 8");
   EXPECT_EQ(rig.get("/v1/queues").body().at("queues").as_array().size(), 2u);
   rig.submit(R"({"name":"x","run":"x","queue":"a","resources":{"gpus":4}})");
   EXPECT_EQ(rig.get("/v1/queues/a").body().at("use").at("gpus"), 4);
@@ -39,10 +40,11 @@ TEST(Shares, ReservationsTakeTimesAsPeopleWriteThem) {
 TEST(Shares, NonsenseIsRefusedWithItsField) {
   ApiRig rig;
   const auto field = [](const Call& call) { return call.body().at("errors").at(0).at("field"); };
-  for (const auto& [path, body, name] : {std::tuple{"/v1/queues/a", R"({"quota":1})", "quota"},
-                                         std::tuple{"/v1/queues/a", R"({"quota_gpus":-4})", "quota_gpus"},
-                                         std::tuple{"/v1/projects/a", R"({"weight":"much"})", "weight"},
-                                         std::tuple{"/v1/reservations/a", R"({"until":"tomorrow"})", "until"}}) {
+  for (const auto& [path, body, name] :
+       {std::tuple{"/v1/queues/a", R"({"quota":1})", "quota"},
+        std::tuple{"/v1/queues/a", R"({"quota_gpus":-4})", "quota_gpus"},
+        std::tuple{"/v1/projects/a", R"({"weight":"much"})", "weight"},
+        std::tuple{"/v1/reservations/a", R"({"until":"tomorrow"})", "until"}}) {
     const auto call = rig.put(path, body);
     EXPECT_EQ(call.status(), 422) << body;
     EXPECT_EQ(field(call), name);
@@ -76,10 +78,16 @@ TEST(Dependencies, KnowJobsThatAreOverFromTheirRows) {
   const auto after = rig.post("/v1/jobs", R"({"name":"after","run":"x","depends_on":[1]})");
   ASSERT_EQ(after.status(), 201) << after.body();
   EXPECT_EQ(rig.get("/v1/jobs/2").body().at("state"), "starting");
-  const auto never = rig.post("/v1/jobs", R"({"name":"never","run":"x","depends_on":[{"job":1,"when":"failed"}]})");
+  const auto never =
+      rig.post("/v1/jobs", R"({"name":"never","run":"x","depends_on":[{"job":1,"when":"failed"}]})");
   EXPECT_EQ(never.status(), 422);
   EXPECT_EQ(rig.post("/v1/jobs", R"({"name":"no","run":"x","depends_on":[99]})").status(), 422);
-  EXPECT_EQ(rig.post("/v1/jobs:batch", R"({"jobs":[{"name":"b","run":"x","array":3}]})").body().at("results").at(0).at("status"), 422);
+  EXPECT_EQ(rig.post("/v1/jobs:batch", R"({"jobs":[{"name":"b","run":"x","array":3}]})")
+                .body()
+                .at("results")
+                .at(0)
+                .at("status"),
+            422);
 }
 
 TEST(Submit, WhatCanNeverStartHereIsToldAtOnce) {

@@ -88,10 +88,21 @@ TEST_F(ControlSharesTest, ReservedNodesAreForTheirProjectAndReservationsEnd) {
   env.add_node("a");
   ASSERT_TRUE(project({.name = "course", .parent = ""}));
   const auto at = [&](Duration d) { return env.now.wall + d; };
-  EXPECT_EQ(reserve({.name = "r", .reason = "", .nodes = {"zz"}, .projects = {}, .from = at(1h), .until = at(2h)}).error().field, "nodes");
-  EXPECT_EQ(reserve({.name = "r", .reason = "", .nodes = {"a"}, .projects = {}, .from = at(2h), .until = at(1h)}).error().field, "until");
-  ASSERT_TRUE(reserve({.name = "r", .reason = "", .nodes = {"a"}, .projects = {"course"}, .from = at(0h), .until = at(2h)}));
-  EXPECT_FALSE(reserve({.name = "s", .reason = "", .nodes = {"a"}, .projects = {}, .from = at(1h), .until = at(3h)})) << "they overlap";
+  EXPECT_EQ(
+      reserve({.name = "r", .reason = "", .nodes = {"zz"}, .projects = {}, .from = at(1h), .until = at(2h)})
+          .error()
+          .field,
+      "nodes");
+  EXPECT_EQ(
+      reserve({.name = "r", .reason = "", .nodes = {"a"}, .projects = {}, .from = at(2h), .until = at(1h)})
+          .error()
+          .field,
+      "until");
+  ASSERT_TRUE(reserve(
+      {.name = "r", .reason = "", .nodes = {"a"}, .projects = {"course"}, .from = at(0h), .until = at(2h)}));
+  EXPECT_FALSE(
+      reserve({.name = "s", .reason = "", .nodes = {"a"}, .projects = {}, .from = at(1h), .until = at(3h)}))
+      << "they overlap";
   const JobId outsider = env.submit(in("default"));
   EXPECT_EQ(env.state(outsider), JobState::queued);
   const auto why = env.plane->explain(outsider, env.now, true);

@@ -35,8 +35,8 @@ struct ControlTimeTest : ::testing::Test {
 TEST_F(ControlTimeTest, AJobWaitsForWhatOthersMustHaveDone) {
   const NodeId a = env.add_node("a");
   const JobId first = env.submit(job_spec(1, 8));
-  const JobId ok = after(first, When::ok), any = after(first, When::any), started = after(first, When::started),
-              failed = after(first, When::failed);
+  const JobId ok = after(first, When::ok), any = after(first, When::any),
+              started = after(first, When::started), failed = after(first, When::failed);
   for (const JobId id : {ok, any, started, failed}) EXPECT_EQ(env.state(id), JobState::blocked);
   EXPECT_EQ(env.plane->explain(ok, env.now).reasons.at(0).text, "waits for job 1 to succeed");
   const AttemptKey key = env.run(first);
@@ -82,7 +82,9 @@ TEST_F(ControlTimeTest, DependenciesOnTheUnknownAndTheImpossibleAreRefused) {
 TEST_F(ControlTimeTest, AnArrayRunsSoManyTasksAtATime) {
   const NodeId a = env.add_node("a");
   const auto tasks = array(5, 2);
-  const auto in = [&](JobState s) { return std::ranges::count_if(tasks, [&](JobId id) { return env.state(id) == s; }); };
+  const auto in = [&](JobState s) {
+    return std::ranges::count_if(tasks, [&](JobId id) { return env.state(id) == s; });
+  };
   EXPECT_EQ(in(JobState::starting), 2);
   EXPECT_EQ(in(JobState::blocked), 3);
   EXPECT_EQ(reason(tasks[4]), "waits: 2 tasks of array 1 run or may run (max_parallel 2)");
