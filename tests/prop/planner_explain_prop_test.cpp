@@ -247,10 +247,7 @@ RC_GTEST_PROP(PlannerWorld, PlanningBitByBitEqualsPlanningFromScratch, ()) {
   world.all_have_limits = true;  // where there is none, ends are estimates that depend on when one looks
   for (int n = *inRange(1, 60); n > 0; --n) world.step();
   world.now += 2min;
-  std::set<JobId> claimed;
-  for (const auto& [id, r] : world.planner.running())
-    if (r.leaves_for) claimed.insert(r.leaves_for);
-  RC_PRE(claimed.empty());
+  RC_PRE(world.planner.claimants().empty());  // kept in memory only
   Planner fresh(*find_policy("easy"));
   for (int queue = 0; queue < 2; ++queue) fresh.set_queue(queue, "q", world.planner.quota().share(queue));
   fresh.set_project(0, -1, 1, -1);
@@ -320,7 +317,7 @@ RC_GTEST_PROP(PlannerWorld, TheFirstToStartIsTheOneThatLoopsOverEverythingFind, 
   world.planner.set_project(1, -1, 1, -1);
   world.planner.set_windows({});
   for (int n = *inRange(1, 40); n > 0; --n) world.step();
-  for (const auto& [id, r] : world.planner.running()) RC_PRE(!r.leaves_for);
+  RC_PRE(world.planner.claimants().empty());
   const auto expected = slow_fifo(world);
   const Decisions d = world.planner.plan(world.now);
   RC_PRE(d.preempted.empty());
