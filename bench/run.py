@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The figures of docs/performance.md: `./dev bench [submit] [latency] [quality] …`. Starts its own scheduler and PostgreSQL
+"""The figures of docs/performance.md: `./dev bench [submit] [latency] [quality] [estimates] [planner]`. Starts its own scheduler and PostgreSQL
 (durable: fsync on), measures side by side in one run, prints a table and writes JSON. Standard library only."""
 import argparse
 import glob
@@ -152,7 +152,44 @@ def bench_quality(bin_dir, runs, _seconds):
     return results
 
 
-BENCHES = {"submit": bench_submit, "latency": bench_latency, "quality": bench_quality}
+def bench_estimates(bin_dir, runs, _seconds):
+    """How often a job starts within the range it was told, and how long gangs wait that a fault has ended."""
+    results = {}
+    traces = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traces")
+    common = ["-o", "json", "--runs", str(min(runs, 3)), "--policy", "fair,checkpoint"]
+    for name, cluster in WORKLOADS.items():
+        etas = "60" if name == "bluewaters_nodes" else "300"  # 26,864 nodes: a forecast takes long
+        out = subprocess.run([os.path.join(bin_dir, "tutti"), "simulate", "--eta", etas, "--trace",
+                              os.path.join(traces, name + ".csv.gz")] + common + cluster, check=True, stdout=subprocess.PIPE).stdout
+        fair = json.loads(out)["policies"][0]
+        results[name] = {k: round(fair[k], 3) for k in ("eta_coverage", "eta_range_seconds", "eta_limits_range_seconds", "etas")}
+        print(f"  {name}: fair: {fair['eta_coverage']:.2f} of {fair['etas']} start in their range (median width "
+              f"{fair['eta_range_seconds']:.0f} s; limits alone {fair['eta_limits_range_seconds']:.0f} s)", flush=True)
+    out = subprocess.run([os.path.join(bin_dir, "tutti"), "simulate", "--faults", os.path.join(traces, "node_faults.csv"),
+                          "--fault-speed", "4", "--trace", os.path.join(traces, "synth_llm.csv.gz")] + common
+                         + WORKLOADS["synth_llm"], check=True, stdout=subprocess.PIPE).stdout
+    for p in json.loads(out)["policies"]:
+        results[f"faults, {p['policy']}"] = {"interruptions": p["interruptions"], "restart_wait": p["restart_wait_seconds"]["mean"],
+                                             "goodput": p["goodput"]}
+        print(f"  synth_llm with faults: {p['policy']}: {p['interruptions']} gangs ended, queue {p['restart_wait_seconds']['mean']:.0f} s "
+              f"(p90 {p['restart_wait_seconds']['p90']:.0f} s), goodput {p['goodput']:.3f}")
+    return results
+
+
+def bench_planner(bin_dir, runs, _seconds):
+    """The planner alone: 2,048 nodes of 8 GPUs, a million jobs waiting."""
+    rows = [json.loads(subprocess.run([os.path.join(bin_dir, "planner_bench")], check=True, stdout=subprocess.PIPE).stdout)
+            for _ in range(runs)]
+    result = {key: statistics.median(r[key] for r in rows) for key in rows[0]}
+    aims = {"completion_us_p50": 50, "completion_us_p99": 1000, "thousand_gpus_ms": 20, "insert_us": 1, "erase_us": 1,
+            "reprioritise_us": 1, "forecast_10k_s": 1, "bytes_per_job": 256, "growth": 2}
+    for key, aim in aims.items():
+        print(f"  {key:<20} {result[key]:8.2f}  aim {aim}")
+    return result
+
+
+BENCHES = {"submit": bench_submit, "latency": bench_latency, "quality": bench_quality, "estimates": bench_estimates,
+           "planner": bench_planner}
 
 
 def main():

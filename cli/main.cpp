@@ -327,6 +327,15 @@ class CommandLine {
     SimulateOptions& o = f_.simulate;
     sub->add_option("--trace", o.trace, "CSV of jobs, plain or gzip")->required();
     sub->add_option("--cluster", o.cluster, "YAML with nodes and gpus_per_node");
+    sub->add_option("--faults", o.faults, "CSV of node faults: node,fail_s,down_s");
+    sub->add_option("--fault-speed", o.fault_speed, "so many times as often [1]")->check(CLI::PositiveNumber);
+    sub->add_option("--checkpoint-every", o.checkpoint_every, "seconds; what a fault loses at most [1800]")
+        ->check(CLI::PositiveNumber);
+    sub->add_option("--detection", o.detection, "seconds until a dead gang is known to be dead [10]")
+        ->check(CLI::NonNegativeNumber);
+    sub->add_option("--eta", o.etas, "tell so many jobs when they will start, and see what comes of it [0]")
+        ->check(CLI::Range(0, 100'000));
+    sub->add_option("--plot", o.plot, "write SVG pictures into this folder");
     sub->add_option("--nodes", o.nodes)->check(CLI::Range(1, 1'000'000));
     sub->add_option("--gpus-per-node", o.gpus_per_node, "[8]")->check(CLI::Range(1, 1024));
     sub->add_option("--policy", o.policies, "fair, checkpoint, las, easy, fifo; clairvoyant: srtf, srsf")

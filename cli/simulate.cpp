@@ -12,6 +12,7 @@
 #include <ostream>
 
 #include "cli/failure.h"
+#include "cli/plot.h"
 #include "scheduler/replay/report.h"
 
 namespace tutti::cli {
@@ -64,8 +65,21 @@ replay::Trace prepare(const SimulateOptions& o, std::ostream& err) {
   return trace;
 }
 
-replay::Report run_policy(const replay::Trace& trace, const SimulateOptions& o,
-                          const planner::Policy& policy) {
+std::vector<replay::NodeFault> read_faults(const SimulateOptions& o, std::ostream& err) {
+  if (o.faults.empty()) return {};
+  auto read = replay::parse_faults(read_trace_file(o.faults));
+  for (std::size_t i = 0; i < read.problems.size() && i < kProblemsShown; ++i)
+    err << "tutti: " << o.faults << ":" << read.problems[i].line << ": " << read.problems[i].reason << "\n";
+  for (auto& fault : read.faults) {
+    fault.at = from_seconds(to_seconds(fault.at) / o.fault_speed);
+    fault.down = from_seconds(to_seconds(fault.down) / o.fault_speed);
+  }
+  return std::move(read.faults);
+}
+
+// The first run's result is kept for the pictures.
+replay::Report run_policy(const replay::Trace& trace, const SimulateOptions& o, const planner::Policy& policy,
+                          const std::vector<replay::NodeFault>& faults, std::vector<double>& waits) {
   std::vector<replay::Report> runs;
   for (int run = 0; run < o.runs; ++run) {
     replay::ReplayOptions options;
@@ -75,7 +89,16 @@ replay::Report run_policy(const replay::Trace& trace, const SimulateOptions& o,
     options.restart_cost = from_seconds(o.restart_cost);
     options.shake = run == 0 ? Duration::zero() : from_seconds(o.shake);
     options.seed = o.seed + static_cast<std::uint64_t>(run);
-    runs.push_back(replay::report_of(trace, options, replay::replay(trace, options)));
+    options.faults = faults;
+    options.checkpoint_every = from_seconds(o.checkpoint_every);
+    options.detection = from_seconds(o.detection);
+    options.etas = static_cast<std::size_t>(o.etas);
+    const auto result = replay::replay(trace, options);
+    if (run == 0)
+      for (std::size_t i = 0; i < result.jobs.size(); ++i)
+        if (!result.jobs[i].never)
+          waits.push_back(to_seconds(result.jobs[i].ended - result.jobs[i].submitted - trace.jobs[i].ran));
+    runs.push_back(replay::report_of(trace, options, result));
   }
   return replay::mean_of(runs);
 }
@@ -102,6 +125,14 @@ json::object view(const std::string& policy, const replay::Report& r, double sec
           {"fairness", r.fairness},
           {"makespan_seconds", r.makespan_seconds},
           {"preemptions", r.preemptions},
+          {"fragmented", r.fragmented},
+          {"goodput", r.goodput},
+          {"interruptions", r.interruptions},
+          {"restart_wait_seconds", spread(r.restart_wait_seconds)},
+          {"etas", r.etas},
+          {"eta_coverage", r.eta_coverage},
+          {"eta_range_seconds", r.eta_range_seconds},
+          {"eta_limits_range_seconds", r.eta_limits_range_seconds},
           {"replay_seconds", seconds}};
 }
 
@@ -130,6 +161,19 @@ int run_simulate(const SimulateOptions& given, bool as_json, const Look& look, s
                           {"FAIR", true},
                           {"PRE", true}},
               .rows = {}};
+  const auto faults = read_faults(o, err);
+  Table more{.columns = {{"POLICY"},
+                         {"FRAG", true},
+                         {"GOODPUT", true},
+                         {"FAULTS", true},
+                         {"RESTART s", true},
+                         {"p90", true},
+                         {"MAKESPAN h", true},
+                         {"ETA IN RANGE", true},
+                         {"RANGE s", true},
+                         {"LIMITS s", true}},
+             .rows = {}};
+  std::vector<Curve> curves;
   json::array all;
   double base = 0;
   for (const auto& name : o.policies) {
@@ -138,7 +182,8 @@ int run_simulate(const SimulateOptions& given, bool as_json, const Look& look, s
       throw Failure(Exit::usage,
                     "--policy: no policy '" + name + "'; there are " + std::string(planner::policy_names()));
     const auto began = std::chrono::steady_clock::now();
-    const replay::Report r = run_policy(trace, o, *policy);
+    curves.push_back({name, {}});
+    const replay::Report r = run_policy(trace, o, *policy, faults, curves.back().values);
     const double took =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count() / o.runs;
     if (table.rows.empty()) base = r.wait_seconds.mean;
@@ -156,7 +201,18 @@ int run_simulate(const SimulateOptions& given, bool as_json, const Look& look, s
                           {text(r.idle_while_waiting, 3)},
                           {text(r.fairness, 3)},
                           {std::to_string(r.preemptions)}});
+    more.rows.push_back({{name},
+                         {text(r.fragmented, 3)},
+                         {text(r.goodput, 3)},
+                         {std::to_string(r.interruptions)},
+                         {r.interruptions > 0 ? text(r.restart_wait_seconds.mean, 0) : "-"},
+                         {r.interruptions > 0 ? text(r.restart_wait_seconds.p90, 0) : "-"},
+                         {text(r.makespan_seconds / 3600, 0)},
+                         {r.etas > 0 ? text(r.eta_coverage, 2) : "-"},
+                         {r.etas > 0 ? text(r.eta_range_seconds, 0) : "-"},
+                         {r.etas > 0 ? text(r.eta_limits_range_seconds, 0) : "-"}});
   }
+  if (!o.plot.empty()) plot_waits(o.plot, curves);
   if (as_json) {
     out << json::serialize(
                json::object{{"trace", o.trace},
@@ -176,7 +232,14 @@ int run_simulate(const SimulateOptions& given, bool as_json, const Look& look, s
          "DONE: "
          "submission to end; SLOW: bounded slowdown;\nUTIL and IDLE: busy, and idle while somebody waits; "
          "FAIR: "
-         "Jain's index over users; PRE: preemptions\n";
+         "Jain's index over users; PRE: preemptions\n\n"
+      << render_table(more, look)
+      << "FRAG: idle though the first that waits would fit if it were together; GOODPUT: share of held GPU "
+         "time "
+         "that was neither lost\nnor a restart; RESTART: queueing of gangs that a fault ended; ETA IN RANGE: "
+         "share "
+         "that started within the stated range (aim 0.8),\nRANGE: its median width, LIMITS: what limits "
+         "alone say\n";
   return 0;
 }
 

@@ -21,7 +21,12 @@ struct SimulateOptions {
   int runs = 3;                       // the first as recorded, the others with submissions shaken
   double shake = 600;                 // seconds, at most
   std::uint64_t seed = 1;
-  double restart_cost = 60;  // seconds that a preempted job pays when it starts again
+  std::string faults;                              // CSV of node faults
+  double fault_speed = 1;                          // times in it are divided by this
+  double checkpoint_every = 1800, detection = 10;  // seconds
+  int etas = 0;                                    // so many jobs are told when they will start
+  std::string plot;                                // folder for SVG files
+  double restart_cost = 60;                        // seconds that a preempted job pays when it starts again
 };
 
 int run_simulate(const SimulateOptions& options, bool json, const Look& look, std::ostream& out,

@@ -18,7 +18,7 @@ constexpr double kUnknownLow = 0.25, kUnknownHigh = 4;
 }  // namespace
 
 Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Instant now, std::size_t most,
-                  JobId also) {
+                  JobId also, bool to_the_limit) {
   Forecast out{.at = now, .starts = {}};
   auto waiting = planner.first(queue_of_nodes, most);
   if (also && std::ranges::find(waiting, also) == waiting.end()) waiting.push_back(also);
@@ -27,7 +27,9 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   std::priority_queue<End, std::vector<End>, std::greater<>> ends;
   const auto push = [&](const Running& job, Instant at) {
     const Duration attained = job.attained + (at - job.since);
-    const Duration left = planner.history().median_left(job.what.kind, attained, job.what.limit);
+    const bool known = to_the_limit && job.what.limit != kNoLimit;
+    const Duration left = known ? left_of(job.what, attained)
+                                : planner.history().median_left(job.what.kind, attained, job.what.limit);
     ends.push({std::max(at + left, at + Duration(1)), job.what.id});
   };
   for (const auto& [id, job] : copy->running()) push(job, now);

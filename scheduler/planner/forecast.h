@@ -20,8 +20,9 @@ struct Forecast {
   std::map<JobId, Instant> starts;  // who does not start within the horizon is not in it
 };
 // Of the first `most` that wait for nodes of this queue, and of `also` if it waits further behind.
+// `to_the_limit`: everybody with a limit runs for all of it, as schedulers assume that know nothing else.
 Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Instant now, std::size_t most,
-                  JobId also = {});
+                  JobId also = {}, bool to_the_limit = false);
 
 struct Range {
   Instant from, to;  // four of five start in between

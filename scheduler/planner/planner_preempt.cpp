@@ -200,7 +200,9 @@ void Planner::preempt_for_better(Pool& pool, Instant now, Decisions& out) {
   pass.blocked.resize(ix(nodes_.shape_count()));
   while (const auto next = best(pass)) {
     const Bucket& bucket = pool.backlog->bucket_of(*next);
-    if (!try_for(*next, bucket.base)) pass.blocked[ix(bucket.cell->shape)] |= Pass::kAlways;
+    // Who was ended by a fault goes before everybody of its band.
+    if (!try_for(*next, bucket.front ? kGuardedKey : bucket.base))
+      pass.blocked[ix(bucket.cell->shape)] |= Pass::kAlways;
   }
 }
 

@@ -20,6 +20,20 @@ struct ReplayOptions {
   Duration restart_cost = std::chrono::seconds(60);
   Duration shake{};  // every submission is late by a random time below this
   std::uint64_t seed = 1;
+  // Nodes that fail. Their gangs lose what they did since their last checkpoint, are known to be dead after
+  // `detection`, and go to the front.
+  std::vector<NodeFault> faults;
+  Duration checkpoint_every = std::chrono::minutes(30);
+  Duration detection = std::chrono::seconds(10);
+  std::size_t etas = 0;  // so many of the jobs that wait are told when they will start
+};
+
+// What was said to a job that waited, and what came of it.
+struct EtaOutcome {
+  Duration estimated{};  // wait
+  Duration low{}, high{};
+  Duration by_limits{};  // its wait if everybody ran to the limit: from now to then is what limits alone know
+  Duration real{};
 };
 
 struct JobOutcome {
@@ -27,7 +41,8 @@ struct JobOutcome {
   Instant first_start;
   Instant ended;
   int preemptions = 0;
-  bool never = false;  // it does not fit this cluster at all
+  int interruptions = 0;  // by faults
+  bool never = false;     // it does not fit this cluster at all
 };
 
 struct ReplayResult {
@@ -35,7 +50,14 @@ struct ReplayResult {
   double busy_gpu_seconds = 0;    // while jobs arrive
   double arrival_seconds = 0;     // from the first submission to the last
   double idle_while_waiting = 0;  // share of all GPU time while jobs arrive
-  std::uint64_t decisions = 0;    // passes of the planner
+  // Share of all GPU time that was idle though the first that waited needs no more GPUs than were free: they
+  // were on too many nodes.
+  double fragmented = 0;
+  double held_gpu_seconds = 0;        // by anybody, to the end
+  double useful_gpu_seconds = 0;      // of them, work that was not lost and no restart
+  std::vector<double> restart_waits;  // seconds in the queue of gangs that a fault has ended
+  std::vector<EtaOutcome> etas;
+  std::uint64_t decisions = 0;  // passes of the planner
 };
 
 ReplayResult replay(const Trace& trace, const ReplayOptions& options);

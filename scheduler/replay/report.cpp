@@ -21,6 +21,21 @@ Spread spread_of(std::vector<double> values) {
   return out;
 }
 
+void rate_estimates(const std::vector<EtaOutcome>& etas, Report& out) {
+  std::vector<double> widths, by_limits;
+  std::size_t hits = 0;
+  for (const auto& e : etas) {
+    hits += e.real >= e.low && e.real <= e.high ? 1 : 0;
+    widths.push_back(to_seconds(e.high - e.low));
+    by_limits.push_back(to_seconds(e.by_limits));
+  }
+  out.etas = etas.size();
+  if (etas.empty()) return;
+  out.eta_coverage = static_cast<double>(hits) / static_cast<double>(etas.size());
+  out.eta_range_seconds = spread_of(std::move(widths)).p50;
+  out.eta_limits_range_seconds = spread_of(std::move(by_limits)).p50;
+}
+
 }  // namespace
 
 Report report_of(const Trace& trace, const ReplayOptions& options, const ReplayResult& result) {
@@ -43,6 +58,7 @@ Report report_of(const Trace& trace, const ReplayOptions& options, const ReplayR
     run_sum += ran;
     completion_sum += completion;
     out.preemptions += static_cast<std::uint64_t>(job.preemptions);
+    out.interruptions += static_cast<std::uint64_t>(job.interruptions);
     first = std::min(first, job.submitted);
     last = std::max(last, job.ended);
   }
@@ -55,6 +71,10 @@ Report report_of(const Trace& trace, const ReplayOptions& options, const ReplayR
   const double total = static_cast<double>(options.nodes) * options.node_size * result.arrival_seconds;
   if (total > 0) out.utilisation = result.busy_gpu_seconds / total;
   out.idle_while_waiting = result.idle_while_waiting;
+  out.fragmented = result.fragmented;
+  if (result.held_gpu_seconds > 0) out.goodput = result.useful_gpu_seconds / result.held_gpu_seconds;
+  out.restart_wait_seconds = spread_of(result.restart_waits);
+  rate_estimates(result.etas, out);
   double sum = 0, squares = 0;
   for (const auto& [user, sums] : by_user) {
     const double served = sums.first / std::max(sums.second, 1e-9);
@@ -82,9 +102,19 @@ Report mean_of(const std::vector<Report>& runs) {
     out.fairness += r.fairness / n;
     out.makespan_seconds += r.makespan_seconds / n;
     out.preemptions += r.preemptions;
+    out.interruptions += r.interruptions;
+    out.fragmented += r.fragmented / n;
+    out.goodput += r.goodput / n;
+    add(out.restart_wait_seconds, r.restart_wait_seconds);
+    out.eta_coverage += r.eta_coverage / n;
+    out.eta_range_seconds += r.eta_range_seconds / n;
+    out.eta_limits_range_seconds += r.eta_limits_range_seconds / n;
+    out.etas += r.etas;
   }
   out.jobs = runs.front().jobs, out.never = runs.front().never;
   out.preemptions /= runs.size();
+  out.interruptions /= runs.size();
+  out.etas /= runs.size();
   return out;
 }
 

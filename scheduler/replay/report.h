@@ -22,6 +22,15 @@ struct Report {
   double fairness = 0;            // Jain's index over users of (sum of run times / sum of completion times)
   double makespan_seconds = 0;    // first submission to last end
   std::uint64_t preemptions = 0;
+  double fragmented = 0;  // ReplayResult::fragmented
+  double goodput = 0;     // useful share of all GPU time that was held: no lost work, no restarts
+  std::uint64_t interruptions = 0;
+  Spread restart_wait_seconds;  // in the queue, of gangs that a fault has ended
+  // Of those that waited and were told when they would start.
+  std::uint64_t etas = 0;
+  double eta_coverage = 0;              // share that started within the range
+  double eta_range_seconds = 0;         // its median width
+  double eta_limits_range_seconds = 0;  // median of what limits alone can say: between now and then
 };
 
 Report report_of(const Trace& trace, const ReplayOptions& options, const ReplayResult& result);

@@ -118,6 +118,31 @@ Trace parse_trace(std::string_view csv, Duration no_limit) {
   return trace;
 }
 
+Faults parse_faults(std::string_view csv) {
+  Faults out;
+  bool header = true;
+  for (std::size_t line = 1; !csv.empty(); ++line) {
+    const auto end = csv.find('\n');
+    auto text = csv.substr(0, end);
+    csv.remove_prefix(end == std::string_view::npos ? csv.size() : end + 1);
+    if (text.ends_with('\r')) text.remove_suffix(1);
+    if (text.empty() || std::exchange(header, false)) continue;
+    const auto fields = fields_of(text);
+    const auto value = [&](std::size_t i) { return i < fields.size() ? number(fields[i]) : std::nullopt; };
+    const auto node = value(0), at = value(1), down = value(2);
+    if (!node || *node < 0 || *node > 1e6 || *node != std::floor(*node))
+      out.problems.push_back({line, "node is not a whole number from 0"});
+    else if (!at || *at < 0 || *at > 1e10)
+      out.problems.push_back({line, "fail_s is not a number of seconds"});
+    else if (!down || *down < 0 || *down > 1e10)
+      out.problems.push_back({line, "down_s is not a number of seconds"});
+    else
+      out.faults.push_back({static_cast<int>(*node), from_seconds(*at), from_seconds(*down)});
+  }
+  std::ranges::sort(out.faults, {}, [](const NodeFault& f) { return std::pair(f.at, f.node); });
+  return out;
+}
+
 Trace cut(const Trace& trace, Duration from, Duration to) {
   Trace out = trace;
   std::erase_if(out.jobs, [&](const TraceJob& j) { return j.submitted < from || j.submitted >= to; });

@@ -39,6 +39,19 @@ struct Trace {
 // `no_limit`: the limit of jobs that have none.
 Trace parse_trace(std::string_view csv, Duration no_limit = std::chrono::hours(30 * 24));
 
+// A node fails at a time and comes back later. CSV: node,fail_s,down_s,level,class; the last two are not
+// used.
+struct NodeFault {
+  int node = 0;  // from 0
+  Duration at{};
+  Duration down{};
+};
+struct Faults {
+  std::vector<NodeFault> faults;  // by time
+  std::vector<TraceProblem> problems;
+};
+Faults parse_faults(std::string_view csv);
+
 // Jobs submitted in [from, to), times counted from `from`.
 Trace cut(const Trace& trace, Duration from, Duration to);
 // Submissions pressed together, or apart, until the work offered per second is `load` of `gpus`.

@@ -1,5 +1,5 @@
-// Explain is exact, quotas hold, planning bit by bit equals planning from scratch, and the planner agrees with
-// a slow and obvious one: for any small state.
+// Explain is exact, quotas hold, planning bit by bit equals planning from scratch, and the planner agrees
+// with a slow and obvious one: for any small state.
 #include <gtest/gtest.h>
 
 #include <rapidcheck/gtest.h>
@@ -35,7 +35,9 @@ class World {
       desc.name = "n" + std::to_string(n + 1);
       desc.queue = "q";
       const int gpus = *inRange(1, 5);
-      desc.devices = {{.model = dice(70) ? "H100" : "A100", .total = gpus, .usable = dice(90) ? gpus : *inRange(0, gpus)}};
+      desc.devices = {{.model = dice(70) ? "H100" : "A100",
+                       .total = gpus,
+                       .usable = dice(90) ? gpus : *inRange(0, gpus)}};
       desc.cpus = *inRange(2, 9);
       desc.memory_bytes = 100;
       desc.labels["topology.rack"] = dice(50) ? "a" : "b";
@@ -43,7 +45,9 @@ class World {
       descs.push_back(desc);
       planner.put_node(desc);
     }
-    if (dice(20)) planner.set_windows({{.name = "w", .from = now + 1h, .until = now + 5h, .nodes = {0}, .projects = {1}}});
+    if (dice(20))
+      planner.set_windows(
+          {{.name = "w", .from = now + 1h, .until = now + 5h, .nodes = {0}, .projects = {1}}});
   }
 
   static QueueShare share(int which) {
@@ -125,7 +129,8 @@ class World {
       case 3:
       case 4:
         if (!running.empty()) {
-          const auto job = std::next(running.begin(), *inRange<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(running.size())));
+          const auto job = std::next(
+              running.begin(), *inRange<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(running.size())));
           planner.ended(job->first, now);
           running.erase(job);
         }
@@ -176,7 +181,8 @@ RC_GTEST_PROP(PlannerWorld, NoStartBreaksAQuota, ()) {
     bool started = false;
     for (const auto& [id, parts] : world.running) started = started || !before.contains(id);
     if (!started) continue;
-    for (int queue = 0; queue < 2; ++queue) RC_ASSERT(!world.planner.quota().blocks(queue, -1, 0).has_value());
+    for (int queue = 0; queue < 2; ++queue)
+      RC_ASSERT(!world.planner.quota().blocks(queue, -1, 0).has_value());
     for (int queue = 0; queue < 2; ++queue) {
       int used = 0;
       for (const auto& [id, r] : world.planner.running())
@@ -194,14 +200,21 @@ RC_GTEST_PROP(Explain, NamesExactlyWhatIsInTheWay, ()) {
   world.plan();
   world.plan();
   if (!world.waiting.empty()) {
-    const JobId id = *std::next(world.waiting.begin(), *inRange<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(world.waiting.size())));
+    const JobId id =
+        *std::next(world.waiting.begin(),
+                   *inRange<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(world.waiting.size())));
     const Obstacles found = obstacles(world.planner, id, world.now);
     const bool possible = world.planner.could_ever(world.planner.find_waiting(id)->what.shape);
     RC_TAG(found.exact ? "exact" : possible ? "not exact" : "impossible");
     if (found.exact != possible) {
       const auto& w = *world.planner.find_waiting(id);
-      std::string text = "job " + to_string(id) + " x" + std::to_string(world.asks.at(id).nodes) + " prio " + std::to_string(w.what.priority) + " limit " + std::to_string(w.what.limit.count() / 60000000) + " proj " + std::to_string(w.what.project) + " found:";
-      for (const auto& o : found.all) text += " " + std::to_string(static_cast<int>(o.kind)) + ":" + to_string(o.job) + "/" + std::to_string(o.node);
+      std::string text = "job " + to_string(id) + " x" + std::to_string(world.asks.at(id).nodes) + " prio " +
+                         std::to_string(w.what.priority) + " limit " +
+                         std::to_string(w.what.limit.count() / 60000000) + " proj " +
+                         std::to_string(w.what.project) + " found:";
+      for (const auto& o : found.all)
+        text += " " + std::to_string(static_cast<int>(o.kind)) + ":" + to_string(o.job) + "/" +
+                std::to_string(o.node);
       RC_FAIL(text);
     }
     if (!found.exact) return;
@@ -299,11 +312,17 @@ std::vector<JobId> slow_fifo(const World& world) {
     for (int n = 0; n < static_cast<int>(world.descs.size()); ++n) {
       const NodeDesc& desc = world.descs[static_cast<std::size_t>(n)];
       const int free = desc.devices[0].usable - gpus[n];
-      const bool kind = ask.resources.gpu_kinds.empty() || ask.resources.gpus == 0 || desc.devices[0].model == ask.resources.gpu_kinds[0].model;
-      if (!desc.closed.empty() || !kind || free < ask.resources.gpus || desc.cpus - cpus[n] < cpus_of(ask.resources)) continue;
-      fits[ask.topology.require == TopologyLevel::rack && ask.nodes > 1 ? desc.labels.at("topology.rack") : ""].emplace_back(free, n);
+      const bool kind = ask.resources.gpu_kinds.empty() || ask.resources.gpus == 0 ||
+                        desc.devices[0].model == ask.resources.gpu_kinds[0].model;
+      if (!desc.closed.empty() || !kind || free < ask.resources.gpus ||
+          desc.cpus - cpus[n] < cpus_of(ask.resources))
+        continue;
+      fits[ask.topology.require == TopologyLevel::rack && ask.nodes > 1 ? desc.labels.at("topology.rack")
+                                                                        : ""]
+          .emplace_back(free, n);
     }
-    const bool can = std::ranges::any_of(fits, [&](const auto& f) { return static_cast<int>(f.second.size()) >= ask.nodes; });
+    const bool can = std::ranges::any_of(
+        fits, [&](const auto& f) { return static_cast<int>(f.second.size()) >= ask.nodes; });
     if (!can) return out;  // nobody passes it
     out.push_back(w.what.id);
     return out;  // which nodes it takes decides about the next: one at a time
