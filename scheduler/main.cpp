@@ -38,6 +38,7 @@ struct Flags {
   std::string log_level = "info";
   double lease_seconds = 6;
   double margin_seconds = 1.5;
+  std::string policy = "fair";
   bool migrate_only = false;
 };
 
@@ -59,6 +60,10 @@ Flags read_flags(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--kill-margin", f.margin_seconds, "seconds added before its work is placed elsewhere")
       ->check(CLI::Range(0.2, 60.0))
+      ->capture_default_str();
+  app.add_option("--policy", f.policy, "fair: shares, short jobs first, backfill; checkpoint: stops long jobs for "
+                                        "short ones, for clusters where jobs save their work; las, easy, fifo")
+      ->check(CLI::IsMember({"fair", "checkpoint", "las", "easy", "fifo"}))
       ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
@@ -173,6 +178,7 @@ int run(const Flags& f) {
                     2);
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
+  leader_settings.control.policy = *planner::find_policy(f.policy);
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
 
