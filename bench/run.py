@@ -132,18 +132,23 @@ WORKLOADS = {
 }
 
 
+def policies_for(name):
+    """The clairvoyant ones think of preemption every second: on 26,864 nodes that takes too long."""
+    return "easy,fair,checkpoint" + ("" if name == "bluewaters_nodes" else ",srtf,srsf")
+
+
 def bench_quality(bin_dir, runs, _seconds):
     """Mean wait of every policy as a fraction of EASY backfill's, on recorded workloads, in one simulator."""
     results = {}
     traces = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traces")
     for name, cluster in WORKLOADS.items():
         out = subprocess.run([os.path.join(bin_dir, "tutti"), "simulate", "-o", "json", "--runs", str(runs), "--trace",
-                              os.path.join(traces, name + ".csv.gz"), "--policy", "easy,fair,checkpoint,srtf,srsf"] + cluster,
+                              os.path.join(traces, name + ".csv.gz"), "--policy", policies_for(name)] + cluster,
                              check=True, stdout=subprocess.PIPE).stdout
         policies = json.loads(out)["policies"]
         easy = policies[0]
         results[name] = {}
-        print(f"  {name}: EASY waits {easy['wait_seconds']['mean']:.0f} s, at most {easy['wait_seconds']['max'] / 3600:.0f} h")
+        print(f"  {name}: EASY waits {easy['wait_seconds']['mean']:.0f} s, at most {easy['wait_seconds']['max'] / 3600:.0f} h", flush=True)
         for p in policies[1:]:
             ratio, longest = (p["wait_seconds"][k] / easy["wait_seconds"][k] for k in ("mean", "max"))
             results[name][p["policy"]] = round(ratio, 4)

@@ -26,12 +26,14 @@ std::string number(double v) {
 
 std::string escaped(const std::string& s) {
   std::string out;
-  for (const char c : s) out += c == '<' ? "&lt;" : c == '&' ? "&amp;" : c == '>' ? "&gt;" : std::string(1, c);
+  for (const char c : s)
+    out += c == '<' ? "&lt;" : c == '&' ? "&amp;" : c == '>' ? "&gt;" : std::string(1, c);
   return out;
 }
 
 std::string label(double x, double y, const char* anchor, const std::string& text) {
-  return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor + "\">" + escaped(text) + "</text>\n";
+  return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor + "\">" +
+         escaped(text) + "</text>\n";
 }
 
 // Seconds on a logarithmic scale from 1 s to a million.
@@ -43,14 +45,21 @@ double up(double share) { return kHeight - kBottom - share * (kHeight - kTop - k
 
 std::string axes() {
   std::string out;
-  static constexpr std::array<std::pair<double, const char*>, 7> kTimes = {
-      {{1, "≤ 1 s"}, {10, "10 s"}, {60, "1 min"}, {600, "10 min"}, {3600, "1 h"}, {36'000, "10 h"}, {360'000, "100 h"}}};
+  static constexpr std::array<std::pair<double, const char*>, 7> kTimes = {{{1, "≤ 1 s"},
+                                                                            {10, "10 s"},
+                                                                            {60, "1 min"},
+                                                                            {600, "10 min"},
+                                                                            {3600, "1 h"},
+                                                                            {36'000, "10 h"},
+                                                                            {360'000, "100 h"}}};
   for (const auto& [seconds, text] : kTimes) {
-    out += "<line class=\"grid\" x1=\"" + number(across(seconds)) + "\" y1=\"" + number(up(0)) + "\" x2=\"" + number(across(seconds)) + "\" y2=\"" + number(up(1)) + "\"/>\n";
+    out += "<line class=\"grid\" x1=\"" + number(across(seconds)) + "\" y1=\"" + number(up(0)) + "\" x2=\"" +
+           number(across(seconds)) + "\" y2=\"" + number(up(1)) + "\"/>\n";
     out += label(across(seconds), up(0) + 18, "middle", text);
   }
   for (int percent = 0; percent <= 100; percent += 20) {
-    out += "<line class=\"grid\" x1=\"" + number(kLeft) + "\" y1=\"" + number(up(percent / 100.0)) + "\" x2=\"" + number(kWidth - kRight) + "\" y2=\"" + number(up(percent / 100.0)) + "\"/>\n";
+    out += "<line class=\"grid\" x1=\"" + number(kLeft) + "\" y1=\"" + number(up(percent / 100.0)) +
+           "\" x2=\"" + number(kWidth - kRight) + "\" y2=\"" + number(up(percent / 100.0)) + "\"/>\n";
     out += label(kLeft - 8, up(percent / 100.0) + 4, "end", std::to_string(percent) + " %");
   }
   out += label((kLeft + kWidth - kRight) / 2, kHeight - 12, "middle", "wait: completion minus run time");
@@ -60,17 +69,21 @@ std::string axes() {
 }  // namespace
 
 std::string waits_svg(const std::vector<Curve>& curves) {
-  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 440\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\">\n"
-                    "<title>Share of jobs that waited at most so long, by policy</title>\n"
-                    "<style>.grid{stroke:#ddd;stroke-width:1} text{fill:#222}</style>\n"
-                    "<rect width=\"800\" height=\"440\" fill=\"#fff\"/>\n";
-  out += "<text x=\"" + number(kLeft) + "\" y=\"24\" font-size=\"15\">Share of jobs that waited at most so long</text>\n" + axes();
+  std::string out =
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 800 440\" font-family=\"sans-serif\" "
+      "font-size=\"12\" role=\"img\">\n"
+      "<title>Share of jobs that waited at most so long, by policy</title>\n"
+      "<style>.grid{stroke:#ddd;stroke-width:1} text{fill:#222}</style>\n"
+      "<rect width=\"800\" height=\"440\" fill=\"#fff\"/>\n";
+  out += "<text x=\"" + number(kLeft) +
+         "\" y=\"24\" font-size=\"15\">Share of jobs that waited at most so long</text>\n" + axes();
   for (std::size_t c = 0; c < curves.size(); ++c) {
     auto values = curves[c].values;
     if (values.empty()) continue;
     std::ranges::sort(values);
     const char* colour = kColours[c % kColours.size()];
-    const std::string stroke = std::string("fill=\"none\" stroke-width=\"2\" stroke=\"") + colour + "\" stroke-dasharray=\"" + kDashes[c % kDashes.size()] + "\"";
+    const std::string stroke = std::string("fill=\"none\" stroke-width=\"2\" stroke=\"") + colour +
+                               "\" stroke-dasharray=\"" + kDashes[c % kDashes.size()] + "\"";
     std::string points;
     constexpr std::size_t kPoints = 400;
     for (std::size_t i = 0; i <= kPoints; ++i) {
@@ -79,7 +92,8 @@ std::string waits_svg(const std::vector<Curve>& curves) {
     }
     out += "<polyline " + stroke + " points=\"" + points + "\"/>\n";
     const double y = kTop + 14 + 22 * static_cast<double>(c);
-    out += "<line " + stroke + " x1=\"" + number(kWidth - kRight + 14) + "\" y1=\"" + number(y - 4) + "\" x2=\"" + number(kWidth - kRight + 44) + "\" y2=\"" + number(y - 4) + "\"/>\n";
+    out += "<line " + stroke + " x1=\"" + number(kWidth - kRight + 14) + "\" y1=\"" + number(y - 4) +
+           "\" x2=\"" + number(kWidth - kRight + 44) + "\" y2=\"" + number(y - 4) + "\"/>\n";
     out += label(kWidth - kRight + 50, y, "start", curves[c].name);
   }
   return out + "</svg>\n";

@@ -61,8 +61,9 @@ Flags read_flags(int argc, char** argv) {
   app.add_option("--kill-margin", f.margin_seconds, "seconds added before its work is placed elsewhere")
       ->check(CLI::Range(0.2, 60.0))
       ->capture_default_str();
-  app.add_option("--policy", f.policy, "fair: shares, short jobs first, backfill; checkpoint: stops long jobs for "
-                                        "short ones, for clusters where jobs save their work; las, easy, fifo")
+  app.add_option("--policy", f.policy,
+                 "fair: shares, short jobs first, backfill; checkpoint: stops long jobs for "
+                 "short ones, for clusters where jobs save their work; las, easy, fifo")
       ->check(CLI::IsMember({"fair", "checkpoint", "las", "easy", "fifo"}))
       ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");

@@ -138,7 +138,7 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
     if (plane->find_job(id) != nullptr) {
       const Now now = api->backend.now();
       json::object body = explanation_view(plane->explain(id, now, true));
-      body["eta"] = eta_view(plane->eta(id, now));
+      body["eta"] = eta_view(plane->eta(id, now, true));
       return answer.json(200, body);
     }
     read_rows(

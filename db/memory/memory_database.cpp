@@ -91,6 +91,18 @@ Snapshot MemoryDatabase::load() const {
   for (const auto& entry : gpus_) s.gpus.push_back(entry.second);
   for (const auto& [key, view] : keys_) s.keys.push_back({key.first, key.second, view.body_hash, view.job});
   std::sort(s.keys.begin(), s.keys.end(), [](const auto& a, const auto& b) { return a.job < b.job; });
+  for (const auto& [id, done] : done_)
+    if (done.job.ran > Duration::zero())
+      s.past.push_back({.project = done.job.project,
+                        .owner = done.job.owner,
+                        .queue = done.job.queue,
+                        .gpus = done.job.nodes * done.job.gpus_per_node,
+                        .ran = done.job.ran,
+                        .ended_at = done.ended_at,
+                        .finished = done.job.state == JobState::succeeded});
+  std::ranges::sort(s.past, {}, &Snapshot::Past::ended_at);
+  constexpr std::size_t kPast = 5000;
+  if (s.past.size() > kPast) s.past.erase(s.past.begin(), s.past.end() - kPast);
   for (const auto& entry : queues_) s.queues.push_back(entry.second);
   for (const auto& entry : projects_) s.projects.push_back(entry.second);
   for (const auto& entry : reservations_) s.reservations.push_back(entry.second);

@@ -106,6 +106,23 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
         return k;
       },
       until);
+  read_all(
+      c,
+      "SELECT * FROM (SELECT project, owner, queue, nodes * gpus_per_node, ran_us, ended_at, state = 8"
+      " FROM job_done WHERE ran_us > 0 ORDER BY id DESC LIMIT 5000) newest ORDER BY ended_at",
+      s.past,
+      [](RowReader& r) {
+        Snapshot::Past p;
+        p.project = r.text();
+        p.owner = r.text();
+        p.queue = r.text();
+        p.gpus = r.integer();
+        p.ran = Duration(r.bigint());
+        p.ended_at = r.timestamptz();
+        p.finished = r.boolean();
+        return p;
+      },
+      until);
   read_all(c, sql("SELECT ", kQueueColumns, " FROM queue ORDER BY name"), s.queues, read_queue, until);
   read_all(c, sql("SELECT ", kProjectColumns, " FROM project ORDER BY name"), s.projects, read_project,
            until);

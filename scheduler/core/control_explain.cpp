@@ -44,8 +44,14 @@ constexpr auto kClosed = std::to_array<BlockerText>({
     {"stale_ranks", "have ranks whose death is not proven"},
 });
 
+// "3 nodes have …", "1 node has …"
 std::string nodes_text(std::int64_t n, std::string_view what) {
-  return std::to_string(n) + (n == 1 ? " node " : " nodes ") + std::string(what);
+  static constexpr auto kVerbs = std::to_array<std::pair<std::string_view, std::string_view>>(
+      {{"have ", "has "}, {"are ", "is "}, {"serve ", "serves "}, {"do ", "does "}, {"take ", "takes "}});
+  std::string text = std::to_string(n) + (n == 1 ? " node " : " nodes ");
+  for (const auto& [many, one] : kVerbs)
+    if (n == 1 && what.starts_with(many)) return text.append(one).append(what.substr(many.size()));
+  return text.append(what);
 }
 
 std::string kinds_text(const Resources& r) {

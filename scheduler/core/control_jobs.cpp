@@ -267,7 +267,7 @@ void ControlPlane::enter(Job& job, Now now) {
 
 void ControlPlane::leave(Job& job) {
   if (job.row.state == JobState::queued)
-    planner_.withdraw(job.row.id), calibration_.forget(job.row.id);
+    planner_.withdraw(job.row.id), calibration_.forget(job.row.id), estimates_.erase(job.row.id);
   else if (job.row.state == JobState::delayed)
     delayed_.erase(job.row.id);
 }

@@ -40,6 +40,9 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
   for (auto& [id, node] : cluster_.nodes)
     std::ranges::sort(node.gpus, {}, [&](GpuId g) { return cluster_.gpus.at(g).row.index; });
   see_shares();
+  for (const auto& p : snapshot.past)
+    planner_.remember({user_names_.of(p.owner), queue_names_.of(p.queue), p.gpus},
+                      project_names_.of(p.project), p.ran, p.ended_at, p.finished);
   std::map<JobId, SpecPtr> specs;
   for (const auto& [id, json] : snapshot.specs) specs[id] = parse(json);
   for (const auto& row : snapshot.jobs) {

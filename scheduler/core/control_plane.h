@@ -209,7 +209,8 @@ class ControlPlane {
   const Shares& shares() const { return shares_; }
   int gpus_held(const std::string& queue, const std::string& project) const;  // "" = any
   std::string waits_for(const Job&) const;                                    // of a blocked one, in words
-  std::optional<Eta> eta(JobId, Now) const;  // of those at the head of the queue
+  // Of those at the head of the queue, at most half a minute old; fresh: of any, computed now.
+  std::optional<Eta> eta(JobId, Now, bool fresh = false) const;
   std::optional<double> eta_coverage() const { return calibration_.coverage(); }
   Result<WhatIf> simulate(const JobSpec&, std::string_view owner, Now) const;
   Result<WhatIf> simulate_change(JobId, const JobChange&, Now) const;

@@ -32,10 +32,13 @@ void ControlPlane::estimate_starts(Now now) {
     }
 }
 
-std::optional<Eta> ControlPlane::eta(JobId id, Now now) const {
+std::optional<Eta> ControlPlane::eta(JobId id, Now now, bool fresh) const {
   const auto known = estimates_.find(id);
-  if (known == estimates_.end()) return std::nullopt;
-  return eta_of(std::max(known->second, now.wall), now);
+  if (known != estimates_.end() && !fresh) return eta_of(std::max(known->second, now.wall), now);
+  if (!fresh || planner_.find_waiting(id) == nullptr) return std::nullopt;
+  const auto starts = planner::forecast(planner_, planner_.queue_of_nodes(id), now.wall, kTried, id).starts;
+  const auto start = starts.find(id);
+  return start == starts.end() ? std::nullopt : std::optional(eta_of(start->second, now));
 }
 
 Eta ControlPlane::eta_of(Instant start, Now now) const {

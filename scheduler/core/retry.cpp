@@ -189,6 +189,8 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
       no_progress_any_more(row, spec))
     return held_without_progress(row);
   if (cause == Cause::control) return again_after_our_fault(row, outcome.progressed, dice);
+  if (cause == Cause::preempted)
+    return {JobEvent::requeue, {}, "waits again: it made way for another, and is not charged"};
   if (class_of(cause) == CauseClass::ours)
     return {JobEvent::requeue, {}, "again at once, at the front: cause " + std::string(name(cause))};
 

@@ -270,6 +270,14 @@ struct Snapshot {
     std::uint64_t body_hash;
     JobId job;
   };
+  struct Past {  // a job that has ended: what history and fair share are made of
+    std::string project, owner, queue;
+    int gpus = 0;
+    Duration ran{};
+    Instant ended_at;
+    bool finished = false;  // by itself: its run time says how long such jobs run
+  };
+  std::vector<Past> past;                            // the newest few thousand, oldest first
   std::vector<JobRow> jobs;                          // unfinished
   std::vector<std::pair<JobId, std::string>> specs;  // spec_json of each of them, same order as `jobs`
   std::vector<AttemptRow> attempts;                  // not ended

@@ -250,17 +250,24 @@ double Planner::key_of(const Running& job, Instant now) const {
                     job.what.limit, job.what.known_run);
 }
 
+int Planner::account_of(int project, int user) {
+  const auto found = accounts_.find({project, user});
+  if (found != accounts_.end()) return found->second;
+  if (!project_account_.contains(project)) set_project(project, -1, 1, -1);
+  const int number = static_cast<int>(project_account_.size() + accounts_.size());
+  share_.set_account(number, project_account_.at(project), 1);
+  return accounts_.emplace(std::pair(project, user), number).first->second;
+}
+
 void Planner::account(Running& job, Instant now) {
-  const std::pair who{job.what.project, job.what.kind.user};
-  auto found = accounts_.find(who);
-  if (found == accounts_.end()) {
-    if (!project_account_.contains(who.first)) set_project(who.first, -1, 1, -1);
-    const int next = static_cast<int>(project_account_.size() + accounts_.size());
-    found = accounts_.emplace(who, next).first;
-    share_.set_account(next, project_account_.at(who.first), 1);
-  }
-  share_.add(found->second, to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
+  share_.add(account_of(job.what.project, job.what.kind.user),
+             to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
   job.accounted_until = now;
+}
+
+void Planner::remember(const JobClass& kind, int project, Duration ran, Instant ended, bool finished) {
+  share_.add(account_of(project, kind.user), to_seconds(ran) * kind.gpus, ended);
+  if (finished) history_->on_ended(kind, ran, kNoLimit);
 }
 
 void Planner::refresh(Instant now) {

@@ -111,6 +111,8 @@ class Planner {
   void avoid(JobId id, std::vector<int> nodes);  // nodes that failed it
   void adopt(const PlanJob& job, Parts parts, Instant since, Instant rank_at, Duration attained);  // it runs
   void checkpointed(JobId id, Instant at);
+  // One of a former leader's days: for fair share, and where it ended by itself for history.
+  void remember(const JobClass& kind, int project, Duration ran, Instant ended, bool finished);
   void ended(JobId id, Instant now);                      // for good: history learns from it
   std::optional<Waiting> stopped(JobId id, Instant now);  // its GPUs are free; to be enqueued again, or not
   Decisions plan(Instant now);
@@ -164,6 +166,7 @@ class Planner {
   double mixed_points(const JobClass& kind, int project, int priority, Duration limit) const;
   void refresh(Instant now);
   void account(Running& job, Instant now);
+  int account_of(int project, int user);
   Duration expected_run(const PlanJob& job) const;
   void hold(Running job);
   Running release(JobId id, Instant now);

@@ -20,6 +20,12 @@ double newest_mean(const std::vector<double>& ring, std::size_t next) {
   return sum / static_cast<double>(n);
 }
 
+void put(std::vector<double>& ring, std::size_t& next, double value) {
+  if (ring.size() < kKept) return ring.push_back(value);
+  ring[next] = value;
+  next = (next + 1) % kKept;
+}
+
 }  // namespace
 
 std::vector<RunHistory::Key> RunHistory::keys_of(const JobClass& job) {
@@ -32,17 +38,12 @@ std::vector<RunHistory::Key> RunHistory::keys_of(const JobClass& job) {
 
 void RunHistory::on_ended(const JobClass& job, Duration ran, Duration limit) {
   const double seconds = std::max(1.0, to_seconds(ran));
-  const double share = limit > Duration::zero() ? std::min(1.0, seconds / to_seconds(limit)) : 1.0;
+  const bool limited = limit > Duration::zero() && limit != Duration::max();
+  const double share = limited ? std::min(1.0, seconds / to_seconds(limit)) : -1;  // not known
   for (const Key& key : keys_of(job)) {
     Group& group = groups_[key];
-    if (group.seconds.size() < kKept) {
-      group.seconds.push_back(seconds);
-      group.shares.push_back(share);
-      continue;
-    }
-    group.seconds[group.next] = seconds;
-    group.shares[group.next] = share;
-    group.next = (group.next + 1) % kKept;
+    put(group.seconds, group.next_second, seconds);
+    if (share >= 0) put(group.shares, group.next_share, share);
   }
 }
 
@@ -50,7 +51,7 @@ std::optional<Duration> RunHistory::mean(const JobClass& job, Duration limit) co
   for (const Key& key : keys_of(job)) {
     const auto found = groups_.find(key);
     if (found == groups_.end() || found->second.seconds.size() < kEnough) continue;
-    return std::min(limit, from_seconds(newest_mean(found->second.seconds, found->second.next)));
+    return std::min(limit, from_seconds(newest_mean(found->second.seconds, found->second.next_second)));
   }
   return std::nullopt;
 }
@@ -59,7 +60,7 @@ double RunHistory::share_of_limit(const JobClass& job) const {
   for (const Key& key : {Key{1, job.user, 0, 0}, Key{4, 0, 0, 0}}) {
     const auto found = groups_.find(key);
     if (found == groups_.end() || found->second.shares.size() < kEnough) continue;
-    return newest_mean(found->second.shares, found->second.next);
+    return newest_mean(found->second.shares, found->second.next_share);
   }
   return 1;
 }

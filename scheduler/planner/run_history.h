@@ -23,7 +23,7 @@ struct JobClass {
 
 class RunHistory {
  public:
-  void on_ended(const JobClass& job, Duration ran, Duration limit);
+  void on_ended(const JobClass& job, Duration ran, Duration limit);  // Duration::max(): it had none
 
   // How long such a job runs, if history knows: the mean of its group, not beyond `limit`.
   std::optional<Duration> mean(const JobClass& job, Duration limit) const;
@@ -38,9 +38,9 @@ class RunHistory {
 
  private:
   struct Group {
-    std::vector<double> seconds;  // a ring
-    std::vector<double> shares;
-    std::size_t next = 0;
+    std::vector<double> seconds;  // rings
+    std::vector<double> shares;   // of limits; only of jobs that had one
+    std::size_t next_second = 0, next_share = 0;
   };
   using Key = std::tuple<int, int, int, int>;  // kind, user, queue, gpus
   static std::vector<Key> keys_of(const JobClass& job);

@@ -51,6 +51,38 @@ TEST_P(StoreTest, SharesComeBackChangeAndGo) {
   EXPECT_THAT(s.reservations, IsEmpty());
 }
 
+// What a new leader's planner begins with: who has used how much, and how long such jobs run.
+TEST_P(StoreTest, TheNewestEndedJobsComeBackOldestFirst) {
+  Batch b;
+  for (const std::int64_t id : {1, 2, 3}) {
+    b.new_specs.push_back(spec(id));
+    b.new_jobs.push_back(job(id));
+  }
+  store_->commit(b);
+  Batch end;
+  const auto done = [&](std::int64_t id, JobState state, Duration ran, int at_second) {
+    JobRow row = job(id);
+    row.version = 2;
+    row.state = state;
+    row.project = "default";
+    row.nodes = 2;
+    row.gpus_per_node = 4;
+    row.ran = ran;
+    end.done.push_back({{.job = row, .ended_at = at(at_second), .exit_code = 0}, 1});
+  };
+  done(1, JobState::succeeded, std::chrono::hours(1), 9);
+  done(2, JobState::failed, std::chrono::hours(2), 5);
+  done(3, JobState::cancelled, Duration::zero(), 7);  // never ran
+  store_->commit(end);
+  const auto past = store_->load().past;
+  ASSERT_EQ(past.size(), 2u);
+  EXPECT_EQ(past[0].ran, std::chrono::hours(2));
+  EXPECT_FALSE(past[0].finished);
+  EXPECT_EQ(past[1].gpus, 8);
+  EXPECT_TRUE(past[1].finished);
+  EXPECT_EQ(past[1].ended_at, at(9));
+}
+
 TEST_P(StoreTest, EveryColumnOfAJobComesBack) {
   Batch b;
   b.new_specs = {spec(1), spec(2, JobState::blocked)};

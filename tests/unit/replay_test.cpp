@@ -43,16 +43,20 @@ TEST(ReplayFaults, ANodeThatIsDownTakesNothingAndComesBack) {
   Trace trace;
   trace.jobs = {job(0s, 8, 1h), job(10min, 8, 1h)};
   auto o = options(1);
-  o.faults = {{.node = 0, .at = 65min, .down = 55min}, {.node = 0, .at = 70min, .down = 10min}, {.node = 7, .at = 1min, .down = 1h}};
+  o.faults = {{.node = 0, .at = 65min, .down = 55min},
+              {.node = 0, .at = 70min, .down = 10min},
+              {.node = 7, .at = 1min, .down = 1h}};
   const auto r = replay(trace, o);
   EXPECT_EQ(r.jobs[1].interruptions, 1);
-  EXPECT_EQ(r.jobs[1].ended - r.jobs[0].submitted, 2h + 1h + 1min) << "from the beginning: it had saved nothing yet";
+  EXPECT_EQ(r.jobs[1].ended - r.jobs[0].submitted, 2h + 1h + 1min)
+      << "from the beginning: it had saved nothing yet";
 }
 
 // Two nodes half full: eight GPUs are free and the job that wants eight waits.
 TEST(ReplayFragments, IdleGpusOnTooManyNodesAreCounted) {
   Trace trace;
-  trace.jobs = {job(0s, 4, 2h), job(0s, 8, 1h), job(1s, 4, 2h), job(2s, 4, 1h + 2s), job(3s, 8, 1h), job(3h, 1, 1s)};
+  trace.jobs = {job(0s, 4, 2h),      job(0s, 8, 1h), job(1s, 4, 2h),
+                job(2s, 4, 1h + 2s), job(3s, 8, 1h), job(3h, 1, 1s)};
   const auto r = replay(trace, options(2));
   EXPECT_GT(r.fragmented, 0);
   EXPECT_LE(r.fragmented, r.idle_while_waiting);
