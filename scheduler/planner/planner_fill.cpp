@@ -10,9 +10,6 @@ namespace tutti::planner {
 
 namespace {
 std::size_t ix(int i) { return static_cast<std::size_t>(i); }
-Instant after(Instant now, Duration limit) {
-  return limit == kNoLimit || limit > Instant::max() - now ? Instant::max() : now + limit;
-}
 }  // namespace
 
 // ---------------------------------------------------------------- what may be used

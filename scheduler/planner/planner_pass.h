@@ -5,6 +5,11 @@
 
 namespace tutti::planner {
 
+// When one ends at the latest that starts now and may run so long.
+inline Instant after(Instant now, Duration limit) {
+  return limit == kNoLimit || limit > Instant::max() - now ? Instant::max() : now + limit;
+}
+
 // The start that is kept free for the first job that does not fit.
 struct Planner::Reservation {
   struct OnNode {

@@ -12,9 +12,6 @@ namespace {
 std::size_t ix(int i) { return static_cast<std::size_t>(i); }
 constexpr double kGuardedKey = -std::numeric_limits<double>::infinity();
 constexpr Duration kClaimLasts = std::chrono::minutes(15);
-Instant after(Instant now, Duration limit) {
-  return limit == kNoLimit || limit > Instant::max() - now ? Instant::max() : now + limit;
-}
 }  // namespace
 
 // Which nodes would have room for a part if some of those that run left.

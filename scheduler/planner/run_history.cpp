@@ -65,9 +65,10 @@ double RunHistory::share_of_limit(const JobClass& job) const {
   return 1;
 }
 
-Duration RunHistory::median_left(const JobClass& job, Duration attained, Duration limit) const {
-  const double ran = to_seconds(attained);
-  const double most = limit == Duration::max() ? std::numeric_limits<double>::infinity() : to_seconds(limit);
+// What was left to run, of those of its like that ran longer than `ran` and not beyond `most`, in the
+// narrowest group that knows of `enough` such; else in the widest.
+std::vector<double> RunHistory::left_after(const JobClass& job, double ran, double most,
+                                           std::size_t enough) const {
   std::vector<double> left;
   for (const Key& key : keys_of(job)) {
     const auto found = groups_.find(key);
@@ -75,26 +76,27 @@ Duration RunHistory::median_left(const JobClass& job, Duration attained, Duratio
     left.clear();
     for (const double s : found->second.seconds)
       if (s > ran && s <= most) left.push_back(s - ran);
-    if (left.size() < kEnough) continue;
+    if (left.size() >= enough) break;
+  }
+  return left;
+}
+
+Duration RunHistory::median_left(const JobClass& job, Duration attained, Duration limit) const {
+  const bool open = limit == Duration::max();
+  auto left = left_after(job, to_seconds(attained),
+                         open ? std::numeric_limits<double>::infinity() : to_seconds(limit), kEnough);
+  if (left.size() >= kEnough) {
     const auto middle = left.begin() + static_cast<std::ptrdiff_t>(left.size() / 2);
     std::ranges::nth_element(left, middle);
     return from_seconds(*middle);
   }
-  if (limit == Duration::max()) return std::max(attained, Duration(std::chrono::hours(1)));
+  if (open) return std::max(attained, Duration(std::chrono::hours(1)));
   return std::max((limit - attained) / 2, Duration(std::chrono::seconds(1)));
 }
 
 double RunHistory::gittins_index(const JobClass& job, Duration attained, Duration limit) const {
   const double ran = to_seconds(attained), most = to_seconds(limit);
-  std::vector<double> left;
-  for (const Key& key : keys_of(job)) {
-    const auto found = groups_.find(key);
-    if (found == groups_.end()) continue;
-    left.clear();
-    for (const double s : found->second.seconds)
-      if (s > ran && s <= most) left.push_back(s - ran);
-    if (left.size() >= kEnoughLeft) break;
-  }
+  auto left = left_after(job, ran, most, kEnoughLeft);
   if (left.size() < kEnoughLeft) {
     const double expected = std::max(1.0, std::min(std::max(ran, kShortest), most - ran));
     return 1 / expected;

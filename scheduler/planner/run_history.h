@@ -42,6 +42,8 @@ class RunHistory {
     std::vector<double> shares;   // of limits; only of jobs that had one
     std::size_t next_second = 0, next_share = 0;
   };
+  std::vector<double> left_after(const JobClass& job, double ran, double most, std::size_t enough) const;
+
   using Key = std::tuple<int, int, int, int>;  // kind, user, queue, gpus
   static std::vector<Key> keys_of(const JobClass& job);
 
