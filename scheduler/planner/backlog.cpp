@@ -8,6 +8,10 @@
 
 namespace tutti::planner {
 
+namespace {
+constexpr int kLookedAt = 8;  // jobs of a bucket, for who waits longest
+}
+
 Duration planned_limit(Duration limit) {
   using namespace std::chrono_literals;
   if (limit == kNoLimit) return limit;
@@ -126,7 +130,13 @@ void Backlog::link(Bucket& bucket) {
   if (bucket.jobs.empty()) return;
   const JobId first = bucket.jobs.begin()->second;
   bucket.head = head_of(first);
-  bucket.since = jobs_.at(first).job.since;
+  bucket.since = Instant::max();
+  int looked_at = 0;
+  for (const auto& [rank, id] : bucket.jobs) {
+    const Instant since = jobs_.at(id).job.since;
+    bucket.since = std::min(bucket.since, since);
+    if (since <= rank || ++looked_at == kLookedAt) break;  // those behind it have come later
+  }
   bucket.cell->order.insert({bucket.head, &bucket});
   oldest_.insert({bucket.since, first, &bucket});
 }

@@ -89,7 +89,8 @@ struct Bucket {
   double base = 0;   // the policy's key without age; lower first
   Instant keyed_at;
   std::set<std::pair<Instant, JobId>> jobs;  // by rank_at
-  Instant since;                             // begin of the wait of the first
+  // Begin of the longest wait among the first few: one that came back goes before those that stayed.
+  Instant since;
   Cell::Head head;
 };
 

@@ -52,7 +52,7 @@ std::vector<Nodes::Candidate> Nodes::candidates(const Need& need, int wanted, co
     if (!soon && need.fits[ix(node)] == 0) continue;
     const Machine& m = nodes_[ix(node)];
     if (soon && (need.could[ix(node)] == 0 || !m.desc->open())) continue;
-    const int preference = filter == nullptr ? 0 : filter->preference(node);
+    const int preference = filter == nullptr ? 0 : filter->preference(node, need);
     if (preference < 0) continue;
     const Room room = room_now(node, soon);
     const auto part = place(need, node, room);

@@ -15,10 +15,13 @@ constexpr std::size_t kSearched = 150'000;  // subsets times nodes
 
 std::size_t ix(int i) { return static_cast<std::size_t>(i); }
 
-std::vector<JobId> ahead_of(const Planner& planner, JobId job) {
+// And those that the guard lets go before it.
+std::vector<JobId> ahead_of(const Planner& planner, JobId job, Instant now) {
   auto order = planner.first(planner.queue_of_nodes(job), kAhead);
   const auto own = std::ranges::find(order, job);
   order.erase(own, order.end());
+  for (const JobId id : planner.guarded_beside(job, now))
+    if (id != job && std::ranges::find(order, id) == order.end()) order.push_back(id);
   order.push_back(job);
   return order;
 }
@@ -211,7 +214,7 @@ NodeCount count_nodes(const Planner& planner, const Waiting& job, Instant now) {
 // ---------------------------------------------------------------- obstacles
 
 bool starts_without(const Planner& planner, JobId job, const std::vector<Obstacle>& gone, Instant now) {
-  return try_without(planner, ahead_of(planner, job), job, gone, now).starts;
+  return try_without(planner, ahead_of(planner, job, now), job, gone, now).starts;
 }
 
 namespace {
@@ -251,7 +254,7 @@ Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
   Obstacles out;
   const Waiting* job = planner.find_waiting(id);
   if (job == nullptr) return out;
-  const auto waiting = ahead_of(planner, id);
+  const auto waiting = ahead_of(planner, id, now);
   if (waiting.size() > kAhead) return out;
   const auto add = [&](Obstacle o) {
     if (std::ranges::find(out.all, o) != out.all.end()) return false;
@@ -265,7 +268,8 @@ Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
     bool more = false;
     const auto copy = planner.sketch(waiting);
     for (const auto& o : out.all) remove(*copy, o, id, now);
-    if (const auto quota = copy->quota().blocks(job->what.kind.queue, job->what.project, job->what.kind.gpus))
+    if (const auto quota =
+            copy->quota().blocks(job->what.kind.queue, job->what.project, copy->least_gpus(job->what)))
       more = add({.kind = Obstacle::Kind::quota, .quota = quota}) || more;
     if (!more)
       for (auto& o : clear_nodes(*copy, *job, now)) more = add(std::move(o)) || more;
@@ -307,7 +311,7 @@ std::vector<Change> changes_that_help(const Planner& planner, JobId id, Instant 
   const Waiting* found = planner.find_waiting(id);
   if (found == nullptr) return out;
   const Waiting& job = *found;
-  const auto waiting = ahead_of(planner, id);
+  const auto waiting = ahead_of(planner, id, now);
   const GangAsk ask = planner.nodes().shape(job.what.shape).ask;
   const auto starts = [&](const Waiting& w, const GangAsk& a) {
     return starts_as(planner, waiting, w, a, now);

@@ -16,16 +16,21 @@ FairShare::Account& FairShare::account(int id) {
 }
 
 void FairShare::set_account(int id, int parent, double weight) {
+  if (parent >= 0) account(parent);
   Account& a = account(id);
   if (a.parent == parent && a.weight == weight) return;
-  if (a.used > 0) {  // moves with all it has used
-    for (int p = a.parent; p >= 0; p = account(p).parent) account(p).used -= a.used;
-    (a.parent < 0 ? top_ : account(a.parent)).active -= a.weight;
-    for (int p = parent; p >= 0; p = account(p).parent) account(p).used += a.used;
-    (parent < 0 ? top_ : account(parent)).active += weight;
-  }
-  account(id).parent = parent;
-  account(id).weight = weight;
+  a.parent = parent;
+  a.weight = weight;
+  if (a.used > 0) recount();
+}
+
+void FairShare::recount() {
+  for (auto& a : accounts_) a.used = a.active = 0;
+  top_.active = 0;
+  for (std::size_t i = 0; i < accounts_.size(); ++i)
+    for (int at = static_cast<int>(i); at >= 0; at = account(at).parent) account(at).used += accounts_[i].own;
+  for (const auto& a : accounts_)
+    if (a.used > 0) (a.parent < 0 ? top_ : accounts_[static_cast<std::size_t>(a.parent)]).active += a.weight;
 }
 
 void FairShare::add(int id, double gpu_seconds, Instant at) {
@@ -33,11 +38,12 @@ void FairShare::add(int id, double gpu_seconds, Instant at) {
   if (!begun_) base_ = at, begun_ = true;
   double w = weight_at(at);
   if (w > 1e100) {  // start a new scale long before a double is at its end
-    for (auto& a : accounts_) a.used /= w;
+    for (auto& a : accounts_) a.used /= w, a.own /= w;
     top_.used /= w;
     base_ = at;
     w = 1;
   }
+  account(id).own += gpu_seconds * w;
   for (int i = id; i >= 0;) {
     Account& a = account(i);
     Account& above = a.parent < 0 ? top_ : account(a.parent);

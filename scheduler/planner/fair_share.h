@@ -28,11 +28,13 @@ class FairShare {
   struct Account {
     int parent = -1;
     double weight = 1;
-    double used = 0;    // with its children
+    double own = 0;     // without its children
+    double used = 0;    // with them
     double active = 0;  // weights of its children that have used something
   };
   double weight_at(Instant at) const;  // of usage at that time, on a scale that never needs decay
   Account& account(int id);
+  void recount();  // after the tree has changed
 
   Duration half_life_;
   Instant base_{};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <queue>
+#include <set>
 
 namespace tutti::planner {
 
@@ -24,13 +25,18 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   if (also && std::ranges::find(waiting, also) == waiting.end()) waiting.push_back(also);
   const auto copy = planner.sketch(waiting);
   using End = std::pair<Instant, JobId>;
-  std::priority_queue<End, std::vector<End>, std::greater<>> ends;
+  std::priority_queue<End, std::vector<End>, std::greater<>> ends;  // some are of jobs that gave way
+  std::map<JobId, Instant> end_of;
+  std::set<Instant> turns;  // reservations begin and end
+  for (const Window& w : planner.windows()) turns.insert({w.from, w.until});
   const auto push = [&](const Running& job, Instant at) {
     const Duration attained = job.attained + (at - job.since);
     const bool known = to_the_limit && job.what.limit != kNoLimit;
     const Duration left = known ? left_of(job.what, attained)
                                 : planner.history().median_left(job.what.kind, attained, job.what.limit);
-    ends.push({std::max(at + left, at + Duration(1)), job.what.id});
+    const Instant end = std::max(at + left, at + Duration(1));
+    ends.push({end, job.what.id});
+    end_of[job.what.id] = end;
   };
   for (const auto& [id, job] : copy->running()) push(job, now);
   Instant at = now;
@@ -40,13 +46,29 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
       out.starts.emplace(s.job, at);
       push(copy->running().at(s.job), at);
     }
-    if (ends.empty() || out.starts.size() == waiting.size() || ends.top().first - now > kHorizon) return out;
+    for (const auto& p : d.preempted) {
+      if (auto victim = copy->stopped(p.victim, at)) copy->enqueue(*std::move(victim), at);
+      end_of.erase(p.victim);
+    }
+    if (!d.preempted.empty()) continue;  // who made them leave starts
+    const auto turn = turns.upper_bound(at);
+    if (out.starts.size() == waiting.size() || (ends.empty() && turn == turns.end())) return out;
+    if (turn != turns.end() && (ends.empty() || *turn <= ends.top().first)) {
+      at = *turn;
+      if (at - now > kHorizon) return out;
+      continue;
+    }
     at = ends.top().first;
+    if (at - now > kHorizon) return out;
     // Ends within the same minute are one event: the estimate is not that sharp.
     const Instant until = at + std::chrono::minutes(1);
     for (; !ends.empty() && ends.top().first <= until; ends.pop()) {
-      at = std::max(at, ends.top().first);
-      copy->ended(ends.top().second, at);
+      const auto [end, job] = ends.top();
+      const auto known = end_of.find(job);
+      if (known == end_of.end() || known->second != end) continue;
+      at = std::max(at, end);
+      end_of.erase(known);
+      copy->ended(job, at);
     }
   }
 }

@@ -123,7 +123,7 @@ struct Machine {  // a node, and who is on it
 
 // Which nodes may be used, and which rather: asked per node. Negative: no; lower first.
 struct NodeFilter {
-  virtual int preference(int node) const = 0;
+  virtual int preference(int node, const Need& need) const = 0;
   virtual ~NodeFilter() = default;
 };
 

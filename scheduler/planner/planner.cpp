@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "scheduler/model/assert.h"
+#include "scheduler/planner/planner_pass.h"
 
 namespace tutti::planner {
 
@@ -87,7 +88,6 @@ void Planner::set_queue(int queue, const std::string& queue_of_nodes, QueueShare
   const int index = pool_named(queue_of_nodes);
   const auto q = static_cast<std::size_t>(queue);
   if (q >= queue_pool_.size()) queue_pool_.resize(q + 1, -1);
-  TUTTI_ASSERT(queue_pool_[q] == -1 || queue_pool_[q] == index, "a queue with jobs keeps its nodes");
   queue_pool_[q] = index;
   share.pool = index;
   quota_.set_queue(queue, share);
@@ -146,16 +146,23 @@ void Planner::adopt(const PlanJob& job, Parts parts, Instant since, Instant rank
   hold(std::move(r));
 }
 
+int Planner::least_gpus(const PlanJob& job) const {
+  const GangAsk& ask = nodes_.shape(job.shape).ask;
+  return ask.min_nodes > 0 ? ask.min_nodes * ask.resources.gpus : job.kind.gpus;
+}
+
 // Quota, nodes and the list of those that run.
 void Planner::hold(Running job) {
   const PlanJob& what = job.what;
   const bool open = what.limit == kNoLimit;
   job.until = job.since + (open ? expected_run(what) : left_of(what, job.attained));
   if (open) open_ended_.insert({job.until, what.id});
-  if (job.guarded) guarded_gpus_ += what.kind.gpus;
+  const GangAsk& ask = nodes_.shape(what.shape).ask;
+  job.gpus = ask.min_nodes > 0 ? static_cast<int>(job.parts.size()) * ask.resources.gpus : what.kind.gpus;
+  if (job.guarded) guarded_gpus_ += job.gpus;
   if (band_of(what.priority) == Band::scavenger) ++scavengers_;
-  quota_.use(what.kind.queue, what.project, what.kind.gpus);
-  nodes_.occupy(what.id, job.until, nodes_.shape(what.shape).ask.resources, job.parts);
+  quota_.use(what.kind.queue, what.project, job.gpus);
+  nodes_.occupy(what.id, job.until, ask.resources, job.parts);
   const bool fresh = running_.emplace(what.id, std::move(job)).second;
   TUTTI_ASSERT(fresh, "a job runs once");
 }
@@ -166,12 +173,34 @@ Running Planner::release(JobId id, Instant now) {
   Running job = std::move(node.mapped());
   account(job, now);
   nodes_.vacate(id, job.parts);
-  quota_.use(job.what.kind.queue, job.what.project, -job.what.kind.gpus);
+  quota_.use(job.what.kind.queue, job.what.project, -job.gpus);
   open_ended_.erase({job.until, id});
-  if (job.guarded) guarded_gpus_ -= job.what.kind.gpus;
+  if (job.guarded) guarded_gpus_ -= job.gpus;
   if (band_of(job.what.priority) == Band::scavenger) --scavengers_;
   job.attained += now - job.since;
   return job;
+}
+
+// Getting ready took a while, and that is not charged to its limit.
+void Planner::began(JobId id, Instant now) {
+  const auto found = running_.find(id);
+  if (found == running_.end() || now <= found->second.since) return;
+  Running& job = found->second;
+  account(job, now);
+  job.since = now;
+  job.saved_at = std::max(job.saved_at, now);
+  open_ended_.erase({job.until, id});
+  ends_at(job, now + (job.what.limit == kNoLimit ? expected_run(job.what) : left_of(job.what, job.attained)));
+}
+
+// Tells the nodes that hold it anew.
+void Planner::ends_at(Running& job, Instant until) {
+  job.until = until;
+  if (job.what.limit == kNoLimit) open_ended_.insert({until, job.what.id});
+  const Resources& r = nodes_.shape(job.what.shape).ask.resources;
+  nodes_.vacate(job.what.id, job.parts);
+  nodes_.occupy(job.what.id, until, r, job.parts);
+  if (job.leaves_for) nodes_.set_leaving(job.what.id, job.parts, true);
 }
 
 void Planner::checkpointed(JobId id, Instant at) {
@@ -196,8 +225,9 @@ Decisions Planner::plan(Instant now) {
   if (due) refresh(now);
   for (Pool& pool : pools_) {
     if (pool.backlog->empty()) continue;
-    fill(pool, now, out);
-    if (due && policy_.preempts && !pool.backlog->empty()) preempt_for_better(pool, now, out);
+    Pass pass{.pool = pool, .now = now, .out = out};
+    fill(pass);
+    if (due && policy_.preempts && !pool.backlog->empty()) preempt_for_better(pass);
   }
   return out;
 }
@@ -261,7 +291,7 @@ int Planner::account_of(int project, int user) {
 
 void Planner::account(Running& job, Instant now) {
   share_.add(account_of(job.what.project, job.what.kind.user),
-             to_seconds(now - job.accounted_until) * job.what.kind.gpus, now);
+             to_seconds(now - job.accounted_until) * job.gpus, now);
   job.accounted_until = now;
 }
 
@@ -286,12 +316,7 @@ void Planner::refresh(Instant now) {
   while (!open_ended_.empty() && open_ended_.begin()->first <= now) {
     Running& job = running_.at(open_ended_.begin()->second);
     open_ended_.erase(open_ended_.begin());
-    job.until = now + std::max(Duration(std::chrono::minutes(1)), now - job.since);
-    open_ended_.insert({job.until, job.what.id});
-    const Resources& r = nodes_.shape(job.what.shape).ask.resources;
-    nodes_.vacate(job.what.id, job.parts);
-    nodes_.occupy(job.what.id, job.until, r, job.parts);
-    if (job.leaves_for) nodes_.set_leaving(job.what.id, job.parts, true);
+    ends_at(job, now + std::max(Duration(std::chrono::minutes(1)), now - job.since));
   }
   const bool keys_move = policy_.order == Order::mixed || policy_.order == Order::gittins;
   for (Pool& pool : pools_)
@@ -342,6 +367,11 @@ std::vector<Promise> Planner::promises() const {
   for (const Pool& pool : pools_)
     if (pool.promise) out.push_back(*pool.promise);
   return out;
+}
+
+std::vector<JobId> Planner::guarded_beside(JobId waiting, Instant now) const {
+  const Pool* pool = pool_with(waiting);
+  return pool == nullptr ? std::vector<JobId>{} : guarded(*pool, now);
 }
 
 std::size_t Planner::ahead_of(JobId id) const {

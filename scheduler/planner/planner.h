@@ -13,6 +13,7 @@
 //  5. No queue or project holds more than Quota allows.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -71,6 +72,7 @@ struct Window {
 struct Running {
   PlanJob what;
   Parts parts;
+  int gpus = 0;         // held: of an elastic gang those it got
   Duration attained{};  // before this run
   Instant since;
   Instant rank_at;
@@ -100,6 +102,7 @@ class Planner {
   }
   void set_windows(std::vector<Window> windows) { windows_ = std::move(windows); }
   int intern(const GangAsk& ask) { return nodes_.intern(ask); }
+  int least_gpus(const PlanJob& job) const;  // an elastic gang starts with its fewest nodes
   bool could_ever(int shape) const { return nodes_.could_ever(shape); }
 
   // ---- what happens
@@ -110,6 +113,7 @@ class Planner {
   bool withdraw(JobId id);                       // waits no longer
   void avoid(JobId id, std::vector<int> nodes);  // nodes that failed it
   void adopt(const PlanJob& job, Parts parts, Instant since, Instant rank_at, Duration attained);  // it runs
+  void began(JobId id, Instant now);  // all its ranks are up: its limit counts from here
   void checkpointed(JobId id, Instant at);
   // One of a former leader's days: for fair share, and where it ended by itself for history.
   void remember(const JobClass& kind, int project, Duration ran, Instant ended, bool finished);
@@ -132,6 +136,8 @@ class Planner {
   const Waiting* find_waiting(JobId id) const;
   std::vector<JobId> claimants() const;   // for whom others give way
   std::vector<Promise> promises() const;  // of the last pass
+  // Who goes before all others of its band, of the pool in which this one waits.
+  std::vector<JobId> guarded_beside(JobId waiting, Instant now) const;
   std::size_t ahead_of(JobId id) const;
   std::vector<JobId> first(const std::string& queue_of_nodes, std::size_t most, int queue = -1) const;
 
@@ -169,12 +175,14 @@ class Planner {
   int account_of(int project, int user);
   Duration expected_run(const PlanJob& job) const;
   void hold(Running job);
+  void ends_at(Running& job, Instant until);
   Running release(JobId id, Instant now);
   void drop_claim(JobId id);
 
   // planner_fill.cpp
-  void fill(Pool& pool, Instant now, Decisions& out);
-  void start_claims(Pool& pool, Instant now, Decisions& out);
+  void fill(Pass& pass);
+  void in_order(Pass& pass, const std::function<bool(JobId, bool guard)>& turn);
+  void start_claims(Pass& pass);
   std::vector<JobId> guarded(const Pool& pool, Instant now) const;
   bool guard_allows(const PlanJob& job) const;
   std::optional<JobId> unclaimed(const Bucket& bucket) const;
@@ -189,12 +197,13 @@ class Planner {
   bool allowed(const Cell& cell, const Bucket& bucket) const;
 
   // planner_preempt.cpp
-  void preempt_for_better(Pool& pool, Instant now, Decisions& out);
-  bool make_way(Pool& pool, const Waiting& job, Instant now, Decisions& out);
+  void preempt_for_better(Pass& pass);
+  bool make_way(const Pass& pass, const Waiting& job);
   std::vector<Victim> victims(const Pool& pool, Instant now) const;
   std::optional<Right> right_over(const Waiting& job, const Victim& victim, double key) const;
-  bool make_room(const Waiting& job, double key, std::vector<Victim>& candidates, Instant now,
-                 Decisions& out);
+  bool make_room(const Pass& pass, const Waiting& job, double key, std::vector<Victim>& candidates);
+  bool make_room_for(int need, const Pass& pass, const Waiting& job, double key,
+                     std::vector<Victim>& candidates);
 
   Policy policy_;
   Nodes nodes_;

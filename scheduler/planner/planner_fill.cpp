@@ -41,40 +41,54 @@ bool Planner::keeps_out(const Window& w, int node, const Waiting& job, Instant n
 
 // Nodes of the promised start are for those who will be gone by then, and those first, so that the others
 // stay for who will not; or for who fits beside it.
-int Planner::PassFilter::preference(int node) const {
+int Planner::PassFilter::preference(int node, const Need& need) const {
   if (!planner->windows_.empty()) {
     if (!planner->may_use(node, job->what.project, end, pass->now)) return -1;
     if (planner->owns(node, job->what.project, pass->now))
       return 0;  // no promise to others stands above that
   }
-  const Reservation* kept = pass->kept ? &*pass->kept : nullptr;
+  const Reservation* kept = pass->kept && pass->kept->job != job->what.id ? &*pass->kept : nullptr;
   const auto reserved = kept == nullptr ? nullptr : kept->spare_on(node);
   if (end_before) return reserved != nullptr ? 0 : 1;
   if (reserved == nullptr) return 0;
   const Nodes& nodes = planner->nodes_;
-  for (const int n : nodes.shape(job->what.shape).needs) {
-    const auto part = nodes.place(nodes.need(n), node, nodes.room_now(node, false));
-    if (part && kept->fits_beside(*reserved, *part, nodes.need(n))) return 0;
-  }
-  return -1;
+  const auto part = nodes.place(need, node, nodes.room_now(node, false));
+  return part && kept->fits_beside(*reserved, *part, need) ? 0 : -1;
 }
 
 bool Planner::allowed(const Cell& cell, const Bucket& bucket) const {
-  return !quota_.blocks(cell.queue, bucket.project, bucket.kind.gpus).has_value();
+  const GangAsk& ask = nodes_.shape(cell.shape).ask;
+  const int least = ask.min_nodes > 0 ? ask.min_nodes * ask.resources.gpus : bucket.kind.gpus;
+  return !quota_.blocks(cell.queue, bucket.project, least).has_value();
 }
 
 // ---------------------------------------------------------------- the pass
 
-void Planner::fill(Pool& pool, Instant now, Decisions& out) {
-  Pass pass{.pool = pool, .now = now, .out = out};
+void Planner::fill(Pass& pass) {
   pass.blocked.resize(ix(nodes_.shape_count()));
-  pool.promise.reset();
-  start_claims(pool, now, out);
-  for (const JobId id : guarded(pool, now))
-    if (guard_allows(pool.backlog->find(id)->what)) consider(pass, id, true);
-  while (const auto next = best(pass))
-    if (!consider(pass, *next, false) && policy_.strict) return;
-  if (pass.kept) out.promised.push_back(*pool.promise);
+  pass.pool.promise.reset();
+  start_claims(pass);
+  in_order(pass, [&](JobId id, bool guard) {
+    const bool started = consider(pass, id, guard);
+    return started || guard || !policy_.strict;
+  });
+  if (pass.kept) pass.out.promised.push_back(*pass.pool.promise);
+}
+
+// Everybody who may still fit, in order, until `turn` says no; of each band those under the guard first.
+void Planner::in_order(Pass& pass, const std::function<bool(JobId, bool guard)>& turn) {
+  const auto long_waiting = guarded(pass.pool, pass.now);
+  const auto band = [&](JobId id) { return pass.pool.backlog->bucket_of(id).band; };
+  auto under_guard = long_waiting.begin();
+  for (;;) {
+    const auto next = best(pass);
+    if (under_guard != long_waiting.end() && (!next || band(*under_guard) <= band(*next))) {
+      const JobId id = *under_guard++;
+      if (guard_allows(pass.pool.backlog->find(id)->what)) turn(id, true);
+    } else if (!next || !turn(*next, false)) {
+      return;
+    }
+  }
 }
 
 // The first job of a bucket for which nobody gives way already.
@@ -124,7 +138,9 @@ Parts Planner::choose_in(Pass& pass, const Waiting& job) const {
   filter.pass = &pass;
   filter.job = &job;
   filter.end = after(pass.now, left_of(job.what, job.attained));
-  filter.end_before = pass.kept && filter.end <= pass.kept->at;
+  // As it is planned, like all of its cell.
+  filter.end_before =
+      pass.kept && after(pass.now, pass.pool.backlog->bucket_of(job.what.id).cell->limit) <= pass.kept->at;
   const bool free_choice = !pass.kept && windows_.empty();
   return nodes_.choose(job.what.shape, avoid, free_choice ? nullptr : &filter);
 }
@@ -140,9 +156,12 @@ bool Planner::consider(Pass& pass, JobId id, bool guard) {
     start(pass, id, std::move(parts), guard && policy_.preempts);
     return true;
   }
-  if (guard && policy_.preempts) return false;
+  if (guard && policy_.preempts) {  // a gang gets its room at one time, however soon others would end
+    if (!pass.kept) reserve(pass, job);
+    return false;
+  }
   auto& blocked = pass.blocked[ix(job.what.shape)];
-  if (pass.may_preempt(*this) && make_way(pass.pool, job, pass.now, pass.out)) return false;
+  if (pass.may_preempt(*this) && make_way(pass, job)) return false;
   if (policy_.reserves && !pass.kept && reserve(pass, job)) {
     blocked |= nodes_.fits(job.what.shape) ? 0 : Pass::kAlways;
     pass.failed.insert(&bucket);
@@ -161,6 +180,11 @@ void Planner::start(Pass& pass, JobId id, Parts parts, bool guard) {
   const Waiting waiting = *pass.pool.backlog->find(id);
   drop_claim(id);
   pass.pool.backlog->erase(id);
+  const GangAsk& ask = nodes_.shape(waiting.what.shape).ask;
+  while (ask.min_nodes > 0 && static_cast<int>(parts.size()) > ask.min_nodes &&
+         quota_.blocks(waiting.what.kind.queue, waiting.what.project,
+                       static_cast<int>(parts.size()) * ask.resources.gpus))
+    parts.pop_back();
   Running job;
   job.what = waiting.what;
   job.parts = parts;
@@ -170,43 +194,48 @@ void Planner::start(Pass& pass, JobId id, Parts parts, bool guard) {
   job.guarded = guard;
   job.key = key_of(job, pass.now);
   hold(std::move(job));
-  if (pass.kept) pass.kept->taken(nodes_, parts, running_.at(id).until);
+  if (pass.kept)
+    pass.kept->taken(ask.resources, parts, after(pass.now, left_of(waiting.what, waiting.attained)));
   pass.out.started.push_back({id, std::move(parts)});
 }
 
 // Those for whom others have left. A claim that nobody's leaving has filled in time is given up.
-void Planner::start_claims(Pool& pool, Instant now, Decisions& out) {
-  std::vector<JobId> ready;
+void Planner::start_claims(Pass& pass) {
+  const auto ready = [&](JobId id, const Claim& c) {
+    const Bucket& bucket = pass.pool.backlog->bucket_of(id);
+    return nodes_.is_free(nodes_.shape(bucket.cell->shape).ask.resources, c.parts) &&
+           allowed(*bucket.cell, bucket);
+  };
   for (auto claim = claims_.begin(); claim != claims_.end();) {
     const auto& [id, c] = *claim++;
-    const Waiting* job = pool.backlog->find(id);
-    if (job == nullptr) continue;
-    const Bucket& bucket = pool.backlog->bucket_of(id);
-    if (nodes_.is_free(nodes_.shape(job->what.shape).ask.resources, c.parts) && allowed(*bucket.cell, bucket))
-      ready.push_back(id);
-    else if (c.until <= now)
+    if (pass.pool.backlog->find(id) == nullptr) continue;
+    if (ready(id, c))
+      start(pass, id, Parts(c.parts), guarded_claims_.contains(id));
+    else if (c.until <= pass.now)
       drop_claim(id);
-  }
-  Pass pass{.pool = pool, .now = now, .out = out};
-  for (const JobId id : ready) {
-    Parts parts = claims_.at(id).parts;
-    start(pass, id, std::move(parts), guarded_claims_.contains(id));
   }
 }
 
-// Who has waited too long without a break, longest first. Without preemption only the first counts: it gets
-// the promise.
+// Who has waited too long without a break, band by band, longest first; those whom quota or the cluster
+// itself keeps waiting have nothing to gain. Without preemption the first of each band counts: it gets the
+// promise.
 std::vector<JobId> Planner::guarded(const Pool& pool, Instant now) const {
   std::vector<JobId> out;
   for (const auto& [since, first, bucket] : pool.backlog->oldest()) {
     if (now - since < policy_.guard_after) break;
-    for (const auto& [rank, id] : bucket->jobs) {
-      if (now - pool.backlog->find(id)->since < policy_.guard_after) break;
+    const bool enough = !policy_.preempts && std::ranges::any_of(out, [&](JobId id) {
+      return pool.backlog->bucket_of(id).band == bucket->band;
+    });
+    if (enough || !allowed(*bucket->cell, *bucket) || !nodes_.could_ever(bucket->cell->shape)) continue;
+    for (const auto& [rank, id] : bucket->jobs) {  // the first stands for all: it may have come back lately
+      if (id != first && now - pool.backlog->find(id)->since < policy_.guard_after) break;
       out.push_back(id);
-      if (!policy_.preempts) return out;
+      if (!policy_.preempts) break;
     }
   }
-  std::ranges::sort(out, {}, [&](JobId id) { return std::pair(pool.backlog->find(id)->since, id); });
+  std::ranges::sort(out, {}, [&](JobId id) {
+    return std::tuple(pool.backlog->bucket_of(id).band, pool.backlog->find(id)->since, id);
+  });
   return out;
 }
 
@@ -214,7 +243,7 @@ std::vector<JobId> Planner::guarded(const Pool& pool, Instant now) const {
 bool Planner::guard_allows(const PlanJob& job) const {
   if (guarded_gpus_ == 0 || policy_.guard_share >= 1) return true;
   const auto& pool = pools_[ix(queue_pool_[ix(job.kind.queue)])];
-  return guarded_gpus_ + job.kind.gpus <= policy_.guard_share * nodes_.usable_gpus(pool.name);
+  return guarded_gpus_ + least_gpus(job) <= policy_.guard_share * nodes_.usable_gpus(pool.name);
 }
 
 // ---------------------------------------------------------------- the promised start
@@ -247,7 +276,7 @@ bool Planner::reserve(Pass& pass, const Waiting& job) const {
       std::ranges::nth_element(in, in.begin() + (wanted - 1));
       const Instant when = in[ix(wanted - 1)];
       if (best && best->at <= when) continue;
-      best = Reservation{.at = when, .need = n, .nodes = {}, .index = {}};
+      best = Reservation{.job = job.what.id, .at = when, .need = n, .nodes = {}, .index = {}};
       best_place = static_cast<int>(place);
     }
   }
@@ -270,9 +299,11 @@ Instant Planner::ready_for(int need, int node, const Waiting& job, Instant now) 
   Instant when = nodes_.ready_at(need, node);
   if (when == Instant::max()) return when;
   when = std::max(when, now);
-  for (const Window& w : windows_)
-    if (!may_use(node, job.what.project, after(when, left_of(job.what, job.attained)), when))
-      when = std::max(when, w.until);
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (const Window& w : windows_)
+      if (keeps_out(w, node, job, when)) when = w.until, moved = true;
+  }
   return when;
 }
 
@@ -303,18 +334,17 @@ bool Planner::Reservation::fits_beside(const OnNode& on, const Part& part, const
   return on.spare.cpus >= need.cpus && on.spare.memory_bytes >= need.memory_bytes;
 }
 
-// Somebody has started; what runs on beyond the promised start lowers what is spare then.
-void Planner::Reservation::taken(const Nodes& all, const Parts& parts, Instant until) {
+// Somebody has started; what may run on beyond the promised start lowers what is spare then.
+void Planner::Reservation::taken(const Resources& r, const Parts& parts, Instant until) {
   if (until <= at) return;
   for (const Part& part : parts) {
     const auto found = index.find(part.node);
     if (found == index.end()) continue;
     OnNode& on = nodes[static_cast<std::size_t>(found->second)];
-    on.spare = all.room_at(part.node, at);
     for (std::size_t g = 0; g < kGroups; ++g)
-      on.spare.gpus[g] = static_cast<std::int16_t>(on.spare.gpus[g] - on.part.gpus[g]);
-    on.spare.cpus -= all.need(need).cpus;
-    on.spare.memory_bytes -= all.need(need).memory_bytes;
+      on.spare.gpus[g] = static_cast<std::int16_t>(on.spare.gpus[g] - part.gpus[g]);
+    on.spare.cpus -= cpus_of(r);
+    on.spare.memory_bytes -= r.memory_bytes;
   }
 }
 

@@ -17,6 +17,7 @@ struct Planner::Reservation {
     Part part;          // the reserved job's
     Nodes::Room spare;  // free at that time beside it
   };
+  JobId job;
   Instant at;
   int need = 0;
   std::vector<OnNode> nodes;
@@ -25,7 +26,7 @@ struct Planner::Reservation {
   void keep(const Nodes& all);
   const OnNode* spare_on(int node) const;  // nullptr: not of the reservation
   bool fits_beside(const OnNode& on, const Part& part, const Need& need) const;
-  void taken(const Nodes& all, const Parts& parts, Instant until);
+  void taken(const Resources& r, const Parts& parts, Instant until);
 };
 
 struct Planner::Pass {
@@ -49,7 +50,7 @@ struct Planner::PassFilter : NodeFilter {
   const Waiting* job = nullptr;
   Instant end;              // of the job, at the latest
   bool end_before = false;  // before the promised start
-  int preference(int node) const override;
+  int preference(int node, const Need& need) const override;
 };
 
 struct Planner::Victim {
