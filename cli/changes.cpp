@@ -12,6 +12,21 @@ namespace {
 
 namespace json = boost::json;
 
+// {"array": 12, "changed": 30, "refused": 2}
+void report_array(const Session& session, const Document& document, const std::string& verb) {
+  const json::object& done = as_object(document.tree);
+  if (session.format == Format::json) {
+    session.out << document.text << (document.text.ends_with('\n') ? "" : "\n");
+  } else if (session.format == Format::yaml) {
+    session.out << "---\n" << to_yaml(document.tree);
+  } else {
+    session.out << "array " << text_of(done, "array") << ": " << verb << " done to "
+                << text_of(done, "changed") << " tasks";
+    if (text_of(done, "refused") != "0") session.out << ", not possible for " << text_of(done, "refused");
+    session.out << "\n";
+  }
+}
+
 std::string plural(std::size_t n) { return std::to_string(n) + (n == 1 ? " job" : " jobs"); }
 
 void ask(const Session& session, const ChangeOptions& options, std::size_t count) {
@@ -50,6 +65,9 @@ int run_change(Session& session, const ChangeOptions& options) {
       const std::string id = resolve_job(session, word);
       if (options.dry_run)
         report(session, session.client.get("/v1/jobs/" + id), ": would " + options.verb + " it; now ");
+      else if (options.array)
+        report_array(session, session.client.post("/v1/jobs/" + id + ":" + options.verb + "?array=1", body),
+                     options.verb);
       else
         report(session, session.client.post("/v1/jobs/" + id + ":" + options.verb, body), " is ");
     } catch (const Failure& failure) {

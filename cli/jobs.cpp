@@ -35,6 +35,7 @@ std::string list_query(const Session& session, const ListOptions& options) {
   add("user", options.user);
   add("project", options.project);
   add("queue", options.queue);
+  if (!options.array.empty()) add("array", options.array);
   if (!options.since.empty()) add("since", since_instant(options.since, session.look.now));
   return query;
 }

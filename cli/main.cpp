@@ -138,6 +138,7 @@ class CommandLine {
     ls->add_option("--user", f_.list.user);
     ls->add_option("--project", f_.list.project);
     ls->add_option("--queue", f_.list.queue);
+    ls->add_option("--array", f_.list.array, "tasks of the array with this id");
     ls->add_option("--since", f_.list.since, "submitted since: 7d, 12h or an instant");
     ls->add_option("-n", f_.list.limit, "at most so many [100]")->check(CLI::Range(1, 100'000));
     ls->add_flag("-w,--watch", f_.watch, "draw again whenever something changes");
@@ -253,6 +254,7 @@ class CommandLine {
       sub->add_option("id", f_.change.ids, "numbers or names; - reads them from standard input")->required();
       sub->add_option("--reason", f_.change.reason, "kept with the job");
       sub->add_flag("-y,--yes", f_.change.yes, "do not ask, whatever the number");
+      sub->add_flag("--array", f_.change.array, "every task of the array that begins with the job");
       sub->add_flag("--dry-run", f_.change.dry_run, "show what would be changed");
     }
   }

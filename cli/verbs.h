@@ -64,7 +64,7 @@ int status_of_job(const boost::json::object& job);
 struct ListOptions {
   bool all = false;
   std::vector<std::string> states;
-  std::string user, project, queue, since;
+  std::string user, project, queue, since, array;
   int limit = 100;
   bool watch = false;
 };
@@ -107,6 +107,7 @@ struct ChangeOptions {
   std::vector<std::string> ids;
   std::string reason;
   bool yes = false;
+  bool array = false;  // all tasks
   bool dry_run = false;
 };
 int run_change(Session& session, const ChangeOptions& options);

@@ -22,8 +22,9 @@ inline constexpr int kMaxPage = 1000;  // larger page sizes and limits are cut t
 struct JobView {
   JobRow row;  // of job, or of job_done (then its state is terminal)
   std::string name;
-  std::string spec_json;            // empty in lists
-  std::optional<Instant> ended_at;  // set: finished
+  std::string spec_json;                      // empty in lists
+  JobState initial_state = JobState::queued;  // as it was submitted
+  std::optional<Instant> ended_at;            // set: finished
   std::int32_t exit_code = 0;
 };
 
@@ -31,6 +32,7 @@ struct JobFilter {                 // all given parts must hold; empty = any
   std::vector<JobState> states{};  // one of these
   std::string project{}, queue{}, owner{}, name{};
   std::optional<Instant> since{};  // created at or after
+  JobId first{}, last{};           // ids from … to; 0 = any
 };
 
 struct FaultFilter {  // id 0 = any

@@ -36,10 +36,8 @@ class Backend {
   // ---- writes. Errc::unavailable: nothing has happened, try again.
   using SubmitReply = std::function<void(std::vector<Result<Submitted>>)>;  // one per request, same order
   virtual void submit(std::vector<SubmitRequest> requests, SubmitReply reply) = 0;
-  virtual void cancel(JobId id, std::string who, Reply<JobId> reply) = 0;
-  virtual void hold(JobId id, std::string reason, Reply<JobId> reply) = 0;
-  virtual void release(JobId id, Reply<JobId> reply) = 0;
-  virtual void requeue(JobId id, std::string who, Reply<JobId> reply) = 0;
+  // What people do to jobs: on_cancel, on_hold, …
+  virtual void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) = 0;
   virtual void set_node_service(std::string node, NodeService service, std::string reason,
                                 Reply<NodeId> reply) = 0;
 

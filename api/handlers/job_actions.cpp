@@ -1,51 +1,89 @@
 // POST /v1/jobs/{id}:cancel | :hold | :release | :requeue: what people do to a job. Each answers with the job
-// as it is after the commit.
+// as it is after the commit; with array=1 they act on all tasks of its array, and answer with how many.
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
 
 namespace tutti::api {
 namespace {
 
-/// `act` sends the request to the backend.
-using Act = void (*)(Backend&, JobId, std::string who, std::string reason, Reply<JobId>);
+// What is done to one job, on the control thread.
+using Act = Result<JobId> (*)(ControlPlane&, Now, JobId, const std::string& who, const std::string& reason);
+
+struct ArrayOutcome {
+  JobId array;
+  int changed = 0, refused = 0;
+  std::optional<Error> first_refusal;
+};
+
+// Every task that is not over; an error only if nothing at all was changed.
+Result<JobId> act_on_tasks(ControlPlane& plane, JobId task_of, ArrayOutcome& out,
+                           const std::function<Result<JobId>(JobId)>& act) {
+  const auto tasks = plane.array_tasks(task_of);
+  if (tasks.empty())
+    return Error{.code = Errc::illegal_transition,
+                 .message = "job " + to_string(task_of) + " is not of an array with unfinished tasks",
+                 .hint = "name the array by its first task; without array=1 one job is meant",
+                 .field = "array"};
+  out.array = JobId(tasks.front().value - plane.find_job(tasks.front())->spec->array_task->position);
+  for (const JobId task : tasks) {
+    const auto done = act(task);
+    ++(done ? out.changed : out.refused);
+    if (!done && !out.first_refusal) out.first_refusal = done.error();
+  }
+  if (out.changed == 0) return *out.first_refusal;
+  return out.array;
+}
 
 void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& answer, Act act) {
   auto reason = read_reason(request, answer, false);
   if (!reason) return;
+  const auto all = int_param(request, "array", 0, 0, 1);
+  if (!all) return answer.fail(all.error());
   const auto& who = identity_of(request).owner;
-  resolve_job(api, answer, request.param("id"), [api, answer, act, who, reason = *reason](JobId id) {
-    act(api->backend, id, who, reason, [api, answer](Result<JobId> done) {
-      if (!done) return answer.fail(done.error());
-      answer_with_job(api, answer, *done);
-    });
-  });
+  resolve_job(api, answer, request.param("id"),
+              [api, answer, act, who, reason = *reason, array = *all == 1](JobId id) {
+                auto outcome = std::make_shared<ArrayOutcome>();
+                api->backend.change_jobs(
+                    [=](ControlPlane& plane, Now now) {
+                      const auto one = [&](JobId job) { return act(plane, now, job, who, reason); };
+                      return array ? act_on_tasks(plane, id, *outcome, one) : one(id);
+                    },
+                    [=](const Result<JobId>& done) {
+                      if (!done) return answer.fail(done.error());
+                      if (!array) return answer_with_job(api, answer, *done);
+                      answer.json(200, boost::json::object{{"array", outcome->array.value},
+                                                           {"changed", outcome->changed},
+                                                           {"refused", outcome->refused}});
+                    });
+              });
 }
 
-std::string who_and_why(std::string who, const std::string& reason) {
+std::string who_and_why(const std::string& who, const std::string& reason) {
   return reason.empty() ? who : who + ": " + reason;
 }
 
 void cancel(const ApiPtr& api, const http::Request& request, Answer answer) {
   act_on_job(api, request, answer,
-             [](Backend& b, JobId id, std::string who, std::string reason, Reply<JobId> reply) {
-               b.cancel(id, who_and_why(std::move(who), reason), std::move(reply));
+             [](ControlPlane& p, Now now, JobId id, const std::string& who, const std::string& reason) {
+               return p.on_cancel(now, id, who_and_why(who, reason));
              });
 }
 void hold(const ApiPtr& api, const http::Request& request, Answer answer) {
   act_on_job(api, request, answer,
-             [](Backend& b, JobId id, std::string, std::string reason, Reply<JobId> reply) {
-               b.hold(id, std::move(reason), std::move(reply));
+             [](ControlPlane& p, Now now, JobId id, const std::string&, const std::string& reason) {
+               return p.on_hold(now, id, reason);
              });
 }
 void release(const ApiPtr& api, const http::Request& request, Answer answer) {
-  act_on_job(api, request, answer, [](Backend& b, JobId id, std::string, std::string, Reply<JobId> reply) {
-    b.release(id, std::move(reply));
-  });
+  act_on_job(api, request, answer,
+             [](ControlPlane& p, Now now, JobId id, const std::string&, const std::string&) {
+               return p.on_release(now, id);
+             });
 }
 void requeue(const ApiPtr& api, const http::Request& request, Answer answer) {
   act_on_job(api, request, answer,
-             [](Backend& b, JobId id, std::string who, std::string reason, Reply<JobId> reply) {
-               b.requeue(id, who_and_why(std::move(who), reason), std::move(reply));
+             [](ControlPlane& p, Now now, JobId id, const std::string& who, const std::string& reason) {
+               return p.on_requeue(now, id, who_and_why(who, reason));
              });
 }
 

@@ -4,6 +4,7 @@
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/view.h"
+#include "api/wire/job_spec_codec.h"
 #include "api/wire/text_values.h"
 
 namespace tutti::api {
@@ -73,6 +74,10 @@ Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
       if (!out.filter.since)
         return bad_field("since", "not a time: '" + value + "'",
                          "like 2026-10-01T02:00:00Z, or 7d for so long ago");
+    } else if (key == "array") {
+      const auto id = parse_id(value);
+      if (!id) return bad_field("array", "not an id: '" + value + "'", "that of the array's first task");
+      out.filter.first = JobId(*id);
     } else if (key == "page_token") {
       if (value.empty()) continue;
       const auto id = parse_id(value);
@@ -81,7 +86,7 @@ Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
       out.after = JobId(*id);
     } else if (key != "page_size") {
       return bad_field(key, "unknown parameter",
-                       "state, project, queue, user, name, since, page_size or page_token");
+                       "state, project, queue, user, name, since, array, page_size or page_token");
     }
   }
   const auto size = int_param(request, "page_size", kDefaultPage, 1, 1'000'000);
@@ -110,6 +115,17 @@ json::object list_view(std::vector<JobView> rows, int page_size, const ControlPl
   return {{"jobs", std::move(jobs)}, {"next_page_token", next}};
 }
 
+/// `first` alone means the array that it is of.
+JobFilter whole_array(JobFilter filter, Reader& reader) {
+  if (!filter.first) return filter;
+  const auto view = reader.find_job(filter.first);
+  const auto task =
+      view ? wire::parse_spec_json(view->spec_json, Now{}).spec.array_task : std::optional<ArrayTask>();
+  if (task) filter.first = JobId(filter.first.value - task->position);
+  filter.last = JobId(filter.first.value + (task ? task->tasks - 1 : 0));
+  return filter;
+}
+
 void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto query = parse_list_query(request, api->backend.now());
   if (!query) return answer.fail(query.error());
@@ -117,7 +133,7 @@ void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
   read_rows(
       api, answer,
       [q = std::move(*query)](Reader& reader) {
-        return reader.list_jobs(q.filter, q.page_size + 1, q.after);
+        return reader.list_jobs(whole_array(q.filter, reader), q.page_size + 1, q.after);
       },
       [api, answer, size](std::vector<JobView> rows) {
         answer.json(200, list_view(std::move(rows), size, api->backend.plane()));

@@ -4,13 +4,12 @@
 #include <algorithm>
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/serialize.hpp>
-#include <map>
-#include <set>
 #include <utility>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/spec_body.h"
+#include "api/handlers/submit_requests.h"
 #include "api/handlers/view.h"
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/strict_json.h"
@@ -22,6 +21,7 @@ namespace json = boost::json;
 
 constexpr std::size_t kMaxBatch = 1000;
 constexpr std::size_t kMaxKey = 256;
+constexpr char kItemMark = ' ';  // between the key of a batch and the item: no key has one
 
 // ---------------------------------------------------------------- reading
 
@@ -46,37 +46,37 @@ Result<std::string> idempotency_key(const http::Request& request) {
 
 // ---------------------------------------------------------------- answering
 
-struct Submission {  // what the answer needs to know of it
-  SpecPtr spec;
-  std::string spec_json;
-  std::string owner;
-};
-
-std::string first_body(JobId id, const Submission& s, Instant created_at) {
+std::string first_body(JobId id, const std::string& owner, const JobSpec& spec, const std::string& spec_json,
+                       Instant created_at, JobState state) {
   unsigned char buffer[4096];
   json::monotonic_resource resource(buffer);
-  return with_spec(submitted_view(id, s.owner, *s.spec, created_at, &resource), s.spec_json);
+  return with_spec(submitted_view(id, owner, spec, created_at, state, &resource), spec_json);
 }
 
 std::string replayed_body(const JobView& view, Now now) {
   const auto parsed = wire::parse_spec_json(view.spec_json, now);
-  return with_spec(submitted_view(view.row.id, view.row.owner, parsed.spec, view.row.created_at),
-                   view.spec_json);
+  return with_spec(
+      submitted_view(view.row.id, view.row.owner, parsed.spec, view.row.created_at, view.initial_state),
+      view.spec_json);
 }
 
-/// The time of submission, if memory still has the job (it has, unless the same batch ended it).
-std::optional<Instant> created_at(const Backend& backend, JobId id) {
+/// From memory, which has the job unless this is a replay or the same batch ended it.
+std::optional<std::string> body_from_memory(const Backend& backend, const SubmitRequest& request,
+                                            const Submitted& submitted) {
   const ControlPlane* plane = backend.plane();
-  const Job* job = plane == nullptr ? nullptr : plane->find_job(id);
-  return job == nullptr ? std::nullopt : std::optional(job->row.created_at);
+  const Job* job = plane == nullptr || submitted.replayed ? nullptr : plane->find_job(submitted.id);
+  if (job == nullptr) return std::nullopt;
+  const bool as_sent = request.after.empty();  // else it now has the ids of those it waits for
+  return first_body(submitted.id, request.owner, *job->spec,
+                    as_sent ? request.spec_json : wire::encode_spec(*job->spec), job->row.created_at,
+                    submitted.state);
 }
 
 /// Said at once to who asks for what this cluster does not have.
-std::string never_warning(const Backend& backend, JobId id) {
+std::string never_warning(const Backend& backend, const Submitted& submitted) {
   const ControlPlane* plane = backend.plane();
-  const auto* waiting = plane == nullptr ? nullptr : plane->planner().find_waiting(id);
-  if (waiting == nullptr || plane->planner().could_ever(waiting->what.shape)) return {};
-  for (const auto& reason : plane->explain(id, backend.now()).reasons)
+  if (!submitted.never || plane == nullptr) return {};
+  for (const auto& reason : plane->explain(submitted.id, backend.now()).reasons)
     if (reason.code == "never" || reason.code == "no_nodes") return reason.text;
   return {};
 }
@@ -97,86 +97,31 @@ void answer_from_rows(const ApiPtr& api, const Answer& answer, Submitted submitt
       });
 }
 
-// Jobs that others depend on may be over: memory forgets those, the rows know them.
-void submit_all(const ApiPtr& api, const Answer& answer, std::vector<SubmitRequest> requests,
-                Backend::SubmitReply reply) {
-  std::set<JobId> wanted;
-  for (const auto& r : requests)
-    for (const auto& d : r.spec->depends_on) wanted.insert(d.job);
-  if (wanted.empty()) return api->backend.submit(std::move(requests), std::move(reply));
-  read_rows(
-      api, answer,
-      [wanted](Reader& reader) {
-        std::map<JobId, PastJob> past;
-        for (const JobId id : wanted)
-          if (const auto view = reader.find_job(id); view && is_terminal(view->row.state))
-            past[id] = {view->row.state, view->row.ran > Duration::zero()};
-        return past;
-      },
-      [api, requests = std::move(requests), reply = std::move(reply)](const std::map<JobId, PastJob>& past) {
-        auto known = requests;
-        for (auto& r : known) r.past = past;
-        api->backend.submit(std::move(known), reply);
-      });
-}
-
-// One job, or one for each task of its array.
-std::vector<Submission> expand(JobSpec spec, const std::string& owner) {
-  std::vector<Submission> out;
-  const auto add = [&](JobSpec&& one) {
-    Submission s;
-    s.spec = std::make_shared<const JobSpec>(std::move(one));
-    s.spec_json = wire::encode_spec(*s.spec);
-    s.owner = owner;
-    out.push_back(std::move(s));
-  };
-  spec.array_task.reset();  // of the job it was copied from, if it was
-  const auto plan = std::exchange(spec.array, std::nullopt);
-  if (!plan) {
-    add(std::move(spec));
-    return out;
-  }
-  for (std::size_t i = 0; i < plan->tasks.size(); ++i) {
-    const auto& task = plan->tasks[i];
-    JobSpec one = spec;
-    one.array_task = ArrayTask{.index = task.index,
-                               .position = static_cast<int>(i),
-                               .tasks = static_cast<int>(plan->tasks.size()),
-                               .max_parallel = plan->max_parallel};
-    for (const char* variable : {"ARRAY_INDEX", "TUTTI_ARRAY_INDEX"})
-      one.env.emplace(variable, std::to_string(task.index));
-    for (const auto& [variable, value] : task.variables) one.env.emplace(variable, value);
-    add(std::move(one));
-  }
-  return out;
-}
-
 void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto key = idempotency_key(request);
   if (!key) return answer.fail(key.error());
   auto spec = read_spec(api, request, answer);
   if (!spec) return;
-  const auto hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")));
-  auto tasks = expand(std::move(*spec), identity_of(request).owner);
-  std::vector<SubmitRequest> requests;
-  for (std::size_t i = 0; i < tasks.size(); ++i)
-    requests.push_back(
-        SubmitRequest{.spec = tasks[i].spec,
-                      .spec_json = tasks[i].spec_json,
-                      .owner = tasks[i].owner,
-                      .idempotency_key = key->empty() || i == 0 ? *key : *key + "/" + std::to_string(i),
-                      .body_hash = hash});
-  submit_all(
-      api, answer, std::move(requests),
-      [api, answer, submission = std::move(tasks.front())](const std::vector<Result<Submitted>>& results) {
-        const auto& result = results.front();
-        if (!result) return answer.fail(result.error());
-        if (const auto warning = never_warning(api->backend, result->id); !warning.empty())
-          answer.header("Tutti-Warning", warning);
-        const auto at = result->replayed ? std::nullopt : created_at(api->backend, result->id);
-        if (!at) return answer_from_rows(api, answer, *result);
-        answer_created(answer, result->id, false, first_body(result->id, submission, *at));
-      });
+  std::vector<SubmitItem> items;
+  items.push_back(
+      {.spec = *std::move(spec),
+       .owner = identity_of(request).owner,
+       .idempotency_key = *key,
+       .body_hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")))});
+  prepare_submissions(api, answer, std::move(items), [api, answer](Submissions all) {
+    if (!all.of_item.front()) return answer.fail(all.of_item.front().error());
+    const SubmitRequest first = all.requests.front();
+    api->backend.submit(std::move(all.requests),
+                        [api, answer, first](const std::vector<Result<Submitted>>& results) {
+                          const auto& result = results.front();
+                          if (!result) return answer.fail(result.error());
+                          if (const auto warning = never_warning(api->backend, *result); !warning.empty())
+                            answer.header("Tutti-Warning", warning);
+                          const auto body = body_from_memory(api->backend, first, *result);
+                          if (!body) return answer_from_rows(api, answer, *result);
+                          answer_created(answer, result->id, false, *body);
+                        });
+  });
 }
 
 // ---------------------------------------------------------------- batch
@@ -184,8 +129,8 @@ void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) 
 /// One batch on its way: an item is a problem, or a body, or still to be read from rows.
 struct BatchAnswer {
   std::vector<std::string> results;                          // JSON of each, in order
-  std::vector<std::size_t> asked;                            // items sent to the backend
-  std::vector<Submission> submissions;                       // of `asked`
+  std::vector<std::pair<std::size_t, SubmitRequest>> asked;  // items sent to the backend, first tasks only
+  std::vector<std::size_t> requests;                         // their places among all that was sent
   std::vector<std::pair<std::size_t, Submitted>> from_rows;  // items that memory cannot answer
 
   void fail(std::size_t item, const http::Problem& problem) {
@@ -230,17 +175,15 @@ void on_batch_submitted(const ApiPtr& api, const Answer& answer, const BatchPtr&
   // Nothing has happened at all: one honest 503 instead of a thousand small ones.
   const auto refused = [](const auto& r) { return !r && r.error().code == Errc::unavailable; };
   if (!results.empty() && std::ranges::all_of(results, refused)) return answer.fail(results.front().error());
-  for (std::size_t i = 0; i < results.size(); ++i) {
-    const auto item = batch->asked[i];
-    if (!results[i]) {
-      batch->fail(item, problem_of(results[i].error()));
-      continue;
-    }
-    const auto at = results[i]->replayed ? std::nullopt : created_at(api->backend, results[i]->id);
-    if (at)
-      batch->created(item, false, first_body(results[i]->id, batch->submissions[i], *at));
+  for (std::size_t i = 0; i < batch->asked.size(); ++i) {
+    const auto& [item, request] = batch->asked[i];
+    const auto& result = results[batch->requests[i]];
+    if (!result)
+      batch->fail(item, problem_of(result.error()));
+    else if (const auto body = body_from_memory(api->backend, request, *result))
+      batch->created(item, false, *body);
     else
-      batch->from_rows.emplace_back(item, *results[i]);
+      batch->from_rows.emplace_back(item, *result);
   }
   finish_batch(api, answer, batch);
 }
@@ -285,33 +228,36 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
 
   auto batch = std::make_shared<BatchAnswer>();
   batch->results.resize(items->size());
-  std::vector<SubmitRequest> requests;
+  std::vector<SubmitItem> good;
+  std::vector<std::size_t> places;  // of those in the body
   for (std::size_t i = 0; i < items->size(); ++i) {
     auto parse = wire::parse_spec((*items)[i], api->backend.now());
-    if (parse.ok() && parse.spec.array)
-      parse.problems.push_back({"array", "an array is submitted by itself", "POST /v1/jobs"});
-    parse.spec.array_task.reset();
     if (!parse.ok()) {
       batch->fail(i, spec_problem(parse));
       continue;
     }
-    Submission submission;
-    submission.spec = std::make_shared<const JobSpec>(std::move(parse.spec));
-    submission.spec_json = wire::encode_spec(*submission.spec);
-    submission.owner = identity_of(request).owner;
-    requests.push_back(SubmitRequest{.spec = submission.spec,
-                                     .spec_json = submission.spec_json,
-                                     .owner = submission.owner,
-                                     .idempotency_key = key->empty() ? "" : *key + "/" + std::to_string(i),
-                                     .body_hash = body_hash(json::serialize((*items)[i]), BodyKind::json)});
-    batch->asked.push_back(i);
-    batch->submissions.push_back(std::move(submission));
+    good.push_back({.spec = std::move(parse.spec),
+                    .owner = identity_of(request).owner,
+                    .idempotency_key = key->empty() ? "" : *key + kItemMark + std::to_string(i),
+                    .body_hash = body_hash(json::serialize((*items)[i]), BodyKind::json)});
+    places.push_back(i);
   }
-  if (requests.empty()) return finish_batch(api, answer, batch);
-  submit_all(api, answer, std::move(requests),
-             [api, answer, batch](const std::vector<Result<Submitted>>& results) {
-               on_batch_submitted(api, answer, batch, results);
-             });
+  prepare_submissions(
+      api, answer, std::move(good), [api, answer, batch, places = std::move(places)](Submissions all) {
+        for (std::size_t i = 0; i < places.size(); ++i) {
+          if (!all.of_item[i]) {
+            batch->fail(places[i], problem_of(all.of_item[i].error()));
+            continue;
+          }
+          batch->asked.emplace_back(places[i], all.requests[*all.of_item[i]]);
+          batch->requests.push_back(*all.of_item[i]);
+        }
+        if (all.requests.empty()) return finish_batch(api, answer, batch);
+        api->backend.submit(std::move(all.requests),
+                            [api, answer, batch](const std::vector<Result<Submitted>>& results) {
+                              on_batch_submitted(api, answer, batch, results);
+                            });
+      });
 }
 
 }  // namespace

@@ -135,7 +135,7 @@ json::object job_view(const JobRow& row, std::string_view name_of_job, std::opti
 }
 
 json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spec, Instant created_at,
-                            json::storage_ptr storage) {
+                            JobState state, json::storage_ptr storage) {
   JobRow row;
   row.id = id;
   row.priority = static_cast<std::int16_t>(spec.priority);
@@ -145,14 +145,13 @@ json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spe
   row.nodes = spec.nodes;
   row.gpus_per_node = spec.resources.gpus;
   row.created_at = row.queued_at = created_at;
-  if (spec.begin_time && *spec.begin_time > created_at) {  // as ControlPlane::on_submit decides it
-    row.state = JobState::delayed;
-    row.not_before = *spec.begin_time;
-    row.reason = "waits for its begin time";
-  }
-  if (!spec.depends_on.empty()) {  // until the first look, at least
-    row.state = JobState::blocked;
-    row.reason = "waits for other jobs";
+  row.state = state;
+  if (state == JobState::delayed) {  // as ControlPlane::add_job has it
+    row.not_before =
+        spec.schedule ? ControlPlane::first_run(spec, created_at) : spec.begin_time.value_or(Instant{});
+    row.reason = spec.schedule ? "waits for its next run" : "waits for its begin time";
+  } else if (state == JobState::blocked) {
+    row.reason = spec.depends_on.empty() ? "waits for other tasks of its array" : "waits for other jobs";
   }
   auto job = job_view(row, spec.name, std::nullopt, std::move(storage));
   job.emplace("labels", labels_view(spec));

@@ -28,7 +28,7 @@ boost::json::object job_view(const JobRow& row, std::string_view name, std::opti
                              boost::json::storage_ptr storage = {});
 /// A job as it was at its submission: the answer to POST, and to every replay of it.
 boost::json::object submitted_view(JobId id, std::string_view owner, const JobSpec& spec, Instant created_at,
-                                   boost::json::storage_ptr storage = {});
+                                   JobState state, boost::json::storage_ptr storage = {});
 boost::json::object labels_view(const JobSpec& spec);
 /// Labels, progress and allocation of a job that is in memory.
 void add_live_parts(boost::json::object& job, const ControlPlane& plane, const Job& live);

@@ -335,7 +335,8 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"compat", read_compat},
     {"image", not_yet<JobSpec>},
     {"secrets", not_yet<JobSpec>},
-    {"schedule", not_yet<JobSpec>},
+    {"schedule", read_schedule},
+    {"scheduled_by", read_scheduled_by},
     {"preflight", not_yet<JobSpec>},
     {"hang", not_yet<JobSpec>},
     {"notify", not_yet<JobSpec>},
@@ -373,6 +374,7 @@ std::string elsewhere(std::string_view key) {
       {"exit_codes", "retry.exit_codes"},
       {"dependencies", "depends_on"},
       {"after", "depends_on"},
+      {"cron", "schedule"},
       {"features", "constraints"},
   });
   for (const auto& [from, to] : kMoved)

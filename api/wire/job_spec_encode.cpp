@@ -131,10 +131,25 @@ void write_time(ObjectWriter& w, const JobSpec& s) {
   for (const auto& d : s.depends_on) {
     if (list.back() != '[') list += ',';
     ObjectWriter one(list);
-    one.number("job", d.job.value);
+    if (d.job)
+      one.number("job", d.job.value);
+    else
+      one.text("job", d.name);
     one.text("when", name(d.when));
+    if (d.whole_array()) one.number("tasks", d.tasks);
   }
   list += ']';
+  if (s.schedule) {
+    ObjectWriter schedule(w.key("schedule"));
+    schedule.text("cron", s.schedule->cron);
+    schedule.text("overlap", name(s.schedule->overlap));
+  } else {
+    w.key("schedule") += "null";
+  }
+  if (s.scheduled_by)
+    w.number("scheduled_by", s.scheduled_by.value);
+  else
+    w.key("scheduled_by") += "null";
   if (!s.array_task) {
     w.key("array") += "null";
     return;

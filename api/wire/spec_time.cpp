@@ -34,11 +34,13 @@ std::optional<std::int64_t> id_of(std::string_view text) {
   return n;
 }
 
+// An id, or a name: that of the newest job that has it, or of another one of the same request.
 void read_job_id(SpecReader& r, const Path& at, const json::value& v, Dependency& into) {
   if (const auto* s = v.if_string()) {
-    const auto id = id_of(*s);
-    if (!id) return r.problem(at, "must be the id of a job, not " + shown(v), "tutti ls shows ids");
-    into.job = JobId(*id);
+    if (const auto id = id_of(*s))
+      into.job = JobId(*id);
+    else if (const auto name = r.label(at, v, 128))
+      into.name = *name;
   } else if (const auto n = r.integer(at, v, 1, std::int64_t{1} << 62)) {
     into.job = JobId(*n);
   }
@@ -54,6 +56,36 @@ constexpr auto kDependencyFields = std::to_array<Field<Dependency>>({
          into.when = *when;
        else
          r.problem(at, "unknown condition " + shown(v), "ok, any, failed or started");
+     }},
+    {"tasks",  // as the server writes it
+     [](SpecReader& r, const Path& at, const json::value& v, Dependency& into) {
+       if (const auto n = r.integer(at, v, 1, kMaxArrayTasks)) into.tasks = static_cast<int>(*n);
+     }},
+});
+
+void read_cron(SpecReader& r, const Path& at, const json::value& v, Schedule& into) {
+  const auto s = r.string(at, v, 256);
+  if (!s) return;
+  std::string why;
+  const auto times = parse_cron(*s, &why);
+  if (!times)
+    return r.problem(at, "not a schedule: " + why,
+                     "minute hour day month weekday in UTC, like \"0 2 * * *\", or @daily");
+  if (!next_time(*times, r.now.wall)) return r.problem(at, "'" + std::string(*s) + "' never comes");
+  into.cron = *s;
+  into.times = *times;
+}
+
+constexpr auto kScheduleFields = std::to_array<Field<Schedule>>({
+    {"cron", read_cron},
+    {"overlap",
+     [](SpecReader& r, const Path& at, const json::value& v, Schedule& into) {
+       const auto s = r.string(at, v, 16);
+       if (!s) return;
+       if (const auto overlap = parse_overlap(*s))
+         into.overlap = *overlap;
+       else
+         r.problem(at, "unknown rule " + shown(v), "skip or queue");
      }},
 });
 
@@ -192,11 +224,28 @@ void read_depends_on(SpecReader& r, const Path& at, const json::value& v, JobSpe
       read_fields(r, here, item, d, kDependencyFields);
     else
       read_job_id(r, here, item, d);
-    if (d.job)
-      into.depends_on.push_back(d);
+    if (d.job || !d.name.empty())
+      into.depends_on.push_back(std::move(d));
     else if (r.problems.size() == before)
       r.problem({&here, "job"}, "is required");
   }
+}
+
+void read_schedule(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  Schedule schedule;
+  const auto before = r.problems.size();
+  if (v.is_object())
+    read_fields(r, at, v, schedule, kScheduleFields);
+  else
+    read_cron(r, at, v, schedule);
+  if (!schedule.cron.empty())
+    into.schedule = std::move(schedule);
+  else if (r.problems.size() == before)
+    r.problem({&at, "cron"}, "is required");
+}
+
+void read_scheduled_by(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  if (const auto n = r.integer(at, v, 1, std::int64_t{1} << 62)) into.scheduled_by = JobId(*n);
 }
 
 void read_array(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
@@ -227,6 +276,14 @@ void check_together(SpecReader& r, const Path& root, const JobSpec& spec) {
     r.problem({&root, "deadline"}, "is not after begin_time");
   if (spec.total_time_limit && spec.time_limit && *spec.total_time_limit < *spec.time_limit)
     r.problem({&root, "total_time_limit"}, "is less than time_limit", "it counts all attempts together");
+  if (spec.schedule) {
+    const auto alone = [&](bool given, std::string_view field, std::string_view hint) {
+      if (given) r.problem({&root, field}, "does not go with a schedule", std::string(hint));
+    };
+    alone(spec.array || spec.array_task, "array", "let each run be one job");
+    alone(!spec.depends_on.empty(), "depends_on", "overlap: queue orders the runs");
+    alone(spec.deadline.has_value(), "deadline", "total_time_limit bounds a run");
+  }
   if (spec.min_nodes > 0 && spec.launcher == Launcher::script)
     r.problem({&root, "nodes"}, "an elastic number of nodes needs torchrun, direct or mpirun");
 }

@@ -12,7 +12,8 @@ bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
   return (f.states.empty() || std::find(f.states.begin(), f.states.end(), j.state) != f.states.end()) &&
          (f.project.empty() || j.project == f.project) && (f.queue.empty() || j.queue == f.queue) &&
          (f.owner.empty() || j.owner == f.owner) && (f.name.empty() || s.name == f.name) &&
-         (!f.since || j.created_at >= *f.since);
+         (!f.since || j.created_at >= *f.since) && (!f.first || j.id >= f.first) &&
+         (!f.last || j.id <= f.last);
 }
 
 }  // namespace
@@ -32,6 +33,7 @@ std::optional<JobView> MemoryReader::find_job(JobId id) {
   const SpecRow& spec = database_->specs_.at(id);
   v.name = spec.name;
   v.spec_json = spec.spec_json;
+  v.initial_state = spec.initial_state;
   return v;
 }
 

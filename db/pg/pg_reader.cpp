@@ -13,6 +13,7 @@ JobView read_view(RowReader& r) {
   JobView v;
   v.name = r.text();
   v.spec_json = r.text();
+  v.initial_state = static_cast<JobState>(r.smallint());
   v.ended_at = r.timestamptz_or_null();
   v.exit_code = r.integer();
   v.row = read_job(r);
@@ -22,8 +23,8 @@ JobView read_view(RowReader& r) {
 // One half of a list: the newest rows of `table` that pass. Parts that are not asked for do not appear, so
 // that the planner sees which index fits.
 std::string half(const std::string& table, const std::string& ended, const std::string& conditions) {
-  return "(SELECT p.name, '' AS spec_json, " + ended + ", " + kJobColumns + " FROM " + table +
-         " j JOIN job_spec p USING (id) WHERE " + conditions + " ORDER BY j.id DESC LIMIT $2)";
+  return "(SELECT p.name, '' AS spec_json, p.initial_state, " + ended + ", " + kJobColumns + " FROM " +
+         table + " j JOIN job_spec p USING (id) WHERE " + conditions + " ORDER BY j.id DESC LIMIT $2)";
 }
 
 template <class Row, class Read>
@@ -104,9 +105,9 @@ Result PgReader::run(const Statement& statement, Params params) {
 
 std::optional<JobView> PgReader::find_job(JobId id) {
   static const std::string text =
-      std::string("SELECT p.name, p.spec_json, NULL::timestamptz, 0, ") + kJobColumns +
+      std::string("SELECT p.name, p.spec_json, p.initial_state, NULL::timestamptz, 0, ") + kJobColumns +
       " FROM job j JOIN job_spec p USING (id) WHERE j.id = $1::bigint UNION ALL "
-      "SELECT p.name, p.spec_json, j.ended_at, j.exit_code, " +
+      "SELECT p.name, p.spec_json, p.initial_state, j.ended_at, j.exit_code, " +
       kJobColumns + " FROM job_done j JOIN job_spec p USING (id) WHERE j.id = $1::bigint";
   Params params;
   params.bigint(id.value);
@@ -161,6 +162,13 @@ std::vector<JobView> PgReader::list_jobs(const JobFilter& filter, int page_size,
     params.timestamptz(*filter.since);
     conditions += " AND j.created_at >= $" + std::to_string(params.size()) + "::timestamptz";
   }
+  const auto id = [&](const char* compare, JobId bound) {
+    if (!bound) return;
+    params.bigint(bound.value);
+    conditions += std::string(" AND j.id ") + compare + " $" + std::to_string(params.size()) + "::bigint";
+  };
+  id(">=", filter.first);
+  id("<=", filter.last);
   bool live = filter.states.empty(), finished = filter.states.empty();
   std::string states;
   for (JobState s : filter.states) {

@@ -23,9 +23,21 @@ struct Gpu {
   bool free() const { return usable() && !holder.job; }
 };
 
+// GPUs that are all alike to the planner.
+struct GpuGroup {
+  std::string model;
+  std::int64_t memory_bytes = 0;
+  std::int32_t island = 0;
+  bool operator==(const GpuGroup&) const = default;
+};
+
 struct Node {
   NodeRow row;
-  std::vector<GpuId> gpus;       // present ones, in index order
+  std::vector<GpuId> gpus;    // present ones, in index order
+  std::vector<GpuId> absent;  // no longer reported
+  // Kinds of GPU that it has or had: the planner knows them by their place here, which therefore never
+  // changes.
+  std::vector<GpuGroup> groups;
   std::set<AttemptKey> members;  // attempts that have a part here which is not proven dead
   // Attempts of a former epoch that the worker says are still alive here: nothing is placed until they are
   // not.

@@ -87,6 +87,7 @@ bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::str
       row.running_at = now.wall;
       const auto limit = run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran);
       if (limit) attempt.deadline = now.mono + *limit;
+      planner_.began(row.job, now.wall);
       break;
     }
     case AttemptState::stopping: row.stopping_at = now.wall; break;
@@ -402,8 +403,13 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   job.row.front = (decision.then == JobEvent::requeue || decision.then == JobEvent::back_off) &&
                   ended.cause != Cause::preempted;
   if (decision.then == JobEvent::back_off) job.row.not_before = now.wall + decision.delay;
-  const std::string why = decision.reason.empty() ? ended.detail : decision.reason;
-  const bool legal = apply(job, decision.then, now, ended.cause, why);
+  const bool goes_on = decision.then == JobEvent::requeue || decision.then == JobEvent::back_off;
+  const bool late = job.spec->deadline && *job.spec->deadline <= now.wall && goes_on;
+  std::string why =
+      decision.reason.empty() || ended.cause == Cause::time_limit ? ended.detail : decision.reason;
+  if (late) why = "its deadline has passed";
+  const bool legal =
+      apply(job, late ? JobEvent::fail : decision.then, now, late ? Cause::time_limit : ended.cause, why);
   TUTTI_ASSERT(legal, "a stopping job can go wherever a retry sends it");
   if (is_terminal(job.row.state)) finish_job(job, now, ended.exit_code);
 }

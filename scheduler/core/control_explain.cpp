@@ -149,9 +149,9 @@ std::string ControlPlane::quota_text(const planner::QuotaBlock& q, int gpus) con
 void ControlPlane::explain_order(const planner::Planner& planner, const planner::Waiting& waiting, Now now,
                                  Explanation& out) const {
   const auto& what = waiting.what;
-  if (const auto quota = planner.quota().blocks(what.kind.queue, what.project, what.kind.gpus))
-    out.reasons.push_back(
-        {"quota", quota_text(*quota, what.kind.gpus), what.kind.gpus, quota->most - quota->used});
+  if (const auto quota = planner.quota().blocks(what.kind.queue, what.project, planner.least_gpus(what)))
+    out.reasons.push_back({"quota", quota_text(*quota, planner.least_gpus(what)), planner.least_gpus(what),
+                           quota->most - quota->used});
   for (const auto& promise : planner.promises()) {
     const bool own = promise.job == what.id;
     if (own)
@@ -259,7 +259,19 @@ Explanation ControlPlane::explain(JobId id, Now now, bool exactly) const {
     case JobState::failed:
     case JobState::cancelled: break;
   }
+  if (is_pending(job->row.state) && job->row.state != JobState::queued) explain_never(*job, now, out);
   return out;
+}
+
+// Of one that does not wait for nodes yet: whether that could ever come to an end.
+void ControlPlane::explain_never(const Job& job, Now now, Explanation& out) const {
+  const auto copy = planner_.sketch({});
+  planner::Waiting waiting{.what = numbered(job, *job.spec),
+                           .attained = job.row.ran,
+                           .since = now.wall,
+                           .rank_at = job.row.queued_at};
+  waiting.what.shape = copy->intern(planner::ask_of(*job.spec, queue_of_nodes(job.row.queue)));
+  if (!copy->could_ever(waiting.what.shape)) explain_nodes(*copy, waiting, now, out);
 }
 
 }  // namespace tutti

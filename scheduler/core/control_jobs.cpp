@@ -70,28 +70,91 @@ std::optional<Error> ControlPlane::unknown_place(const JobSpec& spec) const {
   return std::nullopt;
 }
 
-Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request) {
+// The first answer again, where the key is known.
+std::optional<Result<Submitted>> ControlPlane::known_by_key(const SubmitRequest& request) const {
+  if (request.idempotency_key.empty()) return std::nullopt;
+  const auto it = keys_.find(key_of(request.owner, request.idempotency_key));
+  if (it == keys_.end()) return std::nullopt;
+  if (it->second.body_hash != request.body_hash)
+    return Error{
+        .code = Errc::idempotency_mismatch,
+        .message = "idempotency key was used before with another body, for job " + to_string(it->second.job),
+        .hint = "use a new Idempotency-Key for a new job",
+        .field = "Idempotency-Key"};
+  return Submitted{.id = it->second.job, .replayed = true};
+}
+
+std::optional<Error> ControlPlane::refuses(const SubmitRequest& request, Now now) const {
   const JobSpec& spec = *request.spec;
-  const std::string key = key_of(request.owner, request.idempotency_key);
-  if (!request.idempotency_key.empty()) {
-    if (auto it = keys_.find(key); it != keys_.end()) {
-      if (it->second.body_hash != request.body_hash)
-        return Error{.code = Errc::idempotency_mismatch,
-                     .message = "idempotency key was used before with another body, for job " +
-                                to_string(it->second.job),
-                     .hint = "use a new Idempotency-Key for a new job",
-                     .field = "Idempotency-Key"};
-      return Submitted{it->second.job, true};
-    }
-  }
-  if (auto error = unknown_place(spec)) return *error;
+  if (auto error = unknown_place(spec)) return error;
   if (spec.deadline && *spec.deadline <= now.wall)
     return Error{.code = Errc::invalid_argument,
                  .message = "the deadline is in the past",
                  .hint = "",
                  .field = "deadline"};
-  if (auto error = bad_dependency(request)) return *error;
+  if (spec.schedule && !next_time(spec.schedule->times, now.wall))
+    return Error{.code = Errc::invalid_argument,
+                 .message = "'" + spec.schedule->cron + "' never comes",
+                 .hint = "",
+                 .field = "schedule.cron"};
+  return bad_dependency(request);
+}
 
+Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request) {
+  if (auto known = known_by_key(request)) return *known;
+  if (auto error = refuses(request, now)) return *error;
+  see_nodes();
+  const Job& job = add_job(request, now);
+  const int shape = planner_.intern(planner::ask_of(*job.spec, queue_of_nodes(job.row.queue)));
+  return Submitted{.id = job.row.id, .state = job.row.state, .never = !planner_.could_ever(shape)};
+}
+
+// The request with the ids of those it was submitted together with.
+Result<SubmitRequest> ControlPlane::resolved(const std::vector<SubmitRequest>& all, std::size_t index,
+                                             const std::vector<Result<Submitted>>& earlier) const {
+  SubmitRequest request = all[index];
+  JobSpec spec = *request.spec;
+  for (const auto& after : request.after) {
+    const auto& other = earlier.at(after.request);
+    if (!other)
+      return Error{.code = Errc::invalid_argument,
+                   .message = "it depends on '" + all[after.request].spec->name +
+                              "' of the same request, which was refused: " + other.error().message,
+                   .hint = "mend that one first",
+                   .field = "depends_on"};
+    spec.depends_on.push_back({.job = other->id, .when = after.when, .tasks = after.tasks});
+  }
+  request.spec_json = specs_.encode(spec);
+  request.spec = std::make_shared<const JobSpec>(std::move(spec));
+  return request;
+}
+
+std::vector<Result<Submitted>> ControlPlane::on_submit_all(Now now,
+                                                           const std::vector<SubmitRequest>& requests) {
+  std::vector<Result<Submitted>> results;
+  results.reserve(requests.size());
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const SubmitRequest& request = requests[i];
+    if (request.task_of && (!results[*request.task_of] || results[*request.task_of]->replayed)) {
+      auto as_first = results[*request.task_of];
+      if (as_first)
+        as_first->id = JobId(as_first->id.value + static_cast<std::int64_t>(i - *request.task_of));
+      results.push_back(as_first);
+      continue;
+    }
+    if (request.after.empty()) {
+      results.push_back(on_submit(now, request));
+      continue;
+    }
+    const auto whole = resolved(requests, i, results);
+    results.push_back(whole ? on_submit(now, *whole) : Result<Submitted>(whole.error()));
+  }
+  return results;
+}
+
+// From here on it exists.
+const Job& ControlPlane::add_job(const SubmitRequest& request, Now now) {
+  const JobSpec& spec = *request.spec;
   last_job_ = JobId(last_job_.value + 1);
   Job job;
   job.spec = request.spec;
@@ -106,12 +169,16 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
   row.created_at = now.wall;
   row.queued_at = now.wall;
   row.state = JobState::queued;
-  if (spec.begin_time && *spec.begin_time > now.wall) {
+  if (spec.schedule) {
+    row.state = JobState::delayed;
+    row.not_before = first_run(spec, now.wall);
+    row.reason = "waits for its next run";
+  } else if (spec.begin_time && *spec.begin_time > now.wall) {
     row.state = JobState::delayed;
     row.not_before = *spec.begin_time;
     row.reason = "waits for its begin time";
   }
-  if (!unmet(job).empty() || array_is_full(job)) {
+  if (!unmet(job, request.past).empty() || array_is_full(job)) {
     row.state = JobState::blocked;
     row.reason = waits_for(job);
   }
@@ -123,16 +190,16 @@ Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request)
                                          .initial_state = row.state,
                                          .idempotency_key = request.idempotency_key,
                                          .body_hash = request.body_hash});
-  if (!request.idempotency_key.empty()) remember_key(key, {request.body_hash, row.id});
-  auto [it, inserted] = jobs_.emplace(row.id, std::move(job));
-  Job& stored = it->second;
+  if (!request.idempotency_key.empty())
+    remember_key(key_of(request.owner, request.idempotency_key), {request.body_hash, row.id});
+  Job& stored = jobs_.emplace(row.id, std::move(job)).first->second;
   touch(stored);
   watch_time(stored);
-  if (stored.row.state != JobState::blocked) count_task(stored, 1);
+  if (may_run(stored.row.state)) count_task(stored, 1);
   enter(stored, now);
   record_job(stored, now,
              {.kind = "state", .from = "", .to = std::string(name(stored.row.state)), .detail = "submitted"});
-  return Submitted{stored.row.id, false};
+  return stored;
 }
 
 // The oldest goes for it where there are too many.
@@ -214,6 +281,7 @@ Result<JobId> ControlPlane::on_release(Now now, JobId id) {
     return id;
   }
   count_task(job, 1);
+  if (job.spec->schedule) job.row.not_before = first_run(*job.spec, now.wall);
   const bool early = job.row.not_before > now.wall;
   apply(job, early ? JobEvent::back_off : JobEvent::release, now, Cause::none, "released");
   return id;
@@ -247,19 +315,25 @@ bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::st
               .to = std::string(name(*to)),
               .detail = std::move(detail),
               .cause = cause});
-  if (*to == JobState::running) tell_dependents(job.row.id, now);
+  if (*to == JobState::running) tell_dependents(job.row.id, array_of(job), now);
+  if (*to == JobState::held && job.counted) {
+    count_task(job, -1);
+    next_task(array_of(job), now);
+  }
   return true;
 }
 
-void ControlPlane::enter(Job& job, Now now) {
+void ControlPlane::enter(Job& job, Now now, std::optional<Instant> since) {
   if (job.row.state == JobState::queued) {
     std::vector<int> avoid;
     for (const NodeId id : job.avoid)
       if (const auto node = planner_.nodes().find(id)) avoid.push_back(*node);
     planner_.avoid(job.row.id, std::move(avoid));
-    planner_.enqueue(
-        {.what = plan_job(job), .attained = job.row.ran, .since = now.wall, .rank_at = job.row.queued_at},
-        now.wall);
+    planner_.enqueue({.what = plan_job(job),
+                      .attained = job.row.ran,
+                      .since = since.value_or(now.wall),
+                      .rank_at = job.row.queued_at},
+                     now.wall);
   } else if (job.row.state == JobState::delayed) {
     delayed_.push(job.row.id, job.row.not_before);
   }
@@ -301,7 +375,7 @@ void ControlPlane::settle_ended(Now now) {
   while (!just_ended_.empty()) {
     const auto [id, array] = just_ended_.back();
     just_ended_.pop_back();
-    tell_dependents(id, now);
+    tell_dependents(id, array, now);
     if (array) next_task(array, now);
   }
   settling_ = false;

@@ -149,13 +149,17 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
         continue;
       }
       std::erase(former.gpus, gpu.row.id);
+      std::erase(former.absent, gpu.row.id);
     }
     gpu.row.node = node.row.id;
     gpu.row.index = info.index;
-    gpu.row.model = info.model;
-    gpu.row.memory_bytes = info.memory_bytes;
     gpu.row.pci = info.pci;
-    gpu.row.island = info.island;
+    if (!gpu.holder.job) {  // to the planner it stays what it was given away as
+      gpu.row.model = info.model;
+      gpu.row.memory_bytes = info.memory_bytes;
+      gpu.row.island = info.island;
+    }
+    know_group(node, gpu.row);
     gpu.row.present = true;
     gpu.said_healthy = info.healthy;
     if (!info.healthy && gpu.row.health != GpuHealth::quarantined)
@@ -172,6 +176,7 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
     touch_gpu(gpu.row.id);
   }
   node.gpus.clear();
+  node.absent.clear();
   for (auto& [id, gpu] : cluster_.gpus) {
     if (gpu.row.node != node.row.id) continue;
     if (!seen.contains(gpu.row.uuid) && gpu.row.present) {
@@ -180,7 +185,7 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
       record_node(node.row.id, now,
                   {.kind = "gpu", .from = gpu.row.uuid, .to = "absent", .detail = "no longer reported"});
     }
-    if (gpu.row.present) node.gpus.push_back(id);
+    (gpu.row.present ? node.gpus : node.absent).push_back(id);
   }
   std::ranges::sort(node.gpus, {}, [&](GpuId id) { return cluster_.gpus.at(id).row.index; });
 }

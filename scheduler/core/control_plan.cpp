@@ -14,6 +14,10 @@ NodeId slowest_of(const AttemptRow& row) {
 void ControlPlane::on_tick(Now now) {
   while (auto due = delayed_.pop_due(now.wall)) {
     Job& job = jobs_.at(*due);
+    if (job.spec->schedule) {
+      run_schedule(job, now);
+      continue;
+    }
     job.row.not_before = Instant{};
     apply(job, JobEvent::due, now, Cause::none, "due");
   }

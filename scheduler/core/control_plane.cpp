@@ -5,9 +5,12 @@
 
 namespace tutti {
 
-ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, const ParseSpec& parse,
+ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, SpecText spec_text,
                            LeaseTable& leases, Now now)
-    : settings_(std::move(settings)), leases_(leases), planner_(settings_.policy) {
+    : settings_(std::move(settings)),
+      specs_(std::move(spec_text)),
+      leases_(leases),
+      planner_(settings_.policy) {
   last_job_ = snapshot.last_job;
   last_node_ = snapshot.last_node;
   last_gpu_ = snapshot.last_gpu;
@@ -35,7 +38,10 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     gpu.row = row;
     cluster_.gpu_by_uuid[row.uuid] = row.id;
     cluster_.gpus.emplace(row.id, std::move(gpu));
-    if (Node* node = cluster_.find(row.node); node != nullptr && row.present) node->gpus.push_back(row.id);
+    if (Node* node = cluster_.find(row.node)) {
+      (row.present ? node->gpus : node->absent).push_back(row.id);
+      know_group(*node, row);
+    }
   }
   for (auto& [id, node] : cluster_.nodes)
     std::ranges::sort(node.gpus, {}, [&](GpuId g) { return cluster_.gpus.at(g).row.index; });
@@ -44,7 +50,7 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     planner_.remember({user_names_.of(p.owner), queue_names_.of(p.queue), p.gpus},
                       project_names_.of(p.project), p.ran, p.ended_at, p.finished);
   std::map<JobId, SpecPtr> specs;
-  for (const auto& [id, json] : snapshot.specs) specs[id] = parse(json);
+  for (const auto& [id, json] : snapshot.specs) specs[id] = specs_.parse(json);
   for (const auto& row : snapshot.jobs) {
     Job job;
     job.row = row;
@@ -52,8 +58,9 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     job.spec = specs.at(row.id);
     auto it = jobs_.emplace(row.id, std::move(job)).first;
     watch_time(it->second);
-    if (row.state != JobState::blocked) count_task(it->second, 1);
-    enter(it->second, now);
+    if (may_run(row.state)) count_task(it->second, 1);
+    const auto begin = it->second.spec->begin_time.value_or(row.queued_at);
+    enter(it->second, now, row.ran == Duration::zero() ? std::max(row.queued_at, begin) : now.wall);
   }
   for (const auto& row : snapshot.attempts) {
     Attempt attempt;
@@ -80,6 +87,16 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, c
     checkpoint_paths_[c.job].insert(c.path);
     checkpoints_[c.job][c.step] = c.path;
   }
+}
+
+std::vector<JobId> ControlPlane::array_tasks(JobId task) const {
+  std::vector<JobId> out;
+  const Job* live = find_job(task);
+  const JobId array = live == nullptr ? task : array_of(*live);
+  if (!array) return out;
+  for (auto job = jobs_.lower_bound(array); job != jobs_.end() && array_of(job->second) == array; ++job)
+    out.push_back(job->first);
+  return out;
 }
 
 const Job* ControlPlane::find_job(JobId id) const {

@@ -99,10 +99,25 @@ struct SubmitRequest {
   std::string idempotency_key;  // "" = none
   std::uint64_t body_hash = 0;
   std::map<JobId, PastJob> past{};  // jobs it depends on that are over, as the rows say
+  struct After {                    // depends on jobs that are submitted together with it
+    std::size_t request;            // earlier in the same list; of an array its first task
+    int tasks = 1;
+    Dependency::When when = Dependency::When::ok;
+  };
+  std::vector<After> after{};
+  std::optional<std::size_t> task_of{};  // a task of the array that begins with this earlier request
 };
 struct Submitted {
   JobId id;
-  bool replayed = false;  // the key was known: this is the first answer again
+  bool replayed = false;              // the key was known: this is the first answer again
+  JobState state = JobState::queued;  // right after the submission; not of a replay
+  bool never = false;                 // no node could ever run it; likewise
+};
+
+// Specs as the rows hold them.
+struct SpecText {
+  std::function<SpecPtr(std::string_view spec_json)> parse;
+  std::function<std::string(const JobSpec&)> encode;
 };
 
 // One reason why a job does not run now, with its numbers.
@@ -157,14 +172,15 @@ struct JobChange {
 
 class ControlPlane {
  public:
-  using ParseSpec = std::function<SpecPtr(std::string_view spec_json)>;
   // `leases` outlives this object. Nodes of the snapshot that are not dead are granted a lease from `now`,
   // since a former leader may have renewed it up to this moment.
-  ControlPlane(ControlSettings settings, const Snapshot& snapshot, const ParseSpec& parse, LeaseTable& leases,
+  ControlPlane(ControlSettings settings, const Snapshot& snapshot, SpecText specs, LeaseTable& leases,
                Now now);
 
   // ---- requests of people. An error changes nothing.
   Result<Submitted> on_submit(Now, const SubmitRequest&);
+  // One result per request. An array stands or falls as a whole, and who waits for a refused one is refused.
+  std::vector<Result<Submitted>> on_submit_all(Now, const std::vector<SubmitRequest>&);
   Result<JobId> on_cancel(Now, JobId, std::string_view who);
   Result<JobId> on_hold(Now, JobId, std::string_view reason);
   Result<JobId> on_release(Now, JobId);
@@ -188,6 +204,7 @@ class ControlPlane {
   void on_progress(Now, NodeId, const protocol::Progress&);
 
   // ---- time
+  static Instant first_run(const JobSpec& scheduled, Instant after);
   void on_tick(Now);              // due jobs, silent nodes, deadlines; then a planning pass
   void plan(Now);                 // places what can be placed
   Duration next_wake(Now) const;  // how long nothing will happen by itself, at most a quarter of a second
@@ -197,6 +214,7 @@ class ControlPlane {
 
   // ---- reading (what memory says; may be ahead of the store by the batch under way)
   const Job* find_job(JobId) const;
+  std::vector<JobId> array_tasks(JobId task) const;  // all of its array that are not over
   const Attempt* find_attempt(AttemptKey) const;
   const Cluster& cluster() const { return cluster_; }
   const planner::Planner& planner() const { return planner_; }
@@ -237,11 +255,16 @@ class ControlPlane {
     JobId job;
   };
   bool apply(Job&, JobEvent, Now, Cause, std::string detail);
-  void enter(Job&, Now);
+  void enter(Job&, Now, std::optional<Instant> since = std::nullopt);  // it waits since then, else since now
   void leave(Job&);
   Result<Job*> live_job(JobId);
   Error illegal(const Job&, std::string_view verb) const;
   std::optional<Error> unknown_place(const JobSpec&) const;  // its queue or project
+  std::optional<Error> refuses(const SubmitRequest&, Now) const;
+  std::optional<Result<Submitted>> known_by_key(const SubmitRequest&) const;
+  Result<SubmitRequest> resolved(const std::vector<SubmitRequest>&, std::size_t index,
+                                 const std::vector<Result<Submitted>>& earlier) const;
+  const Job& add_job(const SubmitRequest&, Now);
   void finish_job(Job&, Now, int exit_code);
   void settle_ended(Now);
   void remember_key(std::string key, KnownKey known);
@@ -279,6 +302,7 @@ class ControlPlane {
   void explain_waiting(const planner::Planner&, const planner::Waiting&, Now, Explanation&,
                        bool exactly) const;
   void explain_nodes(const planner::Planner&, const planner::Waiting&, Now, Explanation&) const;
+  void explain_never(const Job&, Now, Explanation&) const;
   void explain_order(const planner::Planner&, const planner::Waiting&, Now, Explanation&) const;
   void explain_exactly(const planner::Planner&, const planner::Waiting&, Now, Explanation&) const;
   std::string quota_text(const planner::QuotaBlock&, int gpus) const;
@@ -288,9 +312,13 @@ class ControlPlane {
   void expire_reservations(Now);
 
   // control_time.cpp
+  using Past = std::map<JobId, PastJob>;
   std::optional<PastJob> state_of(JobId) const;
+  std::optional<bool> decided(const Dependency&, const Past& given) const;
+  std::optional<bool> decided_by(const Dependency&, const PastJob& changed) const;
+  bool has_live_task(const Dependency&) const;
   std::optional<Error> bad_dependency(const SubmitRequest&) const;
-  std::vector<const Dependency*> unmet(const Job&) const;
+  std::vector<const Dependency*> unmet(const Job&, const Past& given = {}) const;
   static JobId array_of(const Job&);
   static std::optional<Duration> run_limit(const JobSpec&, Duration ran);  // of its next run
   int array_active(JobId array) const;
@@ -298,10 +326,15 @@ class ControlPlane {
   void watch_time(const Job&);
   void forget_time(const Job&);
   void count_task(Job&, int by);
-  void tell_dependents(JobId, Now);
+  void tell_dependents(JobId, JobId array, Now);
+  void tell_dependent(JobId, JobId changed, JobId array, const PastJob& state, Now);
   void unblock(JobId, Now);
   void next_task(JobId array, Now);
   void end_late(Now);
+
+  // control_schedule.cpp
+  void run_schedule(Job&, Now);
+  JobSpec run_of(const Job& scheduled) const;
 
   // control_simulate.cpp
   using Starts = std::map<JobId, Instant>;
@@ -318,6 +351,7 @@ class ControlPlane {
   void reconcile_members(Node&, const protocol::Hello&, bool new_boot, Now);
 
   ControlSettings settings_;
+  SpecText specs_;
   LeaseTable& leases_;
   std::map<JobId, Job> jobs_;               // unfinished
   std::map<AttemptKey, Attempt> attempts_;  // live
@@ -332,6 +366,7 @@ class ControlPlane {
   Shares shares_;
   std::set<std::pair<Instant, JobId>> deadlines_;
   std::map<JobId, std::set<JobId>> dependents_;  // job → those that wait for it
+  std::map<JobId, std::set<JobId>> runs_;        // schedule → its runs that are not over
   std::map<JobId, std::set<JobId>> array_waiting_;
   std::map<JobId, int> array_active_;
   std::unordered_map<JobId, PastJob> past_;  // the newest that have ended

@@ -89,6 +89,10 @@ Result<Warnings> ControlPlane::on_put_queue(Now now, const QueueRow& row, std::s
     if (!target->second.nodes_of.empty())
       return bad("nodes_of", "queue '" + row.nodes_of + "' has no nodes of its own",
                  "use '" + target->second.nodes_of + "'");
+    for (const auto& [name, other] : shares_.queues)
+      if (other.nodes_of == row.name)
+        return bad("nodes_of", "queue '" + name + "' uses the nodes of '" + row.name + "'",
+                   "a queue whose nodes others use keeps its own");
   }
   if (known != shares_.queues.end() && known->second.nodes_of != row.nodes_of) {
     const auto jobs =
@@ -146,6 +150,7 @@ Result<Warnings> ControlPlane::on_remove_queue(Now now, const std::string& name,
   for (const auto& [other, row] : shares_.queues)
     if (row.nodes_of == name)
       return in_use("queue", name, 1, "queue or more (" + other + ")", "remove those first");
+  planner_.set_queue(queue_names_.of(name), queue_of_nodes(name), {});
   shares_.queues.erase(name);
   out_.batch.removed_queues.push_back(name);
   record_node({}, now,
@@ -201,6 +206,7 @@ Result<Warnings> ControlPlane::on_remove_project(Now now, const std::string& nam
   for (const auto& [other, row] : shares_.reservations)
     if (std::ranges::find(row.projects, name) != row.projects.end())
       return in_use("project", name, 1, "reservation or more (" + other + ")", "remove those first");
+  planner_.set_project(project_names_.of(name), -1, 1, -1);
   shares_.projects.erase(name);
   out_.batch.removed_projects.push_back(name);
   record_node({}, now,

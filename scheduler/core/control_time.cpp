@@ -22,21 +22,61 @@ std::optional<bool> met(When when, const PastJob& job) {
 }
 
 std::string wish(const Dependency& d) {
+  const std::string who = (d.whole_array() ? "array " : "job ") + to_string(d.job);
   switch (d.when) {
-    case When::ok: return "job " + to_string(d.job) + " to succeed";
-    case When::any: return "job " + to_string(d.job) + " to end";
-    case When::failed: return "job " + to_string(d.job) + " to fail";
-    case When::started: return "job " + to_string(d.job) + " to start";
+    case When::ok: return who + " to succeed";
+    case When::any: return who + " to end";
+    case When::failed: return who + " to fail";
+    case When::started: return who + " to start";
   }
   return "";
 }
+
+JobId last_of(const Dependency& d) { return JobId(d.job.value + d.tasks - 1); }
 }  // namespace
 
 std::optional<PastJob> ControlPlane::state_of(JobId id) const {
-  if (const Job* job = find_job(id))
-    return PastJob{job->row.state, job->row.state == JobState::running || job->row.ran > Duration::zero()};
+  if (const Job* job = find_job(id)) {
+    const auto attempt = attempts_.find({id, job->row.epoch});
+    const bool up = attempt != attempts_.end() && attempt->second.row.running_at != Instant{};
+    return PastJob{job->row.state, up || job->row.ran > Duration::zero()};
+  }
   const auto past = past_.find(id);
   return past == past_.end() ? std::nullopt : std::optional(past->second);
+}
+
+bool ControlPlane::has_live_task(const Dependency& d) const {
+  const auto live = jobs_.lower_bound(d.job);
+  return live != jobs_.end() && live->first <= last_of(d);
+}
+
+// true: met; false: it never will be; nullopt: not decided yet. Jobs that nobody knows any more count as
+// met: who waited for them would have ended with them. `given`: what rows say of jobs that are over.
+std::optional<bool> ControlPlane::decided(const Dependency& d, const Past& given) const {
+  bool open = false, one_failed = false;
+  for (JobId id = d.job; id <= last_of(d); id = JobId(id.value + 1)) {
+    auto state = state_of(id);
+    if (const auto row = given.find(id); !state && row != given.end()) state = row->second;
+    if (!state) continue;
+    if (!d.whole_array()) return met(d.when, *state);
+    const auto one = met(d.when, *state);
+    if (!one) open = true;
+    if (d.when == When::failed ? one == true : one == false) one_failed = true;
+  }
+  if (!d.whole_array()) return true;
+  if (d.when == When::failed)
+    return one_failed ? std::optional(true) : open ? std::nullopt : std::optional(false);
+  return one_failed ? std::optional(false) : open ? std::nullopt : std::optional(true);
+}
+
+// The same after one of its jobs has changed, without looking at all others where that can be helped.
+std::optional<bool> ControlPlane::decided_by(const Dependency& d, const PastJob& changed) const {
+  if (!d.whole_array()) return met(d.when, changed);
+  const auto one = met(d.when, changed);
+  if (d.when == When::failed && one == true) return true;
+  if (d.when != When::failed && one == false) return false;
+  if (d.when != When::started && has_live_task(d)) return std::nullopt;
+  return decided(d, {});
 }
 
 // Of a job about to be submitted: the first dependency that makes no sense.
@@ -44,31 +84,31 @@ std::optional<Error> ControlPlane::bad_dependency(const SubmitRequest& request) 
   const auto& all = request.spec->depends_on;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::string field = "depends_on[" + std::to_string(i) + "]";
-    const auto given = request.past.find(all[i].job);
-    auto state = state_of(all[i].job);
-    if (!state && given != request.past.end()) state = given->second;
-    if (!state)
+    const std::string who = (all[i].whole_array() ? "array " : "job ") + to_string(all[i].job);
+    if (!state_of(all[i].job) && !request.past.contains(all[i].job))
       return Error{.code = Errc::invalid_argument,
-                   .message = "no job " + to_string(all[i].job),
+                   .message = "no " + who,
                    .hint = "a job can only depend on jobs that exist",
                    .field = field};
-    if (met(all[i].when, *state) == false)
-      return Error{.code = Errc::invalid_argument,
-                   .message = "job " + to_string(all[i].job) + " is " + std::string(name(state->state)) +
-                              " already: the wait for it can never end",
-                   .hint = "",
-                   .field = field};
+    if (decided(all[i], request.past) != false) continue;
+    auto state = state_of(all[i].job);
+    if (!state) state = request.past.at(all[i].job);
+    return Error{
+        .code = Errc::invalid_argument,
+        .message = who +
+                   (all[i].whole_array() ? " has had its way" : " is " + std::string(name(state->state))) +
+                   " already: the wait for it can never end",
+        .hint = "",
+        .field = field};
   }
   return std::nullopt;
 }
 
-// What it still waits for. Those that nobody knows any more were met: else it would have failed with them.
-std::vector<const Dependency*> ControlPlane::unmet(const Job& job) const {
+// What it still waits for.
+std::vector<const Dependency*> ControlPlane::unmet(const Job& job, const Past& given) const {
   std::vector<const Dependency*> out;
-  for (const Dependency& d : job.spec->depends_on) {
-    const auto state = state_of(d.job);
-    if (state && met(d.when, *state) != true) out.push_back(&d);
-  }
+  for (const Dependency& d : job.spec->depends_on)
+    if (decided(d, given) != true) out.push_back(&d);
   return out;
 }
 
@@ -112,6 +152,7 @@ void ControlPlane::watch_time(const Job& job) {
   for (const Dependency& d : job.spec->depends_on) dependents_[d.job].insert(job.row.id);
   if (const JobId array = array_of(job); array && job.row.state == JobState::blocked)
     array_waiting_[array].insert(job.row.id);
+  if (const JobId schedule = job.spec->scheduled_by) runs_[schedule].insert(job.row.id);
 }
 
 void ControlPlane::forget_time(const Job& job) {
@@ -124,6 +165,10 @@ void ControlPlane::forget_time(const Job& job) {
   if (const JobId array = array_of(job)) {
     array_waiting_[array].erase(job.row.id);
     if (array_waiting_[array].empty()) array_waiting_.erase(array);
+  }
+  if (const auto runs = runs_.find(job.spec->scheduled_by); runs != runs_.end()) {
+    runs->second.erase(job.row.id);
+    if (runs->second.empty()) runs_.erase(runs);
   }
 }
 
@@ -138,22 +183,33 @@ void ControlPlane::count_task(Job& job, int by) {
 }
 
 // Something about this job has changed that others may wait for.
-void ControlPlane::tell_dependents(JobId id, Now now) {
-  const auto found = dependents_.find(id);
-  if (found == dependents_.end()) return;
+void ControlPlane::tell_dependents(JobId id, JobId array, Now now) {
+  std::set<JobId> waiting;
+  for (const JobId key : {id, array})
+    if (const auto found = dependents_.find(key); found != dependents_.end())
+      waiting.insert(found->second.begin(), found->second.end());
+  if (waiting.empty()) return;
   const PastJob state = *state_of(id);
-  for (const JobId waiting : std::set(found->second)) {
-    const auto job = jobs_.find(waiting);
-    if (job == jobs_.end() || job->second.row.state != JobState::blocked) continue;
-    for (const Dependency& d : job->second.spec->depends_on) {
-      if (d.job != id || met(d.when, state) != false) continue;
-      apply(job->second, JobEvent::cancel, now, Cause::cancelled,
-            "waited for " + wish(d) + ", which can never be: it is " + std::string(name(state.state)));
-      finish_job(job->second, now, 0);
-      break;
-    }
-    unblock(waiting, now);
+  for (const JobId other : waiting) tell_dependent(other, id, array, state, now);
+}
+
+// One that is held is told as well: when it is released nobody would tell it again.
+void ControlPlane::tell_dependent(JobId waiting, JobId changed, JobId array, const PastJob& state, Now now) {
+  const auto found = jobs_.find(waiting);
+  if (found == jobs_.end()) return;
+  Job& job = found->second;
+  if (job.row.state != JobState::blocked && job.row.state != JobState::held) return;
+  for (const Dependency& d : job.spec->depends_on) {
+    const bool concerns = d.job == changed || (d.whole_array() && d.job == array);
+    if (!concerns || decided_by(d, state) != false) continue;
+    apply(job, JobEvent::cancel, now, Cause::cancelled,
+          "waited for " + wish(d) + ", which can never be: " +
+              (d.whole_array() ? "its task " + to_string(changed) : std::string("it")) + " is " +
+              std::string(name(state.state)));
+    finish_job(job, now, 0);
+    return;
   }
+  unblock(waiting, now);
 }
 
 void ControlPlane::unblock(JobId id, Now now) {
@@ -181,10 +237,15 @@ void ControlPlane::next_task(JobId array, Now now) {
 
 // Jobs whose time is over: of no use any more.
 void ControlPlane::end_late(Now now) {
-  while (!deadlines_.empty() && deadlines_.begin()->first <= now.wall) {
-    const JobId id = deadlines_.begin()->second;
-    deadlines_.erase(deadlines_.begin());
-    Job& job = jobs_.at(id);
+  std::vector<JobId> late;  // one that is stopping may yet come back: it is late until it is over
+  for (const auto& [at, id] : deadlines_) {
+    if (at > now.wall) break;
+    late.push_back(id);
+  }
+  for (const JobId id : late) {
+    const auto found = jobs_.find(id);
+    if (found == jobs_.end()) continue;
+    Job& job = found->second;
     const std::string why = "its deadline has passed";
     if (is_active(job.row.state)) {
       begin_stop(attempts_.at({id, job.row.epoch}), Cause::time_limit, why, job.spec->stop.signal,

@@ -12,6 +12,9 @@
 
 namespace tutti {
 
+GpuGroup group_of(const GpuRow& gpu);
+void know_group(Node& node, const GpuRow& gpu);  // before it is described
+
 // A GPU in order, or held by a live attempt, is usable: what an attempt holds comes back when it ends.
 planner::NodeDesc describe(const Cluster& cluster, const Node& node);
 

@@ -80,6 +80,16 @@ std::optional<Constraint> parse_constraint(std::string_view text) {
   return std::nullopt;
 }
 
+std::string_view name(Schedule::Overlap overlap) {
+  return overlap == Schedule::Overlap::skip ? "skip" : "queue";
+}
+
+std::optional<Schedule::Overlap> parse_overlap(std::string_view s) {
+  for (const auto overlap : {Schedule::Overlap::skip, Schedule::Overlap::queue})
+    if (name(overlap) == s) return overlap;
+  return std::nullopt;
+}
+
 std::string_view name(Dependency::When when) {
   switch (when) {
     case Dependency::When::ok: return "ok";

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/model/cron.h"
 #include "scheduler/model/ids.h"
 #include "scheduler/model/states.h"
 #include "scheduler/model/time.h"
@@ -106,7 +107,8 @@ struct CheckpointPolicy {
   std::string dir;  // empty: the job writes none
 };
 
-// What another job must have done before this one may run.
+// What another job must have done before this one may run. Of an array: all its tasks, but one that has not
+// succeeded is enough for `failed`.
 struct Dependency {
   enum class When : std::uint8_t {
     ok,      // it has succeeded
@@ -114,8 +116,11 @@ struct Dependency {
     failed,  // it is over and has not succeeded
     started  // all its ranks have been up once
   };
-  JobId job;
+  JobId job;  // of an array the first task's
   When when = When::ok;
+  int tasks = 1;       // of the array
+  std::string name{};  // as submitted; stored is the id of the newest job of that name
+  bool whole_array() const { return tasks > 1; }
   bool operator==(const Dependency&) const = default;
 };
 std::string_view name(Dependency::When);
@@ -139,6 +144,20 @@ struct ArrayPlan {
   int max_parallel = 0;
 };
 inline constexpr int kMaxArrayTasks = 10'000;
+
+// A job that runs again and again: it is a template that waits for its next time, and each run is a job.
+struct Schedule {
+  enum class Overlap : std::uint8_t {
+    skip,  // no run while the one before is not over
+    queue  // it waits for the one before
+  };
+  std::string cron;  // as written
+  Cron times;
+  Overlap overlap = Overlap::skip;
+};
+std::string_view name(Schedule::Overlap);
+std::optional<Schedule::Overlap> parse_overlap(std::string_view);
+inline constexpr int kMaxQueuedRuns = 10;  // runs of one schedule that are not over
 
 struct JobSpec {
   std::string name;
@@ -168,6 +187,8 @@ struct JobSpec {
   std::vector<Dependency> depends_on;
   std::optional<ArrayTask> array_task;
   std::optional<ArrayPlan> array;  // only until it is submitted
+  std::optional<Schedule> schedule;
+  JobId scheduled_by;  // this is a run of that template; 0: it is not
 
   bool preemptible = true;
   StopPolicy stop;

@@ -91,6 +91,10 @@ static_assert(edges::all_can_end(kJobEdges, kJobStates, kJobTerminal));
 constexpr bool is_pending(JobState s) {
   return s == JobState::queued || s == JobState::delayed || s == JobState::blocked || s == JobState::held;
 }
+// Runs, or waits for nothing but resources or time: it counts as active in its array.
+constexpr bool may_run(JobState s) {
+  return s != JobState::blocked && s != JobState::held && !edges::contains(kJobTerminal, s);
+}
 constexpr bool is_active(JobState s) {
   return s == JobState::starting || s == JobState::running || s == JobState::stopping;
 }

@@ -119,7 +119,9 @@ void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   for (const auto& a : snapshot->allocations) latest_wall_ = std::max(latest_wall_, a.from);
   for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
-  plane_ = std::make_unique<ControlPlane>(settings_.control, *snapshot, parse_stored, leases_, now());
+  plane_ = std::make_unique<ControlPlane>(settings_.control, *snapshot,
+                                          SpecText{.parse = parse_stored, .encode = wire::encode_spec},
+                                          leases_, now());
   committed_since_load_ = false;
   last_store_contact_ = boot_now();
   detail_ = "leader, term " + to_string(term_);
@@ -342,29 +344,15 @@ void Leader::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
   Command command;
   command.decide = [requests = std::move(requests), shared](ControlPlane& plane,
                                                             Now time) -> std::function<void()> {
-    std::vector<Result<Submitted>> results;
-    results.reserve(requests.size());
-    for (const auto& request : requests) results.push_back(plane.on_submit(time, request));
+    auto results = plane.on_submit_all(time, requests);
     return [shared, results = std::move(results)]() mutable { (*shared)(std::move(results)); };
   };
   command.refuse = [shared, n](const Error& error) { (*shared)(std::vector<Result<Submitted>>(n, error)); };
   post(std::move(command));
 }
 
-void Leader::cancel(JobId id, std::string who, Reply<JobId> reply) {
-  ask<JobId>([id, who = std::move(who)](ControlPlane& p, Now t) { return p.on_cancel(t, id, who); },
-             std::move(reply));
-}
-void Leader::hold(JobId id, std::string reason, Reply<JobId> reply) {
-  ask<JobId>([id, reason = std::move(reason)](ControlPlane& p, Now t) { return p.on_hold(t, id, reason); },
-             std::move(reply));
-}
-void Leader::release(JobId id, Reply<JobId> reply) {
-  ask<JobId>([id](ControlPlane& p, Now t) { return p.on_release(t, id); }, std::move(reply));
-}
-void Leader::requeue(JobId id, std::string who, Reply<JobId> reply) {
-  ask<JobId>([id, who = std::move(who)](ControlPlane& p, Now t) { return p.on_requeue(t, id, who); },
-             std::move(reply));
+void Leader::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) {
+  ask<JobId>(std::move(change), std::move(reply));
 }
 void Leader::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                            Reply<Warnings> reply) {

@@ -32,7 +32,9 @@ TestBackend::TestBackend() {
 }
 
 void TestBackend::recover() {
-  plane_ = std::make_unique<ControlPlane>(ControlSettings{}, store_.load(), parse_stored, leases_, now_);
+  plane_ = std::make_unique<ControlPlane>(ControlSettings{}, store_.load(),
+                                          SpecText{.parse = parse_stored, .encode = wire::encode_spec},
+                                          leases_, now_);
 }
 
 std::vector<EventRow> TestBackend::commit() {
@@ -138,34 +140,14 @@ void TestBackend::submit(std::vector<SubmitRequest> requests, SubmitReply reply)
   std::vector<Result<Submitted>> results;
   if (refuse_if_unready([&](const Error& e) { reply(std::vector<Result<Submitted>>(requests.size(), e)); }))
     return;
-  change([&](ControlPlane& plane, Now now) {
-    for (const auto& request : requests) results.push_back(plane.on_submit(now, request));
-  });
+  change([&](ControlPlane& plane, Now now) { results = plane.on_submit_all(now, requests); });
   reply(std::move(results));
 }
 
-void TestBackend::cancel(JobId id, std::string who, Reply<JobId> reply) {
+void TestBackend::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> make, Reply<JobId> reply) {
   if (refuse_if_unready(reply)) return;
-  Result<JobId> result = id;
-  change([&](ControlPlane& plane, Now now) { result = plane.on_cancel(now, id, who); });
-  reply(result);
-}
-void TestBackend::hold(JobId id, std::string reason, Reply<JobId> reply) {
-  if (refuse_if_unready(reply)) return;
-  Result<JobId> result = id;
-  change([&](ControlPlane& plane, Now now) { result = plane.on_hold(now, id, reason); });
-  reply(result);
-}
-void TestBackend::release(JobId id, Reply<JobId> reply) {
-  if (refuse_if_unready(reply)) return;
-  Result<JobId> result = id;
-  change([&](ControlPlane& plane, Now now) { result = plane.on_release(now, id); });
-  reply(result);
-}
-void TestBackend::requeue(JobId id, std::string who, Reply<JobId> reply) {
-  if (refuse_if_unready(reply)) return;
-  Result<JobId> result = id;
-  change([&](ControlPlane& plane, Now now) { result = plane.on_requeue(now, id, who); });
+  Result<JobId> result = JobId(0);
+  change([&](ControlPlane& plane, Now now) { result = make(plane, now); });
   reply(result);
 }
 void TestBackend::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> make,

@@ -66,10 +66,7 @@ class TestBackend final : public Backend {
 
   // ---- Backend
   void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
-  void cancel(JobId id, std::string who, Reply<JobId> reply) override;
-  void hold(JobId id, std::string reason, Reply<JobId> reply) override;
-  void release(JobId id, Reply<JobId> reply) override;
-  void requeue(JobId id, std::string who, Reply<JobId> reply) override;
+  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) override;
   void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                      Reply<Warnings> reply) override;
   void set_node_service(std::string node, NodeService service, std::string reason,

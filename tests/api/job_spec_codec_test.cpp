@@ -43,7 +43,7 @@ TEST(JobSpecCodec, ShortestLegalJobGetsEveryDefault) {
       R"("nodes":1,"resources":{"gpus":0,"cpus":0,"memory":0},)"
       R"("topology":{"require":"any","prefer":"any","spread":false},"constraints":[],"exclude_nodes":[],"workdir":"",)"
       R"("env":{},"launcher":"direct","procs_per_node":1,"setup":"","run":"nvidia-smi","time_limit":null,)"
-      R"("total_time_limit":null,"begin_time":null,"deadline":null,"depends_on":[],"array":null,"preemptible":true,"stop":{"signal":"TERM","grace":"30s"},)"
+      R"("total_time_limit":null,"begin_time":null,"deadline":null,"depends_on":[],"schedule":null,"scheduled_by":null,"array":null,"preemptible":true,"stop":{"signal":"TERM","grace":"30s"},)"
       R"("checkpoint":{"dir":""},)"
       R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"compat":null})");
 }
@@ -187,7 +187,7 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("topology":"rak")", "topology", "did you mean 'rack'?"},
            {R"("topology":{"require":"rack","prefer":"block"})", "topology.prefer", "wider"},
            {R"("constraints":["driver>>5"])", "constraints[0]", "no constraint"},
-           {R"("depends_on":["prep"])", "depends_on[0]", "id of a job"},
+           {R"("depends_on":["pr\u0007ep"])", "depends_on[0]", "control characters"},
            {R"("depends_on":[{"when":"ok"}])", "depends_on[0].job", "required"},
            {R"("depends_on":[{"job":1,"when":"done"}])", "depends_on[0].when", "ok, any, failed or started"},
            {R"("array":{"range":"0-9999999"})", "array.range", "at most 10000 tasks"},
@@ -247,8 +247,8 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
 
 TEST(JobSpecCodec, WhatIsNotDoneYetIsRefusedNotIgnored) {
   for (const std::string_view members :
-       {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])", R"("schedule":"0 3 * * *")",
-        R"("preflight":"quick")", R"("hang":{"after":"15m"})", R"("notify":[{"on":["failed"]}])"}) {
+       {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])", R"("preflight":"quick")",
+        R"("hang":{"after":"15m"})", R"("notify":[{"on":["failed"]}])"}) {
     const auto p = parse(members);
     ASSERT_EQ(p.problems.size(), 1u) << members << problems_of(p);
     EXPECT_EQ(p.problems[0].message, "not supported by this version yet") << members;

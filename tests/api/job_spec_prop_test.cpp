@@ -70,7 +70,15 @@ JobSpec any_spec() {
     s.depends_on.push_back({JobId(*inRange<std::int64_t>(1, 1LL << 50)),
                             *element(Dependency::When::ok, Dependency::When::any, Dependency::When::failed,
                                      Dependency::When::started)});
-  if (*inRange(0, 2) == 0)
+  for (auto& d : s.depends_on)
+    if (*inRange(0, 3) == 0) d.tasks = *inRange(2, 100);
+  if (*inRange(0, 3) == 0) s.scheduled_by = JobId(*inRange<std::int64_t>(1, 1LL << 50));
+  if (s.depends_on.empty() && *inRange(0, 2) == 0) {
+    const auto cron = *element<std::string>("0 2 * * *", "@daily", "*/5 8-18 * jan,jul mon-fri");
+    s.schedule = Schedule{.cron = cron,
+                          .times = *parse_cron(cron),
+                          .overlap = *element(Schedule::Overlap::skip, Schedule::Overlap::queue)};
+  } else if (*inRange(0, 2) == 0)
     s.array_task = ArrayTask{.index = *inRange(0, 99),
                              .position = *inRange(0, 99),
                              .tasks = *inRange(1, 99),

@@ -15,7 +15,7 @@ namespace json = boost::json;
 
 constexpr auto kKeywords = std::to_array<std::string_view>(
     {"$ref", "type", "properties", "required", "additionalProperties", "enum", "items", "minimum", "maximum",
-     "minLength", "maxLength", "maxItems", "maxProperties", "format", "description", "default"});
+     "minLength", "maxLength", "maxItems", "maxProperties", "format", "description", "default", "anyOf"});
 
 bool has_type(const json::value& v, std::string_view type) {
   if (type == "null") return v.is_null();
@@ -87,6 +87,11 @@ void SchemaChecker::check_at(const std::string& at, const json::value& value, co
   if (const auto* types = schema.if_contains("type"); types != nullptr && !has_one_type(value, *types)) {
     complain("is not of type " + json::serialize(*types));
     return;
+  }
+  if (const auto* choices = schema.if_contains("anyOf")) {
+    const auto& all = choices->as_array();
+    if (std::ranges::none_of(all, [&](const auto& one) { return check(value, one).empty(); }))
+      check_at(at, value, all.front(), errors);  // the first is what is usual
   }
   if (const auto* values = schema.if_contains("enum"))
     if (std::ranges::find(values->as_array(), value) == values->as_array().end())

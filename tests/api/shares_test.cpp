@@ -82,12 +82,6 @@ TEST(Dependencies, KnowJobsThatAreOverFromTheirRows) {
       rig.post("/v1/jobs", R"({"name":"never","run":"x","depends_on":[{"job":1,"when":"failed"}]})");
   EXPECT_EQ(never.status(), 422);
   EXPECT_EQ(rig.post("/v1/jobs", R"({"name":"no","run":"x","depends_on":[99]})").status(), 422);
-  EXPECT_EQ(rig.post("/v1/jobs:batch", R"({"jobs":[{"name":"b","run":"x","array":3}]})")
-                .body()
-                .at("results")
-                .at(0)
-                .at("status"),
-            422);
 }
 
 TEST(Submit, WhatCanNeverStartHereIsToldAtOnce) {

@@ -108,7 +108,8 @@ class Rig {
   // What a scheduler would know that begins now.
   void expect_same_after_recovery() {
     LeaseTable leases{LeaseSettings{}};
-    ControlPlane rebuilt(ControlSettings{}, database_->load(), parse, leases, now_);
+    ControlPlane rebuilt(ControlSettings{}, database_->load(),
+                         SpecText{.parse = parse, .encode = wire::encode_spec}, leases, now_);
     std::string why;
     RC_ASSERT(rebuilt.invariants_hold(&why));
     const Output nothing = rebuilt.take_output();
@@ -187,7 +188,9 @@ class Rig {
   }
 
   void build() {
-    plane_ = std::make_unique<ControlPlane>(ControlSettings{}, database_->load(), parse, leases_, now_);
+    plane_ =
+        std::make_unique<ControlPlane>(ControlSettings{}, database_->load(),
+                                       SpecText{.parse = parse, .encode = wire::encode_spec}, leases_, now_);
   }
 
   void crash() {

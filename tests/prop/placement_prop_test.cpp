@@ -46,6 +46,7 @@ Cluster any_cluster() {
       gpu.row.health = dice(85) ? GpuHealth::healthy : dice(50) ? GpuHealth::dirty : GpuHealth::quarantined;
       if (dice(30)) gpu.holder = {JobId(7), Epoch(1)};
       node.gpus.push_back(last_gpu);
+      know_group(node, gpu.row);
       cluster.gpu_by_uuid[gpu.row.uuid] = last_gpu;
       cluster.gpus.emplace(last_gpu, std::move(gpu));
     }

@@ -189,7 +189,9 @@ void SchedulerProcess::loaded(const Snapshot& snapshot) {
   if (canary_ == Canary::no_boot_grace)  // as if every node had been silent for long
     for (const auto& node : snapshot.nodes)
       if (leases_->heard_at(node.id) == Mono{}) leases_->grant(node.id, clock().mono - 7s);
-  plane_ = std::make_unique<ControlPlane>(control_settings(), snapshot, parse_stored_spec, *leases_, clock());
+  plane_ = std::make_unique<ControlPlane>(control_settings(), snapshot,
+                                          SpecText{.parse = parse_stored_spec, .encode = wire::encode_spec},
+                                          *leases_, clock());
   world_.log([&] {
     return name_ + ": rows loaded: " + std::to_string(snapshot.jobs.size()) + " jobs, " +
            std::to_string(snapshot.attempts.size()) + " attempts";

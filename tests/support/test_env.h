@@ -16,6 +16,10 @@ namespace tutti::testing {
 
 using namespace std::chrono_literals;
 
+inline SpecText spec_text() {
+  return {.parse = {}, .encode = [](const JobSpec& spec) { return spec.name; }};
+}
+
 inline JobSpec job_spec(int nodes = 1, int gpus = 1, std::string name = "job") {
   JobSpec s;
   s.name = std::move(name);
@@ -33,7 +37,7 @@ class TestEnv {
   explicit TestEnv(ControlSettings settings = {}) : settings_(std::move(settings)) {
     snapshot_.queues = {{.name = "default", .nodes_of = ""}};
     snapshot_.projects = {{.name = "default", .parent = ""}};
-    plane = std::make_unique<ControlPlane>(settings_, snapshot_, nullptr, leases, now);
+    plane = std::make_unique<ControlPlane>(settings_, snapshot_, spec_text(), leases, now);
   }
 
   Now now{Instant(std::chrono::hours(24 * 365 * 50)), Mono(1h)};

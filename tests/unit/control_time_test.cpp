@@ -139,5 +139,137 @@ TEST_F(ControlTimeTest, TheTotalLimitCountsAllAttempts) {
   EXPECT_EQ(env.plane->find_attempt(key)->row.cause, Cause::time_limit);
 }
 
+TEST_F(ControlTimeTest, DependingOnAnArrayMeansAllItsTasks) {
+  const NodeId a = env.add_node("a");
+  const auto tasks = array(3, 0);
+  const auto after_all = [&](When when) {
+    JobSpec spec = job_spec(1, 1);
+    spec.depends_on = {{.job = tasks[0], .when = when, .tasks = 3}};
+    return env.submit(spec);
+  };
+  const JobId ok = after_all(When::ok), any = after_all(When::any), failed = after_all(When::failed),
+              started = after_all(When::started);
+  EXPECT_EQ(reason(ok), "waits for array 1 to succeed");
+  env.end(a, env.run(tasks[0]), true);
+  env.run(tasks[1]);
+  for (const JobId id : {ok, any, failed, started}) EXPECT_EQ(env.state(id), JobState::blocked);
+  env.run(tasks[2]);
+  EXPECT_EQ(env.state(started), JobState::starting) << "each has been up, one is over already";
+  env.end(a, env.key_of(tasks[1]), true);
+  EXPECT_EQ(env.state(any), JobState::blocked);
+  env.end(a, env.key_of(tasks[2]), true);
+  EXPECT_EQ(env.state(ok), JobState::starting);
+  EXPECT_EQ(env.state(any), JobState::starting);
+  EXPECT_EQ(env.state(failed), JobState::cancelled);
+}
+
+TEST_F(ControlTimeTest, OneTaskThatFailsDecidesForAnArray) {
+  const NodeId a = env.add_node("a");
+  const auto tasks = array(3, 0);
+  JobSpec spec = job_spec(1, 1);
+  spec.depends_on = {{.job = tasks[0], .when = When::ok, .tasks = 3}};
+  const JobId ok = env.submit(spec);
+  spec.depends_on = {{.job = tasks[0], .when = When::failed, .tasks = 3}};
+  const JobId failed = env.submit(spec);
+  const AttemptKey key = env.run(tasks[1]);
+  ASSERT_TRUE(env.plane->on_cancel(env.now, tasks[1], "ada"));
+  env.end(a, key, false);
+  EXPECT_EQ(env.state(ok), JobState::cancelled);
+  EXPECT_EQ(reason(ok), "waited for array 1 to succeed, which can never be: its task 2 is cancelled");
+  EXPECT_EQ(env.state(failed), JobState::starting);
+}
+
+TEST_F(ControlTimeTest, OneThatIsHeldIsToldAsWell) {
+  const NodeId a = env.add_node("a");
+  const JobId first = env.submit(job_spec(1, 8));
+  const JobId second = after(first, When::ok);
+  ASSERT_TRUE(env.plane->on_hold(env.now, second, "later"));
+  const AttemptKey key = env.run(first);
+  ASSERT_TRUE(env.plane->on_cancel(env.now, first, "ada"));
+  env.end(a, key, false);
+  EXPECT_EQ(env.state(second), JobState::cancelled) << "released, nobody would tell it again";
+}
+
+TEST_F(ControlTimeTest, StartedMeansThatItHasBeenUpAlsoWhileItStops) {
+  env.add_node("a");
+  const JobId first = env.submit(job_spec(1, 4));
+  env.run(first);
+  ASSERT_TRUE(env.plane->on_requeue(env.now, first, "ada"));
+  env.step();
+  EXPECT_EQ(env.state(first), JobState::stopping);
+  EXPECT_NE(env.state(after(first, When::started)), JobState::blocked);
+}
+
+TEST_F(ControlTimeTest, AHeldTaskGivesItsPlaceToTheNext) {
+  env.add_node("a");
+  const auto tasks = array(3, 1, 8);
+  EXPECT_EQ(env.state(tasks[1]), JobState::blocked);
+  env.run(tasks[0]);
+  ASSERT_TRUE(env.plane->on_hold(env.now, tasks[0], "look at it"));
+  env.step();
+  env.end(NodeId(1), env.key_of(tasks[0]), false);
+  EXPECT_EQ(env.state(tasks[0]), JobState::held);
+  EXPECT_EQ(env.state(tasks[1]), JobState::starting);
+  ASSERT_TRUE(env.plane->on_release(env.now, tasks[0]));
+  env.step();
+  EXPECT_EQ(env.state(tasks[0]), JobState::blocked) << "until there is a place again";
+}
+
+TEST_F(ControlTimeTest, ADeadlineThatPassesWhileAJobStopsIsNotForgotten) {
+  const NodeId a = env.add_node("a");
+  JobSpec spec = job_spec(1, 8);
+  spec.deadline = env.now.wall + 1h;
+  const JobId id = env.submit(spec);
+  const AttemptKey key = env.run(id);
+  ASSERT_TRUE(env.plane->on_requeue(env.now, id, "ada"));
+  env.step();
+  env.tick_alive(1h, 10s);
+  EXPECT_EQ(env.state(id), JobState::stopping);
+  env.end(a, key, false);
+  env.tick_alive(1s);
+  if (env.plane->find_job(id) != nullptr) env.end(a, env.key_of(id), false);  // placed again: stopped again
+  env.tick_alive(1s);
+  EXPECT_EQ(env.state(id), JobState::failed);
+  EXPECT_EQ(reason(id), "its deadline has passed");
+}
+
+TEST_F(ControlTimeTest, AnArrayStandsOrFallsAsAWholeAndWhoWaitsWithIt) {
+  env.add_node("a");
+  const auto request = [&](JobSpec spec, std::string key) {
+    SubmitRequest r;
+    r.spec = std::make_shared<const JobSpec>(std::move(spec));
+    r.owner = "ada";
+    r.idempotency_key = std::move(key);
+    return r;
+  };
+  const auto requests = [&](const std::string& queue) {
+    std::vector<SubmitRequest> all;
+    for (int i = 0; i < 3; ++i) {
+      JobSpec spec = job_spec(1, 1, "sweep");
+      spec.queue = queue;
+      spec.array_task = ArrayTask{.index = i, .position = i, .tasks = 3, .max_parallel = 0};
+      all.push_back(request(spec, i == 0 ? "sweep" : ""));
+      if (i > 0) all.back().task_of = 0;
+    }
+    all.push_back(request(job_spec(1, 1, "report"), "report"));
+    all.back().after = {{.request = 0, .tasks = 3}};
+    return all;
+  };
+  for (const auto& r : env.plane->on_submit_all(env.now, requests("nowhere"))) EXPECT_FALSE(r);
+  EXPECT_TRUE(env.plane->jobs().empty());
+  const auto first = env.plane->on_submit_all(env.now, requests("default"));
+  env.plan();
+  ASSERT_EQ(first.size(), 4U);
+  EXPECT_EQ(first[3]->state, JobState::blocked);
+  EXPECT_EQ(env.plane->find_job(first[3]->id)->spec->depends_on,
+            (std::vector<Dependency>{{.job = first[0]->id, .tasks = 3}}));
+  const auto again = env.plane->on_submit_all(env.now, requests("default"));
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_TRUE(again[i]->replayed);
+    EXPECT_EQ(again[i]->id, first[i]->id);
+  }
+  EXPECT_EQ(env.plane->jobs().size(), 4U);
+}
+
 }  // namespace
 }  // namespace tutti::testing

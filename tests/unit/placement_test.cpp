@@ -33,6 +33,7 @@ Cluster cluster_of(const std::vector<int>& gpus_per_node) {
       gpu.row.model = "NVIDIA H100 80GB HBM3";
       gpu.row.memory_bytes = 80LL << 30;
       node.gpus.push_back(gpu.row.id);
+      know_group(node, gpu.row);
       c.gpus.emplace(gpu.row.id, gpu);
     }
     c.nodes.emplace(node.row.id, node);
