@@ -18,8 +18,8 @@ struct Wanted {
 
 struct Known {
   std::map<std::string, JobId> named;
-  std::map<JobId, int> tasks;      // of arrays, by their first task
-  std::map<JobId, PastJob> past;   // those that are over
+  std::map<JobId, int> tasks;     // of arrays, by their first task
+  std::map<JobId, PastJob> past;  // those that are over
 };
 
 PastJob past_of(const JobRow& row) { return {row.state, row.ran > Duration::zero()}; }
@@ -90,7 +90,11 @@ class Arrangement {
 
  private:
   static constexpr std::size_t kAmbiguous = static_cast<std::size_t>(-1);
-  enum class Mark : std::uint8_t { fresh, open, done };
+  enum class Mark : std::uint8_t {
+    fresh,
+    open,
+    done
+  };
 
   // A job that names itself means an earlier one of that name.
   std::optional<std::size_t> among_these(const std::string& name, std::size_t self) const {
@@ -150,9 +154,8 @@ class Arrangement {
       return bad_field(field, "'" + d.name + "' of this request was refused: " + request.error().message,
                        "mend that one first");
     const auto& array = items_[other].spec.array;
-    after_[item].push_back({.request = *request,
-                            .tasks = array ? static_cast<int>(array->tasks.size()) : 1,
-                            .when = d.when});
+    after_[item].push_back(
+        {.request = *request, .tasks = array ? static_cast<int>(array->tasks.size()) : 1, .when = d.when});
     return std::nullopt;
   }
 
@@ -222,9 +225,10 @@ void prepare_submissions(const ApiPtr& api, const Answer& answer, std::vector<Su
   Wanted wanted = arrangement->wanted();
   if (wanted.ids.empty() && wanted.names.empty()) return then(arrangement->submissions({}));
   read_rows(
-      api, answer,
-      [wanted = std::move(wanted)](Reader& reader) { return look_up(reader, wanted); },
-      [arrangement, then = std::move(then)](Known known) { then(arrangement->submissions(std::move(known))); });
+      api, answer, [wanted = std::move(wanted)](Reader& reader) { return look_up(reader, wanted); },
+      [arrangement, then = std::move(then)](Known known) {
+        then(arrangement->submissions(std::move(known)));
+      });
 }
 
 }  // namespace tutti::api

@@ -14,7 +14,9 @@ json::array batch(ApiRig& rig, const std::string& jobs, http::Headers headers = 
   EXPECT_EQ(answer.status(), 200) << answer.body();
   return answer.body().at("results").as_array();
 }
-std::int64_t status(const json::array& results, std::size_t i) { return results.at(i).at("status").as_int64(); }
+std::int64_t status(const json::array& results, std::size_t i) {
+  return results.at(i).at("status").as_int64();
+}
 const json::value& job(const json::array& results, std::size_t i) { return results.at(i).at("job"); }
 std::string problem(const json::array& results, std::size_t i) {
   return json::serialize(results.at(i).at("problem"));
@@ -74,7 +76,8 @@ TEST(DependenciesInABatch, CyclesAreRefusedWithTheirPathAndTheRestGoesOn) {
 
 TEST(DependenciesInABatch, WhoWaitsForARefusedOneIsRefused) {
   ApiRig rig;
-  const auto made = batch(rig, R"({"name":"a","run":"x","queue":"nowhere"},{"name":"b","run":"x","depends_on":["a"]},
+  const auto made =
+      batch(rig, R"({"name":"a","run":"x","queue":"nowhere"},{"name":"b","run":"x","depends_on":["a"]},
     {"name":"twice","run":"x"},{"name":"twice","run":"x"},{"name":"c","run":"x","depends_on":["twice"]})");
   EXPECT_EQ(status(made, 0), 422);
   EXPECT_EQ(status(made, 1), 422);
@@ -99,7 +102,8 @@ TEST(DependenciesOnArrays, KnowTasksThatAreOverFromTheirRows) {
   rig.backend.recover();  // a new leader remembers nobody who is over
   const auto never = rig.post("/v1/jobs", R"({"name":"r","run":"x","depends_on":["sweep"]})");
   EXPECT_EQ(never.status(), 422);
-  const auto at_once = rig.post("/v1/jobs", R"({"name":"r","run":"x","depends_on":[{"job":1,"when":"failed"}]})");
+  const auto at_once =
+      rig.post("/v1/jobs", R"({"name":"r","run":"x","depends_on":[{"job":1,"when":"failed"}]})");
   ASSERT_EQ(at_once.status(), 201) << at_once.body();
   EXPECT_NE(at_once.body().at("state"), "blocked") << "one task was cancelled";
   EXPECT_EQ(at_once.body().at("spec").at("depends_on").at(0).at("tasks"), 3);
@@ -126,7 +130,8 @@ TEST(ArrayActions, AreDoneToEveryTaskThatIsNotOver) {
 
 TEST(Schedules, AreToldAndReplayedAlike) {
   ApiRig rig;
-  const std::string spec = R"({"name":"nightly","run":"x","schedule":{"cron":"0 2 * * *","overlap":"queue"}})";
+  const std::string spec =
+      R"({"name":"nightly","run":"x","schedule":{"cron":"0 2 * * *","overlap":"queue"}})";
   const auto made = rig.post("/v1/jobs", spec, {{"Idempotency-Key", "k"}});
   ASSERT_EQ(made.status(), 201) << made.body();
   EXPECT_EQ(made.body().at("state"), "delayed");

@@ -60,20 +60,93 @@ JobSpec Clients::make_spec(const std::string& name) {
   return s;
 }
 
+// As it is stored and read back.
+SubmitRequest Clients::request(JobSpec spec) const {
+  SubmitRequest r;
+  r.spec_json = wire::encode_spec(spec);
+  auto parsed = wire::parse_spec_json(r.spec_json, Now{});
+  TUTTI_ASSERT(parsed.ok(), "the simulation writes legal specs");
+  r.spec = std::make_shared<const JobSpec>(std::move(parsed.spec));
+  r.owner = kOwner;
+  r.idempotency_key = "key-" + r.spec->name;
+  r.body_hash = kBodyHash;
+  return r;
+}
+
+// Each waits for one or two before it.
+Clients::Submission Clients::chain() {
+  using When = Dependency::When;
+  Submission all;
+  for (int i = dice_.between(2, 4); i > 0; --i) {
+    all.push_back(request(make_spec(next_name())));
+    for (std::size_t before = all.size() - 1; before-- > 0 && all.back().after.size() < 2;)
+      if (dice_.chance(600) || all.back().after.empty())
+        all.back().after.push_back({.request = before,
+                                    .tasks = 1,
+                                    .when = dice_.chance(500)   ? When::any
+                                            : dice_.chance(500) ? When::ok
+                                            : dice_.chance(500) ? When::started
+                                                                : When::failed});
+  }
+  return all;
+}
+
+// Tasks, and one that waits for all of them.
+Clients::Submission Clients::array() {
+  Submission all;
+  JobSpec spec = make_spec(next_name());
+  const int tasks = dice_.between(2, 4), at_once = dice_.between(0, 2);
+  for (int i = 0; i < tasks; ++i) {
+    spec.array_task = ArrayTask{.index = i, .position = i, .tasks = tasks, .max_parallel = at_once};
+    all.push_back(request(spec));
+    if (i == 0) continue;
+    all.back().task_of = 0;
+    all.back().idempotency_key.clear();
+  }
+  all.push_back(request(make_spec(next_name())));
+  all.back().after.push_back({.request = 0, .tasks = tasks, .when = Dependency::When::any});
+  return all;
+}
+
+Clients::Submission Clients::schedule() {
+  JobSpec spec = make_spec(next_name());
+  spec.begin_time.reset();
+  spec.schedule = Schedule{.cron = "* * * * *",
+                           .times = *parse_cron("* * * * *"),
+                           .overlap = dice_.chance(500) ? Schedule::Overlap::skip : Schedule::Overlap::queue};
+  return {request(std::move(spec))};
+}
+
 void Clients::start(Time until, int jobs) {
+  until_ = until;
   for (int i = 0; i < jobs; ++i)
     world_.at(dice_.between(0ms, until), [this] {
-      Submission s;
-      s.name = "j" + std::to_string(++next_job_);
-      s.key = "key-" + s.name;
-      s.spec_json = wire::encode_spec(make_spec(s.name));
-      auto parsed = wire::parse_spec_json(s.spec_json, Now{});
-      TUTTI_ASSERT(parsed.ok(), "the simulation writes legal specs");
-      s.spec = std::make_shared<const JobSpec>(std::move(parsed.spec));
       ++waiting_;
-      submit(s, 0);
+      if (dice_.chance(100))
+        submit(array(), 0);
+      else if (dice_.chance(100))
+        submit(chain(), 0);
+      else if (dice_.chance(50))
+        submit(schedule(), 0);
+      else
+        submit({request(make_spec(next_name()))}, 0);
     });
   meddle(until);
+}
+
+// Else it would go on for ever.
+void Clients::cancel_schedule(JobId id) {
+  auto settled = std::make_shared<bool>(false);
+  const auto again = [this, id, settled] {
+    if (!std::exchange(*settled, true)) cancel_schedule(id);
+  };
+  world_.after(3s, again);
+  call(
+      [id, settled](ControlPlane& p, Now t) -> std::function<void()> {
+        (void)p.on_cancel(t, id, "eve");
+        return [settled] { *settled = true; };
+      },
+      [this, again] { world_.after(dice_.between(100ms, 1s), again); });
 }
 
 void Clients::call(std::function<std::function<void()>(ControlPlane&, Now)> decide,
@@ -99,23 +172,27 @@ void Clients::submit(const Submission& s, int tries) {
   world_.after(5s, again);  // no answer
   call(
       [this, s, settled](ControlPlane& plane, Now now) -> std::function<void()> {
-        const auto result = plane.on_submit(now, {.spec = s.spec,
-                                                  .spec_json = s.spec_json,
-                                                  .owner = kOwner,
-                                                  .idempotency_key = s.key,
-                                                  .body_hash = kBodyHash});
-        if (!result) {
-          world_.fail("a submission was refused: " + result.error().message);
-          return {};
-        }
-        return [this, s, settled, submitted = *result] {
-          if (submitted.replayed) world_.mark("submission replayed");
+        const auto results = plane.on_submit_all(now, s);
+        for (const auto& result : results)
+          if (!result) {
+            world_.fail("a submission was refused: " + result.error().message);
+            return {};
+          }
+        return [this, s, settled, results] {
+          if (results.front()->replayed) world_.mark("submission replayed");
           if (dice_.chance(30)) return;  // the answer is lost
-          world_.after(place_.network.latency(), [this, s, settled, submitted] {
-            place_.oracle.acknowledged(kOwner, s.key, submitted.id);
+          world_.after(place_.network.latency(), [this, s, settled, results] {
+            for (std::size_t i = 0; i < s.size(); ++i)
+              if (!s[i].idempotency_key.empty())
+                place_.oracle.acknowledged(kOwner, s[i].idempotency_key, results[i]->id);
             if (*settled) return;  // an answer after its deadline is still true
             *settled = true;
             --waiting_;
+            if (s.front().spec->schedule) {
+              world_.mark("schedule");
+              const JobId id = results.front()->id;
+              world_.at(std::max(world_.now(), until_ + 1s), [this, id] { cancel_schedule(id); });
+            }
           });
         };
       },

@@ -22,11 +22,14 @@ class Clients {
   int submitted() const { return next_job_; }
 
  private:
-  struct Submission {
-    std::string name, key, spec_json;
-    SpecPtr spec;
-  };
+  using Submission = std::vector<SubmitRequest>;  // one job, or some that belong together
   JobSpec make_spec(const std::string& name);
+  SubmitRequest request(JobSpec spec) const;
+  std::string next_name() { return "j" + std::to_string(++next_job_); }
+  Submission chain();
+  Submission array();
+  Submission schedule();
+  void cancel_schedule(JobId id);
   void submit(const Submission& submission, int tries);
   void meddle(Time until);
   void act_on_a_job();
@@ -41,6 +44,7 @@ class Clients {
   const int gpus_per_node_;
   int next_job_ = 0;
   int waiting_ = 0;
+  Time until_{};
   std::vector<std::string> drained_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "api/wire/job_spec_codec.h"
 #include "db/rules.h"
 
 namespace tutti::sim {
@@ -162,9 +163,12 @@ void Oracle::at_end() {
     for (const auto& a : reader_.attempts(id))
       if (a.state != AttemptState::ended)
         return world_.fail("I5: attempt " + text({a.job, a.epoch}) + " has never ended");
-    // One submission, one job: the workload gives every job a name of its own.
-    if (reader_.resolve_name(job->name, 10).size() != 1)
-      return world_.fail("I4: " + job->name + " exists more than once");
+    // One submission, one job: the workload gives every job, array and schedule a name of its own.
+    const JobSpec spec = wire::parse_spec_json(job->spec_json, Now{}).spec;
+    if (spec.schedule || spec.scheduled_by) continue;
+    const auto wanted = static_cast<std::size_t>(spec.array_task ? spec.array_task->tasks : 1);
+    if (reader_.resolve_name(job->name, 10).size() != wanted)
+      return world_.fail("I4: " + job->name + " does not exist " + std::to_string(wanted) + " times");
   }
 }
 

@@ -37,7 +37,8 @@ struct ControlScheduleTest : ::testing::Test {
 TEST_F(ControlScheduleTest, EachRunIsAJobOfItsOwnAndTheScheduleGoesOn) {
   const JobId id = env.submit(scheduled("*/10 * * * *"));
   EXPECT_EQ(env.state(id), JobState::delayed);
-  EXPECT_EQ(env.plane->find_job(id)->row.not_before, env.now.wall + 10min) << "the clock begins on a full hour";
+  EXPECT_EQ(env.plane->find_job(id)->row.not_before, env.now.wall + 10min)
+      << "the clock begins on a full hour";
   pass(9min);
   EXPECT_TRUE(runs_of(id).empty());
   pass(1min);
