@@ -126,6 +126,10 @@ class CommandLine {
         ->check(CLI::Range(0, 100));
     plan->add_option("--nodes", f_.plan.nodes, "with --job: if it asked for so many")
         ->check(CLI::Range(1, 4096));
+    plan->add_option("--quota", f_.plan.quota, "with --job: if its queue had so many GPUs guaranteed")
+        ->check(CLI::NonNegativeNumber);
+    plan->add_option("--max-gpus", f_.plan.max_gpus, "with --job: if its project might hold so many GPUs")
+        ->check(CLI::NonNegativeNumber);
     plan->add_option("--time-limit", f_.plan.time_limit, "with --job: if it were this: 2h, 30m");
 
     CLI::App* ls = verb("ls", "list jobs: tutti ls -a --since 7d", [](Session& s, Flags& f) {

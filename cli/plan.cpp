@@ -51,6 +51,8 @@ int run_plan(Session& session, const PlanOptions& options) {
     json::object change;
     if (options.priority >= 0) change["priority"] = options.priority;
     if (options.nodes > 0) change["nodes"] = options.nodes;
+    if (options.quota >= 0) change["quota_gpus"] = options.quota;
+    if (options.max_gpus >= 0) change["max_gpus"] = options.max_gpus;
     if (!options.time_limit.empty()) change["time_limit"] = options.time_limit;
     document = session.client.post("/v1/jobs/" + resolve_job(session, options.job) + ":simulate", change);
   } else {

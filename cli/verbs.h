@@ -76,7 +76,7 @@ struct PlanOptions {
   std::string file;  // of a job that is not submitted …
   SpecEdits edits;
   std::string job;  // … or a queued job, and what would change
-  int priority = -1, nodes = 0;
+  int priority = -1, nodes = 0, quota = -1, max_gpus = -1;
   std::string time_limit;
 };
 int run_plan(Session& session, const PlanOptions& options);

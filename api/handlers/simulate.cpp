@@ -53,6 +53,14 @@ constexpr auto kChangeFields = std::to_array<wire::Field<JobChange>>({
      [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
        if (const auto d = r.duration(at, v, Duration(std::chrono::seconds(1)))) into.time_limit = *d;
      }},
+    {"quota_gpus",
+     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
+       if (const auto n = r.integer(at, v, 0, 1'000'000)) into.quota_gpus = static_cast<int>(*n);
+     }},
+    {"max_gpus",
+     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
+       if (const auto n = r.integer(at, v, 0, 1'000'000)) into.max_gpus = static_cast<int>(*n);
+     }},
 });
 
 void simulate_change(const ApiPtr& api, const http::Request& request, Answer answer) {
@@ -66,8 +74,9 @@ void simulate_change(const ApiPtr& api, const http::Request& request, Answer ans
   if (!problems.empty())
     return answer.fail(bad_field(problems.front().field.empty() ? "body" : problems.front().field,
                                  problems.front().message, problems.front().hint));
-  if (!change.priority && !change.nodes && !change.time_limit)
-    return answer.fail(bad_field("body", "nothing is changed", "give priority, nodes or time_limit"));
+  if (!change.priority && !change.nodes && !change.time_limit && !change.quota_gpus && !change.max_gpus)
+    return answer.fail(
+        bad_field("body", "nothing is changed", "give priority, nodes, time_limit, quota_gpus or max_gpus"));
   resolve_job(api, answer, request.param("id"), [api, answer, change](JobId id) {
     const ControlPlane* plane = api->backend.plane();
     if (plane == nullptr) return answer.fail(not_ready(api->backend));

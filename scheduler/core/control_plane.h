@@ -165,9 +165,11 @@ struct WhatIf {
   std::vector<Shift> others;  // whose estimated start moves by more than a minute, the most first
 };
 struct JobChange {
-  std::optional<int> priority;
-  std::optional<int> nodes;
-  std::optional<Duration> time_limit;
+  std::optional<int> priority{};
+  std::optional<int> nodes{};
+  std::optional<Duration> time_limit{};
+  std::optional<int> quota_gpus{};  // of its queue
+  std::optional<int> max_gpus{};    // of its project
 };
 
 class ControlPlane {

@@ -136,6 +136,17 @@ Result<WhatIf> ControlPlane::simulate_change(JobId id, const JobChange& change, 
     changed.what.kind.gpus = spec.nodes * spec.resources.gpus;
     changed.what.shape = copy->intern(planner::ask_of(spec, pool));
   }
+  if (change.quota_gpus) {
+    planner::QueueShare share = queue_share(job->row.queue);
+    share.quota = *change.quota_gpus;
+    share.lend = std::min(share.lend, share.quota);
+    copy->set_queue(changed.what.kind.queue, pool, share);
+  }
+  if (change.max_gpus) {
+    const ProjectRow& project = shares_.projects.at(job->row.project);
+    copy->set_project(changed.what.project, project_names_.find(project.parent), project.weight,
+                      *change.max_gpus);
+  }
   copy->enqueue(changed, now.wall);
   return answer(*copy, id, before, now);
 }

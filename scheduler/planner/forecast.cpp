@@ -10,6 +10,7 @@ namespace tutti::planner {
 namespace {
 
 constexpr Duration kHorizon = std::chrono::hours(24 * 60);
+constexpr int kRounds = 64;
 constexpr std::size_t kOpen = 20'000;     // estimates whose jobs have not started yet
 constexpr std::size_t kRemembered = 400;  // outcomes of a level
 constexpr std::size_t kEnough = 20;       // before a level speaks for itself
@@ -40,6 +41,7 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   };
   for (const auto& [id, job] : copy->running()) push(job, now);
   Instant at = now;
+  int rounds = 0;  // of preemption, at one time
   for (;;) {
     const Decisions d = copy->plan(at);
     for (const auto& s : d.started) {
@@ -50,7 +52,8 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
       if (auto victim = copy->stopped(p.victim, at)) copy->enqueue(*std::move(victim), at);
       end_of.erase(p.victim);
     }
-    if (!d.preempted.empty()) continue;  // who made them leave starts
+    if (!d.preempted.empty() && ++rounds < kRounds) continue;  // who made them leave starts
+    rounds = 0;
     const auto turn = turns.upper_bound(at);
     if (out.starts.size() == waiting.size() || (ends.empty() && turn == turns.end())) return out;
     if (turn != turns.end() && (ends.empty() || *turn <= ends.top().first)) {

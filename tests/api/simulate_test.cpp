@@ -61,5 +61,21 @@ TEST(Simulate, AnswersForAChangeOfAQueuedJob) {
   EXPECT_EQ(rig.post("/v1/jobs/9:simulate", R"({"priority":80})").status(), 404);
 }
 
+TEST(Simulate, AnswersForAChangedQuota) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.put("/v1/queues/default", R"({"quota_gpus":4,"borrow_gpus":0})");
+  rig.put("/v1/projects/lab", R"({"max_gpus":6})");
+  rig.post("/v1/jobs", R"({"name":"runs","run":"x","resources":{"gpus":4},"time_limit":"1h"})");
+  rig.post("/v1/jobs", R"({"name":"waits","run":"x","resources":{"gpus":4},"time_limit":"1h"})");
+  EXPECT_EQ(rig.post("/v1/jobs/2:simulate", R"({"priority":60})").body().at("starts_now"), false);
+  const auto more = rig.post("/v1/jobs/2:simulate", R"({"quota_gpus":8})");
+  ASSERT_EQ(more.status(), 200) << more.body();
+  EXPECT_EQ(more.body().at("starts_now"), true);
+  EXPECT_EQ(rig.post("/v1/jobs/2:simulate", R"({"quota_gpus":8,"max_gpus":2})").body().at("starts_now"),
+            false);
+  EXPECT_EQ(rig.post("/v1/jobs/2:simulate", R"({"quota_gpus":-1})").status(), 422);
+}
+
 }  // namespace
 }  // namespace tutti::testing

@@ -332,20 +332,18 @@ TEST_F(ControlPlaneTest, WhatIfSaysWhoWouldWaitLongerForAHigherPriority) {
   const JobId first = env.submit(spec);
   env.tick_alive(2s);
   const JobId second = env.submit(spec);
-  const auto same =
-      env.plane->simulate_change(second, {.priority = 50, .nodes = {}, .time_limit = {}}, env.now);
+  const auto same = env.plane->simulate_change(second, {.priority = 50}, env.now);
   ASSERT_TRUE(same);
   EXPECT_TRUE(same->others.empty());
   EXPECT_EQ(same->why.position, 1u);
-  const auto higher =
-      env.plane->simulate_change(second, {.priority = 80, .nodes = {}, .time_limit = {}}, env.now);
+  const auto higher = env.plane->simulate_change(second, {.priority = 80}, env.now);
   ASSERT_TRUE(higher);
   EXPECT_EQ(higher->why.position, 0u);
   ASSERT_EQ(higher->others.size(), 1u);
   EXPECT_EQ(higher->others[0].job, first);
   EXPECT_GT(higher->others[0].after, higher->others[0].before);
   EXPECT_EQ(env.plane->find_job(second)->row.priority, 50);
-  EXPECT_FALSE(env.plane->simulate_change(runs, {.priority = 1, .nodes = {}, .time_limit = {}}, env.now));
+  EXPECT_FALSE(env.plane->simulate_change(runs, {.priority = 1}, env.now));
 }
 
 TEST_F(ControlPlaneTest, WhoWaitsIsToldWhenItStarts) {
