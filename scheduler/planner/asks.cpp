@@ -77,8 +77,23 @@ GangAsk ask_of(const JobSpec& spec, std::string queue_of_nodes) {
 
 int cpus_of(const Resources& r) { return r.cpus > 0 ? r.cpus : (r.gpus == 0 ? 1 : 0); }
 
+namespace {
+
+// "1g.10gb", "2g.20gb+me": how NVIDIA calls the profiles of slices (MIG User Guide).
+bool names_a_profile(std::string_view text) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  for (std::size_t g = 1; g + 2 < text.size(); ++g)
+    if (lower(text[g]) == 'g' && text[g + 1] == '.' && digit(text[g - 1]) && digit(text[g + 2])) return true;
+  return false;
+}
+
+}  // namespace
+
+// A slice of a GPU is only given to who asks for one: by its profile, or for any ("MIG").
 bool kind_matches(const DeviceGroup& group, const GpuKind& kind) {
-  return group.memory_bytes >= kind.memory_bytes &&
+  const bool slice = contains_ignoring_case(group.model, "MIG ");
+  const bool wanted = names_a_profile(kind.model) || contains_ignoring_case(kind.model, "MIG");
+  return slice == wanted && group.memory_bytes >= kind.memory_bytes &&
          (kind.model.empty() || contains_ignoring_case(group.model, kind.model));
 }
 

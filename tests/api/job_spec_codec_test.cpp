@@ -145,6 +145,7 @@ TEST(JobSpecCodec, ReadsArraysAndDependencies) {
   ASSERT_EQ(matrix.array->tasks.size(), 6u);
   EXPECT_EQ(matrix.array->tasks[4].variables.at("BATCH_SIZE"), "16");
   EXPECT_EQ(good(R"("array":3)").array->tasks.size(), 3u);
+  EXPECT_EQ(good(R"("resources":{"gpus":"1g.10gb:2"})").resources.gpu_kinds.at(0).model, "1g.10gb");
   const JobSpec after = good(R"("depends_on":[12,{"job":13,"when":"any"}])");
   EXPECT_EQ(after.depends_on,
             (std::vector<Dependency>{{JobId(12), Dependency::When::ok}, {JobId(13), Dependency::When::any}}));

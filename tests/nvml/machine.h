@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "worker/nvml/boot_clock.h"
 #include "worker/nvml/double/sim_files.h"
@@ -49,11 +50,12 @@ class ScratchFolder {
 
 class Machine {
  public:
-  explicit Machine(unsigned gpus = 4, unsigned island_size = 8) {
+  explicit Machine(unsigned gpus = 4, unsigned island_size = 8, std::vector<std::string> slices = {}) {
     sim::NodePlan plan;
     plan.node = "node-a";
     plan.gpus = gpus;
     plan.island_size = island_size;
+    plan.slices = std::move(slices);
     EXPECT_EQ(sim::create_machine(folder(), plan), "");
     setenv("TUTTI_NVML_DOUBLE_STATE", path().c_str(), 1);
   }

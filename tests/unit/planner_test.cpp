@@ -348,5 +348,22 @@ TEST(FairShare, HalvesWithTimeAndCountsShares) {
   EXPECT_GT(share.factor(1), 0.99);
 }
 
+TEST(GpuKinds, SlicesAreGivenOnlyToWhoAsksForThem) {
+  const DeviceGroup whole{.model = "NVIDIA H100 80GB HBM3", .memory_bytes = 80LL << 30};
+  const DeviceGroup slice{.model = "NVIDIA H100 80GB HBM3 MIG 1g.10gb", .memory_bytes = 10LL << 30};
+  for (const char* any : {"", "H100", "80GB", "h100 80gb"}) {
+    EXPECT_TRUE(kind_matches(whole, {.model = any})) << any;
+    EXPECT_FALSE(kind_matches(slice, {.model = any})) << any;
+  }
+  for (const char* sliced : {"1g.10gb", "MIG", "mig 1g", "H100 80GB HBM3 MIG"}) {
+    EXPECT_FALSE(kind_matches(whole, {.model = sliced})) << sliced;
+    EXPECT_TRUE(kind_matches(slice, {.model = sliced})) << sliced;
+  }
+  EXPECT_FALSE(kind_matches(slice, {.model = "2g.20gb"}));
+  EXPECT_FALSE(kind_matches(slice, {.model = "", .memory_bytes = 1LL << 30}))
+      << "memory alone asks for a whole GPU";
+  EXPECT_FALSE(kind_matches(slice, {.model = "MIG", .memory_bytes = 20LL << 30}));
+}
+
 }  // namespace
 }  // namespace tutti::planner

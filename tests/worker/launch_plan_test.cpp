@@ -139,6 +139,12 @@ TEST(LaunchPlan, SimulatedDevicesAreNamed) {
               Contains(Pair("TUTTI_SIM_DEVICES", "/dev/nvidia2,/dev/nvidia3")));
 }
 
+TEST(LaunchPlan, SlicesAreNamedByTheirUuid) {
+  auto c = two_nodes(Launcher::direct, 0);
+  c.facts.devices = {{"MIG-a", 100, "", false}, {"MIG-b", 101, "", false}};
+  EXPECT_THAT(planned(c).launch.processes[0].env, Contains(Pair("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")));
+}
+
 TEST(LaunchPlan, AJobWithoutGpusSeesNone) {
   auto c = two_nodes(Launcher::direct, 0);
   c.facts.devices.clear();

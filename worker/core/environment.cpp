@@ -51,13 +51,15 @@ void set_identity(Environment& env, const JobSpec& spec, const protocol::Prepare
   env.set("TUTTI_RESTART_CAUSE", p.restart_cause);
 }
 
-// Indices, not UUIDs: some frameworks parse integers. All GPUs of the allocation stay visible to every rank;
-// LOCAL_RANK chooses (peer-to-peer needs that). Without GPUs the variable is empty, which hides all of them.
+// Indices, not UUIDs: some frameworks parse integers. Slices (MIG) have no index to CUDA, only their UUID.
+// All GPUs of the allocation stay visible to every rank; LOCAL_RANK chooses (peer-to-peer needs that).
+// Without GPUs the variable is empty, which hides all of them.
 void set_devices(Environment& env, const NodeFacts& facts) {
   if (!facts.devices.empty()) env.set("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
   if (!facts.devices.empty() || facts.node_has_gpus)
-    env.set("CUDA_VISIBLE_DEVICES",
-            joined(facts.devices, ',', [](const DeviceFact& d) { return std::to_string(d.index); }));
+    env.set("CUDA_VISIBLE_DEVICES", joined(facts.devices, ',', [](const DeviceFact& d) {
+              return d.uuid.starts_with("MIG-") ? d.uuid : std::to_string(d.index);
+            }));
   const bool simulated = std::any_of(facts.devices.begin(), facts.devices.end(),
                                      [](const DeviceFact& d) { return d.simulated; });
   if (simulated)

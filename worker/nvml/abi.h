@@ -94,6 +94,9 @@ inline constexpr unsigned kRecoveryDrainAndReset = 4;
 inline constexpr unsigned kValueUnsignedInt = 1;
 inline constexpr unsigned kValueUnsignedLongLong = 3;
 inline constexpr unsigned kNoMigInstance = 0xFFFFFFFFU;
+inline constexpr unsigned kMigEnabled = 1;
+// Slices (MIG) have no index of their own: what we call slice n of GPU g.
+constexpr unsigned slice_index(unsigned gpu, unsigned n) { return (gpu + 1) * 100 + n; }
 inline constexpr unsigned long long kMemoryNotAvailable = ~0ULL;
 
 struct EventData {
@@ -199,6 +202,10 @@ static_assert(sizeof(Return) == 4);
   OPTIONAL(nvmlDeviceGetNvLinkState, (::tutti::nvml::Device, unsigned, unsigned*))                      \
   OPTIONAL(nvmlDeviceGetP2PStatus,                                                                      \
            (::tutti::nvml::Device, ::tutti::nvml::Device, unsigned, unsigned*))                         \
+  OPTIONAL(nvmlDeviceGetMigMode, (::tutti::nvml::Device, unsigned*, unsigned*))                         \
+  OPTIONAL(nvmlDeviceGetMaxMigDeviceCount, (::tutti::nvml::Device, unsigned*))                          \
+  OPTIONAL(nvmlDeviceGetMigDeviceHandleByIndex,                                                         \
+           (::tutti::nvml::Device, unsigned, ::tutti::nvml::Device*))                                   \
   OPTIONAL(nvmlDeviceGetFieldValues, (::tutti::nvml::Device, int, ::tutti::nvml::FieldValue*))          \
   OPTIONAL(nvmlDeviceGetSupportedEventTypes, (::tutti::nvml::Device, unsigned long long*))              \
   OPTIONAL(nvmlEventSetCreate, (::tutti::nvml::EventSet*))                                              \

@@ -2,6 +2,7 @@
 #include "worker/nvml/inventory.h"
 
 #include <cstdio>
+#include <utility>
 
 namespace tutti::nvml {
 namespace {
@@ -47,7 +48,36 @@ bool identify(const Symbols& nvml, unsigned index, NamedDevice& device) {
     gpu.memory_bytes = memory.total;
   }
   gpu.device_path = device_path(nvml, gpu);
+  device.handle_uuid = gpu.uuid;
   return true;
+}
+
+bool is_sliced(const Symbols& nvml, Device gpu) {
+  unsigned now = 0, after_reset = 0;
+  return nvml.nvmlDeviceGetMigMode && nvml.nvmlDeviceGetMaxMigDeviceCount &&
+         nvml.nvmlDeviceGetMigDeviceHandleByIndex &&
+         nvml.nvmlDeviceGetMigMode(gpu, &now, &after_reset) == Return::success && now == kMigEnabled;
+}
+
+// Its slices, as devices of their own. They share its island: what they have in common is one driver.
+std::vector<NamedDevice> slices_of(const Symbols& nvml, const NamedDevice& gpu) {
+  std::vector<NamedDevice> slices;
+  unsigned most = 0;
+  if (nvml.nvmlDeviceGetMaxMigDeviceCount(gpu.handle, &most) != Return::success) return slices;
+  for (unsigned n = 0; n < most; ++n) {
+    Device handle = nullptr;
+    if (nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, n, &handle) != Return::success) continue;
+    NamedDevice slice = gpu;
+    slice.info.index = slice_index(gpu.info.index, n);
+    slice.info.uuid = text_of(nvml.nvmlDeviceGetUUID, kUuidBufferSize, handle);
+    slice.info.name = text_of(nvml.nvmlDeviceGetName, kNameBufferSize, handle);
+    Memory memory{};
+    if (nvml.nvmlDeviceGetMemoryInfo && nvml.nvmlDeviceGetMemoryInfo(handle, &memory) == Return::success)
+      slice.info.memory_bytes = memory.total;
+    slice.info.device_path = device_path(nvml, slice.info);
+    if (!slice.info.uuid.empty()) slices.push_back(std::move(slice));
+  }
+  return slices;
 }
 
 // Numbers the groups of GPUs that reach each other over NVLink, by way of a switch or directly.
@@ -94,6 +124,15 @@ ReadInventory read_inventory(const Library& library) {
     }
   }
   number_islands(nvml, read.devices);
+  read.named = static_cast<unsigned>(read.devices.size());
+  for (NamedDevice& device : std::exchange(read.devices, {})) {
+    if (!is_sliced(nvml, device.handle)) {
+      read.devices.push_back(std::move(device));
+      continue;
+    }
+    auto slices = slices_of(nvml, device);
+    read.devices.insert(read.devices.end(), slices.begin(), slices.end());
+  }
   for (const NamedDevice& device : read.devices) read.message.gpus.push_back(device.info);
   return read;
 }

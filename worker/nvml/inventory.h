@@ -8,7 +8,9 @@
 namespace tutti::nvml {
 
 struct NamedDevice {
+  // Of the GPU itself where this is a slice (MIG): health and events are the whole GPU's.
   Device handle = nullptr;
+  std::string handle_uuid;  // whose handle it is
   GpuInfo info;
 };
 
@@ -16,8 +18,10 @@ struct ReadInventory {
   Return result = Return::success;  // of the call that counts the GPUs; without it there is no inventory
   Inventory message;
   std::vector<NamedDevice> devices;  // in the order of message.gpus
+  unsigned named = 0;                // GPUs that could be named; one with slices counts once
 };
 
+// A GPU in MIG mode is listed as its slices, and not at all while it has none.
 // A GPU that cannot be named (lost before we came) is counted as unidentified; the others are listed all the
 // same.
 ReadInventory read_inventory(const Library& library);

@@ -69,10 +69,11 @@ void Probe::open_session() {
   }
   std::vector<Device> handles;
   for (const NamedDevice& device : read.devices) {
-    handles.push_back(device.handle);
+    if (std::ranges::find(handles, device.handle) == handles.end()) handles.push_back(device.handle);
     gpus_.push_back({device, {}, {}});
   }
   unidentified_ = read.message.unidentified;
+  named_ = read.named;
   {
     std::lock_guard lock(mutex_);
     names_ = read.devices;
@@ -123,9 +124,19 @@ bool Probe::inventory_changed(bool closely) {
   unsigned count = 0;
   const Return result = library_->symbols().nvmlDeviceGetCount_v2(&count);
   if (result == Return::gpu_is_lost) return false;  // of one GPU; the look at each tells which
-  if (result != Return::success || count != gpus_.size() + unidentified_) return true;
+  if (result != Return::success || count != named_ + unidentified_) return true;
+  if (closely && library_->symbols().nvmlDeviceGetMigMode && slices_changed()) return true;
   // A GPU that was lost before we started may have come back.
   return unidentified_ > 0 && closely && read_inventory(*library_).message.unidentified != unidentified_;
+}
+
+// Slices are made and unmade while nobody uses them.
+bool Probe::slices_changed() const {
+  const auto now = read_inventory(*library_);
+  if (now.result != Return::success || now.message.unidentified != unidentified_) return false;
+  return !std::ranges::equal(
+      now.devices, gpus_, {}, [](const NamedDevice& d) { return d.info.uuid; },
+      [](const Watched& w) { return w.device.info.uuid; });
 }
 
 void Probe::look_at(Watched& gpu, bool closely) {
@@ -134,7 +145,7 @@ void Probe::look_at(Watched& gpu, bool closely) {
   Device fresh = nullptr;
   // A handle does not survive the loss of its GPU; the UUID does.
   if (was_lost && nvml.nvmlDeviceGetHandleByUUID &&
-      nvml.nvmlDeviceGetHandleByUUID(gpu.device.info.uuid.c_str(), &fresh) == Return::success) {
+      nvml.nvmlDeviceGetHandleByUUID(gpu.device.handle_uuid.c_str(), &fresh) == Return::success) {
     gpu.device.handle = fresh;
   }
   Conditions brief = look_briefly(*library_, gpu.device.handle);
@@ -203,20 +214,22 @@ void Probe::look_soon() {
 void Probe::on_event(const EventData& data) {
   Fault fault;
   fault.boot_us = boot_us();
+  fault.kind = FaultKind::xid;
+  fault.xid = data.event_data;
+  fault.detail = "Xid " + std::to_string(data.event_data);
+  std::vector<Fault> hit;  // a GPU, or all its slices
   {
     std::lock_guard lock(mutex_);
     for (const NamedDevice& device : names_) {
       if (device.handle != data.device) continue;
       fault.uuid = device.info.uuid;
       fault.pci = device.info.pci;
+      hit.push_back(fault);
     }
   }
-  if ((data.event_type & kEventXid) != 0) {
-    fault.kind = FaultKind::xid;
-    fault.xid = data.event_data;
-    fault.detail = "Xid " + std::to_string(data.event_data);
-    out_.write(fault);
-  }
+  if (hit.empty()) hit.push_back(fault);
+  if ((data.event_type & kEventXid) != 0)
+    for (const Fault& each : hit) out_.write(each);
   // Other events only say that a condition may have changed: the look that follows says which.
   look_soon();
 }

@@ -55,6 +55,7 @@ class Probe {
   void become_unavailable(std::string reason, std::optional<Return> code);
   void poll(bool closely);
   bool inventory_changed(bool closely);  // or the library stopped working; both end the session
+  bool slices_changed() const;
   void look_at(Watched& gpu, bool closely);
   void tell(const Watched& gpu, Conditions& before, Conditions now);
   void sample();
@@ -74,6 +75,7 @@ class Probe {
   // The session: from a successful init to shutdown. Poll thread only.
   std::unique_ptr<Library> library_;
   unsigned unidentified_ = 0;
+  unsigned named_ = 0;  // GPUs; gpus_ has their slices
   std::vector<Watched> gpus_;
   std::unique_ptr<EventWatch> events_;
 

@@ -18,6 +18,7 @@ namespace {
 
 constexpr unsigned kDoubleVersion = 1;
 constexpr unsigned kNvlinksPerGpu = 18;
+constexpr unsigned kMostSlices = 7;
 constexpr unsigned long long kIdleMemoryBytes = 512ULL << 20;
 
 Return copy_text(const std::string& text, char* buffer, unsigned size) {
@@ -60,6 +61,15 @@ unsigned recovery_action(GpuMode mode) {
     case GpuMode::lost: return kRecoveryReboot;
   }
   return kRecoveryNone;
+}
+
+// UUIDs of its slices.
+std::vector<std::string> slices_of(const Gpu& gpu) {
+  std::vector<std::string> out;
+  const auto state = Driver::instance().state();
+  for (const Gpu& other : state->gpus)
+    if (other.slice_of == gpu.uuid) out.push_back(other.uuid);
+  return out;
 }
 
 bool busy(const Gpu& gpu) { return !Holders::instance().recently(gpu.device_path).empty(); }
@@ -185,7 +195,8 @@ Return nvmlSystemGetCudaDriverVersion_v2(int* version) {
 
 Return nvmlDeviceGetCount_v2(unsigned* count) {
   return on_driver(__func__, count != nullptr, [&](Driver&, const State& state) {
-    *count = static_cast<unsigned>(state.gpus.size());
+    *count = static_cast<unsigned>(
+        std::ranges::count_if(state.gpus, [](const Gpu& gpu) { return gpu.slice_of.empty(); }));
     return Return::success;
   });
 }
@@ -193,7 +204,7 @@ Return nvmlDeviceGetCount_v2(unsigned* count) {
 Return nvmlDeviceGetHandleByIndex_v2(unsigned index, Device* device) {
   return on_driver(__func__, device != nullptr, [&](Driver& driver, const State& state) {
     for (const Gpu& gpu : state.gpus) {
-      if (gpu.index == index) return driver.handle_for(gpu.uuid, device);
+      if (gpu.index == index && gpu.slice_of.empty()) return driver.handle_for(gpu.uuid, device);
     }
     return Return::invalid_argument;
   });
@@ -347,6 +358,29 @@ Return nvmlDeviceGetP2PStatus(Device one, Device other, unsigned index, unsigned
     const bool linked = index != kP2pNvlink || first.nvlink_island == second.nvlink_island;
     *status = linked ? kP2pStatusOk : kP2pStatusNotSupported;
     return Return::success;
+  });
+}
+
+// A GPU is in MIG mode when it has slices.
+Return nvmlDeviceGetMigMode(Device device, unsigned* now, unsigned* after_reset) {
+  return on_device(__func__, device, Access::identity, now != nullptr && after_reset != nullptr,
+                   [&](const Gpu& gpu) {
+                     *now = *after_reset = slices_of(gpu).empty() ? 0 : kMigEnabled;
+                     return Return::success;
+                   });
+}
+
+Return nvmlDeviceGetMaxMigDeviceCount(Device device, unsigned* count) {
+  return on_device(__func__, device, Access::identity, count != nullptr, [&](const Gpu&) {
+    *count = kMostSlices;
+    return Return::success;
+  });
+}
+
+Return nvmlDeviceGetMigDeviceHandleByIndex(Device device, unsigned index, Device* slice) {
+  return on_device(__func__, device, Access::identity, slice != nullptr, [&](const Gpu& gpu) {
+    const auto slices = slices_of(gpu);
+    return index < slices.size() ? Driver::instance().handle_for(slices[index], slice) : Return::not_found;
   });
 }
 

@@ -123,6 +123,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   make->add_option("--memory", options.memory, "per GPU, such as 80GB; default: the model's");
   make->add_option("--node", options.plan.node, "node name; default: the host's");
+  make->add_option("--mig", options.plan.slices, "cut every GPU into such slices: 1g.10gb,2g.20gb")
+      ->delimiter(',');
   make->add_option("--island", options.plan.island_size, "GPUs per NVLink island")->capture_default_str();
 
   CLI::App* xid = command("xid", "report an Xid and do to the GPU what it stands for",

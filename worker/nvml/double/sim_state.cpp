@@ -79,6 +79,21 @@ std::string make_uuid(std::uint64_t seed) {
   return text;
 }
 
+Gpu slice_of(const Gpu& gpu, unsigned n, const std::string& profile) {
+  Gpu slice = gpu;
+  slice.index = slice_index(gpu.index, n);
+  slice.slice_of = gpu.uuid;
+  slice.uuid = "MIG" + make_uuid(seed_of(gpu.uuid, n)).substr(3);
+  slice.name += " MIG " + profile;
+  const auto dot = profile.find('.'), unit = profile.find("gb");
+  const auto memory = dot == std::string::npos || unit == std::string::npos || unit < dot
+                          ? std::nullopt
+                          : parse_bytes(profile.substr(dot + 1, unit - dot - 1) + "GiB");
+  slice.memory_bytes = memory.value_or(gpu.memory_bytes / 8);
+  slice.device_path += "." + std::to_string(n);
+  return slice;
+}
+
 }  // namespace
 
 std::string pci_address(const Gpu& gpu) {
@@ -115,7 +130,9 @@ State make_state(const NodePlan& plan) {
     gpu.pci_device_id = known != std::end(kModels) ? known->pci_device_id : 0x233010DE;
     gpu.nvlink_island = index / std::max(plan.island_size, 1U);
     gpu.device_path = plan.device_folder + "/nvidia" + std::to_string(index);
-    state.gpus.push_back(std::move(gpu));
+    state.gpus.push_back(gpu);
+    for (unsigned n = 0; n < plan.slices.size() && state.gpus.size() < kMaxGpus; ++n)
+      state.gpus.push_back(slice_of(gpu, n, plan.slices[n]));
   }
   return state;
 }

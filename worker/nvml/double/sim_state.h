@@ -46,6 +46,7 @@ struct Gpu {
   unsigned pci_device_id = 0;
   unsigned nvlink_island = 0;
   std::string device_path;  // the regular file that stands for /dev/nvidiaN
+  std::string slice_of;     // UUID of the GPU that this is a slice (MIG) of; empty: it is a GPU
   GpuMode mode = GpuMode::healthy;
   unsigned last_xid = 0;  // 0 = none since the last reset
   unsigned long long corrected_errors = 0;
@@ -96,6 +97,7 @@ struct NodePlan {
   unsigned long long memory_bytes = 0;  // 0 = the model's
   unsigned island_size = 8;             // GPUs per NVLink island
   std::string device_folder;            // the GPU of minor N is <device_folder>/nvidiaN
+  std::vector<std::string> slices{};    // of each GPU: profiles such as "1g.10gb"; empty: not in MIG mode
 };
 // The same plan gives the same machine, UUIDs included, on every run.
 State make_state(const NodePlan& plan);

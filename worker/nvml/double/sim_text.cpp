@@ -98,6 +98,7 @@ std::map<std::string_view, Setter> gpu_keys(Gpu& gpu) {
       {"pci_device_id", number_into(gpu.pci_device_id)},
       {"nvlink_island", number_into(gpu.nvlink_island)},
       {"device_path", text_into(gpu.device_path)},
+      {"slice_of", text_into(gpu.slice_of)},
       {"last_xid", number_into(gpu.last_xid)},
       {"corrected_errors", number_into(gpu.corrected_errors)},
       {"uncorrected_errors", number_into(gpu.uncorrected_errors)},
@@ -188,8 +189,9 @@ std::string format_state(const State& state) {
         << "\nname = " << gpu.name << "\nserial = " << gpu.serial << "\nmemory_bytes = " << gpu.memory_bytes
         << "\npci_domain = " << gpu.pci_domain << "\npci_bus = " << gpu.pci_bus
         << "\npci_device_id = " << gpu.pci_device_id << "\nnvlink_island = " << gpu.nvlink_island
-        << "\ndevice_path = " << gpu.device_path << "\nmode = " << name_of(gpu.mode)
-        << "\nlast_xid = " << gpu.last_xid << "\ncorrected_errors = " << gpu.corrected_errors
+        << "\ndevice_path = " << gpu.device_path << "\nslice_of = " << gpu.slice_of
+        << "\nmode = " << name_of(gpu.mode) << "\nlast_xid = " << gpu.last_xid
+        << "\ncorrected_errors = " << gpu.corrected_errors
         << "\nuncorrected_errors = " << gpu.uncorrected_errors << "\n";
   }
   return out.str();
