@@ -18,8 +18,8 @@ struct Wanted {
 
 struct Known {
   std::map<std::string, JobId> named;
-  std::map<JobId, int> tasks;     // of arrays, by their first task
-  std::map<JobId, PastJob> past;  // those that are over
+  std::map<JobId, int> tasks;  // of arrays, by their first task
+  Past past;                   // those that are over
 };
 
 PastJob past_of(const JobRow& row) { return {row.state, row.ran > Duration::zero()}; }
@@ -84,6 +84,7 @@ class Arrangement {
 
   Submissions submissions(Known known) {
     known_ = std::move(known);
+    past_ = std::make_shared<const Past>(std::move(known_.past));
     for (std::size_t i = 0; i < items_.size(); ++i) visit(i);
     return std::move(out_);
   }
@@ -191,7 +192,7 @@ class Arrangement {
       if (i == 0) request.idempotency_key = from.idempotency_key;
       if (i > 0) request.task_of = first;
       request.body_hash = from.body_hash;
-      request.past = known_.past;
+      request.past = past_;
       request.after = after_[item];
       out_.requests.push_back(std::move(request));
     }
@@ -214,6 +215,7 @@ class Arrangement {
   std::vector<Mark> marks_ = std::vector<Mark>(items_.size(), Mark::fresh);
   std::vector<std::size_t> path_;
   Known known_;
+  std::shared_ptr<const Past> past_;
   Submissions out_;
 };
 

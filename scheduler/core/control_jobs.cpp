@@ -92,7 +92,7 @@ std::optional<Error> ControlPlane::refuses(const SubmitRequest& request, Now now
                  .message = "the deadline is in the past",
                  .hint = "",
                  .field = "deadline"};
-  if (spec.schedule && !next_time(spec.schedule->times, now.wall))
+  if (spec.schedule && first_run(spec, now.wall) == Instant::max())
     return Error{.code = Errc::invalid_argument,
                  .message = "'" + spec.schedule->cron + "' never comes",
                  .hint = "",
@@ -142,18 +142,23 @@ std::vector<Result<Submitted>> ControlPlane::on_submit_all(Now now,
       results.push_back(as_first);
       continue;
     }
-    if (request.after.empty()) {
-      results.push_back(on_submit(now, request));
-      continue;
+    Result<SubmitRequest> whole =
+        request.after.empty() ? Result<SubmitRequest>(request) : resolved(requests, i, results);
+    if (!whole) {
+      results.push_back(whole.error());
+    } else if (request.task_of) {  // what the first one was told holds for all
+      const JobId first = results[*request.task_of]->id;
+      const JobRow& row = add_job(*whole, now, find_job(first)).row;
+      results.push_back(Submitted{.id = row.id, .state = row.state});
+    } else {
+      results.push_back(on_submit(now, *whole));
     }
-    const auto whole = resolved(requests, i, results);
-    results.push_back(whole ? on_submit(now, *whole) : Result<Submitted>(whole.error()));
   }
   return results;
 }
 
 // From here on it exists.
-const Job& ControlPlane::add_job(const SubmitRequest& request, Now now) {
+const Job& ControlPlane::add_job(const SubmitRequest& request, Now now, const Job* first_task) {
   const JobSpec& spec = *request.spec;
   last_job_ = JobId(last_job_.value + 1);
   Job job;
@@ -178,9 +183,11 @@ const Job& ControlPlane::add_job(const SubmitRequest& request, Now now) {
     row.not_before = *spec.begin_time;
     row.reason = "waits for its begin time";
   }
-  if (!unmet(job, request.past).empty() || array_is_full(job)) {
+  const bool waits = first_task != nullptr ? first_task->row.state == JobState::blocked
+                                           : !unmet(job, request.past ? *request.past : Past()).empty();
+  if (waits || array_is_full(job)) {
     row.state = JobState::blocked;
-    row.reason = waits_for(job);
+    row.reason = waits && first_task != nullptr ? first_task->row.reason : waits_for(job);
   }
   out_.batch.new_specs.push_back(SpecRow{.id = row.id,
                                          .owner = request.owner,

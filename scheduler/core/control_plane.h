@@ -15,10 +15,12 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -92,15 +94,17 @@ struct Shares {
 };
 using Warnings = std::vector<std::string>;  // of a change that was made all the same
 
+using Past = std::map<JobId, PastJob>;
+
 struct SubmitRequest {
   SpecPtr spec;
   std::string spec_json;
   std::string owner;
   std::string idempotency_key;  // "" = none
   std::uint64_t body_hash = 0;
-  std::map<JobId, PastJob> past{};  // jobs it depends on that are over, as the rows say
-  struct After {                    // depends on jobs that are submitted together with it
-    std::size_t request;            // earlier in the same list; of an array its first task
+  std::shared_ptr<const Past> past{};  // jobs it depends on that are over, as the rows say
+  struct After {                       // depends on jobs that are submitted together with it
+    std::size_t request;               // earlier in the same list; of an array its first task
     int tasks = 1;
     Dependency::When when = Dependency::When::ok;
   };
@@ -266,7 +270,7 @@ class ControlPlane {
   std::optional<Result<Submitted>> known_by_key(const SubmitRequest&) const;
   Result<SubmitRequest> resolved(const std::vector<SubmitRequest>&, std::size_t index,
                                  const std::vector<Result<Submitted>>& earlier) const;
-  const Job& add_job(const SubmitRequest&, Now);
+  const Job& add_job(const SubmitRequest&, Now, const Job* first_task = nullptr);
   void finish_job(Job&, Now, int exit_code);
   void settle_ended(Now);
   void remember_key(std::string key, KnownKey known);
@@ -314,9 +318,9 @@ class ControlPlane {
   void expire_reservations(Now);
 
   // control_time.cpp
-  using Past = std::map<JobId, PastJob>;
   std::optional<PastJob> state_of(JobId) const;
   std::optional<bool> decided(const Dependency&, const Past& given) const;
+  std::optional<bool> array_decided(const Dependency&, const Past& given) const;
   std::optional<bool> decided_by(const Dependency&, const PastJob& changed) const;
   bool has_live_task(const Dependency&) const;
   std::optional<Error> bad_dependency(const SubmitRequest&) const;
@@ -367,8 +371,11 @@ class ControlPlane {
   std::set<NodeId> unseen_;  // changed since the planner was told
   Shares shares_;
   std::set<std::pair<Instant, JobId>> deadlines_;
-  std::map<JobId, std::set<JobId>> dependents_;  // job → those that wait for it
-  std::map<JobId, std::set<JobId>> runs_;        // schedule → its runs that are not over
+  using Decided = std::map<std::tuple<JobId, int, Dependency::When>, std::optional<bool>>;
+  mutable std::optional<Decided> decided_;  // while those that wait are told: many wait for the same array
+  // Job, or first task of an array, and what it must have done → those that wait for that.
+  std::map<std::pair<JobId, Dependency::When>, std::set<JobId>> dependents_;
+  std::map<JobId, std::set<JobId>> runs_;  // schedule → its runs that are not over
   std::map<JobId, std::set<JobId>> array_waiting_;
   std::map<JobId, int> array_active_;
   std::unordered_map<JobId, PastJob> past_;  // the newest that have ended

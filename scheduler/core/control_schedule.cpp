@@ -24,6 +24,11 @@ void ControlPlane::run_schedule(Job& scheduled, Now now) {
   const JobId id = scheduled.row.id;
   scheduled.row.not_before = first_run(*scheduled.spec, now.wall);
   touch(scheduled);
+  if (scheduled.row.not_before == Instant::max()) {
+    scheduled.row.not_before = {};
+    apply(scheduled, JobEvent::hold, now, Cause::held, "its schedule never comes again");
+    return;
+  }
   delayed_.push(id, scheduled.row.not_before);
   const auto runs = runs_.find(id);
   const std::size_t open = runs == runs_.end() ? 0 : runs->second.size();

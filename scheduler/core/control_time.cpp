@@ -1,5 +1,6 @@
 // Control plane, part 9: after whom, by when, how often. Dependencies, arrays and deadlines.
 #include <algorithm>
+#include <utility>
 
 #include "scheduler/core/control_plane.h"
 
@@ -53,20 +54,30 @@ bool ControlPlane::has_live_task(const Dependency& d) const {
 // true: met; false: it never will be; nullopt: not decided yet. Jobs that nobody knows any more count as
 // met: who waited for them would have ended with them. `given`: what rows say of jobs that are over.
 std::optional<bool> ControlPlane::decided(const Dependency& d, const Past& given) const {
-  bool open = false, one_failed = false;
+  if (d.whole_array()) {
+    if (!decided_) return array_decided(d, given);
+    const auto [known, fresh] = decided_->try_emplace({d.job, d.tasks, d.when});
+    if (fresh) known->second = array_decided(d, given);
+    return known->second;
+  }
+  auto state = state_of(d.job);
+  if (const auto row = given.find(d.job); !state && row != given.end()) state = row->second;
+  return state ? met(d.when, *state) : std::optional(true);
+}
+
+std::optional<bool> ControlPlane::array_decided(const Dependency& d, const Past& given) const {
+  bool open = false, one_decides = false;
   for (JobId id = d.job; id <= last_of(d); id = JobId(id.value + 1)) {
     auto state = state_of(id);
     if (const auto row = given.find(id); !state && row != given.end()) state = row->second;
     if (!state) continue;
-    if (!d.whole_array()) return met(d.when, *state);
     const auto one = met(d.when, *state);
     if (!one) open = true;
-    if (d.when == When::failed ? one == true : one == false) one_failed = true;
+    if (one && *one == (d.when == When::failed)) one_decides = true;
   }
-  if (!d.whole_array()) return true;
-  if (d.when == When::failed)
-    return one_failed ? std::optional(true) : open ? std::nullopt : std::optional(false);
-  return one_failed ? std::optional(false) : open ? std::nullopt : std::optional(true);
+  if (one_decides) return d.when == When::failed;
+  if (open) return std::nullopt;
+  return d.when != When::failed;
 }
 
 // The same after one of its jobs has changed, without looking at all others where that can be helped.
@@ -82,17 +93,19 @@ std::optional<bool> ControlPlane::decided_by(const Dependency& d, const PastJob&
 // Of a job about to be submitted: the first dependency that makes no sense.
 std::optional<Error> ControlPlane::bad_dependency(const SubmitRequest& request) const {
   const auto& all = request.spec->depends_on;
+  static const Past kNone;
+  const Past& past = request.past ? *request.past : kNone;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::string field = "depends_on[" + std::to_string(i) + "]";
     const std::string who = (all[i].whole_array() ? "array " : "job ") + to_string(all[i].job);
-    if (!state_of(all[i].job) && !request.past.contains(all[i].job))
+    if (!state_of(all[i].job) && !past.contains(all[i].job))
       return Error{.code = Errc::invalid_argument,
                    .message = "no " + who,
                    .hint = "a job can only depend on jobs that exist",
                    .field = field};
-    if (decided(all[i], request.past) != false) continue;
+    if (decided(all[i], past) != false) continue;
     auto state = state_of(all[i].job);
-    if (!state) state = request.past.at(all[i].job);
+    if (!state) state = past.at(all[i].job);
     return Error{
         .code = Errc::invalid_argument,
         .message = who +
@@ -149,7 +162,7 @@ std::string ControlPlane::waits_for(const Job& job) const {
 
 void ControlPlane::watch_time(const Job& job) {
   if (job.spec->deadline) deadlines_.insert({*job.spec->deadline, job.row.id});
-  for (const Dependency& d : job.spec->depends_on) dependents_[d.job].insert(job.row.id);
+  for (const Dependency& d : job.spec->depends_on) dependents_[{d.job, d.when}].insert(job.row.id);
   if (const JobId array = array_of(job); array && job.row.state == JobState::blocked)
     array_waiting_[array].insert(job.row.id);
   if (const JobId schedule = job.spec->scheduled_by) runs_[schedule].insert(job.row.id);
@@ -158,7 +171,7 @@ void ControlPlane::watch_time(const Job& job) {
 void ControlPlane::forget_time(const Job& job) {
   if (job.spec->deadline) deadlines_.erase({*job.spec->deadline, job.row.id});
   for (const Dependency& d : job.spec->depends_on)
-    if (const auto found = dependents_.find(d.job); found != dependents_.end()) {
+    if (const auto found = dependents_.find({d.job, d.when}); found != dependents_.end()) {
       found->second.erase(job.row.id);
       if (found->second.empty()) dependents_.erase(found);
     }
@@ -186,11 +199,22 @@ void ControlPlane::count_task(Job& job, int by) {
 void ControlPlane::tell_dependents(JobId id, JobId array, Now now) {
   std::set<JobId> waiting;
   for (const JobId key : {id, array})
-    if (const auto found = dependents_.find(key); found != dependents_.end())
-      waiting.insert(found->second.begin(), found->second.end());
+    for (const When when : {When::ok, When::any, When::failed, When::started}) {
+      const auto found = dependents_.find({key, when});
+      if (found == dependents_.end()) continue;
+      // Thousands may wait for one array; as a rule one task more or less decides nothing.
+      const auto& one = jobs_.at(*found->second.begin()).spec->depends_on;
+      const auto d =
+          std::ranges::find_if(one, [&](const Dependency& o) { return o.job == key && o.when == when; });
+      if (!d->whole_array() || decided_by(*d, *state_of(id)))
+        waiting.insert(found->second.begin(), found->second.end());
+    }
   if (waiting.empty()) return;
   const PastJob state = *state_of(id);
+  // One that is told may end and others be told because of it; what was decided stays decided.
+  auto outer = std::exchange(decided_, Decided{});
   for (const JobId other : waiting) tell_dependent(other, id, array, state, now);
+  decided_ = std::move(outer);
 }
 
 // One that is held is told as well: when it is released nobody would tell it again.

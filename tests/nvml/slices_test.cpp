@@ -69,7 +69,9 @@ TEST(Slices, AreAllHitByAnXidOfTheirGpu) {
     if (const auto* inventory = std::get_if<Inventory>(&message)) {
       ASSERT_THAT(inventory->gpus, SizeIs(4));
       ours = {inventory->gpus[2].uuid, inventory->gpus[3].uuid};
-      ASSERT_EQ(run({program("tutti-gpu-sim"), "xid", "--state", machine.path(), "--gpu", "1", "--xid", "79"}).exit_code, 0);
+      ASSERT_EQ(run({program("tutti-gpu-sim"), "xid", "--state", machine.path(), "--gpu", "1", "--xid", "79"})
+                    .exit_code,
+                0);
     } else if (const auto* fault = std::get_if<Fault>(&message)) {
       if (fault->kind != FaultKind::xid) continue;
       EXPECT_TRUE(std::ranges::count(ours, fault->uuid)) << fault->uuid << " is of another GPU";

@@ -271,5 +271,31 @@ TEST_F(ControlTimeTest, AnArrayStandsOrFallsAsAWholeAndWhoWaitsWithIt) {
   EXPECT_EQ(env.plane->jobs().size(), 4U);
 }
 
+TEST_F(ControlTimeTest, AnArrayWaitsForAnArray) {
+  constexpr int kTasks = 1000;  // no node: nobody starts
+  const auto tasks_of = [&](int first, const std::string& name, bool waits) {
+    std::vector<SubmitRequest> all;
+    for (int i = 0; i < kTasks; ++i) {
+      JobSpec spec = job_spec(1, 1, name);
+      spec.array_task = ArrayTask{.index = i, .position = i, .tasks = kTasks, .max_parallel = 0};
+      if (waits) spec.depends_on = {{.job = JobId(first), .when = When::any, .tasks = kTasks}};
+      SubmitRequest r;
+      r.spec = std::make_shared<const JobSpec>(std::move(spec));
+      r.owner = "ada";
+      if (i > 0) r.task_of = 0;
+      all.push_back(std::move(r));
+    }
+    return env.plane->on_submit_all(env.now, all);
+  };
+  const auto first = tasks_of(0, "first", false), second = tasks_of(1, "second", true);
+  for (const auto& r : second) EXPECT_EQ(r->state, JobState::blocked);
+  EXPECT_EQ(reason(second.back()->id), "waits for array 1 to end");
+  for (int i = 0; i < kTasks - 1; ++i)
+    ASSERT_TRUE(env.plane->on_cancel(env.now, first[static_cast<std::size_t>(i)]->id, "ada"));
+  EXPECT_EQ(env.state(second.front()->id), JobState::blocked);
+  ASSERT_TRUE(env.plane->on_cancel(env.now, first.back()->id, "ada"));
+  for (const auto& r : second) EXPECT_EQ(env.state(r->id), JobState::queued);
+}
+
 }  // namespace
 }  // namespace tutti::testing
