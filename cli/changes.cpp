@@ -12,6 +12,8 @@ namespace {
 
 namespace json = boost::json;
 
+constexpr int kMostTasks = 10'000;  // of one array
+
 // {"array": 12, "changed": 30, "refused": 2}
 void report_array(const Session& session, const Document& document, const std::string& verb) {
   const json::object& done = as_object(document.tree);
@@ -30,9 +32,11 @@ void report_array(const Session& session, const Document& document, const std::s
 std::string plural(std::size_t n) { return std::to_string(n) + (n == 1 ? " job" : " jobs"); }
 
 void ask(const Session& session, const ChangeOptions& options, std::size_t count) {
+  const std::string what =
+      options.array ? "every task of " + std::string(count == 1 ? "an array" : "arrays") : plural(count);
   if (!session.input_is_terminal)
-    throw Failure(Exit::usage, options.verb + " of " + plural(count) + " needs -y when nobody can be asked");
-  session.err << options.verb << " " << plural(count) << "? [y/N] " << std::flush;
+    throw Failure(Exit::usage, options.verb + " of " + what + " needs -y when nobody can be asked");
+  session.err << options.verb << " " << what << "? [y/N] " << std::flush;
   std::string answer;
   std::getline(session.in, answer);
   if (answer != "y" && answer != "Y" && answer != "yes") throw Failure(Exit::failed, "nothing was changed");
@@ -51,11 +55,19 @@ void report(const Session& session, const Document& document, const std::string&
   }
 }
 
+void would_change_array(Session& session, const std::string& id, const std::string& verb) {
+  if (session.human()) session.out << "would " << verb << " these tasks:\n";
+  ListOptions tasks;
+  tasks.array = id;
+  tasks.limit = kMostTasks;
+  run_ls(session, tasks);
+}
+
 }  // namespace
 
 int run_change(Session& session, const ChangeOptions& options) {
   const std::vector<std::string> ids = expand_ids(session, options.ids);
-  if (ids.size() > 1 && !options.yes && !options.dry_run && options.verb != "release")
+  if ((ids.size() > 1 || options.array) && !options.yes && !options.dry_run && options.verb != "release")
     ask(session, options, ids.size());
   const json::object body =
       options.reason.empty() ? json::object{} : json::object{{"reason", options.reason}};
@@ -63,7 +75,9 @@ int run_change(Session& session, const ChangeOptions& options) {
   for (const auto& word : ids) {
     try {
       const std::string id = resolve_job(session, word);
-      if (options.dry_run)
+      if (options.dry_run && options.array)
+        would_change_array(session, id, options.verb);
+      else if (options.dry_run)
         report(session, session.client.get("/v1/jobs/" + id), ": would " + options.verb + " it; now ");
       else if (options.array)
         report_array(session, session.client.post("/v1/jobs/" + id + ":" + options.verb + "?array=1", body),

@@ -47,6 +47,32 @@ std::string labels_of(const json::object& job) {
   return text;
 }
 
+std::string dependencies_of(const json::object& spec) {
+  std::string text;
+  for (const auto& item : array_of(spec, "depends_on")) {
+    const json::object& on = as_object(item);
+    const std::string tasks = text_of(on, "tasks");
+    const bool whole_array = !tasks.empty() && tasks != "1";
+    text += (text.empty() ? "" : ", ") + std::string(whole_array ? "array " : "job ") + text_of(on, "job") +
+            " (" + text_of(on, "when") + ")";
+  }
+  return text;
+}
+
+std::string array_place(const json::object& spec) {
+  const json::object& array = object_of(spec, "array");
+  if (array.empty()) return {};
+  std::string text = "task " + text_of(array, "index") + " of " + text_of(array, "tasks");
+  const std::string most = text_of(array, "max_parallel");
+  return most.empty() || most == "0" ? text : text + ", " + most + " at a time";
+}
+
+std::string schedule_of(const json::object& spec) {
+  const json::object& schedule = object_of(spec, "schedule");
+  if (schedule.empty()) return {};
+  return text_of(schedule, "cron") + " UTC, overlap " + text_of(schedule, "overlap");
+}
+
 // An age says more with the word behind it.
 Cell ago(std::string_view instant, const Look& look) {
   Cell cell = time_cell(instant, look);
@@ -77,6 +103,10 @@ Fields fields_of(const json::object& job, const Look& look) {
           {"queued", ago(text_of(job, "queued_at"), look)},
           {"not before", ago(text_of(job, "not_before"), look)},
           {"ended", ago(text_of(job, "ended_at"), look)},
+          {"array", {array_place(spec)}},
+          {"depends on", {dependencies_of(spec)}},
+          {"schedule", {schedule_of(spec)}},
+          {"scheduled by", {text_of(spec, "scheduled_by")}},
           {"launcher", {text_of(spec, "launcher")}},
           {"run", {text_of(spec, "run")}}};
 }

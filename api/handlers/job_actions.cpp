@@ -34,28 +34,41 @@ Result<JobId> act_on_tasks(ControlPlane& plane, JobId task_of, ArrayOutcome& out
   return out.array;
 }
 
+void act_on_array(const ApiPtr& api, const Answer& answer, JobId id,
+                  std::function<Result<JobId>(ControlPlane&, Now, JobId)> act) {
+  const auto first = [id](Reader& reader) { return array_of(reader, id).first; };
+  read_rows(api, answer, first, [api, answer, act = std::move(act)](JobId array) {
+    auto outcome = std::make_shared<ArrayOutcome>();
+    api->backend.change_jobs(
+        [=](ControlPlane& plane, Now now) {
+          return act_on_tasks(plane, array, *outcome, [&](JobId task) { return act(plane, now, task); });
+        },
+        [=](const Result<JobId>& done) {
+          if (!done) return answer.fail(done.error());
+          answer.json(200, boost::json::object{{"array", outcome->array.value},
+                                               {"changed", outcome->changed},
+                                               {"refused", outcome->refused}});
+        });
+  });
+}
+
 void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& answer, Act act) {
   auto reason = read_reason(request, answer, false);
   if (!reason) return;
   const auto all = int_param(request, "array", 0, 0, 1);
   if (!all) return answer.fail(all.error());
   const auto& who = identity_of(request).owner;
-  resolve_job(api, answer, request.param("id"),
-              [api, answer, act, who, reason = *reason, array = *all == 1](JobId id) {
-                auto outcome = std::make_shared<ArrayOutcome>();
-                api->backend.change_jobs(
-                    [=](ControlPlane& plane, Now now) {
-                      const auto one = [&](JobId job) { return act(plane, now, job, who, reason); };
-                      return array ? act_on_tasks(plane, id, *outcome, one) : one(id);
-                    },
-                    [=](const Result<JobId>& done) {
-                      if (!done) return answer.fail(done.error());
-                      if (!array) return answer_with_job(api, answer, *done);
-                      answer.json(200, boost::json::object{{"array", outcome->array.value},
-                                                           {"changed", outcome->changed},
-                                                           {"refused", outcome->refused}});
-                    });
-              });
+  const auto one = [act, who, reason = *reason](ControlPlane& plane, Now now, JobId id) {
+    return act(plane, now, id, who, reason);
+  };
+  resolve_job(api, answer, request.param("id"), [api, answer, one, array = *all == 1](JobId id) {
+    if (array) return act_on_array(api, answer, id, one);
+    api->backend.change_jobs([one, id](ControlPlane& plane, Now now) { return one(plane, now, id); },
+                             [api, answer](const Result<JobId>& done) {
+                               if (!done) return answer.fail(done.error());
+                               answer_with_job(api, answer, *done);
+                             });
+  });
 }
 
 std::string who_and_why(const std::string& who, const std::string& reason) {

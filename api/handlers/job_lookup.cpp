@@ -24,6 +24,13 @@ Error no_such_job(JobId id) {
   return not_found("no job " + to_string(id), "GET /v1/jobs lists the jobs there are");
 }
 
+ArraySpan array_of(Reader& reader, JobId id) {
+  const auto view = reader.find_job(id);
+  if (!view) return {.first = id};
+  const auto task = wire::parse_spec_json(view->spec_json, Now{}).spec.array_task;
+  return task ? ArraySpan{JobId(id.value - task->position), task->tasks} : ArraySpan{id};
+}
+
 void resolve_job(const ApiPtr& api, const Answer& answer, std::string_view id_or_name,
                  std::function<void(JobId)> then) {
   if (const auto id = parse_id(id_or_name)) return then(JobId(*id));

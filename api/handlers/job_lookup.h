@@ -19,4 +19,12 @@ void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id);
 
 Error no_such_job(JobId id);
 
+/// The first task and how many there are of the array that a job is of; itself alone if of none. Store
+/// thread.
+struct ArraySpan {
+  JobId first;
+  int tasks = 1;
+};
+ArraySpan array_of(Reader& reader, JobId id);
+
 }  // namespace tutti::api

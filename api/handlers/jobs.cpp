@@ -118,11 +118,9 @@ json::object list_view(std::vector<JobView> rows, int page_size, const ControlPl
 /// `first` alone means the array that it is of.
 JobFilter whole_array(JobFilter filter, Reader& reader) {
   if (!filter.first) return filter;
-  const auto view = reader.find_job(filter.first);
-  const auto task =
-      view ? wire::parse_spec_json(view->spec_json, Now{}).spec.array_task : std::optional<ArrayTask>();
-  if (task) filter.first = JobId(filter.first.value - task->position);
-  filter.last = JobId(filter.first.value + (task ? task->tasks - 1 : 0));
+  const ArraySpan array = array_of(reader, filter.first);
+  filter.first = array.first;
+  filter.last = JobId(array.first.value + array.tasks - 1);
   return filter;
 }
 

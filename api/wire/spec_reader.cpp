@@ -212,4 +212,12 @@ std::string did_you_mean(std::string_view word, std::span<const std::string_view
   return near.empty() ? std::string() : "did you mean '" + std::string(near) + "'?";
 }
 
+std::string known_names(std::span<const std::string_view> names) {
+  constexpr std::size_t kMost = 10;
+  if (names.size() > kMost) return {};
+  std::string text;
+  for (const auto name : names) text += (text.empty() ? "known here: " : ", ") + std::string(name);
+  return text;
+}
+
 }  // namespace tutti::wire

@@ -52,6 +52,8 @@ std::string describe_kind(const boost::json::value&);
 /// The candidate nearest to `word`, if it is near enough for a typing error; else "".
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates);
 std::string did_you_mean(std::string_view word, std::span<const std::string_view> candidates);
+/// "known here: a, b, c" for the fields of a small object; empty where a list would not help.
+std::string known_names(std::span<const std::string_view> names);
 
 template <class T>
 struct Field {
@@ -82,6 +84,7 @@ void read_fields(SpecReader& r, const Path& at, const boost::json::value& value,
       std::array<std::string_view, N> names;
       for (std::size_t i = 0; i < N; ++i) names[i] = fields[i].name;
       hint = did_you_mean(key, names);
+      if (hint.empty()) hint = known_names(names);
     }
     r.problem(here, "unknown field", std::move(hint));
   }

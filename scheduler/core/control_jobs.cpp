@@ -284,7 +284,6 @@ Result<JobId> ControlPlane::on_release(Now now, JobId id) {
   job.row.spent = {};
   if (!unmet(job).empty() || (!job.counted && array_is_full(job))) {
     apply(job, JobEvent::block, now, Cause::none, waits_for(job));
-    if (const JobId array = array_of(job)) array_waiting_[array].insert(id);
     return id;
   }
   count_task(job, 1);
@@ -315,6 +314,10 @@ bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::st
   if (cause != Cause::none) job.row.cause = cause;
   if (*to == JobState::queued || *to == JobState::starting) job.row.not_before = Instant{};
   job.row.reason = detail;
+  // Its wait begins when nobody keeps it any more, for a later leader as well.
+  if (*to == JobState::queued && (from == JobState::blocked || from == JobState::held) &&
+      job.row.ran == Duration::zero())
+    job.row.queued_at = now.wall;
   enter(job, now);
   record_job(job, now,
              {.kind = "state",
@@ -322,7 +325,11 @@ bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::st
               .to = std::string(name(*to)),
               .detail = std::move(detail),
               .cause = cause});
-  if (*to == JobState::running) tell_dependents(job.row.id, array_of(job), now);
+  decided_.erase(array_of(job));
+  if (*to == JobState::running) {
+    const PastJob state = *state_of(job.row.id);
+    tell_dependents(job.row.id, array_of(job), state, now);
+  }
   if (*to == JobState::held && job.counted) {
     count_task(job, -1);
     next_task(array_of(job), now);
@@ -343,6 +350,8 @@ void ControlPlane::enter(Job& job, Now now, std::optional<Instant> since) {
                      now.wall);
   } else if (job.row.state == JobState::delayed) {
     delayed_.push(job.row.id, job.row.not_before);
+  } else if (job.row.state == JobState::blocked) {
+    wait_for_place(job, true);
   }
 }
 
@@ -351,6 +360,8 @@ void ControlPlane::leave(Job& job) {
     planner_.withdraw(job.row.id), calibration_.forget(job.row.id), estimates_.erase(job.row.id);
   else if (job.row.state == JobState::delayed)
     delayed_.erase(job.row.id);
+  else if (job.row.state == JobState::blocked)
+    wait_for_place(job, false);
 }
 
 // The job has reached a terminal state: its row moves to job_done and memory forgets it.
@@ -361,17 +372,18 @@ void ControlPlane::finish_job(Job& job, Now now, int exit_code) {
                       .base_version = job.base_version};
   out_.batch.done.push_back(std::move(done));
   const JobId id = job.row.id;
-  constexpr std::size_t kRemembered = 100'000;
-  past_[id] = {job.row.state, job.row.ran > Duration::zero()};
+  const PastJob state{job.row.state, job.row.ran > Duration::zero()};
+  past_[id] = state;
   past_by_age_.push_back(id);
-  if (past_by_age_.size() > kRemembered) past_.erase(past_by_age_.front()), past_by_age_.pop_front();
-  just_ended_.emplace_back(id, array_of(job));
+  const JobId array = array_of(job);
+  just_ended_.push_back({.job = id, .array = array, .state = state, .freed_a_place = job.counted});
   forget_time(job);
   count_task(job, -1);
   dirty_jobs_.erase(id);
   checkpoint_paths_.erase(id);
   checkpoints_.erase(id);
   jobs_.erase(id);
+  decided_.erase(array);
   settle_ended(now);
 }
 
@@ -380,12 +392,19 @@ void ControlPlane::settle_ended(Now now) {
   if (settling_) return;
   settling_ = true;
   while (!just_ended_.empty()) {
-    const auto [id, array] = just_ended_.back();
+    const Ended ended = just_ended_.back();
     just_ended_.pop_back();
-    tell_dependents(id, array, now);
-    if (array) next_task(array, now);
+    tell_dependents(ended.job, ended.array, ended.state, now);
+    if (ended.freed_a_place) next_task(ended.array, now);
   }
   settling_ = false;
+  forget_oldest();
+}
+
+// Not before whoever waited for them has been told.
+void ControlPlane::forget_oldest() {
+  constexpr std::size_t kRemembered = 100'000;
+  for (; past_by_age_.size() > kRemembered; past_by_age_.pop_front()) past_.erase(past_by_age_.front());
 }
 
 }  // namespace tutti

@@ -332,10 +332,12 @@ class ControlPlane {
   void watch_time(const Job&);
   void forget_time(const Job&);
   void count_task(Job&, int by);
-  void tell_dependents(JobId, JobId array, Now);
+  void tell_dependents(JobId, JobId array, const PastJob& state, Now);
   void tell_dependent(JobId, JobId changed, JobId array, const PastJob& state, Now);
   void unblock(JobId, Now);
   void next_task(JobId array, Now);
+  void forget_oldest();
+  void wait_for_place(const Job&, bool waits);
   void end_late(Now);
 
   // control_schedule.cpp
@@ -371,16 +373,22 @@ class ControlPlane {
   std::set<NodeId> unseen_;  // changed since the planner was told
   Shares shares_;
   std::set<std::pair<Instant, JobId>> deadlines_;
-  using Decided = std::map<std::tuple<JobId, int, Dependency::When>, std::optional<bool>>;
-  mutable std::optional<Decided> decided_;  // while those that wait are told: many wait for the same array
+  // What is known of whole arrays until one of their tasks changes: thousands may wait for one.
+  using Decided = std::map<std::pair<int, Dependency::When>, std::optional<bool>>;
+  mutable std::map<JobId, Decided> decided_;
   // Job, or first task of an array, and what it must have done → those that wait for that.
   std::map<std::pair<JobId, Dependency::When>, std::set<JobId>> dependents_;
-  std::map<JobId, std::set<JobId>> runs_;  // schedule → its runs that are not over
-  std::map<JobId, std::set<JobId>> array_waiting_;
+  std::map<JobId, std::set<JobId>> runs_;           // schedule → its runs that are not over
+  std::map<JobId, std::set<JobId>> array_waiting_;  // blocked tasks of arrays with max_parallel
   std::map<JobId, int> array_active_;
   std::unordered_map<JobId, PastJob> past_;  // the newest that have ended
   std::deque<JobId> past_by_age_;
-  std::vector<std::pair<JobId, JobId>> just_ended_;  // and its array
+  struct Ended {
+    JobId job, array;
+    PastJob state;
+    bool freed_a_place = false;
+  };
+  std::vector<Ended> just_ended_;
   bool settling_ = false;
   std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
   std::deque<const std::string*> keys_by_age_;      // into keys_

@@ -58,7 +58,8 @@ JobSpec ControlPlane::run_of(const Job& scheduled) const {
   spec.begin_time.reset();
   spec.scheduled_by = scheduled.row.id;
   if (const auto runs = runs_.find(scheduled.row.id); runs != runs_.end())
-    spec.depends_on = {{.job = *runs->second.rbegin(), .when = Dependency::When::any}};
+    for (const JobId open : runs->second)  // all: the newest may be cancelled while an older one runs
+      spec.depends_on.push_back({.job = open, .when = Dependency::When::any});
   return spec;
 }
 

@@ -55,8 +55,8 @@ bool ControlPlane::has_live_task(const Dependency& d) const {
 // met: who waited for them would have ended with them. `given`: what rows say of jobs that are over.
 std::optional<bool> ControlPlane::decided(const Dependency& d, const Past& given) const {
   if (d.whole_array()) {
-    if (!decided_) return array_decided(d, given);
-    const auto [known, fresh] = decided_->try_emplace({d.job, d.tasks, d.when});
+    if (!given.empty()) return array_decided(d, given);
+    const auto [known, fresh] = decided_[d.job].try_emplace({d.tasks, d.when});
     if (fresh) known->second = array_decided(d, given);
     return known->second;
   }
@@ -97,6 +97,11 @@ std::optional<Error> ControlPlane::bad_dependency(const SubmitRequest& request) 
   const Past& past = request.past ? *request.past : kNone;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const std::string field = "depends_on[" + std::to_string(i) + "]";
+    if (const Job* live = find_job(all[i].job); live != nullptr && live->spec->schedule)
+      return Error{.code = Errc::invalid_argument,
+                   .message = "job " + to_string(all[i].job) + " is a schedule, which never ends",
+                   .hint = "depend on one of its runs",
+                   .field = field};
     const std::string who = (all[i].whole_array() ? "array " : "job ") + to_string(all[i].job);
     if (!state_of(all[i].job) && !past.contains(all[i].job))
       return Error{.code = Errc::invalid_argument,
@@ -163,8 +168,6 @@ std::string ControlPlane::waits_for(const Job& job) const {
 void ControlPlane::watch_time(const Job& job) {
   if (job.spec->deadline) deadlines_.insert({*job.spec->deadline, job.row.id});
   for (const Dependency& d : job.spec->depends_on) dependents_[{d.job, d.when}].insert(job.row.id);
-  if (const JobId array = array_of(job); array && job.row.state == JobState::blocked)
-    array_waiting_[array].insert(job.row.id);
   if (const JobId schedule = job.spec->scheduled_by) runs_[schedule].insert(job.row.id);
 }
 
@@ -175,10 +178,6 @@ void ControlPlane::forget_time(const Job& job) {
       found->second.erase(job.row.id);
       if (found->second.empty()) dependents_.erase(found);
     }
-  if (const JobId array = array_of(job)) {
-    array_waiting_[array].erase(job.row.id);
-    if (array_waiting_[array].empty()) array_waiting_.erase(array);
-  }
   if (const auto runs = runs_.find(job.spec->scheduled_by); runs != runs_.end()) {
     runs->second.erase(job.row.id);
     if (runs->second.empty()) runs_.erase(runs);
@@ -196,7 +195,7 @@ void ControlPlane::count_task(Job& job, int by) {
 }
 
 // Something about this job has changed that others may wait for.
-void ControlPlane::tell_dependents(JobId id, JobId array, Now now) {
+void ControlPlane::tell_dependents(JobId id, JobId array, const PastJob& state, Now now) {
   std::set<JobId> waiting;
   for (const JobId key : {id, array})
     for (const When when : {When::ok, When::any, When::failed, When::started}) {
@@ -206,15 +205,10 @@ void ControlPlane::tell_dependents(JobId id, JobId array, Now now) {
       const auto& one = jobs_.at(*found->second.begin()).spec->depends_on;
       const auto d =
           std::ranges::find_if(one, [&](const Dependency& o) { return o.job == key && o.when == when; });
-      if (!d->whole_array() || decided_by(*d, *state_of(id)))
+      if (!d->whole_array() || decided_by(*d, state))
         waiting.insert(found->second.begin(), found->second.end());
     }
-  if (waiting.empty()) return;
-  const PastJob state = *state_of(id);
-  // One that is told may end and others be told because of it; what was decided stays decided.
-  auto outer = std::exchange(decided_, Decided{});
   for (const JobId other : waiting) tell_dependent(other, id, array, state, now);
-  decided_ = std::move(outer);
 }
 
 // One that is held is told as well: when it is released nobody would tell it again.
@@ -242,21 +236,29 @@ void ControlPlane::unblock(JobId id, Now now) {
   Job& job = found->second;
   if (!unmet(job).empty() || array_is_full(job)) return;
   count_task(job, 1);
-  if (const JobId array = array_of(job)) array_waiting_[array].erase(id);
   const bool early = job.row.not_before > now.wall;
   apply(job, early ? JobEvent::back_off : JobEvent::unblocked, now, Cause::none,
         early ? "waits for its begin time" : "nothing to wait for any more");
 }
 
-// A place among the tasks of an array has come free.
+// A place among the tasks of an array has come free. They all wait for the same jobs: where the first one
+// still does, so do the others, and whoever decides that will tell them.
 void ControlPlane::next_task(JobId array, Now now) {
-  const auto waiting = array_waiting_.find(array);
-  if (waiting == array_waiting_.end()) return;
-  for (const JobId id : std::set(waiting->second)) {
-    const Job& job = jobs_.at(id);
-    if (array_is_full(job)) return;
-    unblock(id, now);
+  for (auto waiting = array_waiting_.find(array); waiting != array_waiting_.end();
+       waiting = array_waiting_.find(array)) {
+    const Job& first = jobs_.at(*waiting->second.begin());
+    if (array_is_full(first) || !unmet(first).empty()) return;
+    unblock(first.row.id, now);
   }
+}
+
+// Those of an array that only its max_parallel may keep.
+void ControlPlane::wait_for_place(const Job& job, bool waits) {
+  const auto& task = job.spec->array_task;
+  if (!task || task->max_parallel == 0) return;
+  const auto waiting = array_waiting_.try_emplace(array_of(job)).first;
+  waits ? void(waiting->second.insert(job.row.id)) : void(waiting->second.erase(job.row.id));
+  if (waiting->second.empty()) array_waiting_.erase(waiting);
 }
 
 // Jobs whose time is over: of no use any more.

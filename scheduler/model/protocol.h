@@ -46,7 +46,7 @@ struct GpuInfo {
   std::string model;
   std::int64_t memory_bytes = 0;
   std::string pci;
-  std::int32_t island = 0;
+  std::int32_t island = 0;  // NVLink island inside the node; -1: reaches no other GPU over NVLink
   std::string device_path;
   bool healthy = true;        // false: a fatal fault since its last reset, as this worker remembers it
   std::string health_reason;  // "Xid 79: …"

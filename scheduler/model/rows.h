@@ -176,7 +176,7 @@ struct GpuRow {
   std::string model;
   std::int64_t memory_bytes = 0;
   std::string pci;
-  std::int32_t island = 0;  // NVLink island inside the node
+  std::int32_t island = 0;  // NVLink island inside the node; -1: none
   GpuHealth health = GpuHealth::healthy;
   std::string health_reason;
   bool present = true;  // false: the node no longer reports it

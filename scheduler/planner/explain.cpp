@@ -153,9 +153,10 @@ NodeBlocker blocker_of(const Nodes& nodes, int node, const GangAsk& ask) {
   int total = 0, usable = 0, free = 0;
   for (std::size_t g = 0; g < desc.devices.size(); ++g) {
     const auto& group = desc.devices[g];
-    const bool matches = r.gpu_kinds.empty() || std::ranges::any_of(r.gpu_kinds, [&](const auto& k) {
-                           return kind_matches(group, k);
-                         });
+    const bool matches =
+        r.gpu_kinds.empty()
+            ? kind_matches(group, {})
+            : std::ranges::any_of(r.gpu_kinds, [&](const auto& k) { return kind_matches(group, k); });
     if (!matches) continue;
     total += group.total;
     usable += group.usable;

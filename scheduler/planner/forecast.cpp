@@ -24,6 +24,7 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   Forecast out{.at = now, .starts = {}};
   auto waiting = planner.first(queue_of_nodes, most);
   if (also && std::ranges::find(waiting, also) == waiting.end()) waiting.push_back(also);
+  const std::set<JobId> asked(waiting.begin(), waiting.end());  // victims that start again are not
   const auto copy = planner.sketch(waiting);
   using End = std::pair<Instant, JobId>;
   std::priority_queue<End, std::vector<End>, std::greater<>> ends;  // some are of jobs that gave way
@@ -45,7 +46,7 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   for (;;) {
     const Decisions d = copy->plan(at);
     for (const auto& s : d.started) {
-      out.starts.emplace(s.job, at);
+      if (asked.contains(s.job)) out.starts.emplace(s.job, at);
       push(copy->running().at(s.job), at);
     }
     for (const auto& p : d.preempted) {
@@ -55,7 +56,7 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
     if (!d.preempted.empty() && ++rounds < kRounds) continue;  // who made them leave starts
     rounds = 0;
     const auto turn = turns.upper_bound(at);
-    if (out.starts.size() == waiting.size() || (ends.empty() && turn == turns.end())) return out;
+    if (out.starts.size() == asked.size() || (ends.empty() && turn == turns.end())) return out;
     if (turn != turns.end() && (ends.empty() || *turn <= ends.top().first)) {
       at = *turn;
       if (at - now > kHorizon) return out;

@@ -133,15 +133,26 @@ void Nodes::describe(Need& need, int node) {
     need.ready_of.resize(nodes_.size());
   }
   const NodeDesc& desc = *nodes_[ix(node)].desc;
-  std::uint8_t groups = 0;
+  unsigned groups = 0, foreign = 0, shared = 0;  // slots by bit
   std::array<int, kGroups> has{};
   for (std::size_t g = 0; g < desc.devices.size(); ++g) {
-    if (!kind_matches(desc.devices[g], need.kind)) continue;
+    const DeviceGroup& group = desc.devices[g];
+    if (group.total == 0 && group.usable == 0) continue;
     const auto slot = std::min(g, kGroups - 1);
-    groups = static_cast<std::uint8_t>(groups | (1U << slot));
-    has[slot] += desc.devices[g].total;
+    const unsigned bit = 1U << slot;
+    const bool apart = need.one_island && need.gpus > 1 && (group.island == kNoIsland || (shared & bit) != 0);
+    shared |= bit;
+    if (apart || !kind_matches(group, need.kind)) {
+      foreign |= bit;
+      continue;
+    }
+    groups |= bit;
+    has[slot] += group.total;
   }
-  need.groups[ix(node)] = groups;
+  groups &= ~foreign;  // of a slot that several groups share all must do
+  for (std::size_t slot = 0; slot < kGroups; ++slot)
+    if ((foreign >> slot & 1U) != 0) has[slot] = 0;
+  need.groups[ix(node)] = static_cast<std::uint8_t>(groups);
   int most = 0;
   for (const int h : has) most = need.one_island ? std::max(most, h) : most + h;
   const bool excluded = std::ranges::find(need.exclude_nodes, desc.name) != need.exclude_nodes.end();

@@ -21,12 +21,13 @@
 namespace tutti::planner {
 
 inline constexpr std::size_t kGroups = 8;  // groups of devices per node; what is beyond joins the last
+inline constexpr int kNoIsland = -1;       // devices without NVLink to any other
 
 // Devices of one kind in one NVLink island of a node.
 struct DeviceGroup {
   std::string model;
   std::int64_t memory_bytes = 0;
-  int island = 0;
+  int island = 0;  // or kNoIsland
   int total = 0;   // whatever their state
   int usable = 0;  // of them: in order, or held by a job
   bool operator==(const DeviceGroup&) const = default;

@@ -123,6 +123,8 @@ TEST(ArrayActions, AreDoneToEveryTaskThatIsNotOver) {
   EXPECT_EQ(rig.post("/v1/jobs/4:hold?array=1").body().at("changed"), 3) << "by any of its tasks";
   EXPECT_EQ(rig.get("/v1/jobs?array=2").body().at("jobs").as_array().size(), 4U);
   EXPECT_EQ(rig.get("/v1/jobs?array=2&state=held").body().at("jobs").as_array().size(), 3U);
+  rig.post("/v1/jobs/5:cancel");
+  EXPECT_EQ(rig.post("/v1/jobs/sweep:release?array=1").body().at("changed"), 2) << "its newest task is over";
   EXPECT_EQ(rig.post("/v1/jobs/2:requeue?array=1").status(), 409) << "none of them runs";
   EXPECT_EQ(rig.post("/v1/jobs/1:cancel?array=1").status(), 409) << "not an array";
   EXPECT_EQ(rig.post("/v1/jobs/2:cancel?array=2").status(), 422);

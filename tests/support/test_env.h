@@ -70,6 +70,28 @@ class TestEnv {
     std::string why;
     ASSERT_TRUE(plane->invariants_hold(&why)) << why;
   }
+  // A new leader: what the rows say, and the leases that it holds itself.
+  void recover() {
+    Snapshot s = snapshot_;
+    std::map<std::string, SpecPtr> specs;
+    for (const auto& [id, job] : plane->jobs()) {
+      s.jobs.push_back(job.row);
+      s.specs.emplace_back(id, to_string(id));
+      specs.emplace(to_string(id), job.spec);
+    }
+    for (const auto& [key, attempt] : plane->attempts()) s.attempts.push_back(attempt.row);
+    for (const auto& [id, node] : plane->cluster().nodes) s.nodes.push_back(node.row);
+    for (const auto& [id, gpu] : plane->cluster().gpus) s.gpus.push_back(gpu.row);
+    if (!rows.new_specs.empty()) s.last_job = rows.new_specs.back().id;
+    if (!s.nodes.empty()) s.last_node = s.nodes.back().id;
+    if (!s.gpus.empty()) s.last_gpu = s.gpus.back().id;
+    if (!rows.events.empty()) s.last_event = rows.events.back().id;
+    if (!rows.faults.empty()) s.last_fault = rows.faults.back().id;
+    SpecText text = spec_text();
+    text.parse = [specs](std::string_view name) { return specs.at(std::string(name)); };
+    plane = std::make_unique<ControlPlane>(settings_, s, text, leases, now);
+    step();
+  }
   void plan() {
     plane->plan(now);
     step();

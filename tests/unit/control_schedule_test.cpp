@@ -85,6 +85,46 @@ TEST_F(ControlScheduleTest, QueueLetsRunsWaitForEachOtherUpToABound) {
   EXPECT_EQ(env.state(runs[2]), JobState::blocked);
 }
 
+TEST_F(ControlScheduleTest, QueueStartsNothingBesideARunThatGoesOnWhenTheOneBetweenIsCancelled) {
+  const JobId id = env.submit(scheduled("*/10 * * * *", Overlap::queue));
+  pass(10min);
+  const JobId first = runs_of(id).at(0);
+  env.run(first);
+  pass(20min);
+  const auto runs = runs_of(id);
+  ASSERT_EQ(runs.size(), 3U);
+  ASSERT_TRUE(env.plane->on_cancel(env.now, runs[1], "ada"));
+  env.step();
+  EXPECT_EQ(env.state(runs[2]), JobState::blocked);
+  env.end(node, env.key_of(first), true);
+  EXPECT_EQ(env.state(runs[2]), JobState::starting);
+}
+
+TEST_F(ControlScheduleTest, ANewLeaderKnowsWhichRunsAreOpen) {
+  const JobId id = env.submit(scheduled("*/10 * * * *", Overlap::queue));
+  const JobId skips = env.submit(scheduled("*/10 * * * *", Overlap::skip));
+  pass(10min);
+  for (const JobId schedule : {id, skips}) env.run(runs_of(schedule).at(0));
+  pass(10min);
+  env.recover();
+  pass(10min);
+  EXPECT_EQ(runs_of(skips).size(), 1U);
+  const auto runs = runs_of(id);
+  ASSERT_EQ(runs.size(), 3U) << "no time twice, none lost";
+  EXPECT_EQ(env.state(runs[1]), JobState::blocked);
+  EXPECT_EQ(env.state(runs[2]), JobState::blocked);
+}
+
+TEST_F(ControlScheduleTest, NobodyCanWaitForTheScheduleItself) {
+  const JobId id = env.submit(scheduled("*/10 * * * *"));
+  JobSpec after = job_spec(1, 1, "after");
+  after.depends_on = {{.job = id}};
+  const auto r = env.try_submit(after);
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().field, "depends_on[0]");
+  EXPECT_NE(r.error().hint.find("one of its runs"), std::string::npos);
+}
+
 TEST_F(ControlScheduleTest, TimesThatWereMissedAreOneRun) {
   const JobId id = env.submit(scheduled("*/10 * * * *", Overlap::queue));
   env.leases.renew(node, env.now.mono + 5h);

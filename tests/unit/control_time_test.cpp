@@ -97,6 +97,37 @@ TEST_F(ControlTimeTest, AnArrayRunsSoManyTasksAtATime) {
   EXPECT_EQ(env.state(tasks[4]), JobState::starting);
 }
 
+// Each task that ends looks for one that may go on; none may, and nobody counts them all for that.
+TEST_F(ControlTimeTest, AnArrayThatWaitsForAnArrayIsCancelledInOneGo) {
+  env.add_node("a");
+  const auto first = array(1000, 1);
+  JobSpec spec = job_spec(1, 1);
+  spec.depends_on = {{.job = first[0], .when = When::ok, .tasks = 1000}};
+  std::vector<JobId> second;
+  for (int i = 0; i < 1000; ++i) {
+    spec.array_task = ArrayTask{.index = i, .position = i, .tasks = 1000, .max_parallel = i % 2};
+    second.push_back(env.submit(spec));
+  }
+  for (const JobId id : second) ASSERT_TRUE(env.plane->on_cancel(env.now, id, "ada"));
+  env.step();
+  for (const JobId id : second) EXPECT_EQ(env.state(id), JobState::cancelled);
+  EXPECT_EQ(env.state(first[0]), JobState::starting);
+  EXPECT_EQ(env.state(first[1]), JobState::blocked);
+}
+
+TEST_F(ControlTimeTest, TheWaitOfOneThatWasReleasedBeginsThenForTheNextLeaderToo) {
+  env.add_node("a");
+  env.submit(job_spec(1, 8));
+  const JobId held = env.submit(job_spec(1, 8));
+  ASSERT_TRUE(env.plane->on_hold(env.now, held, "later"));
+  env.tick_alive(2h, 2s);
+  ASSERT_TRUE(env.plane->on_release(env.now, held));
+  env.step();
+  const Instant released = env.now.wall;
+  env.recover();
+  EXPECT_EQ(env.plane->planner().find_waiting(held)->since, released);
+}
+
 TEST_F(ControlTimeTest, WhatHasNotEndedByItsDeadlineIsOfNoUse) {
   const NodeId a = env.add_node("a");
   JobSpec spec = job_spec(1, 8);

@@ -119,6 +119,38 @@ TEST_F(Placement, KeepsAJobOnOneIslandAndTakesTheSmallestThatFits) {
   EXPECT_TRUE(choose(one_island).empty()) << "no island has five";
 }
 
+// More kinds and islands on a node than the planner counts apart: what it cannot tell apart it does not give.
+TEST_F(Placement, GivesNoSliceForAGpuHoweverManyKindsANodeHas) {
+  cluster = cluster_of({16});
+  Node& node = cluster.nodes.begin()->second;
+  node.groups.clear();
+  for (auto& [id, gpu] : cluster.gpus) {
+    gpu.row.island = static_cast<int>(id.value);  // none reaches another
+    if (id.value > 8) gpu.row.model += id.value % 2 == 0 ? " MIG 1g.10gb" : " MIG 3g.40gb";
+    know_group(node, gpu.row);
+  }
+  see();
+  const auto given = gpus_of(choose(ask(1, 7)));
+  ASSERT_EQ(given.size(), 7U);
+  for (const GpuId id : given) EXPECT_LE(id.value, 8) << "a slice";
+  EXPECT_TRUE(choose(ask(1, 8)).empty()) << "the eighth cannot be told from the slices";
+}
+
+TEST_F(Placement, WithoutNvlinkThereIsNoIsland) {
+  cluster = cluster_of({8});
+  Node& node = cluster.nodes.begin()->second;
+  node.groups.clear();
+  for (auto& [id, gpu] : cluster.gpus) {
+    gpu.row.island = planner::kNoIsland;
+    know_group(node, gpu.row);
+  }
+  see();
+  GangAsk linked = ask(1, 2);
+  EXPECT_EQ(gpus_of(choose(linked)).size(), 2U);
+  linked.topology.require = TopologyLevel::nvlink;
+  EXPECT_TRUE(choose(linked).empty());
+}
+
 TEST_F(Placement, AvoidsSuspectNodesOnlyWhileItCan) {
   begin({8, 8});
   EXPECT_EQ(nodes_of(choose(ask(1, 8), {0})), (std::set<std::int64_t>{2}));

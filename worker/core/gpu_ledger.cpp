@@ -61,9 +61,6 @@ protocol::GpuInventory GpuLedger::inventory() const {
   protocol::GpuInventory out;
   out.driver = inventory_.driver;
   out.simulated_gpus = inventory_.simulated;
-  std::int32_t next_island = 0;
-  for (const auto& g : inventory_.gpus)
-    if (g.nvlink_island) next_island = std::max(next_island, static_cast<std::int32_t>(*g.nvlink_island) + 1);
   for (const auto& g : inventory_.gpus) {
     protocol::GpuInfo info;
     info.uuid = g.uuid;
@@ -71,7 +68,7 @@ protocol::GpuInventory GpuLedger::inventory() const {
     info.model = g.name;
     info.memory_bytes = static_cast<std::int64_t>(g.memory_bytes);
     info.pci = g.pci;
-    info.island = g.nvlink_island ? static_cast<std::int32_t>(*g.nvlink_island) : next_island++;
+    info.island = g.nvlink_island ? static_cast<std::int32_t>(*g.nvlink_island) : -1;
     info.device_path = g.device_path;
     info.health_reason = why_unhealthy(g.uuid);
     info.healthy = info.health_reason.empty();

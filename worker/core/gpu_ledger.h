@@ -4,7 +4,7 @@
 //   1. A fatal fault is remembered per UUID until the probe says that a condition of that GPU has ended
 //      (which takes a reset) and no fatal condition is left, or that the GPU, once gone, is there again. A
 //      restart of the worker keeps the memory (`remembered`), a new boot ends it: booting resets GPUs.
-//   2. GPUs keep their order by index; a GPU without a known NVLink island is an island of its own.
+//   2. GPUs keep their order by index; one without NVLink to any other has island -1.
 #pragma once
 
 #include <map>

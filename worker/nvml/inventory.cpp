@@ -59,7 +59,7 @@ bool is_sliced(const Symbols& nvml, Device gpu) {
          nvml.nvmlDeviceGetMigMode(gpu, &now, &after_reset) == Return::success && now == kMigEnabled;
 }
 
-// Its slices, as devices of their own. They share its island: what they have in common is one driver.
+// Its slices, as devices of their own.
 std::vector<NamedDevice> slices_of(const Symbols& nvml, const NamedDevice& gpu) {
   std::vector<NamedDevice> slices;
   unsigned most = 0;
@@ -69,6 +69,7 @@ std::vector<NamedDevice> slices_of(const Symbols& nvml, const NamedDevice& gpu) 
     if (nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, n, &handle) != Return::success) continue;
     NamedDevice slice = gpu;
     slice.info.index = slice_index(gpu.info.index, n);
+    slice.info.nvlink_island.reset();
     slice.info.uuid = text_of(nvml.nvmlDeviceGetUUID, kUuidBufferSize, handle);
     slice.info.name = text_of(nvml.nvmlDeviceGetName, kNameBufferSize, handle);
     Memory memory{};
@@ -80,7 +81,8 @@ std::vector<NamedDevice> slices_of(const Symbols& nvml, const NamedDevice& gpu) 
   return slices;
 }
 
-// Numbers the groups of GPUs that reach each other over NVLink, by way of a switch or directly.
+// Numbers the groups of GPUs that reach each other over NVLink, by way of a switch or directly. One that
+// reaches no other has no number.
 void number_islands(const Symbols& nvml, std::vector<NamedDevice>& devices) {
   if (nvml.nvmlDeviceGetP2PStatus == nullptr) return;
   unsigned islands = 0;
@@ -95,6 +97,10 @@ void number_islands(const Symbols& nvml, std::vector<NamedDevice>& devices) {
     }
     if (!devices[i].info.nvlink_island) devices[i].info.nvlink_island = islands++;
   }
+  std::vector<unsigned> sizes(islands);
+  for (const NamedDevice& device : devices) ++sizes[*device.info.nvlink_island];
+  for (NamedDevice& device : devices)
+    if (sizes[*device.info.nvlink_island] == 1) device.info.nvlink_island.reset();
 }
 
 }  // namespace
