@@ -270,19 +270,24 @@ class CommandLine {
     verb("gpus", "every GPU", [](Session& s, Flags&) { return run_gpus(s); });
     CLI::App* node = verb("node", "take a machine out, or back in", nullptr);
     node->require_subcommand(1);
-    for (const std::string word : {"drain", "resume"}) {
-      const bool drain = word == "drain";
+    for (const auto& [word, help] : std::initializer_list<std::pair<std::string, const char*>>{
+             {"drain", "let nothing new start there: tutti node drain n3 --reason \"new cable\""},
+             {"resume", "let work start there again: you vouch for it"},
+             {"quarantine", "set it aside as bad"},
+             {"repair", "somebody works on it"},
+             {"return", "back from repair, on probation: gangs of several nodes rather go elsewhere"},
+             {"retire", "not to be used again"},
+             {"report",
+              "say that it is bad: tutti node report n3 --reason \"twice as slow as the others\""}}) {
       CLI::App* sub = verb(
-          word.c_str(),
-          drain ? "let nothing new start there: tutti node drain n3 --reason \"new cable\""
-                : "let work start there again",
-          [word](Session& s, Flags& f) {
+          word.c_str(), help,
+          [word = word](Session& s, Flags& f) {
             f.node.verb = word;
             return run_node_change(s, f.node);
           },
           node);
       sub->add_option("node", f_.node.node, "name")->required();
-      sub->add_option("--reason", f_.node.reason, "for whoever finds it later")->required(drain);
+      sub->add_option("--reason", f_.node.reason, "for whoever finds it later")->required(word != "resume");
       sub->add_flag("--dry-run", f_.node.dry_run, "show what would be changed");
     }
     CLI::App* faults =

@@ -173,7 +173,9 @@ int run_node_change(Session& session, const NodeChange& change) {
       document,
       [&] {
         std::string line = "node " + clean(text_of(node, "name")) +
-                           (change.dry_run ? ": would " + change.verb + " it; now " : " is ") +
+                           (change.dry_run            ? ": would " + change.verb + " it; now "
+                            : change.verb == "report" ? " is reported; it is "
+                                                      : " is ") +
                            text_of(node, "service");
         const std::string jobs = list_of(array_of(node, "jobs"));
         if (change.verb == "drain" && !jobs.empty()) line += "; still runs there: " + jobs;

@@ -123,7 +123,7 @@ int run_share_remove(Session& session, const std::string& kind, const std::strin
 int run_nodes(Session& session, bool watch);
 int run_gpus(Session& session);
 struct NodeChange {
-  std::string verb;  // drain, resume
+  std::string verb;  // drain, resume, quarantine, repair, return, retire, report
   std::string node;
   std::string reason;
   bool dry_run = false;

@@ -12,6 +12,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 
 #include "api/handlers/routes.h"
@@ -40,6 +41,9 @@ struct Flags {
   double margin_seconds = 1.5;
   std::string policy = "fair";
   bool migrate_only = false;
+  std::string fault_table;
+  BlameLimits blame;
+  double probation_hours = 24;
 };
 
 Flags read_flags(int argc, char** argv) {
@@ -66,6 +70,21 @@ Flags read_flags(int argc, char** argv) {
                  "short ones, for clusters where jobs save their work; las, easy, fifo")
       ->check(CLI::IsMember({"fair", "checkpoint", "las", "easy", "fifo"}))
       ->capture_default_str();
+  app.add_option("--fault-table", f.fault_table,
+                 "what is done about GPU faults, instead of the built-in table (docs/faults.md)")
+      ->check(CLI::ExistingFile);
+  app.add_option("--gpu-faults-a-day", f.blame.gpu_faults_a_day,
+                 "a GPU at fault so often stays quarantined after its reset; 0 = never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--node-faults-a-week", f.blame.node_faults_a_week,
+                 "a node at fault so often is quarantined; 0 = never")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--probation-hours", f.probation_hours,
+                 "of a node back from repair; doubles with each return")
+      ->check(CLI::Range(0.0, 720.0))
+      ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
     app.parse(argc, argv);
@@ -74,6 +93,18 @@ Flags read_flags(int argc, char** argv) {
   }
   f.embedded = f.db.empty();
   return f;
+}
+
+std::shared_ptr<const FaultTable> load_fault_table(const std::string& file) {
+  if (file.empty()) return nullptr;
+  std::ifstream in(file);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  auto table = FaultTable::parse(text);
+  if (!table)
+    throw std::runtime_error(file + ": " + table.error().message +
+                             (table.error().hint.empty() ? "" : " (" + table.error().hint + ")"));
+  spdlog::info("fault table {} from {}", table->id(), file);
+  return std::make_shared<const FaultTable>(*std::move(table));
 }
 
 http::ServerConfig server_config(const std::string& listen) {
@@ -180,6 +211,9 @@ int run(const Flags& f) {
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   leader_settings.control.policy = *planner::find_policy(f.policy);
+  leader_settings.control.faults = load_fault_table(f.fault_table);
+  leader_settings.control.blame = f.blame;
+  leader_settings.control.probation = from_seconds(f.probation_hours * 3600);
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
 

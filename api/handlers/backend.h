@@ -38,8 +38,9 @@ class Backend {
   virtual void submit(std::vector<SubmitRequest> requests, SubmitReply reply) = 0;
   // What people do to jobs: on_cancel, on_hold, …
   virtual void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) = 0;
-  virtual void set_node_service(std::string node, NodeService service, std::string reason,
-                                Reply<NodeId> reply) = 0;
+  // What people say of nodes: on_node_service, on_node_report.
+  virtual void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change,
+                            Reply<NodeId> reply) = 0;
 
   // A change of queues, projects or reservations.
   virtual void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,

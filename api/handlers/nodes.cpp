@@ -1,4 +1,5 @@
-// GET /v1/nodes, /v1/nodes/{name}, /v1/gpus and POST /v1/nodes/{name}:drain | :resume. From memory.
+// GET /v1/nodes, /v1/nodes/{name}, /v1/gpus and POST /v1/nodes/{name}:VERB, where an operator takes it out of
+// service and back, or a user says that it is bad. From memory.
 #include "api/handlers/answer.h"
 #include "api/handlers/view.h"
 
@@ -35,29 +36,48 @@ void answer_with_node(const ApiPtr& api, const Answer& answer, const std::string
   const auto it = plane->cluster().node_by_name.find(name);
   if (it == plane->cluster().node_by_name.end())
     return answer.fail(not_found("no node '" + name + "'", "GET /v1/nodes lists the nodes there are"));
-  answer.json(200, node_view(plane->cluster().nodes.at(it->second), *plane, absent_gpus(plane->cluster())));
+  const Node& node = plane->cluster().nodes.at(it->second);
+  auto view = node_view(node, *plane, absent_gpus(plane->cluster()));
+  view.emplace("lemon", lemon_view(*plane, node, api->backend.now()));
+  answer.json(200, view);
 }
 
 void get_node(const ApiPtr& api, const http::Request& request, Answer answer) {
   answer_with_node(api, answer, request.param("name"));
 }
 
-void set_service(const ApiPtr& api, const http::Request& request, const Answer& answer, NodeService service,
-                 bool reason_required) {
-  auto reason = read_reason(request, answer, reason_required);
+// {"reason": "…"}; only who puts a node back need not say why.
+void set_service(const ApiPtr& api, const http::Request& request, const Answer& answer, NodeService service) {
+  auto reason = read_reason(request, answer, service != NodeService::schedulable);
   if (!reason) return;
   const std::string name = request.param("name");
-  api->backend.set_node_service(name, service, std::move(*reason), [api, answer, name](Result<NodeId> done) {
-    if (!done) return answer.fail(done.error());
-    answer_with_node(api, answer, name);
-  });
+  api->backend.change_nodes(
+      [=, why = std::move(*reason)](ControlPlane& plane, Now now) {
+        return plane.on_node_service(now, name, service, why);
+      },
+      [api, answer, name](const Result<NodeId>& done) {
+        if (!done) return answer.fail(done.error());
+        answer_with_node(api, answer, name);
+      });
 }
 
-void drain_node(const ApiPtr& api, const http::Request& request, Answer answer) {
-  set_service(api, request, answer, NodeService::draining, true);
+void report_node(const ApiPtr& api, const http::Request& request, Answer answer) {
+  auto reason = read_reason(request, answer, true);
+  if (!reason) return;
+  const std::string name = request.param("name");
+  api->backend.change_nodes(
+      [=, who = identity_of(request).owner, why = std::move(*reason)](ControlPlane& plane, Now now) {
+        return plane.on_node_report(now, name, who, why);
+      },
+      [api, answer, name](const Result<NodeId>& done) {
+        if (!done) return answer.fail(done.error());
+        answer_with_node(api, answer, name);
+      });
 }
-void resume_node(const ApiPtr& api, const http::Request& request, Answer answer) {
-  set_service(api, request, answer, NodeService::schedulable, false);
+
+template <NodeService service>
+void serve(const ApiPtr& api, const http::Request& request, Answer answer) {
+  set_service(api, request, answer, service);
 }
 
 }  // namespace
@@ -65,8 +85,14 @@ void resume_node(const ApiPtr& api, const http::Request& request, Answer answer)
 void add_node_routes(const Routes& routes) {
   routes.get("/v1/nodes", "nodes.list", list_nodes);
   routes.get("/v1/nodes/{name}", "nodes.get", get_node);
-  routes.post("/v1/nodes/{name}:drain", "nodes.drain", drain_node);
-  routes.post("/v1/nodes/{name}:resume", "nodes.resume", resume_node);
+  routes.post("/v1/nodes/{name}:cordon", "nodes.cordon", serve<NodeService::cordoned>);
+  routes.post("/v1/nodes/{name}:drain", "nodes.drain", serve<NodeService::draining>);
+  routes.post("/v1/nodes/{name}:quarantine", "nodes.quarantine", serve<NodeService::quarantined>);
+  routes.post("/v1/nodes/{name}:repair", "nodes.repair", serve<NodeService::repair>);
+  routes.post("/v1/nodes/{name}:return", "nodes.return", serve<NodeService::probation>);
+  routes.post("/v1/nodes/{name}:retire", "nodes.retire", serve<NodeService::retired>);
+  routes.post("/v1/nodes/{name}:resume", "nodes.resume", serve<NodeService::schedulable>);
+  routes.post("/v1/nodes/{name}:report", "nodes.report", report_node);
   routes.get("/v1/gpus", "gpus.list", list_gpus);
 }
 

@@ -204,9 +204,12 @@ json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const A
       {"preflight_at", instant_or_null(row.preflight_at)},
       {"starting_at", instant_or_null(row.starting_at)},
       {"running_at", instant_or_null(row.running_at)},
+      {"restored_at", instant_or_null(row.restored_at)},
+      {"caught_up_at", instant_or_null(row.caught_up_at)},
       {"fault_at", instant_or_null(row.fault_at)},
       {"stopping_at", instant_or_null(row.stopping_at)},
       {"ended_at", instant_or_null(row.ended_at)},
+      {"lost_gpu_seconds", to_seconds(row.lost_gpu)},
       {"stages", stages_view(row)},
       {"evidence", evidence_view(row.evidence_json)}};
 }
@@ -242,7 +245,10 @@ json::object fault_view(const FaultRow& row, const Cluster& cluster) {
           {"class", row.fault_class},
           {"xid", row.xid},
           {"action", row.action},
-          {"detail", row.detail}};
+          {"detail", row.detail},
+          {"rule", row.rule},
+          {"slot", row.slot},
+          {"shared_by", row.shared_by}};
 }
 
 std::string_view gpu_state(const Gpu& gpu) {
@@ -274,6 +280,22 @@ AbsentGpus absent_gpus(const Cluster& cluster) {
   return absent;
 }
 
+// What speaks against a node, and how much: newest first.
+json::object lemon_view(const ControlPlane& plane, const Node& node, Now now) {
+  const LemonCount count =
+      count_lemon_failures(plane.ledger().lemon_failures(node.row.id), node.row.registered_at, now.wall);
+  const LemonScore score = plane.lemon_score(node.row.id);
+  json::array terms;
+  constexpr std::size_t kShown = 20;
+  for (auto term = count.terms.rbegin(); term != count.terms.rend() && terms.size() < kShown; ++term)
+    terms.push_back(json::object{{"at", instant_or_null(term->failure.at)},
+                                 {"shared_by", term->failure.shared_by},
+                                 {"weight", term->weight}});
+  return {{"failures", count.failures},       {"per_day", score.per_day}, {"ratio", score.ratio},
+          {"probability", score.probability}, {"flagged", score.flagged}, {"weight", node.suspicion},
+          {"terms", std::move(terms)}};
+}
+
 json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent) {
   const Cluster& cluster = plane.cluster();
   const auto index = plane.planner().nodes().find(node.row.id);
@@ -292,6 +314,10 @@ json::object node_view(const Node& node, const ControlPlane& plane, const Absent
           {"state", name(node.row.state)},
           {"service", name(node.row.service)},
           {"service_reason", node.row.service_reason},
+          {"service_at", instant_or_null(node.row.service_at)},
+          {"service_until", instant_or_null(node.row.service_until)},
+          {"returns", node.row.returns},
+          {"suspicion", node.suspicion},
           {"linked", node.linked},
           {"cpus", node.row.cpus},
           {"cpus_used", held == nullptr ? 0 : held->cpus_held},

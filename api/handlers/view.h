@@ -46,6 +46,7 @@ using AbsentGpus = std::map<NodeId, std::vector<const Gpu*>>;
 AbsentGpus absent_gpus(const Cluster& cluster);
 boost::json::object explanation_view(const Explanation& explanation);
 boost::json::value eta_view(const std::optional<Eta>& eta);
+boost::json::object lemon_view(const ControlPlane& plane, const Node& node, Now now);
 boost::json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent);
 boost::json::array reasons_view(const std::vector<Reason>& reasons);
 

@@ -82,6 +82,17 @@ Snapshot MemoryDatabase::load() const {
       s.checkpoints.insert(s.checkpoints.end(), c->second.begin(), c->second.end());
   }
   for (const auto& entry : open_attempts_) s.attempts.push_back(attempts_.at(entry.first));
+  for (const auto& [id, job] : jobs_) {
+    std::vector<AttemptRow> ended;
+    for (auto a = attempts_.lower_bound({id, Epoch()}); a != attempts_.end() && a->first.job == id; ++a)
+      if (a->second.state == AttemptState::ended) ended.push_back(a->second);
+    constexpr std::size_t kEnded = 3;
+    s.past_attempts.insert(s.past_attempts.end(),
+                           ended.end() - static_cast<std::ptrdiff_t>(std::min(kEnded, ended.size())),
+                           ended.end());
+  }
+  for (const auto& [id, fault] : faults_)
+    if (fault.shared_by > 0) s.blamed.push_back(fault);
   for (const auto& [gpu, rows] : allocations_)
     for (const auto& row : rows)
       if (!row.until) s.allocations.push_back(row);
@@ -264,6 +275,7 @@ void MemoryDatabase::apply(const Batch& b) {
     row = g;
     gpu_by_uuid_[g.uuid] = g.id;
   }
+  for (const auto& a : b.revised) attempts_[{a.job, a.epoch}] = a;
   for (const auto& a : b.attempts) {
     const AttemptKey key{a.job, a.epoch};
     attempts_[key] = a;

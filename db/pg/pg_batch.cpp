@@ -229,18 +229,21 @@ void add_done(Pipeline& p, const std::vector<Batch::JobDone>& done) {
 
 constexpr Statement kUpsertNodes{"upsert_nodes", R"(
 INSERT INTO node (id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus,
-                  memory_bytes, kill_mode, driver, simulated_gpus, labels, registered_at, state_at)
-SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q
+                  memory_bytes, kill_mode, driver, simulated_gpus, labels, registered_at, state_at, service_at,
+                  service_until, returns)
+SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q, u.r, u.s, u.t
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[],
             $8::smallint[], $9::text[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::boolean[],
-            $15::text[], $16::timestamptz[], $17::timestamptz[])
-     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q)
+            $15::text[], $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::timestamptz[],
+            $20::integer[])
+     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, address = excluded.address,
   boot_id = excluded.boot_id, worker_version = excluded.worker_version, state = excluded.state,
   service = excluded.service, service_reason = excluded.service_reason, cpus = excluded.cpus,
   memory_bytes = excluded.memory_bytes, kill_mode = excluded.kill_mode, driver = excluded.driver,
   simulated_gpus = excluded.simulated_gpus, labels = excluded.labels, registered_at = excluded.registered_at,
-  state_at = excluded.state_at)"};
+  state_at = excluded.state_at, service_at = excluded.service_at, service_until = excluded.service_until,
+  returns = excluded.returns)"};
 
 constexpr Statement kUpsertGpus{"upsert_gpus", R"(
 INSERT INTO gpu (id, node, uuid, gpu_index, model, memory_bytes, pci, island, health, health_reason, present)
@@ -270,7 +273,10 @@ void add_nodes(Pipeline& p, const std::vector<NodeRow>& nodes) {
       .column(rows, [](const NodeRow* n) { return n->simulated_gpus; })
       .column(rows, [](const NodeRow* n) { return labels_json(n->labels); })
       .column(rows, [](const NodeRow* n) { return null_if_zero(n->registered_at); })
-      .column(rows, [](const NodeRow* n) { return null_if_zero(n->state_at); });
+      .column(rows, [](const NodeRow* n) { return null_if_zero(n->state_at); })
+      .column(rows, [](const NodeRow* n) { return null_if_zero(n->service_at); })
+      .column(rows, [](const NodeRow* n) { return null_if_zero(n->service_until); })
+      .column(rows, [](const NodeRow* n) { return n->returns; });
   p.add(kUpsertNodes, std::move(params));
 }
 
@@ -299,23 +305,26 @@ constexpr Statement kUpsertAttempts{"upsert_attempts", R"(
 WITH hit AS (
   INSERT INTO attempt AS a (job, epoch, number, state, result, cause, detail, evidence_json, gang, resume_path,
                             resume_step, last_step, exit_code, placed_at, preflight_at, starting_at, running_at,
-                            fault_at, stopping_at, ended_at)
-  SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i::jsonb, u.j, u.k, u.l, u.m, u.n, u.o, u.p, u.q, u.r, u.s, u.t
+                            restored_at, caught_up_at, fault_at, stopping_at, ended_at, signature, lost_gpu_us)
+  SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i::jsonb, u.j, u.k, u.l, u.m, u.n, u.o, u.p, u.q, u.r, u.s, u.t,
+         u.u, u.v, u.w, u.x
   FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::smallint[],
               $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::integer[],
               $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[],
-              $18::timestamptz[], $19::timestamptz[], $20::timestamptz[])
-       AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t)
+              $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[],
+              $22::timestamptz[], $23::text[], $24::bigint[])
+       AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x)
   ON CONFLICT (job, epoch) DO UPDATE SET number = excluded.number, state = excluded.state,
     result = excluded.result, cause = excluded.cause, detail = excluded.detail,
     evidence_json = excluded.evidence_json, gang = excluded.gang, resume_path = excluded.resume_path,
     resume_step = excluded.resume_step, last_step = excluded.last_step, exit_code = excluded.exit_code,
     placed_at = excluded.placed_at, preflight_at = excluded.preflight_at, starting_at = excluded.starting_at,
-    running_at = excluded.running_at, fault_at = excluded.fault_at, stopping_at = excluded.stopping_at,
+    running_at = excluded.running_at, restored_at = excluded.restored_at, caught_up_at = excluded.caught_up_at,
+    signature = excluded.signature, lost_gpu_us = excluded.lost_gpu_us, fault_at = excluded.fault_at, stopping_at = excluded.stopping_at,
     ended_at = excluded.ended_at
   WHERE a.state <> 6 OR excluded.state = 6
   RETURNING 1)
-SELECT tutti_expect((SELECT count(*) FROM hit), $21::bigint, 'attempts'))"};
+SELECT tutti_expect((SELECT count(*) FROM hit), $25::bigint, 'attempts'))"};
 
 constexpr Statement kCloseAllocations{"close_allocations", R"(
 WITH hit AS (
@@ -354,8 +363,11 @@ void add_attempts(Pipeline& p, const std::vector<AttemptRow>& attempts) {
       .column(rows, [](const AttemptRow* a) { return a->exit_code; });
   for (Instant AttemptRow::* at :
        {&AttemptRow::placed_at, &AttemptRow::preflight_at, &AttemptRow::starting_at, &AttemptRow::running_at,
-        &AttemptRow::fault_at, &AttemptRow::stopping_at, &AttemptRow::ended_at})
+        &AttemptRow::restored_at, &AttemptRow::caught_up_at, &AttemptRow::fault_at, &AttemptRow::stopping_at,
+        &AttemptRow::ended_at})
     params.column(rows, [at](const AttemptRow* a) { return null_if_zero(a->*at); });
+  params.column(rows, [](const AttemptRow* a) -> std::string_view { return a->signature; })
+      .column(rows, [](const AttemptRow* a) { return static_cast<std::int64_t>(a->lost_gpu.count()); });
   params.bigint(static_cast<std::int64_t>(rows.size()));
   p.add(kUpsertAttempts, std::move(params));
 }
@@ -413,9 +425,10 @@ void add_checkpoints(Pipeline& p, const std::vector<CheckpointRow>& rows) {
 // ---------------------------------------------------------------- history
 
 constexpr Statement kInsertFaults{"insert_faults", R"(
-INSERT INTO fault (id, at, node, gpu, job, epoch, fault_class, xid, action, detail)
+INSERT INTO fault (id, at, node, gpu, job, epoch, fault_class, xid, action, detail, rule, slot, shared_by)
 SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                     $7::text[], $8::integer[], $9::text[], $10::text[]))"};
+                     $7::text[], $8::integer[], $9::text[], $10::text[], $11::text[], $12::text[],
+                     $13::integer[]))"};
 
 constexpr Statement kInsertJobEvents{"insert_job_events", R"(
 INSERT INTO job_event (id, at, node, epoch, kind, from_name, to_name, cause, detail, job)
@@ -439,7 +452,10 @@ void add_faults(Pipeline& p, const std::vector<FaultRow>& rows) {
       .column(rows, [](const FaultRow& f) -> std::string_view { return f.fault_class; })
       .column(rows, [](const FaultRow& f) { return f.xid; })
       .column(rows, [](const FaultRow& f) -> std::string_view { return f.action; })
-      .column(rows, [](const FaultRow& f) -> std::string_view { return f.detail; });
+      .column(rows, [](const FaultRow& f) -> std::string_view { return f.detail; })
+      .column(rows, [](const FaultRow& f) -> std::string_view { return f.rule; })
+      .column(rows, [](const FaultRow& f) -> std::string_view { return f.slot; })
+      .column(rows, [](const FaultRow& f) { return f.shared_by; });
   p.add(kInsertFaults, std::move(params));
 }
 
@@ -486,6 +502,7 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
   add_nodes(p, batch.nodes);
   add_gpus(p, batch.gpus);
   add_attempts(p, batch.attempts);
+  add_attempts(p, batch.revised);
   add_allocations(p, batch);
   add_checkpoints(p, batch.checkpoints);
   add_faults(p, batch.faults);

@@ -87,6 +87,15 @@ void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
 void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
   read_all(c, sql("SELECT ", kAttemptColumns, " FROM attempt a WHERE a.state <> 6 ORDER BY a.job, a.epoch"),
            s.attempts, read_attempt, until);
+  read_all(c,
+           sql("SELECT ", kAttemptColumns,
+               " FROM job j CROSS JOIN LATERAL (SELECT * FROM attempt x WHERE x.job = j.id AND x.state = 6"
+               " ORDER BY x.epoch DESC LIMIT 3) a WHERE j.attempt > 0 ORDER BY a.job, a.epoch"),
+           s.past_attempts, read_attempt, until);
+  read_all(c,
+           sql("SELECT * FROM (SELECT ", kFaultColumns,
+               " FROM fault WHERE shared_by > 0 ORDER BY id DESC LIMIT 20000) newest ORDER BY id"),
+           s.blamed, read_fault, until);
   read_all(c, sql("SELECT ", kAllocationColumns, " FROM allocation WHERE until_at IS NULL ORDER BY gpu"),
            s.allocations, read_allocation, until);
   read_all(c, sql("SELECT ", kNodeColumns, " FROM node ORDER BY id"), s.nodes, read_node, until);

@@ -133,9 +133,11 @@ AttemptRow read_attempt(RowReader& r) {
   a.resume_step = r.bigint();
   a.last_step = r.bigint();
   a.exit_code = r.integer();
-  for (Instant* at : {&a.placed_at, &a.preflight_at, &a.starting_at, &a.running_at, &a.fault_at,
-                      &a.stopping_at, &a.ended_at})
+  for (Instant* at : {&a.placed_at, &a.preflight_at, &a.starting_at, &a.running_at, &a.restored_at,
+                      &a.caught_up_at, &a.fault_at, &a.stopping_at, &a.ended_at})
     *at = read_optional_instant(r);
+  a.signature = r.text();
+  a.lost_gpu = Duration(r.bigint());
   return a;
 }
 
@@ -167,7 +169,8 @@ NodeRow read_node(RowReader& r) {
   n.simulated_gpus = r.boolean();
   n.labels = parse_labels(r.bytes());
   n.registered_at = read_optional_instant(r);
-  n.state_at = read_optional_instant(r);
+  for (Instant* at : {&n.state_at, &n.service_at, &n.service_until}) *at = read_optional_instant(r);
+  n.returns = r.integer();
   return n;
 }
 
@@ -226,6 +229,9 @@ FaultRow read_fault(RowReader& r) {
   f.xid = r.integer();
   f.action = r.text();
   f.detail = r.text();
+  f.rule = r.text();
+  f.slot = r.text();
+  f.shared_by = r.integer();
   return f;
 }
 

@@ -20,7 +20,8 @@ JobRow read_job(RowReader& r);
 inline constexpr const char* kAttemptColumns =
     "a.job, a.epoch, a.number, a.state, a.result, a.cause, a.detail, a.evidence_json, a.gang::text, "
     "a.resume_path, a.resume_step, a.last_step, a.exit_code, a.placed_at, a.preflight_at, a.starting_at, "
-    "a.running_at, a.fault_at, a.stopping_at, a.ended_at";
+    "a.running_at, a.restored_at, a.caught_up_at, a.fault_at, a.stopping_at, a.ended_at, a.signature, "
+    "a.lost_gpu_us";
 AttemptRow read_attempt(RowReader& r);
 
 inline constexpr const char* kAllocationColumns = "gpu, job, epoch, from_at, until_at";
@@ -28,7 +29,8 @@ AllocationRow read_allocation(RowReader& r);
 
 inline constexpr const char* kNodeColumns =
     "id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus, memory_bytes, "
-    "kill_mode, driver, simulated_gpus, labels::text, registered_at, state_at";
+    "kill_mode, driver, simulated_gpus, labels::text, registered_at, state_at, service_at, "
+    "service_until, returns";
 NodeRow read_node(RowReader& r);
 
 inline constexpr const char* kGpuColumns =
@@ -45,7 +47,7 @@ inline constexpr const char* kNodeEventColumns =
 EventRow read_event(RowReader& r);
 
 inline constexpr const char* kFaultColumns =
-    "id, at, node, gpu, job, epoch, fault_class, xid, action, detail";
+    "id, at, node, gpu, job, epoch, fault_class, xid, action, detail, rule, slot, shared_by";
 FaultRow read_fault(RowReader& r);
 
 inline constexpr const char* kQueueColumns = "name, nodes_of, quota_gpus, borrow_gpus, lend_gpus";

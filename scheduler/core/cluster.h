@@ -16,8 +16,9 @@ namespace tutti {
 
 struct Gpu {
   GpuRow row;
-  AttemptKey holder;         // job 0 = nobody
-  bool said_healthy = true;  // by its worker, last; a person cannot vouch against that
+  AttemptKey holder;                    // job 0 = nobody
+  bool said_healthy = true;             // by its worker, last; a person cannot vouch against that
+  std::map<std::string, Instant> seen;  // fault → when it was last told, since the last reset
 
   bool usable() const { return row.present && row.health == GpuHealth::healthy; }
   bool free() const { return usable() && !holder.job; }
@@ -45,13 +46,15 @@ struct Node {
   // Attempts that the worker could not prove dead, and the GPUs they may still be on: those stay dirty until
   // the worker proves it, whatever a person says of the node.
   std::map<AttemptKey, std::vector<GpuId>> unproven;
-  bool linked = false;  // a connection is open (not the same as reachable)
+  double suspicion = 0;   // 0..0.9: fails more often than others; taken last
+  Instant last_fault_at;  // of a fault that was acted upon: what follows at once is its cascade
+  std::map<std::string, Instant> reported;  // by whom, when last
+  bool linked = false;                      // a connection is open (not the same as reachable)
   std::uint64_t link =
       0;  // which connection: rises with each hello, so that a late loss of an old one is told
 
   bool accepts_work() const {
-    return row.state == NodeState::reachable && row.service == NodeService::schedulable && linked &&
-           stale.empty();
+    return row.state == NodeState::reachable && takes_work(row.service) && linked && stale.empty();
   }
 };
 

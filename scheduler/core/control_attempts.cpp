@@ -1,5 +1,6 @@
 // Control plane, part 3: attempts, from placement to the last proof of death.
 #include <algorithm>
+#include <array>
 #include <tuple>
 
 #include "scheduler/core/control_plane.h"
@@ -40,9 +41,10 @@ Cause cause_of(const protocol::Failure& f) {
   if (f.kind == "lease") return Cause::node_lost;
   if (f.kind == "exit") return f.exit_code == 85 ? Cause::requeued : Cause::user;
   if (f.kind == "signal") {
-    constexpr int kKill = 9,
-                  kTerm = 15;  // sent by somebody who left no trace; all others are the program's own
-    return f.signal == kKill || f.signal == kTerm ? Cause::unknown : Cause::user;
+    // Sent by somebody who left no trace, or (SIGILL, SIGBUS) what broken memory, a full /dev/shm or a lost file
+    // looks like as well: whether it is the program's own shows when it is so elsewhere too.
+    constexpr auto kUndecided = std::to_array<int>({4, 7, 9, 15});
+    return std::ranges::find(kUndecided, f.signal) != kUndecided.end() ? Cause::unknown : Cause::user;
   }
   return Cause::unknown;
 }
@@ -88,6 +90,7 @@ bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::str
       const auto limit = run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran);
       if (limit) attempt.deadline = now.mono + *limit;
       planner_.began(row.job, now.wall);
+      stage(jobs_.at(row.job), "running", now);
       break;
     }
     case AttemptState::stopping: row.stopping_at = now.wall; break;
@@ -152,6 +155,7 @@ void ControlPlane::start_attempt(Job& job, const std::vector<NodePick>& picks, N
   touch(it->second);
   apply(job, JobEvent::place, now, Cause::none, "on " + where);
   record_job(job, now, {.kind = "attempt", .from = "", .to = "placed", .detail = "on " + where});
+  stage(job, "placed", now);
   for (std::size_t i = 0; i < it->second.row.gang.size(); ++i) send_prepare(it->second, job, i);
 }
 
@@ -270,6 +274,7 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
                             std::to_string(failure.signal) + ",\"detail\":" + quoted(failure.detail) +
                             ",\"last_lines\":" + quoted(failure.last_lines) + "}");
   attempt.row.exit_code = failure.signal != 0 ? 128 + failure.signal : failure.exit_code;
+  sign(attempt, failure);
   if (attempt.row.fault_at == Instant{}) attempt.row.fault_at = now.wall;
   std::string detail = failure.rank >= 0 ? "rank " + std::to_string(failure.rank) + " on " : "on ";
   detail += member.node_name + ": " + failure.detail;
@@ -370,6 +375,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   if (!all_ok && gpu_fault && class_of(row.cause) != CauseClass::person &&
       class_of(row.cause) != CauseClass::hardware && row.cause != Cause::time_limit)
     row.cause = Cause::gpu;
+  if (!all_ok) settle_cause(job, attempt, now);
   row.result = all_ok ? AttemptResult::succeeded
                : class_of(row.cause) == CauseClass::ours || class_of(row.cause) == CauseClass::person
                    ? AttemptResult::stopped
@@ -379,8 +385,10 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   const std::int64_t newest = job.row.best_step;
   const AttemptOutcome outcome{
       .cause = row.cause, .exit_code = row.exit_code, .progressed = newest > row.resume_step};
+  row.lost_gpu = all_ok ? Duration() : lost_work(job, attempt, now);
   apply(attempt, AttemptEvent::ended, now, row.detail);
   out_.batch.attempts.push_back(row);
+  if (!all_ok) remember_end(row);
   const AttemptRow ended = row;
   const NodeId failed_on = attempt.failed_on;
   dirty_attempts_.erase(key);
@@ -395,9 +403,17 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   }
   planner_.stopped(key.job, now.wall);
   avoid_after(job, ended, failed_on);
+  remember_failure(job, ended);
   const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
                                  static_cast<std::uint64_t>(key.epoch.value));
-  const RetryDecision decision = decide_retry(job.row, *job.spec, outcome, now.wall, dice);
+  RetryDecision decision = decide_retry(job.row, *job.spec, outcome, now.wall, dice);
+  const CauseClass c = class_of(ended.cause);
+  const bool after_a_fault =
+      c == CauseClass::hardware || c == CauseClass::infrastructure || ended.cause == Cause::control;
+  if (const Duration turn =
+          decision.then == JobEvent::requeue && after_a_fault ? wait_for_turn(now) : Duration();
+      turn > Duration::zero())
+    decision = {JobEvent::back_off, turn, decision.reason + "; many start again, its turn comes"};
   // A victim of preemption stands at the head of its like by its age; at the front of all it would push out
   // the one it made way for.
   job.row.front = (decision.then == JobEvent::requeue || decision.then == JobEvent::back_off) &&
@@ -451,6 +467,7 @@ void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::Checkpoin
                                     .bytes = std::max<std::int64_t>(found.bytes, 0),
                                     .shards = std::max(found.shards, 0),
                                     .at = now.wall});
+  attempt->saved_at = now.wall;
   planner_.checkpointed(id, now.wall);
   const bool leaves = attempt->leave_by.has_value();
   record_job(job, now,
@@ -461,10 +478,21 @@ void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::Checkpoin
   if (leaves) leave_now(*attempt, now);
 }
 
-void ControlPlane::on_progress(Now, NodeId node, const protocol::Progress& progress) {
+void ControlPlane::on_progress(Now now, NodeId node, const protocol::Progress& progress) {
   Attempt* attempt = find_live(progress.key);
   if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;
-  attempt->row.last_step = std::max(attempt->row.last_step, progress.step);  // stored with the next change
+  AttemptRow& row = attempt->row;
+  Job& job = jobs_.at(row.job);
+  row.last_step = std::max(row.last_step, progress.step);  // stored with the next change
+  if (row.restored_at == Instant{} && row.last_step > row.resume_step) {
+    row.restored_at = now.wall;
+    stage(job, "restored", now);
+  }
+  if (row.caught_up_at == Instant{} && row.last_step > job.fault_step) {
+    row.caught_up_at = now.wall;
+    stage(job, "caught_up", now);
+    job.fault_at = {};
+  }
   attempt->progress = progress;
 }
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
-#include "scheduler/core/quoted.h"
-#include "scheduler/model/fault_table.h"
 
 namespace tutti {
 namespace {
+
+constexpr Duration kAlone = std::chrono::seconds(5);
 
 std::string seconds_text(Duration d) {
   const auto tenths = d.count() / 100'000;
@@ -71,6 +71,7 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   welcome.lease_us = leases_.settings().lease.count();
   welcome.heartbeat_us = leases_.settings().heartbeat.count();
   welcome.keep.assign(node.members.begin(), node.members.end());
+  welcome.quarantining = table().quarantining();
   send(node.row.id, std::move(welcome));  // before any order
   register_gpus(node, hello.gpus, new_boot, now);
   reconcile_members(node, hello, new_boot, now);
@@ -167,9 +168,10 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
     // The worker remembers a fatal fault until the reset, over its own restarts: its word ends a quarantine.
     else if (info.healthy && (new_boot || gpu.row.health == GpuHealth::quarantined) &&
              gpu.row.health != GpuHealth::healthy)
-      gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+      gpu_is_back(gpu, now);
     // The fault itself may have been told while the store was away, and lost: what *is* counts.
-    if (Attempt* attempt = info.healthy ? nullptr : find_live(gpu.holder))
+    const bool stops = !info.healthy && table().judge_reason(info.health_reason).job == FaultJob::stop;
+    if (Attempt* attempt = stops ? find_live(gpu.holder) : nullptr)
       begin_stop(*attempt, Cause::gpu,
                  info.health_reason + " on GPU " + std::to_string(info.index) + " of node " + node.row.name,
                  "KILL", Duration::zero(), now);
@@ -188,6 +190,13 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
     (gpu.row.present ? node.gpus : node.absent).push_back(id);
   }
   std::ranges::sort(node.gpus, {}, [&](GpuId id) { return cluster_.gpus.at(id).row.index; });
+}
+
+// After its reset. One that has been there often within a day stays out, until a person says otherwise.
+void ControlPlane::gpu_is_back(Gpu& gpu, Now now) {
+  gpu.seen.clear();
+  if (!is_repeat_offender(gpu, now.wall)) return gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+  if (gpu.row.health_reason != repeat_text()) gpu_unhealthy(gpu, GpuHealth::quarantined, repeat_text(), now);
 }
 
 void ControlPlane::gpu_unhealthy(Gpu& gpu, GpuHealth health, std::string reason, Now now) {
@@ -211,84 +220,6 @@ void ControlPlane::on_gpu_inventory(Now now, NodeId id, const protocol::GpuInven
   touch_node(id);
   register_gpus(*node, inventory.gpus, false, now);
   capacity_changed(id);
-}
-
-void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fault) {
-  Node* node = cluster_.find(id);
-  auto known = cluster_.gpu_by_uuid.find(fault.uuid);
-  if (node == nullptr || known == cluster_.gpu_by_uuid.end()) return;
-  Gpu& gpu = cluster_.gpus.at(known->second);
-  if (gpu.row.node != id) return;
-  const FaultVerdict verdict = judge_fault(fault.kind, fault.xid);
-  const bool fatal = verdict.action == FaultAction::quarantine;
-  std::string what = fault.kind == "xid" ? "Xid " + std::to_string(fault.xid) : fault.kind;
-  what += ": " + std::string(verdict.meaning);
-  const std::string where =
-      "GPU " + std::to_string(gpu.row.index) + " (" + gpu.row.uuid + ") of node " + node->row.name;
-  last_fault_ = FaultId(last_fault_.value + 1);
-  const Instant seen_at = now.wall - Duration(std::clamp<std::int64_t>(fault.age_us, 0, 3'600'000'000));
-  out_.batch.faults.push_back({.id = last_fault_,
-                               .at = seen_at,
-                               .node = id,
-                               .gpu = gpu.row.id,
-                               .job = gpu.holder.job,
-                               .epoch = gpu.holder.epoch,
-                               .fault_class = fault.kind,
-                               .xid = fault.xid,
-                               .action = fatal ? "quarantine" : "watch",
-                               .detail = what + (fault.detail.empty() ? "" : " (" + fault.detail + ")")});
-  if (Attempt* attempt = find_live(gpu.holder)) {
-    add_evidence(*attempt, "{\"kind\":" + quoted(fault.kind) + ",\"xid\":" + std::to_string(fault.xid) +
-                               ",\"gpu\":" + quoted(gpu.row.uuid) + ",\"node\":" + quoted(node->row.name) +
-                               ",\"fault\":" + to_string(last_fault_) + ",\"verdict\":" +
-                               quoted(verdict.meaning) + ",\"table\":" + quoted(kFaultTableVersion) +
-                               ",\"detail\":" + quoted(fault.detail) + "}");
-    touch(*attempt);
-    record_job(
-        jobs_.at(gpu.holder.job), now,
-        {.kind = "fault", .from = "", .to = fatal ? "fatal" : "watch", .detail = what + " on " + where});
-    if (fatal) {
-      const bool first = attempt->row.state != AttemptState::stopping;
-      if (first) attempt->row.fault_at = seen_at;
-      begin_stop(*attempt, Cause::gpu, what + " on " + where, "KILL", Duration::zero(), now);
-    }
-  }
-  if (fatal && gpu.row.health != GpuHealth::quarantined)
-    gpu_unhealthy(gpu, GpuHealth::quarantined, what, now);
-}
-
-Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_name, NodeService service,
-                                             std::string_view reason) {
-  auto known = cluster_.node_by_name.find(node_name);
-  if (known == cluster_.node_by_name.end())
-    return Error{
-        .code = Errc::not_found, .message = "no node '" + node_name + "'", .hint = "", .field = "node"};
-  if (service != NodeService::schedulable && reason.empty())
-    return Error{.code = Errc::invalid_argument,
-                 .message = "a reason is required to take node '" + node_name + "' out of service",
-                 .hint = "say why, for whoever finds it so at night",
-                 .field = "reason"};
-  Node& node = cluster_.nodes.at(known->second);
-  const NodeService from = node.row.service;
-  node.row.service = service;
-  node.row.service_reason = service == NodeService::schedulable ? "" : std::string(reason);
-  touch_node(node.row.id);
-  record_node(node.row.id, now,
-              {.kind = "service",
-               .from = std::string(name(from)),
-               .to = std::string(name(service)),
-               .detail = std::string(reason)});
-  if (service ==
-      NodeService::schedulable) {  // a person vouches for its GPUs, but a broken one needs its reset
-    std::set<GpuId> in_use;        // but not against the worker, which still sees a process
-    for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
-    for (GpuId id : node.gpus)
-      if (Gpu& gpu = cluster_.gpus.at(id);
-          gpu.row.health != GpuHealth::healthy && gpu.said_healthy && !in_use.contains(id))
-        gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
-  }
-  capacity_changed(node.row.id);
-  return node.row.id;
 }
 
 void ControlPlane::on_link_lost(Now now, NodeId id, std::uint64_t link) {
@@ -328,18 +259,23 @@ void ControlPlane::expire_node(Node& node, Now now) {
                  "no heartbeat within lease and kill margin (" +
                      seconds_text(leases_.settings().lease + leases_.settings().kill_margin) + ")");
   node.linked = false;
-  last_fault_ = FaultId(last_fault_.value + 1);
   const std::set<AttemptKey> members = node.members;
   const AttemptKey hit = members.empty() ? AttemptKey{} : *members.begin();
-  out_.batch.faults.push_back({.id = last_fault_,
-                               .at = now.wall - (now.mono - leases_.heard_at(node.row.id)),
-                               .node = node.row.id,
-                               .gpu = {},
-                               .job = hit.job,
-                               .epoch = hit.epoch,
-                               .fault_class = "node_lost",
-                               .action = "dead",
-                               .detail = std::to_string(members.size()) + " attempts had ranks there"});
+  // Many at once have one cause, and it is none of them.
+  const bool alone = now.wall - last_node_lost_ > kAlone || last_node_lost_ == Instant{};
+  last_node_lost_ = now.wall;
+  add_fault(now, {.id = {},
+                  .at = now.wall - (now.mono - leases_.heard_at(node.row.id)),
+                  .node = node.row.id,
+                  .gpu = {},
+                  .job = hit.job,
+                  .epoch = hit.epoch,
+                  .fault_class = "node_lost",
+                  .action = "dead",
+                  .detail = std::to_string(members.size()) + " attempts had ranks there",
+                  .rule = "",
+                  .slot = "",
+                  .shared_by = alone ? 1 : 0});
   for (AttemptKey key : members) {
     Attempt& attempt = attempts_.at(key);
     auto member = std::ranges::find(attempt.row.gang, node.row.id, &GangMember::node);
@@ -355,6 +291,7 @@ void ControlPlane::expire_node(Node& node, Now now) {
   goodbye.to = node.row.id;
   goodbye.disconnect = true;  // it must register anew, and say what it still has
   out_.effects.push_back(std::move(goodbye));
+  judge_history(node, {}, now);
 }
 
 }  // namespace tutti

@@ -30,6 +30,8 @@ void ControlPlane::on_tick(Now now) {
   end_lost_parts(now);
   end_late(now);
   expire_reservations(now);
+  end_probations(now);
+  weigh_lemons(now);
   std::vector<AttemptKey> late, leaving;
   for (const auto& [key, attempt] : attempts_)
     if (attempt.leave_by && now.mono >= *attempt.leave_by) leaving.push_back(key);
@@ -140,6 +142,7 @@ void ControlPlane::give_way(const planner::Preemption& p, Now now) {
     case planner::Right::band: attempt.leave_why += ", which is of a higher band"; break;
     case planner::Right::quota: attempt.leave_why += ", whose queue takes back what it has lent"; break;
   }
+  attempt.leave_cause = Cause::preempted;
   const bool saves = checkpoints_.contains(p.victim) && attempt.row.state == AttemptState::running;
   attempt.leave_by = saves ? now.mono + settings_.checkpoint_wait : now.mono;
   record_job(victim, now,
@@ -154,7 +157,7 @@ void ControlPlane::give_way(const planner::Preemption& p, Now now) {
 void ControlPlane::leave_now(Attempt& attempt, Now now) {
   const StopPolicy& stop = jobs_.at(attempt.row.job).spec->stop;
   attempt.leave_by.reset();
-  begin_stop(attempt, Cause::preempted, attempt.leave_why, stop.signal, stop.grace, now);
+  begin_stop(attempt, attempt.leave_cause, attempt.leave_why, stop.signal, stop.grace, now);
 }
 
 Duration ControlPlane::next_wake(Now now) const {

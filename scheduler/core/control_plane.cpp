@@ -80,6 +80,13 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
           (row.running_at + *run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran) - now.wall);
     attempts_.emplace(key, std::move(attempt));
   }
+  for (const auto& row : snapshot.blamed) ledger_.add(row, now.wall);
+  for (const auto& row : snapshot.past_attempts)
+    if (const auto job = jobs_.find(row.job); job != jobs_.end() && row.result == AttemptResult::failed)
+      remember_failure(job->second, row), avoid_after(job->second, row, {});
+  requeue_tokens_ = settings_.requeue_burst;
+  requeue_tokens_at_ = now.mono;
+  weigh_lemons(now);
   for (const auto& [id, node] : cluster_.nodes) unseen_.insert(id);
   see_nodes();
   for (const auto& [key, attempt] : attempts_) adopt(jobs_.at(key.job), attempt);

@@ -26,10 +26,12 @@
 
 #include "scheduler/core/cluster.h"
 #include "scheduler/core/delay_queue.h"
+#include "scheduler/core/fault_ledger.h"
 #include "scheduler/core/lease_table.h"
 #include "scheduler/core/plan_view.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/model/error.h"
+#include "scheduler/model/fault_table.h"
 #include "scheduler/model/protocol.h"
 #include "scheduler/model/rows.h"
 #include "scheduler/planner/explain.h"
@@ -38,18 +40,42 @@
 
 namespace tutti {
 
+// When a history of faults sets a GPU or node aside; 0 = never by itself.
+struct BlameLimits {
+  int gpu_faults_a_day = 2;
+  int node_faults_a_week = 3;
+};
+
 struct ControlSettings {
   Duration prepare_deadline = std::chrono::minutes(15);  // placed → every node ready (setup included)
   Duration launch_deadline = std::chrono::minutes(5);    // launched → every rank up
   std::size_t max_keys = 1'000'000;                      // idempotency keys remembered, the newest
   planner::Policy policy = *planner::find_policy("fair");
   Duration checkpoint_wait = std::chrono::minutes(2);  // a victim of preemption gets so long for its next one
+  Duration fault_checkpoint_wait =
+      std::chrono::minutes(30);              // likewise one that leaves a GPU that begins to fail
+  std::shared_ptr<const FaultTable> faults;  // nullptr: the built-in one
+  BlameLimits blame;
+  Duration probation = std::chrono::hours(24);  // of a node back from repair; doubles with each return
+  double requeues_a_second = 5;                 // gangs that start again after faults; 0 = no limit
+  double requeue_burst = 50;
 };
 
 struct Job {
   JobRow row;
   SpecPtr spec;
-  std::vector<NodeId> avoid;      // nodes that failed this job, newest last
+  std::vector<NodeId> avoid;  // nodes that failed this job, newest last
+  // Its last failures: what they looked like, and where.
+  struct Failure {
+    std::string signature;
+    std::vector<NodeId> nodes;
+    std::int32_t attempt = 0;
+  };
+  std::vector<Failure> failures;  // newest last; a few
+  // The fault that it has not recovered from yet: when, of which cause, and how far it had come.
+  Instant fault_at;
+  Cause fault_cause = Cause::none;
+  std::int64_t fault_step = -1;
   bool counted = false;           // as a task of its array that runs or may run
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
   bool dirty = false;
@@ -60,6 +86,8 @@ struct Attempt {
   std::optional<Mono> deadline;  // of the present stage
   std::optional<Mono> leave_by;  // preempted: asked to stop then, or after its next checkpoint
   std::string leave_why;
+  Cause leave_cause = Cause::preempted;
+  Instant saved_at;  // when its newest checkpoint was registered
   NodeId failed_on;  // whose failure ended it, 0 = nobody's
   // Parts whose worker no longer knows them, and when the lease that held them is over at the latest.
   std::map<NodeId, Mono> lost_parts;
@@ -75,9 +103,17 @@ struct Effect {
   bool disconnect = false;  // close the node's connection instead
 };
 
+// A stage of a recovery, for the metrics: so long after the first evidence of the fault.
+struct StageSample {
+  std::string_view stage;  // "placed", "running", "restored", "caught_up"
+  Cause cause = Cause::none;
+  Duration since_fault{};
+};
+
 struct Output {
   Batch batch;
   std::vector<Effect> effects;
+  std::vector<StageSample> stages;
 };
 
 // What is known of a job that others wait for.
@@ -198,6 +234,7 @@ class ControlPlane {
   Result<Warnings> on_put_reservation(Now, const ReservationRow&, std::string_view who);
   Result<Warnings> on_remove_reservation(Now, const std::string& name, std::string_view who);
   Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason);
+  Result<NodeId> on_node_report(Now, const std::string& node, std::string_view who, std::string_view reason);
 
   // ---- workers
   NodeId on_hello(Now, const protocol::Hello&);
@@ -239,6 +276,9 @@ class ControlPlane {
   Result<WhatIf> simulate(const JobSpec&, std::string_view owner, Now) const;
   Result<WhatIf> simulate_change(JobId, const JobChange&, Now) const;
   bool invariants_hold(std::string* why = nullptr) const;
+  const FaultTable& table() const { return settings_.faults ? *settings_.faults : FaultTable::built_in(); }
+  const FaultLedger& ledger() const { return ledger_; }
+  LemonScore lemon_score(NodeId) const;  // as of the last minute
 
  private:
   struct Event {  // details of a history row
@@ -344,6 +384,37 @@ class ControlPlane {
   void run_schedule(Job&, Now);
   JobSpec run_of(const Job& scheduled) const;
 
+  // control_faults.cpp
+  std::vector<GpuId> hit_by(const Gpu&, const FaultRule&) const;
+  void fault_hits(Attempt&, const FaultRule&, const protocol::GpuFault&, FaultId, const std::string& what,
+                  Instant seen_at, Now);
+  void fault_came_late(GpuId, const FaultRule&, const std::string& what, Instant seen_at, Now);
+  void move_charge(AttemptRow&, Cause to, const std::string& why, Now);
+  void remember_end(const AttemptRow&);
+  void leave_after_checkpoint(Attempt&, Cause, const std::string& why, Now);
+
+  // control_ends.cpp
+  void sign(Attempt&, const protocol::Failure&);
+  std::optional<int> same_failure_elsewhere(const Job&, const AttemptRow&) const;
+  void settle_cause(Job&, Attempt&, Now);
+  void blame_unknown(const AttemptRow&, Now);
+  Duration lost_work(const Job&, const Attempt&, Now) const;
+  void remember_failure(Job&, const AttemptRow&);
+  void stage(Job&, std::string_view stage, Now);
+  Duration wait_for_turn(Now);
+
+  // control_blame.cpp
+  FaultRow& add_fault(Now, FaultRow);
+  bool apply_service(Node&, ServiceEvent, Now, const std::string& reason);
+  void trust_gpus(Node&, Now);
+  void end_probations(Now);
+  static Instant page_of(const Node&, Instant at_the_latest);
+  bool is_repeat_offender(const Gpu&, Instant now) const;
+  std::string repeat_text() const;
+  void judge_history(Node&, GpuId, Now);
+  void set_aside(Node&, const std::string& why, Now);
+  void weigh_lemons(Now);
+
   // control_simulate.cpp
   using Starts = std::map<JobId, Instant>;
   void estimate_starts(Now);
@@ -353,6 +424,7 @@ class ControlPlane {
   // control_nodes.cpp
   void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);
   void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);
+  void gpu_is_back(Gpu&, Now);
   void set_node_state(Node&, NodeEvent, Now, std::string detail);
   void expire_node(Node&, Now);
   void end_lost_parts(Now);
@@ -394,6 +466,17 @@ class ControlPlane {
   std::deque<const std::string*> keys_by_age_;      // into keys_
   std::map<JobId, std::set<std::string>> checkpoint_paths_;
   std::map<JobId, std::map<std::int64_t, std::string>> checkpoints_;  // step → path
+  FaultLedger ledger_;
+  std::map<NodeId, LemonScore> lemons_;
+  Instant lemons_at_;
+  std::vector<Instant> set_aside_;  // nodes by rule, lately
+  Instant last_node_lost_;
+  struct RecentEnd {
+    AttemptRow row;
+  };
+  std::deque<RecentEnd> recent_ends_;  // whose charge may still move
+  double requeue_tokens_ = 0;
+  Mono requeue_tokens_at_;
   JobId last_job_;
   NodeId last_node_;
   GpuId last_gpu_;

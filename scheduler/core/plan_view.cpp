@@ -16,7 +16,7 @@ std::size_t slot_of(const Node& node, const GpuRow& gpu) {
 
 std::string closed_of(const Node& node) {
   if (node.row.state != NodeState::reachable || !node.linked) return "not_reachable";
-  if (node.row.service != NodeService::schedulable) return "not_schedulable";
+  if (!takes_work(node.row.service)) return "not_schedulable";
   if (!node.stale.empty()) return "stale_ranks";
   return "";
 }
@@ -39,6 +39,8 @@ planner::NodeDesc describe(const Cluster& cluster, const Node& node) {
   desc.cpus = node.row.cpus;
   desc.memory_bytes = node.row.memory_bytes;
   desc.labels = node.row.labels;
+  desc.suspicion = node.suspicion;
+  desc.probation = node.row.service == NodeService::probation;
   if (!node.row.driver.empty()) desc.labels.emplace("driver", node.row.driver);
   for (const auto& [model, memory, island] : node.groups)
     desc.devices.push_back({.model = model, .memory_bytes = memory, .island = island});

@@ -1,27 +1,73 @@
-// Which GPU faults are fatal: first light's cut of the Xid table, as data. Source: NVIDIA's Xid catalogue
-// (docs.nvidia.com, "Xid errors") read for Ampere and later; projects disagree on the rest, so everything
-// not named here is watched, recorded and never kills a gang.
+// What is done about GPU faults, as data: fault_table.csv, embedded in the binaries, replaced with
+// `tutti-scheduler --fault-table FILE`. A verdict names its table (version, hash) and row. The scheduler
+// alone judges; workers are told which faults to remember over a reset (protocol::Welcome).
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
+#include <vector>
+
+#include "scheduler/model/error.h"
 
 namespace tutti {
 
-enum class FaultAction : std::uint8_t {
-  ignore,     // sympathetic or informational: recorded, never a first cause
-  watch,      // recorded; the gang lives or dies by its ranks
-  quarantine  // the GPU is unusable: its gang is killed, it gets no work until a reset or a person
+enum class FaultJob : std::uint8_t {
+  none,   // the gang lives or dies by its ranks
+  leave,  // ends at its next checkpoint, restarts elsewhere
+  stop    // killed now, restarts elsewhere
+};
+enum class FaultGpu : std::uint8_t {
+  none,       // recorded only
+  watch,      // recorded, counts against the GPU by its weight
+  quarantine  // no work until a reset or a person
+};
+enum class FaultBlame : std::uint8_t {
+  hardware,
+  user,
+  infra,
+  unknown,
+  symptom
 };
 
-struct FaultVerdict {
-  FaultAction action = FaultAction::watch;
-  std::string_view meaning;
+struct FaultRule {
+  std::string fault;  // "xid:79", "gpu_lost", …
+  FaultJob job = FaultJob::none;
+  FaultGpu gpu = FaultGpu::watch;
+  bool whole_island = false;  // all GPUs that share its NVLink
+  FaultBlame blame = FaultBlame::unknown;
+  double weight = 0;    // added to the blame of GPU and node, 0..1
+  bool shadow = false;  // only say what would have been done
+  std::string meaning;
+
+  bool acts() const { return job != FaultJob::none || gpu == FaultGpu::quarantine; }
 };
 
-// `kind` as in protocol::GpuFault ("xid", "gpu_lost", "reset_required", "ecc").
-FaultVerdict judge_fault(std::string_view kind, std::int32_t xid);
+class FaultTable {
+ public:
+  // Errors name line and column of the file.
+  static Result<FaultTable> parse(std::string_view csv);
+  static const FaultTable& built_in();
 
-inline constexpr std::string_view kFaultTableVersion = "2026-11-1";
+  // `kind` as in protocol::GpuFault. There is always a rule: the row of what is not known.
+  const FaultRule& judge(std::string_view kind, std::int32_t xid) const;
+  // By a worker's words, which begin with the fault: "Xid 79: …", "gpu_lost: …".
+  const FaultRule& judge_reason(std::string_view reason) const;
+
+  const std::string& version() const { return version_; }
+  const std::string& hash() const { return hash_; }  // FNV-1a of the text, 16 hex digits
+  std::string id() const { return version_ + "#" + hash_.substr(0, 8); }
+  std::vector<std::string> quarantining() const;  // faults that a worker is to remember until a reset
+
+ private:
+  std::string version_, hash_;
+  std::map<std::string, FaultRule, std::less<>> rules_;
+};
+
+std::string fault_key(std::string_view kind, std::int32_t xid);
+std::string_view name(FaultJob);
+std::string_view name(FaultGpu);
+std::string_view name(FaultBlame);
 
 }  // namespace tutti

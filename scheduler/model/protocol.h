@@ -160,6 +160,7 @@ struct Welcome {
   std::int64_t lease_us = 0;
   std::int64_t heartbeat_us = 0;
   std::vector<AttemptKey> keep;  // attempts of this node that are current; the worker stops all others
+  std::vector<std::string> quarantining;  // faults that make a GPU unhealthy until its reset: "xid:79", …
 };
 
 struct Refused {

@@ -106,9 +106,12 @@ struct AttemptRow {
   std::int32_t exit_code = 0;
   // Stages of a recovery (docs: recovery accounting); epoch 0 = not reached.
   Instant placed_at, preflight_at, starting_at, running_at;
-  Instant fault_at;     // first evidence, in the clock of the node that saw it
-  Instant stopping_at;  // decided
-  Instant ended_at;     // every rank proven dead
+  Instant restored_at, caught_up_at;  // first step beyond the one it resumed from; beyond the attempt before
+  Instant fault_at;                   // first evidence, in the clock of the node that saw it
+  Instant stopping_at;                // decided
+  Instant ended_at;                   // every rank proven dead
+  std::string signature;  // of its failure: kind, code and first failing rank's last words; "" = none
+  Duration lost_gpu{};  // GPU time since its last checkpoint, or since it ran: work that is to be done again
 };
 
 // Table allocation: one GPU held by one attempt over a time. An exclusion constraint forbids overlap.
@@ -164,7 +167,10 @@ struct NodeRow {
   bool simulated_gpus = false;
   std::map<std::string, std::string> labels;
   Instant registered_at;
-  Instant state_at;  // of the last change of `state`
+  Instant state_at;          // of the last change of `state`
+  Instant service_at;        // of the last change of `service`
+  Instant service_until;     // of probation: then it is schedulable again; epoch 0 = no end by itself
+  std::int32_t returns = 0;  // from repair, within four weeks: each doubles the probation
 };
 
 // Table gpu. Identified by UUID; `index` and `pci` may change after a reset.
@@ -218,8 +224,11 @@ struct FaultRow {
   Epoch epoch;              // likewise
   std::string fault_class;  // "xid", "gpu_lost", "node_lost", …
   std::int32_t xid = 0;
-  std::string action;  // what we did: "quarantine", "watch"
+  std::string action;  // what we did: "quarantine", "watch", "none", "folded", "shadow: quarantine", …
   std::string detail;
+  std::string rule;            // table, hash and row that judged it: "2026-11-2#1a2b3c4d xid:79"
+  std::string slot;            // PCI address of the GPU then
+  std::int32_t shared_by = 0;  // 1 = speaks against GPU and node, n = one of n nodes is to blame, 0 = nobody
 };
 
 // What one transaction writes. Built by the core, applied whole or not at all.
@@ -237,6 +246,7 @@ struct Batch {
   };
   std::vector<JobDone> done;
   std::vector<AttemptRow> attempts;  // upsert
+  std::vector<AttemptRow> revised;   // likewise: ended ones, by a later verdict
   std::vector<AllocationRow> opened;
   std::vector<AllocationRow> closed;       // `until` set
   std::vector<NodeRow> nodes;              // upsert
@@ -256,8 +266,8 @@ struct Batch {
 
   bool empty() const {
     return new_jobs.empty() && jobs.empty() && done.empty() && attempts.empty() && opened.empty() &&
-           closed.empty() && nodes.empty() && gpus.empty() && checkpoints.empty() && faults.empty() &&
-           events.empty() && queues.empty() && projects.empty() && reservations.empty() &&
+           closed.empty() && revised.empty() && nodes.empty() && gpus.empty() && checkpoints.empty() &&
+           faults.empty() && events.empty() && queues.empty() && projects.empty() && reservations.empty() &&
            removed_queues.empty() && removed_projects.empty() && removed_reservations.empty();
   }
 };
@@ -285,6 +295,8 @@ struct Snapshot {
   std::vector<NodeRow> nodes;
   std::vector<GpuRow> gpus;
   std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, by (job, step)
+  std::vector<AttemptRow> past_attempts;   // the newest few ended ones of each unfinished job, oldest first
+  std::vector<FaultRow> blamed;            // the newest faults that speak against somebody, oldest first
   std::vector<Key> keys;                   // idempotency keys still remembered, in order of job
   std::vector<QueueRow> queues;
   std::vector<ProjectRow> projects;  // by name

@@ -62,11 +62,21 @@ constexpr Names<NodeState, 3> kNodeStateNames{{{NodeState::reachable, "reachable
                                                {NodeState::dead, "dead"}}};
 constexpr Names<NodeEvent, 3> kNodeEventNames{
     {{NodeEvent::silence, "silence"}, {NodeEvent::heard, "heard"}, {NodeEvent::expired, "expired"}}};
-constexpr Names<NodeService, 5> kNodeServiceNames{{{NodeService::schedulable, "schedulable"},
+constexpr Names<NodeService, 7> kNodeServiceNames{{{NodeService::schedulable, "schedulable"},
                                                    {NodeService::cordoned, "cordoned"},
                                                    {NodeService::draining, "draining"},
                                                    {NodeService::quarantined, "quarantined"},
-                                                   {NodeService::probation, "probation"}}};
+                                                   {NodeService::probation, "probation"},
+                                                   {NodeService::repair, "repair"},
+                                                   {NodeService::retired, "retired"}}};
+constexpr Names<ServiceEvent, 8> kServiceEventNames{{{ServiceEvent::cordon, "cordon"},
+                                                     {ServiceEvent::drain, "drain"},
+                                                     {ServiceEvent::resume, "resume"},
+                                                     {ServiceEvent::quarantine, "quarantine"},
+                                                     {ServiceEvent::repair, "repair"},
+                                                     {ServiceEvent::come_back, "come_back"},
+                                                     {ServiceEvent::pass, "pass"},
+                                                     {ServiceEvent::retire, "retire"}}};
 constexpr Names<GpuHealth, 3> kGpuHealthNames{
     {{GpuHealth::healthy, "healthy"}, {GpuHealth::dirty, "dirty"}, {GpuHealth::quarantined, "quarantined"}}};
 constexpr Names<Cause, kCauseCount> kCauseNames{{{Cause::none, "none"},
@@ -101,6 +111,7 @@ std::string_view name(AttemptEvent e) { return find_name(kAttemptEventNames, e);
 std::string_view name(NodeState s) { return find_name(kNodeStateNames, s); }
 std::string_view name(NodeEvent e) { return find_name(kNodeEventNames, e); }
 std::string_view name(NodeService s) { return find_name(kNodeServiceNames, s); }
+std::string_view name(ServiceEvent e) { return find_name(kServiceEventNames, e); }
 std::string_view name(GpuHealth s) { return find_name(kGpuHealthNames, s); }
 std::string_view name(Cause c) { return find_name(kCauseNames, c); }
 std::string_view name(AttemptResult r) { return find_name(kAttemptResultNames, r); }

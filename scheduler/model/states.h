@@ -174,8 +174,68 @@ enum class NodeService : std::uint8_t {
   cordoned = 2,     // no new work, current work runs on
   draining = 3,     // no new work; shown until the current work is over
   quarantined = 4,  // set aside by fault policy
-  probation = 5     // back from repair: not for large gangs
+  probation = 5,    // back from repair: gangs of several nodes rather go elsewhere; ends by itself
+  repair = 6,       // somebody works on it
+  retired = 7       // came back too often: a person decides
 };
+
+enum class ServiceEvent : std::uint8_t {
+  cordon,      // a person
+  drain,       // a person
+  resume,      // a person vouches for it: at once, without probation
+  quarantine,  // fault policy, or a person
+  repair,      // a person begins
+  come_back,   // a person, or a reboot during repair: on probation
+  pass,        // probation is over without a failure
+  retire       // a person, or too many returns
+};
+inline constexpr auto kServices = std::to_array<NodeService>(
+    {NodeService::schedulable, NodeService::cordoned, NodeService::draining, NodeService::quarantined,
+     NodeService::probation, NodeService::repair, NodeService::retired});
+inline constexpr auto kServiceInitial = std::to_array<NodeService>({NodeService::schedulable});
+inline constexpr auto kServiceEdges = std::to_array<Edge<NodeService, ServiceEvent>>({
+    {NodeService::schedulable, ServiceEvent::cordon, NodeService::cordoned},
+    {NodeService::schedulable, ServiceEvent::drain, NodeService::draining},
+    {NodeService::schedulable, ServiceEvent::quarantine, NodeService::quarantined},
+    {NodeService::schedulable, ServiceEvent::repair, NodeService::repair},
+    {NodeService::schedulable, ServiceEvent::retire, NodeService::retired},
+    {NodeService::cordoned, ServiceEvent::drain, NodeService::draining},
+    {NodeService::cordoned, ServiceEvent::quarantine, NodeService::quarantined},
+    {NodeService::cordoned, ServiceEvent::repair, NodeService::repair},
+    {NodeService::cordoned, ServiceEvent::resume, NodeService::schedulable},
+    {NodeService::cordoned, ServiceEvent::come_back, NodeService::probation},
+    {NodeService::cordoned, ServiceEvent::retire, NodeService::retired},
+    {NodeService::draining, ServiceEvent::cordon, NodeService::cordoned},
+    {NodeService::draining, ServiceEvent::quarantine, NodeService::quarantined},
+    {NodeService::draining, ServiceEvent::repair, NodeService::repair},
+    {NodeService::draining, ServiceEvent::resume, NodeService::schedulable},
+    {NodeService::draining, ServiceEvent::come_back, NodeService::probation},
+    {NodeService::draining, ServiceEvent::retire, NodeService::retired},
+    {NodeService::quarantined, ServiceEvent::repair, NodeService::repair},
+    {NodeService::quarantined, ServiceEvent::resume, NodeService::schedulable},
+    {NodeService::quarantined, ServiceEvent::come_back, NodeService::probation},
+    {NodeService::quarantined, ServiceEvent::retire, NodeService::retired},
+    {NodeService::repair, ServiceEvent::resume, NodeService::schedulable},
+    {NodeService::repair, ServiceEvent::come_back, NodeService::probation},
+    {NodeService::repair, ServiceEvent::quarantine, NodeService::quarantined},
+    {NodeService::repair, ServiceEvent::retire, NodeService::retired},
+    {NodeService::probation, ServiceEvent::pass, NodeService::schedulable},
+    {NodeService::probation, ServiceEvent::resume, NodeService::schedulable},
+    {NodeService::probation, ServiceEvent::quarantine, NodeService::quarantined},
+    {NodeService::probation, ServiceEvent::cordon, NodeService::cordoned},
+    {NodeService::probation, ServiceEvent::drain, NodeService::draining},
+    {NodeService::probation, ServiceEvent::repair, NodeService::repair},
+    {NodeService::probation, ServiceEvent::retire, NodeService::retired},
+    {NodeService::retired, ServiceEvent::repair, NodeService::repair},
+    {NodeService::retired, ServiceEvent::resume, NodeService::schedulable},
+});
+static_assert(edges::deterministic(kServiceEdges));
+static_assert(edges::all_reachable(kServiceEdges, kServices, kServiceInitial));
+
+// May new work land there, as far as its service goes?
+constexpr bool takes_work(NodeService s) {
+  return s == NodeService::schedulable || s == NodeService::probation;
+}
 
 // Why a GPU cannot be given away although nobody holds it. `free` and `allocated` are derived from
 // allocations and never stored.
@@ -226,6 +286,7 @@ std::string_view name(AttemptEvent);
 std::string_view name(NodeState);
 std::string_view name(NodeEvent);
 std::string_view name(NodeService);
+std::string_view name(ServiceEvent);
 std::string_view name(GpuHealth);
 std::string_view name(Cause);
 std::string_view name(AttemptResult);

@@ -12,6 +12,8 @@ namespace tutti::planner {
 
 namespace {
 std::size_t ix(int i) { return static_cast<std::size_t>(i); }
+
+constexpr double kProbation = 1;  // for gangs of several nodes: after all others
 }  // namespace
 
 struct Nodes::Candidate {
@@ -60,7 +62,8 @@ std::vector<Nodes::Candidate> Nodes::candidates(const Need& need, int wanted, co
     int left = 0;
     for (const auto g : room.gpus) left += g;
     const bool avoided = std::ranges::find(avoid, node) != avoid.end();
-    const int suspicion = static_cast<int>(std::lround(m.desc->suspicion * 10));
+    const int suspicion = static_cast<int>(
+        std::lround(std::max(m.desc->suspicion, m.desc->probation && wanted > 1 ? kProbation : 0.0) * 10));
     out.push_back({avoided, suspicion, preference, left, node, *part});
     out.back().set_rank();
     if (first_will_do && left == need.gpus && suspicion == 0 && ++perfect == wanted) break;

@@ -42,7 +42,8 @@ struct NodeDesc {
   int cpus = 0;
   std::int64_t memory_bytes = 0;
   std::map<std::string, std::string> labels;
-  double suspicion = 0;  // 0..1: rather another node
+  double suspicion = 0;    // 0..1: rather another node
+  bool probation = false;  // back from repair: gangs of several nodes rather go elsewhere
   bool open() const { return closed.empty(); }
   bool operator==(const NodeDesc&) const = default;
 };

@@ -245,6 +245,7 @@ void Leader::run_batch() {
     plane_->plan(time);
   Output out = plane_->take_output();
   work.batch = std::make_shared<Batch>(std::move(out.batch));
+  metrics_.recovery_stages(out.stages);
   work.effects = std::move(out.effects);
   arm_timer();
   if (work.batch->empty()) return committed(std::move(work));
@@ -359,11 +360,8 @@ void Leader::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> c
   ask<Warnings>(std::move(change), std::move(reply));
 }
 
-void Leader::set_node_service(std::string node, NodeService service, std::string reason,
-                              Reply<NodeId> reply) {
-  ask<NodeId>([node = std::move(node), service, reason = std::move(reason)](
-                  ControlPlane& p, Now t) { return p.on_node_service(t, node, service, reason); },
-              std::move(reply));
+void Leader::change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change, Reply<NodeId> reply) {
+  ask<NodeId>(std::move(change), std::move(reply));
 }
 
 void Leader::read(Query query, std::function<void(Error)> failed) {

@@ -74,8 +74,7 @@ class Leader : public Backend {
   void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) override;
   void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                      Reply<Warnings> reply) override;
-  void set_node_service(std::string node, NodeService service, std::string reason,
-                        Reply<NodeId> reply) override;
+  void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change, Reply<NodeId> reply) override;
   void read(Query query, std::function<void(Error)> failed) override;
   const ControlPlane* plane() const override { return plane_.get(); }
   Now now() const override;

@@ -82,8 +82,28 @@ Metrics::Metrics()
                     .Register(registry_)),
       recovery_stage_(BuildHistogram()
                           .Name("tutti_recovery_stage_seconds")
-                          .Help("From first evidence: decided, fenced (every rank proven dead)")
+                          .Help("From first evidence: decided, fenced (every rank proven dead), placed, "
+                                "running, restored, caught_up")
                           .Register(registry_)),
+      lost_gpu_seconds_(BuildCounter()
+                            .Name("tutti_lost_gpu_seconds_total")
+                            .Help("GPU time since the last checkpoint of attempts that failed, by cause and "
+                                  "who is charged")
+                            .Register(registry_)),
+      gpu_seconds_(BuildCounter()
+                       .Name("tutti_gpu_seconds_total")
+                       .Help("GPU time of ended attempts: kept (work that counts), lost, overhead (held, "
+                             "but no rank ran)")
+                       .Register(registry_)),
+      shadow_(BuildCounter()
+                  .Name("tutti_fault_shadow_total")
+                  .Help("What rules in shadow mode would have done")
+                  .Register(registry_)),
+      verdicts_(BuildCounter()
+                    .Name("tutti_verdicts_revised_total")
+                    .Help("Attempts whose cause a later verdict has moved, by its new cause")
+                    .Register(registry_)),
+      service_(BuildGauge().Name("tutti_nodes_by_service").Help("Nodes, by service").Register(registry_)),
       jobs_(BuildGauge().Name("tutti_jobs").Help("Unfinished jobs, by state").Register(registry_)),
       gpus_(BuildGauge().Name("tutti_gpus").Help("GPUs, by state").Register(registry_)),
       nodes_(BuildGauge().Name("tutti_nodes").Help("Nodes, by state").Register(registry_)) {}
@@ -93,18 +113,44 @@ void Metrics::batch_committed(const Batch& batch, double seconds) {
   commit_seconds_.Observe(seconds);
   batch_rows_.Observe(static_cast<double>(batch.events.size()));
   submissions_.Increment(static_cast<double>(batch.new_specs.size()));
-  for (const auto& fault : batch.faults)
+  for (const auto& fault : batch.faults) {
     faults_.Add({{"class", fault.fault_class}, {"action", fault.action}}).Increment();
+    if (fault.action.starts_with("shadow")) shadow_.Add({{"rule", fault.rule}}).Increment();
+  }
+  for (const auto& a : batch.revised) verdicts_.Add({{"cause", std::string(name(a.cause))}}).Increment();
   for (const auto& a : batch.attempts) {
     if (a.state != AttemptState::ended) continue;
     const std::string cause(name(a.cause));
     attempts_ended_.Add({{"cause", cause}, {"result", std::string(name(a.result))}}).Increment();
+    count_gpu_time(a);
     if (a.fault_at == Instant{} || a.stopping_at == Instant{}) continue;
     recovery_stage_.Add({{"stage", "decided"}, {"cause", cause}}, kSeconds)
         .Observe(to_seconds(a.stopping_at - a.fault_at));
     recovery_stage_.Add({{"stage", "fenced"}, {"cause", cause}}, kSeconds)
         .Observe(to_seconds(a.ended_at - a.fault_at));
   }
+}
+
+void Metrics::count_gpu_time(const AttemptRow& a) {
+  std::size_t gpus = 0;
+  for (const auto& m : a.gang) gpus += m.gpus.size();
+  const double held = to_seconds(a.ended_at - a.placed_at) * static_cast<double>(gpus);
+  const double ran =
+      a.running_at == Instant{} ? 0 : to_seconds(a.ended_at - a.running_at) * static_cast<double>(gpus);
+  const double lost = std::min(to_seconds(a.lost_gpu), ran);
+  gpu_seconds_.Add({{"use", "kept"}}).Increment(ran - lost);
+  gpu_seconds_.Add({{"use", "lost"}}).Increment(lost);
+  gpu_seconds_.Add({{"use", "overhead"}}).Increment(std::max(held - ran, 0.0));
+  const bool theirs = class_of(a.cause) == CauseClass::user || class_of(a.cause) == CauseClass::person;
+  if (lost > 0)
+    lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", theirs ? "user" : "us"}})
+        .Increment(lost);
+}
+
+void Metrics::recovery_stages(const std::vector<StageSample>& samples) {
+  for (const auto& s : samples)
+    recovery_stage_.Add({{"stage", std::string(s.stage)}, {"cause", std::string(name(s.cause))}}, kSeconds)
+        .Observe(to_seconds(s.since_fault));
 }
 
 void Metrics::request_done(std::string_view method, std::string_view route, int status, double) {
@@ -135,6 +181,11 @@ std::string Metrics::text(const ControlPlane* plane, std::size_t inbox) {
     set_gauges(jobs_, jobs);
     set_gauges(gpus_, gpus);
     set_gauges(nodes_, nodes);
+    std::map<std::string, std::size_t> services;
+    for (auto s : kServices) services[std::string(name(s))] = 0;
+    for (const auto& [id, node] : plane->cluster().nodes) ++services[std::string(name(node.row.service))];
+    for (const auto& [service, n] : services)
+      service_.Add({{"service", service}}).Set(static_cast<double>(n));
   }
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }

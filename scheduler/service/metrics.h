@@ -21,6 +21,7 @@ class Metrics {
   Metrics();
 
   void batch_committed(const Batch& batch, double seconds);
+  void recovery_stages(const std::vector<StageSample>& samples);
   void request_done(std::string_view method, std::string_view route, int status, double seconds);
   prometheus::Counter& recoveries() { return recoveries_; }
   prometheus::Counter& commit_failures() { return commit_failures_; }
@@ -32,6 +33,8 @@ class Metrics {
   std::string text(const ControlPlane* plane, std::size_t inbox);
 
  private:
+  void count_gpu_time(const AttemptRow& ended);
+
   prometheus::Registry registry_;
   prometheus::Counter& submissions_;
   prometheus::Counter& commits_;
@@ -46,6 +49,11 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& faults_;
   prometheus::Family<prometheus::Counter>& requests_;
   prometheus::Family<prometheus::Histogram>& recovery_stage_;
+  prometheus::Family<prometheus::Counter>& lost_gpu_seconds_;
+  prometheus::Family<prometheus::Counter>& gpu_seconds_;
+  prometheus::Family<prometheus::Counter>& shadow_;
+  prometheus::Family<prometheus::Counter>& verdicts_;
+  prometheus::Family<prometheus::Gauge>& service_;
   prometheus::Family<prometheus::Gauge>& jobs_;
   prometheus::Family<prometheus::Gauge>& gpus_;
   prometheus::Family<prometheus::Gauge>& nodes_;

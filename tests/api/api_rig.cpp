@@ -157,11 +157,10 @@ void TestBackend::change_shares(std::function<Result<Warnings>(ControlPlane&, No
   change([&](ControlPlane& plane, Now now) { result = make(plane, now); });
   reply(result);
 }
-void TestBackend::set_node_service(std::string node, NodeService service, std::string reason,
-                                   Reply<NodeId> reply) {
+void TestBackend::change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> what, Reply<NodeId> reply) {
   if (refuse_if_unready(reply)) return;
   Result<NodeId> result = NodeId(0);
-  change([&](ControlPlane& plane, Now now) { result = plane.on_node_service(now, node, service, reason); });
+  change([&](ControlPlane& plane, Now now) { result = what(plane, now); });
   reply(result);
 }
 

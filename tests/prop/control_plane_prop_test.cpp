@@ -88,7 +88,7 @@ class Rig {
       case 19:
         (void)plane_->on_node_service(
             now_, name_of(static_cast<int>(step.a % kNodes)),
-            step.b % 4 != 0 ? NodeService::schedulable : static_cast<NodeService>(1 + step.a % 5), "because");
+            step.b % 4 != 0 ? NodeService::schedulable : static_cast<NodeService>(1 + step.a % 7), "because");
         break;
       case 20:
         pass(step.b % 3 == 0 ? Duration(step.a * 20ms) : Duration(step.a * 1ms), step.b % 4 != 0);

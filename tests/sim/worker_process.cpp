@@ -20,7 +20,7 @@ constexpr Duration kConnectDeadline = 3s, kWelcomeDeadline = 5s;
 constexpr Duration kKillDeadline = 4s;
 
 bool is_fatal(std::string_view kind, std::int32_t xid) {
-  return judge_fault(kind, xid).action == FaultAction::quarantine;
+  return FaultTable::built_in().judge(kind, xid).gpu == FaultGpu::quarantine;
 }
 }  // namespace
 

@@ -21,7 +21,8 @@ inline bool operator==(const GangMember& a, const GangMember& b) { return tied(a
 inline auto tied(const AttemptRow& r) {
   return std::tie(r.job, r.epoch, r.number, r.state, r.result, r.cause, r.detail, r.evidence_json, r.gang,
                   r.resume_path, r.resume_step, r.last_step, r.exit_code, r.placed_at, r.preflight_at,
-                  r.starting_at, r.running_at, r.fault_at, r.stopping_at, r.ended_at);
+                  r.starting_at, r.running_at, r.restored_at, r.caught_up_at, r.fault_at, r.stopping_at,
+                  r.ended_at, r.signature, r.lost_gpu);
 }
 inline auto tied(const AllocationRow& r) { return std::tie(r.gpu, r.job, r.epoch, r.from, r.until); }
 inline auto tied(const QueueRow& r) {
@@ -34,7 +35,7 @@ inline auto tied(const ReservationRow& r) {
 inline auto tied(const NodeRow& r) {
   return std::tie(r.id, r.name, r.queue, r.address, r.boot_id, r.worker_version, r.state, r.service,
                   r.service_reason, r.cpus, r.memory_bytes, r.kill_mode, r.driver, r.simulated_gpus, r.labels,
-                  r.registered_at, r.state_at);
+                  r.registered_at, r.state_at, r.service_at, r.service_until, r.returns);
 }
 inline auto tied(const GpuRow& r) {
   return std::tie(r.id, r.node, r.uuid, r.index, r.model, r.memory_bytes, r.pci, r.island, r.health,
@@ -47,7 +48,8 @@ inline auto tied(const EventRow& r) {
   return std::tie(r.id, r.at, r.job, r.node, r.epoch, r.kind, r.from, r.to, r.cause, r.detail);
 }
 inline auto tied(const FaultRow& r) {
-  return std::tie(r.id, r.at, r.node, r.gpu, r.job, r.epoch, r.fault_class, r.xid, r.action, r.detail);
+  return std::tie(r.id, r.at, r.node, r.gpu, r.job, r.epoch, r.fault_class, r.xid, r.action, r.detail, r.rule,
+                  r.slot, r.shared_by);
 }
 
 inline bool operator==(const JobRow& a, const JobRow& b) { return tied(a) == tied(b); }

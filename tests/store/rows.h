@@ -96,6 +96,10 @@ inline AttemptRow full_attempt(std::int64_t job, std::int64_t epoch) {
   a.preflight_at = at(11);
   a.starting_at = at(12);
   a.running_at = at(13);
+  a.restored_at = at(14);
+  a.caught_up_at = at(14);
+  a.signature = kNastyText;
+  a.lost_gpu = Duration(123'456'789'012);
   a.fault_at = at(14);
   a.stopping_at = at(15);
   return a;
@@ -126,6 +130,9 @@ inline NodeRow full_node(std::int64_t id) {
   n.labels = {{"rack", "r1"}, {kNastyText, kNastyText}};
   n.registered_at = at(20);
   n.state_at = at(21);
+  n.service_at = at(22);
+  n.service_until = at(23);
+  n.returns = 3;
   return n;
 }
 
@@ -201,6 +208,8 @@ inline FaultRow fault(std::int64_t id, std::int64_t node) {
   f.at = at(id);
   f.node = NodeId(node);
   f.fault_class = "xid";
+  f.rule = "2026-11-2#1a2b3c4d xid:79";
+  f.slot = "0000:3b:00";
   return f;
 }
 

@@ -101,7 +101,7 @@ TEST_F(SqlRulesTest, ViewsNameTheNumbersAsTheCodeDoes) {
   expect_names<AttemptState>("attempt_state_name", "state", 1, 6);
   expect_names<AttemptResult>("attempt_result_name", "result", 0, 3);
   expect_names<NodeState>("node_state_name", "state", 1, 3);
-  expect_names<NodeService>("node_service_name", "service", 1, 5);
+  expect_names<NodeService>("node_service_name", "service", 1, 7);
   expect_names<GpuHealth>("gpu_health_name", "health", 1, 3);
   expect_names<Cause>("cause_name", "cause", 0, static_cast<int>(kCauseCount) - 1);
 }

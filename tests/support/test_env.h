@@ -55,6 +55,7 @@ class TestEnv {
     append(rows.jobs, out.batch.jobs);
     append(rows.done, out.batch.done);
     append(rows.attempts, out.batch.attempts);
+    append(rows.revised, out.batch.revised);
     append(rows.opened, out.batch.opened);
     append(rows.closed, out.batch.closed);
     append(rows.nodes, out.batch.nodes);
@@ -82,6 +83,8 @@ class TestEnv {
     for (const auto& [key, attempt] : plane->attempts()) s.attempts.push_back(attempt.row);
     for (const auto& [id, node] : plane->cluster().nodes) s.nodes.push_back(node.row);
     for (const auto& [id, gpu] : plane->cluster().gpus) s.gpus.push_back(gpu.row);
+    for (const auto& row : rows.faults)
+      if (row.shared_by > 0) s.blamed.push_back(row);
     if (!rows.new_specs.empty()) s.last_job = rows.new_specs.back().id;
     if (!s.nodes.empty()) s.last_node = s.nodes.back().id;
     if (!s.gpus.empty()) s.last_gpu = s.gpus.back().id;

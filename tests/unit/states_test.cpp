@@ -63,7 +63,7 @@ TEST(States, DocumentShowsTheTables) {
   text << in.rdbuf();
   for (const auto& [what, edges] :
        {std::pair{"job", diagram(kJobEdges)}, std::pair{"attempt", diagram(kAttemptEdges)},
-        std::pair{"node", diagram(kNodeEdges)}})
+        std::pair{"node", diagram(kNodeEdges)}, std::pair{"service", diagram(kServiceEdges)}})
     EXPECT_NE(text.str().find(edges), std::string::npos)
         << "docs/state-machines.md does not show the " << what << " machine; its edges are now:\n"
         << edges;

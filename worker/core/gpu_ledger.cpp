@@ -1,5 +1,7 @@
 #include "worker/core/gpu_ledger.h"
 
+#include "scheduler/model/fault_table.h"
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -27,6 +29,14 @@ std::string GpuLedger::uuid_of(const std::string& uuid, const std::string& pci) 
   return {};
 }
 
+void GpuLedger::use_table(const std::vector<std::string>& quarantining) {
+  told_ = {quarantining.begin(), quarantining.end()};
+}
+
+bool GpuLedger::is_fatal(std::string_view kind, std::int32_t xid) const {
+  return told_.empty() ? fatal_(kind, xid) : told_.contains(fault_key(kind, xid));
+}
+
 std::optional<protocol::GpuFault> GpuLedger::on_fault(const nvml::Fault& f, std::int64_t now_boot_us) {
   protocol::GpuFault out;
   out.uuid = uuid_of(f.uuid, f.pci);
@@ -35,7 +45,7 @@ std::optional<protocol::GpuFault> GpuLedger::on_fault(const nvml::Fault& f, std:
   out.xid = static_cast<std::int32_t>(f.xid.value_or(0));
   out.age_us = std::max<std::int64_t>(0, now_boot_us - f.boot_us);
   out.detail = f.detail;
-  if (fatal_(out.kind, out.xid)) {
+  if (is_fatal(out.kind, out.xid)) {
     auto& health = unhealthy_[out.uuid];
     if (health.reason.empty()) {
       health.reason = (f.xid ? "Xid " + std::to_string(*f.xid) : out.kind) + ": " + f.detail;
@@ -50,7 +60,7 @@ void GpuLedger::on_recovered(const nvml::Recovered& r) {
   const auto found = unhealthy_.find(uuid_of(r.uuid, r.pci));
   if (found == unhealthy_.end()) return;
   // The end of a condition that is not fatal (throttled) says nothing about a reset.
-  if (!fatal_(nvml::name_of(r.kind), 0)) return;
+  if (!is_fatal(nvml::name_of(r.kind), 0)) return;
   found->second.open_conditions.erase(r.kind);
   if (!found->second.open_conditions.empty()) return;
   unhealthy_.erase(found);

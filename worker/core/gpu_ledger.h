@@ -21,13 +21,14 @@
 
 namespace tutti::worker {
 
-/// Is a fault of this kind and Xid fatal for the GPU? One table for the whole system, handed in by the shell.
+/// Is a fault of this kind and Xid fatal for the GPU? By the built-in table, until a scheduler tells its own.
 using FatalFault = bool (*)(std::string_view kind, std::int32_t xid);
 
 class GpuLedger {
  public:
   explicit GpuLedger(FatalFault fatal) : fatal_(fatal) {}
 
+  void use_table(const std::vector<std::string>& quarantining);  // keys as of fault_key()
   void on_inventory(const nvml::Inventory&);
   /// The message for the scheduler; nothing if the GPU cannot be told.
   std::optional<protocol::GpuFault> on_fault(const nvml::Fault&, std::int64_t now_boot_us);
@@ -53,8 +54,10 @@ class GpuLedger {
     std::set<nvml::FaultKind> open_conditions;  // fatal ones that have not ended
   };
   std::string uuid_of(const std::string& uuid, const std::string& pci) const;
+  bool is_fatal(std::string_view kind, std::int32_t xid) const;
 
   FatalFault fatal_;
+  std::set<std::string, std::less<>> told_;  // the scheduler's table; empty: none has told one
   nvml::Inventory inventory_;
   bool known_ = false;
   bool changed_ = false;

@@ -72,6 +72,7 @@ void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
   lease_ = Duration(std::max<std::int64_t>(w.lease_us, 0));
   heartbeat_every_ = std::clamp(Duration(w.heartbeat_us), Duration(std::chrono::milliseconds(10)),
                                 Duration(std::chrono::minutes(1)));
+  gpus_.use_table(w.quarantining);
   extend_lease(hello_sent_at_);
   heartbeat(now);
   const std::set<AttemptKey> keep(w.keep.begin(), w.keep.end());

@@ -28,7 +28,8 @@ constexpr std::int64_t kKillDeadline = 4'000'000;
 constexpr auto kProbeWait = std::chrono::seconds(10);
 
 bool is_fatal(std::string_view kind, std::int32_t xid) {
-  return judge_fault(kind, xid).action == FaultAction::quarantine;
+  const FaultRule& rule = FaultTable::built_in().judge(kind, xid);
+  return rule.gpu == FaultGpu::quarantine && !rule.shadow;
 }
 
 std::string kill_mode_in_use(const Settings& s) {

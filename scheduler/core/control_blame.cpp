@@ -1,0 +1,235 @@
+// Control plane, part 12: what is made of a history of faults. Nodes set aside and taken back, probation, the
+// lemon score as a placement weight, and the brake that keeps one rule from emptying a cluster.
+#include <algorithm>
+#include <cmath>
+
+#include "scheduler/core/control_plane.h"
+
+namespace tutti {
+namespace {
+
+constexpr Duration kBrakeWindow = std::chrono::minutes(10);
+constexpr Duration kReturnsWindow = std::chrono::days(28);
+constexpr Duration kTooSoonBack = std::chrono::days(7);
+constexpr int kTooManyReturns = 5;
+constexpr Duration kLemonsEvery = std::chrono::minutes(1);
+
+ServiceEvent event_to(NodeService to) {
+  switch (to) {
+    case NodeService::schedulable: return ServiceEvent::resume;
+    case NodeService::cordoned: return ServiceEvent::cordon;
+    case NodeService::draining: return ServiceEvent::drain;
+    case NodeService::quarantined: return ServiceEvent::quarantine;
+    case NodeService::probation: return ServiceEvent::come_back;
+    case NodeService::repair: return ServiceEvent::repair;
+    case NodeService::retired: return ServiceEvent::retire;
+  }
+  return ServiceEvent::resume;
+}
+
+std::string times(int n) { return n == 1 ? "once" : std::to_string(n) + " times"; }
+
+}  // namespace
+
+FaultRow& ControlPlane::add_fault(Now now, FaultRow row) {
+  last_fault_ = FaultId(last_fault_.value + 1);
+  row.id = last_fault_;
+  ledger_.add(row, now.wall);
+  if (row.shared_by > 0) lemons_at_ = Instant{};  // the scores are old
+  out_.batch.faults.push_back(std::move(row));
+  return out_.batch.faults.back();
+}
+
+// ---------------------------------------------------------------- service of a node
+
+// The only place that writes a node's service.
+bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const std::string& reason) {
+  const auto to = next(kServiceEdges, node.row.service, event);
+  if (!to) return false;
+  const NodeService from = node.row.service;
+  NodeRow& row = node.row;
+  row.service = *to;
+  row.service_reason = *to == NodeService::schedulable ? "" : reason;
+  if (event == ServiceEvent::come_back) {
+    row.returns =
+        row.service_at != Instant{} && now.wall - row.service_at > kReturnsWindow ? 1 : row.returns + 1;
+    row.service_until = now.wall + settings_.probation * (1 << std::min(row.returns - 1, 8));
+  } else {
+    row.service_until = Instant{};
+  }
+  row.service_at = now.wall;
+  touch_node(row.id);
+  capacity_changed(row.id);
+  record_node(
+      row.id, now,
+      {.kind = "service", .from = std::string(name(from)), .to = std::string(name(*to)), .detail = reason});
+  return true;
+}
+
+Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_name, NodeService service,
+                                             std::string_view reason) {
+  const auto known = cluster_.node_by_name.find(node_name);
+  if (known == cluster_.node_by_name.end())
+    return Error{
+        .code = Errc::not_found, .message = "no node '" + node_name + "'", .hint = "", .field = "node"};
+  if (service != NodeService::schedulable && reason.empty())
+    return Error{.code = Errc::invalid_argument,
+                 .message = "a reason is required to change the service of node '" + node_name + "'",
+                 .hint = "say why, for whoever finds it so at night",
+                 .field = "reason"};
+  Node& node = cluster_.nodes.at(known->second);
+  const bool often = service == NodeService::probation && node.row.returns + 1 >= kTooManyReturns &&
+                     now.wall - node.row.service_at < kTooSoonBack;
+  if (often)
+    return Error{.code = Errc::illegal_transition,
+                 .message = "node '" + node_name + "' has come back " + times(node.row.returns) +
+                            " within four weeks; it is not given another try by itself",
+                 .hint = "retire it, or resume it to vouch for it yourself",
+                 .field = ""};
+  if (node.row.service == service) {  // said again: the newer reason counts
+    if (service != NodeService::schedulable) node.row.service_reason = std::string(reason);
+    touch_node(node.row.id);
+  } else if (!apply_service(node, event_to(service), now, std::string(reason))) {
+    return Error{.code = Errc::illegal_transition,
+                 .message = "node '" + node_name + "' is " + std::string(name(node.row.service)) +
+                            " and cannot become " + std::string(name(service)),
+                 .hint = node.row.service == NodeService::retired ? "repair or resume it" : "",
+                 .field = ""};
+  }
+  if (takes_work(service)) trust_gpus(node, now);
+  return node.row.id;
+}
+
+// A person vouches for its GPUs, but a broken one needs its reset, and a process that the worker still sees
+// is there.
+void ControlPlane::trust_gpus(Node& node, Now now) {
+  node.row.service_at = now.wall;  // what was before counts no more
+  std::set<GpuId> in_use;
+  for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
+  for (const GpuId id : node.gpus) {
+    Gpu& gpu = cluster_.gpus.at(id);
+    if (gpu.row.health != GpuHealth::healthy && gpu.said_healthy && !in_use.contains(id))
+      gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
+  }
+}
+
+void ControlPlane::end_probations(Now now) {
+  for (auto& [id, node] : cluster_.nodes)
+    if (node.row.service == NodeService::probation && node.row.service_until <= now.wall)
+      apply_service(node, ServiceEvent::pass, now, "probation is over without a failure");
+}
+
+Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_name, std::string_view who,
+                                            std::string_view reason) {
+  const auto known = cluster_.node_by_name.find(node_name);
+  if (known == cluster_.node_by_name.end())
+    return Error{
+        .code = Errc::not_found, .message = "no node '" + node_name + "'", .hint = "", .field = "node"};
+  if (reason.empty())
+    return Error{.code = Errc::invalid_argument,
+                 .message = "a report of node '" + node_name + "' needs a reason",
+                 .hint = "say what you saw: slow, wrong results, errors",
+                 .field = "reason"};
+  Node& node = cluster_.nodes.at(known->second);
+  // One voice a day: the score is not to be shouted up.
+  Instant& last = node.reported[std::string(who)];
+  const bool counts = last == Instant{} || now.wall - last >= std::chrono::days(1);
+  if (counts) last = now.wall;
+  add_fault(now, {.id = {},
+                  .at = now.wall,
+                  .node = node.row.id,
+                  .gpu = {},
+                  .job = {},
+                  .epoch = {},
+                  .fault_class = "report",
+                  .action = counts ? "watch" : "none",
+                  .detail = "reported by " + std::string(who) + ": " + std::string(reason),
+                  .rule = "",
+                  .slot = "",
+                  .shared_by = counts ? 2 : 0});
+  return node.row.id;
+}
+
+// ---------------------------------------------------------------- history
+
+// Since when a node's faults count against it: a person, or its probation, has begun a new page.
+Instant ControlPlane::page_of(const Node& node, Instant at_the_latest) {
+  return takes_work(node.row.service) ? std::max(at_the_latest, node.row.service_at) : at_the_latest;
+}
+
+bool ControlPlane::is_repeat_offender(const Gpu& gpu, Instant now) const {
+  const Node* node = cluster_.find(gpu.row.node);
+  const int limit = settings_.blame.gpu_faults_a_day;
+  return limit > 0 && node != nullptr &&
+         ledger_.of_gpu(gpu.row.id, page_of(*node, now - std::chrono::hours(24))) >= limit;
+}
+
+// A fault has been blamed on this node, and perhaps on this GPU.
+void ControlPlane::judge_history(Node& node, GpuId gpu_id, Now now) {
+  if (gpu_id) {
+    Gpu& gpu = cluster_.gpus.at(gpu_id);
+    if (gpu.row.health == GpuHealth::healthy && is_repeat_offender(gpu, now.wall))
+      gpu_unhealthy(gpu, GpuHealth::quarantined, repeat_text(), now);
+  }
+  const int limit = settings_.blame.node_faults_a_week;
+  const int week = ledger_.of_node(node.row.id, page_of(node, now.wall - std::chrono::days(7)));
+  if (node.row.service == NodeService::probation && limit > 0 && week > 0)
+    return set_aside(node, "failed while on probation", now);
+  if (node.row.service == NodeService::schedulable && limit > 0 && week >= limit)
+    set_aside(node, "at fault " + times(week) + " within a week", now);
+}
+
+std::string ControlPlane::repeat_text() const {
+  return "at fault " + times(settings_.blame.gpu_faults_a_day) + " within a day: a person decides";
+}
+
+// By rule, which may be wrong, or its sensor: never many nodes in a short time.
+void ControlPlane::set_aside(Node& node, const std::string& why, Now now) {
+  std::erase_if(set_aside_, [&](Instant at) { return now.wall - at > kBrakeWindow; });
+  const auto most = std::max<std::size_t>(2, cluster_.nodes.size() / 20);
+  if (set_aside_.size() >= most) {
+    record_node(node.row.id, now,
+                {.kind = "brake",
+                 .from = "",
+                 .to = "quarantined",
+                 .detail = "not set aside, since " + std::to_string(set_aside_.size()) +
+                           " nodes were within 10 minutes; a person decides: " + why});
+    return;
+  }
+  if (apply_service(node, ServiceEvent::quarantine, now, why)) set_aside_.push_back(now.wall);
+}
+
+// ---------------------------------------------------------------- the lemon score
+
+LemonScore ControlPlane::lemon_score(NodeId id) const {
+  const auto found = lemons_.find(id);
+  return found == lemons_.end() ? LemonScore{} : found->second;
+}
+
+// Nodes that fail more often than others are taken last.
+void ControlPlane::weigh_lemons(Now now) {
+  if (lemons_at_ != Instant{} && now.wall - lemons_at_ < kLemonsEvery) return;
+  if (ledger_.size() == 0 && lemons_.empty()) return;
+  lemons_at_ = now.wall;
+  std::vector<NodeId> ids;
+  std::vector<LemonCount> counts;
+  for (const auto& [id, node] : cluster_.nodes) {
+    ids.push_back(id);
+    counts.push_back(count_lemon_failures(ledger_.lemon_failures(id), node.row.registered_at, now.wall));
+  }
+  const LemonFleet fleet = fit_lemon_fleet(counts);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const LemonScore score = score_lemon(counts[i], fleet);
+    Node& node = cluster_.nodes.at(ids[i]);
+    // In tenths; a node like the others has none. Twice the fleet's rate is 0.1, a lemon at least 0.5.
+    double weight = std::clamp(std::log2(std::max(score.ratio, 1.0)) / 10, 0.0, 0.9);
+    if (score.flagged) weight = std::max(weight, 0.5);
+    weight = std::floor(weight * 10) / 10;
+    lemons_[ids[i]] = score;
+    if (node.suspicion == weight) continue;
+    node.suspicion = weight;
+    capacity_changed(ids[i]);
+  }
+}
+
+}  // namespace tutti
