@@ -6,6 +6,8 @@
 //   2. Nothing of a part leaves before all of it is here: a node lost half-way leaves no torn archive.
 //   3. Everything has a bound: downloads at one time, bytes of a part, time of the whole.
 #include <algorithm>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"

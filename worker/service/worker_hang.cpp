@@ -130,7 +130,12 @@ void Worker::look_at_ranks(AttemptKey key, RankWatch& watch, const WorkerCore::V
       pid = rank.pid;
     }
     auto& use = watch.uses[rank.rank];
-    use = look_at_rank(pid);
+    auto seen = look_at_rank(pid);
+    if (captures_.contains(key)) {  // our debugger stops it for a moment: what it was before counts
+      seen.state = use.state;
+      seen.waits_in = use.waits_in;
+    }
+    use = std::move(seen);
     sum.cpu += use.cpu;
     sum.io_bytes += use.io_bytes;
     auto& d_looks = watch.d_looks[rank.rank];
