@@ -149,8 +149,8 @@ struct RankPulse {
   std::int64_t silent_us = 0;   // since its last sign of life
   std::int64_t step_us = 0;     // usual wall time of a step; 0: not known yet
   std::int64_t compute_us = 0;  // its own time per step since the report before; 0: not told
-  std::string state{};          // of its processes: "R", "S", "T" stopped, "D" in the kernel, "gone"; "" unknown
-  std::string waits_in{};       // the kernel function it sleeps in, "" = none or unknown
+  std::string state{};     // of its processes: "R", "S", "T" stopped, "D" in the kernel, "gone"; "" unknown
+  std::string waits_in{};  // the kernel function it sleeps in, "" = none or unknown
 };
 
 // Level-triggered: sent when `stalled` or `captured` changes, after each Welcome, and every few seconds while
@@ -242,7 +242,7 @@ struct ReadLog {
   std::int64_t offset = 0;  // < 0: that many bytes before the end
   std::int32_t max_bytes = 65536;
   std::int64_t wait_us = 0;  // wait that long for something to read
-  std::string what{};        // "" = the rank's log, "evidence" = this node's part of the bundle (offsets are of its bytes)
+  std::string what{};        // "" = the rank's log, "evidence" = this node's part of the bundle
 };
 
 using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, ReadLog>;

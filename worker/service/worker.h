@@ -52,13 +52,13 @@ class Worker {
   struct RankWatch {  // of an attempt whose ranks run: do they move?
     explicit RankWatch(HangWatch w) : watch(std::move(w)) {}
     HangWatch watch;
-    std::map<std::int32_t, pid_t> ours;     // rank → its program, seen to be the attempt's
-    std::map<std::int32_t, RankUse> uses;   // at the last look
-    std::map<std::int32_t, int> d_looks;    // in a row that it was in state D
+    std::map<std::int32_t, pid_t> ours;    // rank → its program, seen to be the attempt's
+    std::map<std::int32_t, RankUse> uses;  // at the last look
+    std::map<std::int32_t, int> d_looks;   // in a row that it was in state D
     Mono looked_at{}, reported_at{}, saved_at{};
-    protocol::RankReport last;              // as said
+    protocol::RankReport last;  // as said
     HangWatch::Learned saved;
-    bool captured = false;                  // of the present stall
+    bool captured = false;  // of the present stall
     int captures = 0;
   };
   struct Capture {  // a tutti-capture under way
