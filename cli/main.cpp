@@ -31,6 +31,7 @@ struct Flags {
   ShareSet share;
   ListOptions list;
   LogOptions log;
+  EvidenceOptions evidence;
   EventOptions events;
   bool all_events = false;
   ChangeOptions change;
@@ -164,6 +165,16 @@ class CommandLine {
         ->check(CLI::Range(0, 1'000'000) | CLI::IsMember({"all"}));
     logs->add_option("--attempt", f_.log.attempt, "[the latest]")->check(CLI::Range(1, 1'000'000));
     logs->add_option("--tail", f_.log.tail, "only the last so many bytes")->check(CLI::Range(1LL, 1LL << 40));
+
+    CLI::App* evidence =
+        verb("evidence", "everything known of how an attempt went: tutti evidence 12 -o bundle.tar.gz",
+             [](Session& s, Flags& f) {
+               f.evidence.id = f.id;
+               return run_evidence(s, f.evidence);
+             });
+    evidence->add_option("id", f_.id, "number or name of a job")->required();
+    evidence->add_option("--attempt", f_.evidence.attempt, "[the latest]")->check(CLI::Range(1, 1'000'000));
+    evidence->add_option("-o,--file", f_.evidence.file, "[evidence-ID-ATTEMPT.tar.gz]; - is standard output");
 
     CLI::App* events =
         verb("events", "what happened: tutti events 12 -f, tutti events --all", [](Session& s, Flags& f) {

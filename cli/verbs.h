@@ -95,6 +95,13 @@ int run_logs(Session& session, const LogOptions& options);
 Document follow_job(Session& session, const std::string& id, const std::string& rank,
                     std::int64_t first_attempt, std::int64_t tail);
 
+struct EvidenceOptions {
+  std::string id;
+  int attempt = 0;   // 0: the latest
+  std::string file;  // "" = evidence-ID-N.tar.gz here, "-" = standard output
+};
+int run_evidence(Session& session, const EvidenceOptions& options);
+
 struct EventOptions {
   std::string id;  // empty: all
   bool follow = false;

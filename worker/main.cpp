@@ -96,6 +96,7 @@ void complete(Settings& s, const Flags& flags) {
   s.supervisor = program("tutti-supervisor", flags);
   s.rank = program("tutti-rank", flags);
   s.launch_agent = program("tutti-launch-agent", flags);
+  s.capture = find_program("tutti-capture", flags.libexec).value_or("");
   if (s.gpus) s.probe = program("tutti-nvml-probe", flags);
   s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
   if (const auto folder = find_closed_folder(s.state_dir, s.job_user); !folder.empty())

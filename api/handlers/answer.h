@@ -25,6 +25,7 @@ struct Api {
     StateCounts counts{};
     std::optional<Mono> at;
   } counted;
+  int downloads = 0;  // of evidence, under way
 };
 using ApiPtr = std::shared_ptr<Api>;
 
@@ -70,6 +71,7 @@ void add_job_action_routes(const Routes&);
 void add_simulate_routes(const Routes&);
 void add_attempt_routes(const Routes&);
 void add_log_routes(const Routes&);
+void add_evidence_routes(const Routes&);
 void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
 void add_share_routes(const Routes&);

@@ -102,6 +102,20 @@ std::string node_name(const Cluster& cluster, NodeId id) {
   return node == nullptr ? to_string(id) : node->row.name;
 }
 
+// No rank moves: since when, and whom to suspect.
+json::value hang_view(const Attempt& attempt) {
+  if (!attempt.hung_since) return nullptr;
+  return json::object{{"since", wire::format_instant(*attempt.hung_since)}, {"detail", attempt.hung_why}};
+}
+
+json::array stragglers_view(const Attempt& attempt, const Cluster& cluster) {
+  json::array out;
+  for (const auto& [rank, slow] : attempt.watch.stragglers())
+    out.push_back(
+        json::object{{"rank", rank}, {"node", node_name(cluster, slow.node)}, {"times", slow.times}});
+  return out;
+}
+
 }  // namespace
 
 json::value instant_or_null(Instant at) {
@@ -172,6 +186,8 @@ void add_live_parts(json::object& job, const ControlPlane& plane, const Job& liv
   job.emplace("progress", attempt != nullptr && attempt->progress
                               ? json::value(progress_view(*attempt->progress))
                               : json::value(nullptr));
+  job.emplace("hang", attempt == nullptr ? json::value(nullptr) : hang_view(*attempt));
+  job.emplace("stragglers", attempt == nullptr ? json::array() : stragglers_view(*attempt, plane.cluster()));
   job.emplace("allocation",
               attempt == nullptr ? json::array() : allocation_view(attempt->row, plane.cluster()));
 }

@@ -291,6 +291,28 @@ void read_exclude_nodes(SpecReader& r, const Path& at, const json::value& v, Job
       into.exclude_nodes.emplace_back(*s);
 }
 
+void read_hang_after(SpecReader& r, const Path& at, const json::value& v, HangPolicy& into) {
+  if (const auto d = r.duration(at, v, std::chrono::seconds(1))) into.after = *d;
+}
+
+void read_hang_action(SpecReader& r, const Path& at, const json::value& v, HangPolicy& into) {
+  const auto s = r.string(at, v, 64);
+  if (!s) return;
+  for (const auto action : {HangAction::capture_only, HangAction::capture_and_restart})
+    if (*s == name(action)) {
+      into.action = action;
+      return;
+    }
+  r.problem(at, "must be \"capture_only\" or \"capture_and_restart\", not " + shown(v));
+}
+
+constexpr auto kHangFields =
+    std::to_array<Field<HangPolicy>>({{"after", read_hang_after}, {"action", read_hang_action}});
+
+void read_hang(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  read_fields(r, at, v, into.hang, kHangFields);
+}
+
 void read_compat(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
   const auto s = r.string(at, v, 64);
   if (!s) return;
@@ -338,7 +360,7 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"schedule", read_schedule},
     {"scheduled_by", read_scheduled_by},
     {"preflight", not_yet<JobSpec>},
-    {"hang", not_yet<JobSpec>},
+    {"hang", read_hang},
     {"notify", not_yet<JobSpec>},
 });
 

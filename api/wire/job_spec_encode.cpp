@@ -220,6 +220,16 @@ std::string encode_spec(const JobSpec& s) {
       checkpoint.text("dir", s.checkpoint.dir);
     }
     write_retry(w, s.retry);
+    if (s.hang.after || s.hang.action) {
+      ObjectWriter hang(w.key("hang"));
+      hang.optional("after", s.hang.after);
+      if (s.hang.action)
+        hang.text("action", name(*s.hang.action));
+      else
+        hang.key("action") += "null";
+    } else {
+      w.key("hang") += "null";
+    }
     w.key("compat") += s.compat_slurm ? "\"slurm\"" : "null";
   }
   return out;

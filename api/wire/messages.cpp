@@ -146,6 +146,28 @@ void fields(V& v, M& m) {
   v("next_offset", m.next_offset);
   v("end", m.end);
   v("error", m.error);
+  v("stamp", m.stamp);
+}
+
+template <class V, Is<RankPulse> M>
+void fields(V& v, M& m) {
+  v("rank", m.rank);
+  v("step", m.step);
+  v("silent_us", m.silent_us);
+  v("step_us", m.step_us);
+  v("compute_us", m.compute_us);
+  v("state", m.state);
+  v("waits_in", m.waits_in);
+}
+
+template <class V, Is<RankReport> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("tells_progress", m.tells_progress);
+  v("stalled", m.stalled);
+  v("captured", m.captured);
+  v("limit_us", m.limit_us);
+  v("ranks", m.ranks);
 }
 
 template <class V, Is<Welcome> M>
@@ -218,6 +240,7 @@ void fields(V& v, M& m) {
   v("offset", m.offset);
   v("max_bytes", m.max_bytes);
   v("wait_us", m.wait_us);
+  v("what", m.what);
 }
 
 constexpr std::string_view type_of(const Hello&) { return "hello"; }
@@ -228,6 +251,7 @@ constexpr std::string_view type_of(const GpuInventory&) { return "gpu_inventory"
 constexpr std::string_view type_of(const CheckpointFound&) { return "checkpoint_found"; }
 constexpr std::string_view type_of(const Progress&) { return "progress"; }
 constexpr std::string_view type_of(const LogChunk&) { return "log_chunk"; }
+constexpr std::string_view type_of(const RankReport&) { return "rank_report"; }
 constexpr std::string_view type_of(const Welcome&) { return "welcome"; }
 constexpr std::string_view type_of(const Refused&) { return "refused"; }
 constexpr std::string_view type_of(const HeartbeatAck&) { return "heartbeat_ack"; }

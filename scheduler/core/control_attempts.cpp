@@ -432,7 +432,8 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
 
 // Where it would rather not go next time: nodes that are broken, and the one that could not start it.
 void ControlPlane::avoid_after(Job& job, const AttemptRow& ended, NodeId failed_on) {
-  const bool could_not_start = ended.cause == Cause::launch || ended.cause == Cause::control;
+  const bool could_not_start = ended.cause == Cause::launch || ended.cause == Cause::control ||
+                               ended.cause == Cause::hang;  // failed_on: of the rank that is suspected
   for (const auto& m : ended.gang) {
     const bool broken =
         class_of(ended.cause) == CauseClass::hardware &&

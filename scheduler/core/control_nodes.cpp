@@ -74,6 +74,7 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   welcome.quarantining = table().quarantining();
   send(node.row.id, std::move(welcome));  // before any order
   register_gpus(node, hello.gpus, new_boot, now);
+  forget_reports(node.row.id);
   reconcile_members(node, hello, new_boot, now);
   capacity_changed(node.row.id);
   return node.row.id;

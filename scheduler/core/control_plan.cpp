@@ -29,6 +29,7 @@ void ControlPlane::on_tick(Now now) {
   }
   end_lost_parts(now);
   end_late(now);
+  judge_hangs(now);
   expire_reservations(now);
   end_probations(now);
   weigh_lemons(now);

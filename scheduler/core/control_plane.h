@@ -27,6 +27,7 @@
 #include "scheduler/core/cluster.h"
 #include "scheduler/core/delay_queue.h"
 #include "scheduler/core/fault_ledger.h"
+#include "scheduler/core/gang_watch.h"
 #include "scheduler/core/lease_table.h"
 #include "scheduler/core/plan_view.h"
 #include "scheduler/core/retry.h"
@@ -93,6 +94,10 @@ struct Attempt {
   std::map<NodeId, Mono> lost_parts;
   bool dirty = false;
   std::optional<protocol::Progress> progress;  // newest, not stored
+  GangWatch watch;                             // what its ranks do; not stored: workers say it again
+  std::optional<Instant> hung_since;           // no rank moves since then
+  Mono hang_seen_at{};
+  std::string hung_why;  // in words, with the suspect
 };
 
 // A message to a worker. Leaves after the commit of the rows that caused it.
@@ -245,6 +250,7 @@ class ControlPlane {
   void on_gpu_inventory(Now, NodeId, const protocol::GpuInventory&);
   void on_checkpoint(Now, NodeId, const protocol::CheckpointFound&);
   void on_progress(Now, NodeId, const protocol::Progress&);
+  void on_rank_report(Now, NodeId, const protocol::RankReport&);
 
   // ---- time
   static Instant first_run(const JobSpec& scheduled, Instant after);
@@ -331,6 +337,14 @@ class ControlPlane {
   Attempt* find_live(AttemptKey);
   void repeat_orders(Attempt&, GangMember&, Now);
   void add_evidence(Attempt&, std::string_view json_object);
+
+  // control_hang.cpp
+  void judge_hang(Attempt&, Now);
+  void judge_hangs(Now);  // those that wait for captures
+  void judge_stragglers(Attempt&, Now);
+  std::string hang_text(const Attempt&, const GangWatch::Hang&) const;
+  std::string gpu_of_rank(const GangMember&, std::int32_t rank) const;
+  void forget_reports(NodeId);  // of a node that will say anew what it has
 
   // control_plan.cpp
   planner::PlanJob plan_job(const Job&);
@@ -435,6 +449,7 @@ class ControlPlane {
   LeaseTable& leases_;
   std::map<JobId, Job> jobs_;               // unfinished
   std::map<AttemptKey, Attempt> attempts_;  // live
+  std::set<AttemptKey> hung_;               // of them: no rank moves
   Cluster cluster_;
   DelayQueue delayed_;
   planner::Planner planner_;

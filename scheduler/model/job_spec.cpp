@@ -15,6 +15,10 @@ std::string_view name(Launcher l) {
   return "?";
 }
 
+std::string_view name(HangAction action) {
+  return action == HangAction::capture_only ? "capture_only" : "capture_and_restart";
+}
+
 std::optional<Launcher> parse_launcher(std::string_view s) {
   for (auto l : {Launcher::direct, Launcher::mpirun, Launcher::torchrun, Launcher::script})
     if (s == name(l)) return l;

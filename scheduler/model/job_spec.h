@@ -103,6 +103,19 @@ struct StopPolicy {
   Duration grace = std::chrono::seconds(30);
 };
 
+enum class HangAction : std::uint8_t {
+  capture_only,        // an event with what was found; nothing is stopped
+  capture_and_restart  // then the attempt ends with cause `hang`
+};
+std::string_view name(HangAction);
+
+// What happens when no rank moves any more (docs/faults.md). Nothing given: a limit learned from the steps
+// that ranks tell, and a restart; without told steps a report only.
+struct HangPolicy {
+  std::optional<Duration> after;  // silent for so long
+  std::optional<HangAction> action;
+};
+
 struct CheckpointPolicy {
   std::string dir;  // empty: the job writes none
 };
@@ -194,6 +207,7 @@ struct JobSpec {
   StopPolicy stop;
   CheckpointPolicy checkpoint;
   RetryPolicy retry;
+  HangPolicy hang;
   bool compat_slurm = false;
 
   int fewest_nodes() const { return min_nodes > 0 ? min_nodes : nodes; }

@@ -14,7 +14,7 @@
 //   AttemptStatus preparing, ready    ->
 //                                     <-     Launch {endpoints of all}
 //   AttemptStatus launched, running   ->
-//   GpuFault, CheckpointFound, Progress ->
+//   GpuFault, CheckpointFound, Progress, RankReport ->
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
 //                                     <-     Forget                  its end is committed: drop what is kept
@@ -142,16 +142,39 @@ struct Progress {  // at most once a second and attempt, from the lowest local r
   std::map<std::string, double> metrics;
 };
 
+// What one living local rank does, as its node sees it.
+struct RankPulse {
+  std::int32_t rank = 0;
+  std::int64_t step = -1;       // the newest it told; -1: it tells none
+  std::int64_t silent_us = 0;   // since its last sign of life
+  std::int64_t step_us = 0;     // usual wall time of a step; 0: not known yet
+  std::int64_t compute_us = 0;  // its own time per step since the report before; 0: not told
+  std::string state{};     // of its processes: "R", "S", "T" stopped, "D" in the kernel, "gone"; "" unknown
+  std::string waits_in{};  // the kernel function it sleeps in, "" = none or unknown
+};
+
+// Level-triggered: sent when `stalled` or `captured` changes, after each Welcome, and every few seconds while
+// ranks tell progress. Whether the gang hangs is for the scheduler to decide: one node sees only its part.
+struct RankReport {
+  AttemptKey key;
+  bool tells_progress = false;   // a local rank has told a step
+  bool stalled = false;          // every local rank has been silent for longer than `limit_us`
+  bool captured = false;         // of this stall: stacks and files are on disk, or cannot be had
+  std::int64_t limit_us = 0;     // 0: no limit is known yet
+  std::vector<RankPulse> ranks;  // those that live
+};
+
 struct LogChunk {
   std::int64_t request = 0;
-  std::string data;  // bytes that are not UTF-8 are replaced
+  std::string data;  // bytes that are not UTF-8 are replaced; of an evidence bundle: base64
   std::int64_t next_offset = 0;
-  bool end = false;   // no more will come: the rank has ended and all is read
-  std::string error;  // "" = none
+  bool end = false;        // no more will come: the rank has ended and all is read
+  std::string error;       // "" = none
+  std::int64_t stamp = 0;  // of an evidence bundle: chunks with another one are of another bundle
 };
 
 using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
-                                Progress, LogChunk>;
+                                Progress, LogChunk, RankReport>;
 
 // ---------------------------------------------------------------- scheduler → worker
 
@@ -220,6 +243,7 @@ struct ReadLog {
   std::int64_t offset = 0;  // < 0: that many bytes before the end
   std::int32_t max_bytes = 65536;
   std::int64_t wait_us = 0;  // wait that long for something to read
+  std::string what{};        // "" = the rank's log, "evidence" = this node's part of the bundle
 };
 
 using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, ReadLog>;

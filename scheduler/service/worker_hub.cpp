@@ -114,6 +114,9 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  [&](protocol::Progress& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
                  },
+                 [&](protocol::RankReport& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_rank_report(t, n, m); });
+                 },
              },
              *decoded);
 }

@@ -5,6 +5,7 @@
 
 #include "api/handlers/openapi.h"
 #include "api/wire/job_spec_codec.h"
+#include "api/wire/tar_gz.h"
 
 namespace tutti::testing {
 
@@ -213,8 +214,21 @@ std::optional<protocol::LogChunk> TestBackend::piece(const protocol::ReadLog& re
   return chunk;
 }
 
-void TestBackend::read_log(NodeId, protocol::ReadLog request, Reply<protocol::LogChunk> reply) {
+void TestBackend::read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) {
   log_requests.push_back(request);
+  if (request.what == "evidence") {
+    if (on_evidence_read) on_evidence_read();
+    const auto part = evidence.find(node);
+    if (part == evidence.end()) return reply(unavailable());
+    protocol::LogChunk chunk;
+    const auto from = std::min(static_cast<std::size_t>(request.offset), part->second.size());
+    const auto bytes = part->second.substr(from, static_cast<std::size_t>(request.max_bytes));
+    chunk.data = wire::to_base64(bytes);
+    chunk.next_offset = static_cast<std::int64_t>(from + bytes.size());
+    chunk.end = chunk.next_offset == static_cast<std::int64_t>(part->second.size());
+    chunk.stamp = evidence_stamp;
+    return reply(std::move(chunk));
+  }
   if (!logs_connected) return reply(unavailable());
   if (auto chunk = piece(request)) return reply(std::move(*chunk));
   if (request.wait_us > 0) {

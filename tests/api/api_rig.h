@@ -58,6 +58,9 @@ class TestBackend final : public Backend {
   };
   std::map<std::int32_t, LogFile> logs;  // by rank
   bool logs_connected = true;
+  std::map<NodeId, std::string> evidence;  // a node's part; a node without one is not connected
+  std::int64_t evidence_stamp = 1;
+  std::function<void()> on_evidence_read;  // before each answer, if set
   std::vector<protocol::ReadLog> log_requests;
   void logs_changed();  // answers long polls that wait
   /// The long polls' time is over: those that wait get an empty piece.

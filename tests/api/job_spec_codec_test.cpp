@@ -45,7 +45,7 @@ TEST(JobSpecCodec, ShortestLegalJobGetsEveryDefault) {
       R"("env":{},"launcher":"direct","procs_per_node":1,"setup":"","run":"nvidia-smi","time_limit":null,)"
       R"("total_time_limit":null,"begin_time":null,"deadline":null,"depends_on":[],"schedule":null,"scheduled_by":null,"array":null,"preemptible":true,"stop":{"signal":"TERM","grace":"30s"},)"
       R"("checkpoint":{"dir":""},)"
-      R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"compat":null})");
+      R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"hang":null,"compat":null})");
 }
 
 TEST(JobSpecCodec, ReadsTheForms) {
@@ -98,6 +98,10 @@ TEST(JobSpecCodec, ReadsTheForms) {
             (std::map<std::string, std::string>{{"A", "x"}, {"B", "3"}, {"C", "true"}, {"D", "1.5"}}));
   EXPECT_EQ(good(R"("stop":{"signal":"SIGUSR1","grace":"2m"})").stop.signal, "USR1");
   EXPECT_TRUE(good(R"("compat":"slurm")").compat_slurm);
+  const HangPolicy hang = good(R"("hang":{"after":"15m","action":"capture_only"})").hang;
+  EXPECT_EQ(hang.after, std::chrono::minutes(15));
+  EXPECT_EQ(hang.action, HangAction::capture_only);
+  EXPECT_EQ(good(R"("hang":{"action":"capture_and_restart"})").hang.after, std::nullopt);
   EXPECT_EQ(good(R"("launcher":"mpirun")").launcher, Launcher::mpirun);
 }
 
@@ -234,6 +238,9 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("preemptible":"yes")", "preemptible", "true or false"},
            {R"("apiVersion":"v2")", "apiVersion", "v1"},
            {R"("compat":"pbs")", "compat", "slurm"},
+           {R"("hang":{"after":"10ms"})", "hang.after", "at least"},
+           {R"("hang":{"action":"kill"})", "hang.action", "capture_and_restart"},
+           {R"("hang":{"limit":"5m"})", "hang.limit", "unknown field"},
            {R"("queue":"a\nb")", "queue", "control characters"},
            {R"("queue":"")", "queue", "must not be empty"},
        }) {
@@ -247,9 +254,8 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
 }
 
 TEST(JobSpecCodec, WhatIsNotDoneYetIsRefusedNotIgnored) {
-  for (const std::string_view members :
-       {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])", R"("preflight":"quick")",
-        R"("hang":{"after":"15m"})", R"("notify":[{"on":["failed"]}])"}) {
+  for (const std::string_view members : {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])",
+                                         R"("preflight":"quick")", R"("notify":[{"on":["failed"]}])"}) {
     const auto p = parse(members);
     ASSERT_EQ(p.problems.size(), 1u) << members << problems_of(p);
     EXPECT_EQ(p.problems[0].message, "not supported by this version yet") << members;

@@ -111,6 +111,9 @@ JobSpec any_spec() {
   for (const int code : {1, 42, 85, 255})
     if (*inRange(0, 2)) s.retry.exit_codes[code] = *element(ExitAction::restart, ExitAction::never);
   s.retry.no_progress_limit = *inRange(0, 10'001);
+  if (*inRange(0, 2) == 1) s.hang.after = std::chrono::seconds(*inRange(1, 100'000));
+  if (*inRange(0, 2) == 1)
+    s.hang.action = *element(HangAction::capture_only, HangAction::capture_and_restart);
   s.compat_slurm = *inRange(0, 2) == 1;
   return s;
 }
@@ -140,6 +143,8 @@ void expect_same(const JobSpec& a, const JobSpec& b) {
   RC_ASSERT(a.retry.backoff == b.retry.backoff);
   RC_ASSERT(a.retry.exit_codes == b.retry.exit_codes);
   RC_ASSERT(a.retry.no_progress_limit == b.retry.no_progress_limit);
+  RC_ASSERT(a.hang.after == b.hang.after);
+  RC_ASSERT(a.hang.action == b.hang.action);
   RC_ASSERT(a.compat_slurm == b.compat_slurm);
 }
 

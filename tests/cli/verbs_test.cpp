@@ -1,5 +1,9 @@
 // What the verbs print, and what `tutti` ends with.
 #include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
 
 #include "tests/cli/fake_scheduler.h"
 
@@ -54,6 +58,35 @@ TEST(Errors, AreProblemJsonWhenJsonIsAskedFor) {
   EXPECT_EQ(problem.at("hint").as_string(), "tutti ls -a");
   const Finished away = run_tutti({"ls", "--server", "http://127.0.0.1:1", "--retry-for", "0", "-o", "json"});
   EXPECT_EQ(json::parse(away.err).as_object().at("code").as_string(), "unreachable");
+}
+
+TEST(Evidence, IsWrittenWholeOrNotAtAll) {
+  FakeScheduler scheduler;
+  const std::string bytes("\x1f\x8b\0binary", 9);
+  scheduler.routes.get("/v1/jobs/{id}/attempts/{n}/evidence", [bytes](const Request& request) {
+    if (request.param("n") == "9")
+      return http::problem(404, "not_found", "job 7 has no attempt 9", "it has 2");
+    Response response;
+    response.status = 200;
+    response.body = bytes;
+    return response;
+  });
+  scheduler.start();
+  EXPECT_EQ(scheduler.run({"evidence", "7", "--attempt", "2", "-o", "-"}).out, bytes);
+  EXPECT_EQ(scheduler.asked().back().target, "/v1/jobs/7/attempts/2/evidence");
+  char name[] = "/tmp/evidence_verb.XXXXXX";
+  const std::string dir = mkdtemp(name);
+  const Finished ended = scheduler.run({"evidence", "7", "-o", dir + "/b.tar.gz"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(scheduler.asked().back().target, "/v1/jobs/7/attempts/latest/evidence");
+  std::ifstream in(dir + "/b.tar.gz", std::ios::binary);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), bytes);
+  const Finished none = scheduler.run({"evidence", "7", "--attempt", "9", "-o", dir + "/none"});
+  EXPECT_EQ(none.status, 3) << none.err;
+  EXPECT_FALSE(std::filesystem::exists(dir + "/none"));
+  EXPECT_FALSE(std::filesystem::exists(dir + "/none.part"));
+  EXPECT_EQ(scheduler.run({"evidence", "7", "-o", dir + "/no/such/folder"}).status, 2);
+  std::filesystem::remove_all(dir);
 }
 
 json::object page(json::array jobs, const char* token) {

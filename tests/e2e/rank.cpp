@@ -8,6 +8,9 @@
 //   --every K          a checkpoint each K steps (rank 0 writes it, if there is a CHECKPOINT_DIR)
 //   --say              a line per step
 //   --ignore-term      SIGTERM does nothing
+//   --tell K           progress each K steps (default 20)
+//   --lockstep DIR     no rank makes a step before all have made the one before, as in a collective: they see
+//                      each other in DIR/ATTEMPT
 //   --crash STEP:CODE  in attempt 1, rank 0 exits with CODE at that step
 #include <fcntl.h>
 #include <signal.h>
@@ -16,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -29,7 +33,8 @@ constexpr int kRestartMe = 85;
 volatile sig_atomic_t stop_wanted = 0;
 
 struct Options {
-  long long steps = 0, step_ms = 5, every = 0, crash_at = -1;
+  long long steps = 0, step_ms = 5, every = 0, tell = 20, crash_at = -1;
+  std::string lockstep;
   int crash_code = 1;
   bool say = false, ignore_term = false;
 };
@@ -50,6 +55,12 @@ Options parse(int argc, char** argv) {
       o.ignore_term = true;
     } else if (word == "--steps" || word == "--step-ms" || word == "--every") {
       (word == "--steps" ? o.steps : word == "--step-ms" ? o.step_ms : o.every) = std::atoll(next.c_str());
+      ++i;
+    } else if (word == "--tell") {
+      o.tell = std::max(1LL, std::atoll(next.c_str()));
+      ++i;
+    } else if (word == "--lockstep") {
+      o.lockstep = next;
       ++i;
     } else if (word == "--crash") {
       if (std::sscanf(next.c_str(), "%lld:%d", &o.crash_at, &o.crash_code) != 2) std::exit(64);
@@ -88,6 +99,38 @@ class Stamp {
 
  private:
   std::int64_t* page_ = nullptr;
+};
+
+// Steps of all ranks of the attempt, one int64 each.
+class Lockstep {
+ public:
+  explicit Lockstep(const std::string& dir) {
+    if (dir.empty()) return;
+    world_ = std::atoi(variable("WORLD_SIZE").c_str());
+    rank_ = std::atoi(variable("RANK").c_str());
+    const int fd =
+        open((dir + "/" + variable("TUTTI_ATTEMPT_KEY")).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    const auto size = static_cast<std::size_t>(world_) * sizeof(std::int64_t);
+    if (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) != 0) std::exit(74);
+    void* at = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED) std::exit(74);
+    close(fd);
+    steps_ = static_cast<std::int64_t*>(at);
+  }
+  void made(long long step, Stamp& stamp) {
+    if (steps_ == nullptr) return;
+    __atomic_store_n(&steps_[rank_], step, __ATOMIC_RELEASE);
+    for (int r = 0; r < world_; ++r)
+      while (stop_wanted == 0 && __atomic_load_n(&steps_[r], __ATOMIC_ACQUIRE) < step) {
+        const timespec t{0, 2'000'000L};
+        nanosleep(&t, nullptr);
+        stamp.alive();
+      }
+  }
+
+ private:
+  int world_ = 0, rank_ = 0;
+  std::int64_t* steps_ = nullptr;
 };
 
 struct State {
@@ -156,9 +199,11 @@ int main(int argc, char** argv) {
   setvbuf(stdout, nullptr, _IOLBF, 0);
   const bool first = variable("RANK") == "0";
   State state = resume();
+  Lockstep gang(o.lockstep);
   const std::string progress = variable("TUTTI_PROGRESS_FILE");
   while (o.steps == 0 || state.step < o.steps) {
     pace(o.step_ms, stamp);
+    gang.made(state.step + 1, stamp);
     if (stop_wanted != 0) {
       if (first) save(state);
       return kRestartMe;
@@ -168,7 +213,7 @@ int main(int argc, char** argv) {
     if (o.say) std::printf("step %lld\n", state.step);
     if (first && variable("TUTTI_ATTEMPT") == "1" && state.step == o.crash_at) return o.crash_code;
     if (first && o.every > 0 && state.step % o.every == 0) save(state);
-    if (!progress.empty() && state.step % 20 == 0)
+    if (!progress.empty() && state.step % o.tell == 0)
       replace(progress,
               "{\"step\":" + std::to_string(state.step) + ",\"total\":" + std::to_string(o.steps) + "}\n",
               false);

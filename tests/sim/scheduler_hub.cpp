@@ -81,6 +81,9 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::Progress& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
                  },
+                 [&](protocol::RankReport& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_rank_report(t, n, m); });
+                 },
              },
              *decoded);
 }

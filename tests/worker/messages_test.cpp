@@ -199,6 +199,38 @@ TEST(Messages, LogRequestAndAnswer) {
             std::tuple(1, "Zeile \xC3\xA4\n", 99, true, "none"));
 }
 
+TEST(Messages, EvidenceRequestAndAnswer) {
+  ReadLog request{1, kKey, 0, 256, 1000, 0};
+  request.what = "evidence";
+  EXPECT_EQ(there_and_back(request).what, "evidence");
+  LogChunk chunk{1, "YmFzZTY0", 262, true, ""};
+  chunk.stamp = 1'700'000'000'123'456'789;
+  EXPECT_EQ(there_and_back(chunk).stamp, chunk.stamp);
+}
+
+TEST(Messages, RankReport) {
+  RankReport m;
+  m.key = kKey;
+  m.tells_progress = m.stalled = m.captured = true;
+  m.limit_us = 10'000'000;
+  m.ranks = {{.rank = 3,
+              .step = 120,
+              .silent_us = 11,
+              .step_us = 12,
+              .compute_us = 13,
+              .state = "T",
+              .waits_in = "do_signal_stop"},
+             {.rank = 4}};
+  const auto b = there_and_back(m);
+  EXPECT_EQ(std::tie(b.key, b.tells_progress, b.stalled, b.captured, b.limit_us),
+            std::tie(m.key, m.tells_progress, m.stalled, m.captured, m.limit_us));
+  ASSERT_EQ(b.ranks.size(), 2u);
+  const auto& r = b.ranks[0];
+  EXPECT_EQ(std::tuple(r.rank, r.step, r.silent_us, r.step_us, r.compute_us, r.state, r.waits_in),
+            std::tuple(3, 120, 11, 12, 13, "T", "do_signal_stop"));
+  EXPECT_EQ(b.ranks[1].step, -1);
+}
+
 TEST(Messages, WelcomePrepareLaunchStopForget) {
   const auto w = there_and_back(Welcome{3, 6'000'000, 1'000'000, {kKey}, {"xid:79"}});
   EXPECT_EQ(std::tuple(w.node_id, w.lease_us, w.heartbeat_us), std::tuple(3, 6'000'000, 1'000'000));

@@ -82,6 +82,8 @@ TEST(SupervisorMessages, StatusSurvivesTheRoundTripAndBadBytesOfALogDoNotBreakIt
   s.ranks_done = 1;
   s.kill_mode = "cgroup2";
   s.pid = 99;
+  s.ranks = {{.rank = 4, .pid = 4711},
+             {.rank = 5, .pid = 4712, .ended = true, .exit_code = 3, .signal = 0, .ended_boot_us = 77}};
   s.failure = protocol::Failure{"exit", 1, 3, 0, 123456789012, "rank 1 exited 3", "before \xff\xfe after"};
   s.end = protocol::End{false, true, "cgroup", 123456789099};
   const Status d = decode_status(encode(s));
@@ -91,6 +93,9 @@ TEST(SupervisorMessages, StatusSurvivesTheRoundTripAndBadBytesOfALogDoNotBreakIt
   EXPECT_EQ(d.failure->boot_us, 123456789012);
   EXPECT_EQ(d.failure->last_lines, "before \xEF\xBF\xBD\xEF\xBF\xBD after");
   EXPECT_TRUE(d.end->proven);
+  ASSERT_EQ(d.ranks.size(), 2u);
+  EXPECT_EQ(d.ranks[0].pid, 4711);
+  EXPECT_EQ(d.ranks[1].ended_boot_us, 77);
   EXPECT_EQ(encode(d), encode(s));
 }
 

@@ -84,6 +84,7 @@ void set_capture(Environment& env, const NodeFacts& facts) {
   env.set("TORCH_NCCL_TRACE_BUFFER_SIZE", "2000");
   env.set("TORCH_NCCL_DUMP_ON_TIMEOUT", "1");
   env.set("TORCH_NCCL_DEBUG_INFO_TEMP_FILE", folder + "/nccl_trace_rank_");
+  env.set("TORCH_FR_DUMP_TEMP_FILE", folder + "/nccl_trace_rank_");  // its newer name
 }
 
 void set_checkpoint(Environment& env, const JobSpec& spec, const protocol::Prepare& p,

@@ -395,6 +395,8 @@ std::optional<WorkerCore::View> WorkerCore::find(AttemptKey key) const {
   v.prepare = &a.prepare;
   v.spec = a.spec;
   v.ended = a.stage == Stage::ended;
+  v.stopping = a.stop.has_value();
+  v.status = &a.status;
   v.phase = v.ended ? Phase::ended : live_phase(a);
   return v;
 }

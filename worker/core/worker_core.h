@@ -104,6 +104,8 @@ class WorkerCore {
     SpecPtr spec;
     protocol::Phase phase = protocol::Phase::preparing;
     bool ended = false;
+    bool stopping = false;                       // it was told to
+    const supervisor::Status* status = nullptr;  // the supervisor's last
   };
   std::optional<View> find(AttemptKey) const;
   std::vector<AttemptKey> attempts() const;

@@ -150,13 +150,19 @@ protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol:
 }
 
 std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey key,
-                                                std::int32_t rank) {
+                                                std::int32_t rank, Duration* age) {
   const auto file = open_regular(dir + "/progress/rank-" + std::to_string(rank) + ".json", owner);
   if (!file) return std::nullopt;
   const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
   if (!object) return std::nullopt;
   const auto step = whole(*object, "step");
   if (!step) return std::nullopt;
+  if (age != nullptr) {
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    const auto s = std::clamp<std::int64_t>(now.tv_sec - file->info.st_mtim.tv_sec, -1'000'000, 1'000'000);
+    *age = Duration(s * 1'000'000 + (now.tv_nsec - file->info.st_mtim.tv_nsec) / 1000);
+  }
   protocol::Progress p;
   p.key = key;
   p.step = *step;

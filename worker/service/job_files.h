@@ -29,9 +29,9 @@ inline constexpr std::int32_t kMaxLogRead = 256 << 10;
 /// complete.
 protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol::ReadLog&, bool over);
 
-/// What this rank wrote into its progress file; none if there is nothing readable.
+/// What this rank wrote into its progress file; none if there is nothing readable. `age`: since it did.
 std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey,
-                                                std::int32_t rank);
+                                                std::int32_t rank, Duration* age = nullptr);
 
 /// Which COMPLETE.json files have been read: path of the checkpoint → (inode, time of change).
 using SeenCheckpoints = std::map<std::string, std::pair<ino_t, std::int64_t>>;

@@ -46,6 +46,7 @@ struct Settings {
 
   // Programs.
   std::string supervisor, rank, launch_agent, probe;
+  std::string capture;  // "" = nothing is captured of a hang but what the worker sees itself
   std::vector<std::string> torchrun = {"torchrun"};
   std::string mpirun = "mpirun";
 

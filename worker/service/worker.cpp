@@ -68,6 +68,7 @@ Worker::Worker(asio::io_context& io, Settings settings)
       settings_(std::move(settings)),
       dirs_(with_state_dir(settings_)),
       core_(core_settings(settings_)),
+      evidence_(settings_, dirs_),
       tick_(io),
       look_(io),
       log_poll_(io),
@@ -141,6 +142,10 @@ void Worker::on_probe(const nvml::Message& message) {
   if (const auto* m = std::get_if<nvml::Inventory>(&message))
     spdlog::info("driver {}: {} GPUs{}", m->driver, m->gpus.size(), m->simulated ? " (simulated)" : "");
   if (const auto* m = std::get_if<nvml::Unavailable>(&message)) spdlog::warn("no GPUs: {}", m->reason);
+  if (const auto* m = std::get_if<nvml::Sample>(&message)) {
+    gpu_sampled_boot_us_ = m->at_boot_us;
+    for (const auto& gpu : m->gpus) gpu_samples_[gpu.uuid] = gpu;
+  }
   core_.on_probe(read_clocks(), message);
   settle();
   if (tells) open_client();
@@ -193,6 +198,7 @@ void Worker::handle(const std::string& text) {
       spdlog::info("registered as node {}, lease {} ms", m.node_id, m.lease_us / 1000);
       w.client_->on_welcome();
       w.core_.on_welcome(now, m);
+      w.say_ranks_again();
     }
     void operator()(const protocol::Refused& m) { w.client_->refused(m.why); }
     void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }
@@ -231,6 +237,7 @@ void Worker::act(SpawnSupervisor& a) {
   if (!view) return;
   try {
     dirs_.create(a.key, *view->prepare);
+    note_gpus(a.key, "gpu_before.json");
     dirs_.write_preparation(a.key, plan_preparation(*view->spec, *view->prepare, facts_of(a.key)));
     make_link(a.key).start(settings_.supervisor);
   } catch (const std::exception& e) {
@@ -290,6 +297,7 @@ void Worker::act(AskProcesses& a) {
 }
 
 void Worker::act(RecordEnd& a) {
+  note_gpus(a.status.key, "gpu_after.json");
   try {
     dirs_.write_end(a.status);
   } catch (const std::exception& e) {
@@ -302,12 +310,16 @@ void Worker::act(Retire& a) {
   links_.erase(a.key);
   supervisor_locks_.erase(a.key);
   watches_.erase(a.key);
+  rank_watches_.erase(a.key);
   try {
     dirs_.retire(a.key);
   } catch (const std::exception& e) {
     spdlog::error("job {} epoch {}: {}", a.key.job.value, a.key.epoch.value, e.what());
   }
-  clean_up();
+  asio::post(scans_, [this, key = a.key] {
+    evidence_.seal(key);
+    clean_up();
+  });
 }
 
 void Worker::act(SetLease& a) { lease_->store(a.until_boot_us); }

@@ -18,11 +18,14 @@
 #include <set>
 #include <string>
 
+#include "worker/core/hang_watch.h"
 #include "worker/core/worker_core.h"
 #include "worker/service/attempt_dir.h"
+#include "worker/service/evidence.h"
 #include "worker/service/job_files.h"
 #include "worker/service/lease_file.h"
 #include "worker/service/probe_process.h"
+#include "worker/service/rank_procs.h"
 #include "worker/service/scheduler_client.h"
 #include "worker/service/settings.h"
 #include "worker/service/supervisor_link.h"
@@ -45,6 +48,22 @@ class Worker {
     bool final_wanted = false;
     std::unique_ptr<boost::asio::steady_timer> final_deadline;
     std::optional<protocol::Progress> last_progress;
+  };
+  struct RankWatch {  // of an attempt whose ranks run: do they move?
+    explicit RankWatch(HangWatch w) : watch(std::move(w)) {}
+    HangWatch watch;
+    std::map<std::int32_t, pid_t> ours;    // rank → its program, seen to be the attempt's
+    std::map<std::int32_t, RankUse> uses;  // at the last look
+    std::map<std::int32_t, int> d_looks;   // in a row that it was in state D
+    Mono looked_at{}, reported_at{}, saved_at{};
+    protocol::RankReport last;  // as said
+    HangWatch::Learned saved;
+    bool captured = false;  // of the present stall
+    int captures = 0;
+  };
+  struct Capture {  // a tutti-capture under way
+    std::unique_ptr<Watched> helper;
+    std::unique_ptr<boost::asio::steady_timer> deadline;
   };
   struct WaitingRead {
     protocol::ReadLog request;
@@ -75,6 +94,19 @@ class Worker {
   void on_probe(const nvml::Message&);
   void on_probe_hung(int times);
 
+  // worker_hang.cpp
+  void watch_ranks(AttemptKey);  // each look
+  RankWatch& rank_watch(AttemptKey, const WorkerCore::View&);
+  void hear_ranks(AttemptKey, RankWatch&, const WorkerCore::View&, Now);
+  void look_at_ranks(AttemptKey, RankWatch&, const WorkerCore::View&, Now);
+  void report_ranks(AttemptKey, RankWatch&, const HangWatch::Verdict&, Now);
+  void capture(AttemptKey, RankWatch&, const WorkerCore::View&);
+  void captured(AttemptKey);
+  void save_learned(AttemptKey, RankWatch&, Now);
+  void say_ranks_again();
+  void note_gpus(AttemptKey, const char* file);
+  void read_evidence(const protocol::ReadLog&);
+
   // worker_attempts.cpp
   void recover();
   void recover_unreadable(AttemptKey key);
@@ -103,6 +135,11 @@ class Worker {
   std::map<AttemptKey, std::unique_ptr<SupervisorLink>> links_;
   std::map<AttemptKey, supervisor::Fd> supervisor_locks_;  // of dead supervisors: none may start again
   std::map<AttemptKey, Watch> watches_;
+  std::map<AttemptKey, std::unique_ptr<RankWatch>> rank_watches_;
+  std::map<AttemptKey, Capture> captures_;
+  std::map<std::string, nvml::GpuSample> gpu_samples_;  // UUID → the last one
+  std::int64_t gpu_sampled_boot_us_ = 0;
+  EvidenceStore evidence_;
   std::set<AttemptKey> being_killed_;
   std::list<WaitingRead> waiting_reads_;
   std::unique_ptr<ProbeProcess> probe_;

@@ -149,6 +149,7 @@ void Worker::look_at_jobs() {
       continue;
     auto& watch = watches_[key];
     read_progress_of(key, watch);
+    watch_ranks(key);
     if (view->prepare->index == 0 && !view->spec->checkpoint.dir.empty()) scan(key);
   }
   settle();
@@ -221,6 +222,7 @@ void Worker::end_scan(AttemptKey key) {
 // ---------------------------------------------------------------- logs
 
 void Worker::read(const protocol::ReadLog& request) {
+  if (request.what == "evidence") return read_evidence(request);
   if (answer(request, request.wait_us <= 0)) return;
   if (waiting_reads_.size() >= kMaxWaitingReads) {
     answer(request, true);

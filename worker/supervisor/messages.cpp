@@ -186,6 +186,15 @@ std::string encode(const Status& s) {
                  {"pid", s.pid}};
   if (s.failure) o["failure"] = encode_failure(*s.failure);
   if (s.end) o["end"] = encode_end(*s.end);
+  json::array ranks;
+  for (const RankState& r : s.ranks)
+    ranks.push_back(json::object{{"rank", r.rank},
+                                 {"pid", r.pid},
+                                 {"ended", r.ended},
+                                 {"exit_code", r.exit_code},
+                                 {"signal", r.signal},
+                                 {"ended_boot_us", r.ended_boot_us}});
+  o["ranks"] = std::move(ranks);
   return line_of(o);
 }
 
@@ -201,6 +210,16 @@ Status decode_status(std::string_view line) {
   field(o, "ranks_done", s.ranks_done);
   field(o, "kill_mode", s.kill_mode);
   field(o, "pid", s.pid);
+  array_field(o, "ranks", [&](const json::object& r) {
+    RankState rank;
+    field(r, "rank", rank.rank);
+    field(r, "pid", rank.pid);
+    field(r, "ended", rank.ended);
+    field(r, "exit_code", rank.exit_code);
+    field(r, "signal", rank.signal);
+    field(r, "ended_boot_us", rank.ended_boot_us);
+    s.ranks.push_back(rank);
+  });
   if (const json::object* failure = object_field(o, "failure")) s.failure = decode_failure(*failure);
   if (const json::object* end = object_field(o, "end")) s.end = decode_end(*end);
   return s;

@@ -63,6 +63,16 @@ struct Stop {
 struct Quit {};  // its end is known and committed: clean up and exit
 using ToSupervisor = std::variant<Launch, Stop, Quit>;
 
+// One rank that has come up, and how it ended.
+struct RankState {
+  std::int32_t rank = 0;
+  std::int32_t pid = 0;  // of its program
+  bool ended = false;
+  std::int32_t exit_code = 0;
+  std::int32_t signal = 0;
+  std::int64_t ended_boot_us = 0;
+};
+
 // supervisor → worker; also persisted as `<attempt dir>/state.json` (write-then-rename) at each change
 struct Status {
   protocol::Phase phase = protocol::Phase::preparing;
@@ -74,6 +84,7 @@ struct Status {
   std::optional<protocol::Failure> failure;
   std::optional<protocol::End> end;
   std::int32_t pid = 0;  // of the supervisor
+  std::vector<RankState> ranks{};
 };
 
 std::string encode(const ToSupervisor&);  // one line with its newline

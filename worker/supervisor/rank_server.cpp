@@ -18,6 +18,7 @@ constexpr std::size_t kMaxLine = 4096;
 struct Report {
   std::int32_t rank = -1;
   std::int32_t world = 0;
+  pid_t program = 0;
   bool ended = false;
   Exit exit;
   std::int64_t boot_us = 0;
@@ -33,6 +34,7 @@ std::optional<Report> parse_report(std::string_view line) {
   };
   Report report;
   report.rank = static_cast<std::int32_t>(number("rank", -1));
+  report.program = static_cast<pid_t>(number("pid", 0));
   report.world = static_cast<std::int32_t>(number("world", 0));
   report.ended = v.get_object().contains("exit");
   report.exit = {static_cast<int>(number("exit", 0)), static_cast<int>(number("signal", 0))};
@@ -90,7 +92,7 @@ void RankServer::on_line(Where me, std::string_view line) {
     return;
   }
   if (me->rank < 0) {
-    if (!events_.up(report->rank, report->world)) {
+    if (!events_.up(report->rank, report->world, report->program)) {
       std::fprintf(stderr, "rank.sock: no place for rank %d of pid %d\n", report->rank, me->keeper);
       shutdown(me->peer->fd(), SHUT_RDWR);  // its keeper then ends its program
       return;

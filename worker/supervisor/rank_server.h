@@ -23,7 +23,8 @@ inline constexpr const char* kRankSocket = "rank.sock";
 class RankServer {
  public:
   struct Events {
-    std::function<bool(std::int32_t rank, std::int32_t world_size)> up;  // false: turned away
+    // False: turned away. `program`: its process, as the keeper says; 0 = it does not.
+    std::function<bool(std::int32_t rank, std::int32_t world_size, pid_t program)> up;
     std::function<void(std::int32_t rank, const Exit&, bool vanished, std::int64_t boot_us)> ended;
   };
 

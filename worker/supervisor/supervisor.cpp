@@ -72,14 +72,21 @@ void Supervisor::listen() {
       if (info.ssi_signo != SIGCHLD) stop({"control", "KILL", 0});
     reap();
   });
-  ranks_.emplace(poller_, listen_unix(config_.dir, kRankSocket, 0600, config_.uid), config_.uid,
-                 static_cast<std::size_t>(config_.local_ranks) + kSpareRankPeers,
-                 RankServer::Events{
-                     [this](std::int32_t rank, std::int32_t world) { return part_.on_rank_up(rank, world); },
-                     [this](std::int32_t rank, const Exit& exit, bool vanished, std::int64_t when) {
-                       part_.on_rank_ended(rank, exit, vanished, when);
-                       if (exit.signal == SIGKILL && oom_kills(cgroup_).value_or(0) > 0) part_.on_oom(rank);
-                     }});
+  ranks_.emplace(
+      poller_, listen_unix(config_.dir, kRankSocket, 0600, config_.uid), config_.uid,
+      static_cast<std::size_t>(config_.local_ranks) + kSpareRankPeers,
+      RankServer::Events{[this](std::int32_t rank, std::int32_t world, pid_t program) {
+                           if (!part_.on_rank_up(rank, world)) return false;
+                           rank_states_[rank] = {.rank = rank, .pid = program};
+                           return true;
+                         },
+                         [this](std::int32_t rank, const Exit& exit, bool vanished, std::int64_t when) {
+                           if (auto& state = rank_states_[rank]; !state.ended)
+                             state = {rank, state.pid, true, exit.code, exit.signal, when};
+                           part_.on_rank_ended(rank, exit, vanished, when);
+                           if (exit.signal == SIGKILL && oom_kills(cgroup_).value_or(0) > 0)
+                             part_.on_oom(rank);
+                         }});
   worker_listener_ = listen_unix(config_.dir, kWorkerSocket, 0600, geteuid());
   poller_.add(worker_listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_workers(); });
 }
@@ -277,6 +284,7 @@ Status Supervisor::status() const {
   if (s.failure) s.failure->last_lines = last_lines_;
   s.end = end_;
   s.pid = getpid();
+  for (const auto& [rank, state] : rank_states_) s.ranks.push_back(state);
   return s;
 }
 

@@ -97,7 +97,8 @@ class Supervisor {
   std::optional<RankServer> ranks_;
   std::optional<AgentServer> agents_;
   std::map<pid_t, Running> processes_;
-  std::optional<Launch> early_launch_;  // came before we were ready
+  std::map<std::int32_t, RankState> rank_states_;  // those that have come up
+  std::optional<Launch> early_launch_;             // came before we were ready
   std::int32_t agent_port_ = 0, master_port_ = 0;
   bool anything_started_ = false;
   std::optional<std::int64_t> setup_until_;

@@ -1,0 +1,35 @@
+// Takes secrets out of what leaves the cluster in an evidence bundle: values that are known to be secret, and
+// what looks like one in any text. Pure. Used by worker/service (logs, stacks) and by the summary of a
+// bundle.
+//
+// It errs towards taking out too much. It cannot know a secret that a program prints under a harmless name:
+// docs/faults.md says so.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD"; not "TOKENIZERS_PARALLELISM".
+bool is_secret_name(std::string_view name);
+
+class Redactor {
+ public:
+  /// Values of variables with secret names, and `values` as they are. Those under 6 bytes are not replaced:
+  /// they would be found everywhere.
+  Redactor(const std::map<std::string, std::string>& env, const std::vector<std::string>& values);
+
+  /// "[redacted]" for each secret, for the value in NAME=value and "NAME": "value" with a secret name, and
+  /// for what follows "Bearer ". Bytes that are not text are left as they are.
+  std::string text(std::string_view) const;
+  /// Known values become as many '*': files whose layout must stay (flight-recorder dumps).
+  std::string binary(std::string_view) const;
+
+ private:
+  std::vector<std::string> values_;  // longest first
+};
+
+}  // namespace tutti
