@@ -30,6 +30,7 @@ void ControlPlane::on_tick(Now now) {
   end_lost_parts(now);
   end_late(now);
   expire_reservations(now);
+  delete_retired(now);
   std::vector<AttemptKey> late, leaving;
   for (const auto& [key, attempt] : attempts_)
     if (attempt.leave_by && now.mono >= *attempt.leave_by) leaving.push_back(key);
@@ -140,7 +141,8 @@ void ControlPlane::give_way(const planner::Preemption& p, Now now) {
     case planner::Right::band: attempt.leave_why += ", which is of a higher band"; break;
     case planner::Right::quota: attempt.leave_why += ", whose queue takes back what it has lent"; break;
   }
-  const bool saves = checkpoints_.contains(p.victim) && attempt.row.state == AttemptState::running;
+  const auto book = checkpoints_.find(p.victim);
+  const bool saves = book != checkpoints_.end() && !book->second.rows().empty() && attempt.row.state == AttemptState::running;
   attempt.leave_by = saves ? now.mono + settings_.checkpoint_wait : now.mono;
   record_job(victim, now,
              {.kind = "preempt",

@@ -24,6 +24,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "scheduler/core/checkpoint_book.h"
 #include "scheduler/core/cluster.h"
 #include "scheduler/core/delay_queue.h"
 #include "scheduler/core/lease_table.h"
@@ -44,6 +45,8 @@ struct ControlSettings {
   std::size_t max_keys = 1'000'000;                      // idempotency keys remembered, the newest
   planner::Policy policy = *planner::find_policy("fair");
   Duration checkpoint_wait = std::chrono::minutes(2);  // a victim of preemption gets so long for its next one
+  Duration delete_after = std::chrono::hours(1);       // a retired checkpoint
+  Duration delete_again = std::chrono::minutes(10);    // the order, while no answer has come
 };
 
 struct Job {
@@ -207,6 +210,8 @@ class ControlPlane {
   void on_gpu_fault(Now, NodeId, const protocol::GpuFault&);
   void on_gpu_inventory(Now, NodeId, const protocol::GpuInventory&);
   void on_checkpoint(Now, NodeId, const protocol::CheckpointFound&);
+  void on_checkpoint_checked(Now, NodeId, const protocol::CheckpointChecked&);
+  void on_checkpoint_deleted(Now, NodeId, const protocol::CheckpointDeleted&);
   void on_progress(Now, NodeId, const protocol::Progress&);
 
   // ---- time
@@ -291,6 +296,18 @@ class ControlPlane {
   Attempt* find_live(AttemptKey);
   void repeat_orders(Attempt&, GangMember&, Now);
   void add_evidence(Attempt&, std::string_view json_object);
+
+  // control_checkpoints.cpp
+  bool apply(const Job&, CheckpointRow&, CheckpointEvent, Now, std::string detail);
+  void store(const CheckpointRow&);
+  void remark(const Job&, const CheckpointRow&, Now, std::string detail);
+  void register_checkpoint(Job&, Attempt&, const protocol::CheckpointFound&, Now);
+  void choose_resume(Job&, AttemptRow&, Now);
+  void resume_damaged(Attempt&, const protocol::Failure&, Now);
+  bool judge_resume(Job&, const AttemptRow& ended, bool ok, Now);
+  void retire_old(const Job&, const AttemptRow&, Now);
+  void delete_retired(Now);
+  void watch_retired(const CheckpointRow&, Instant at);
 
   // control_plan.cpp
   planner::PlanJob plan_job(const Job&);
@@ -392,8 +409,8 @@ class ControlPlane {
   bool settling_ = false;
   std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
   std::deque<const std::string*> keys_by_age_;      // into keys_
-  std::map<JobId, std::set<std::string>> checkpoint_paths_;
-  std::map<JobId, std::map<std::int64_t, std::string>> checkpoints_;  // step → path
+  std::map<JobId, CheckpointBook> checkpoints_;
+  std::set<std::tuple<Instant, JobId, std::string>> retired_;  // when to look at that path again
   JobId last_job_;
   NodeId last_node_;
   GpuId last_gpu_;
