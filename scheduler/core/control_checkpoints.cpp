@@ -232,6 +232,12 @@ void ControlPlane::delete_retired(Now now) {
     CheckpointRow* row = book->second.find(path);
     if (row == nullptr || row->retired_at == Instant{}) continue;  // kept after all, or another one now
     if (row->retired_at + settings_.delete_after > now.wall) continue;  // retired anew: looked at later
+    if (book->second.choose_resume() == row) {  // the newer ones have turned out bad meanwhile
+      row->retired_at = {};
+      store(*row);
+      remark(job->second, *row, now, "kept after all: no newer one can be used");
+      continue;
+    }
     const auto attempt = attempts_.find({id, job->second.row.epoch});
     const bool runs = attempt != attempts_.end() && attempt->second.row.state == AttemptState::running;
     if (runs && attempt->second.row.resume_path != path) {

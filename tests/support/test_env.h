@@ -82,6 +82,10 @@ class TestEnv {
     for (const auto& [key, attempt] : plane->attempts()) s.attempts.push_back(attempt.row);
     for (const auto& [id, node] : plane->cluster().nodes) s.nodes.push_back(node.row);
     for (const auto& [id, gpu] : plane->cluster().gpus) s.gpus.push_back(gpu.row);
+    std::map<std::pair<JobId, std::string>, CheckpointRow> checkpoints;
+    for (const auto& c : rows.checkpoints) checkpoints[{c.job, c.path}] = c;
+    for (const auto& [where, c] : checkpoints)
+      if (c.deleted_at == Instant{} && plane->find_job(c.job) != nullptr) s.checkpoints.push_back(c);
     if (!rows.new_specs.empty()) s.last_job = rows.new_specs.back().id;
     if (!s.nodes.empty()) s.last_node = s.nodes.back().id;
     if (!s.gpus.empty()) s.last_gpu = s.gpus.back().id;
