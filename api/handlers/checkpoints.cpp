@@ -49,7 +49,8 @@ std::optional<double> measured_interval(const std::vector<CheckpointRow>& rows) 
 FleetFaults fleet_of(const Cluster& cluster, std::int64_t faults, Instant now) {
   FleetFaults fleet{faults, 0};
   for (const auto& [id, node] : cluster.nodes)
-    fleet.node_seconds += to_seconds(std::clamp(now - node.row.registered_at, Duration::zero(), kFaultWindow));
+    fleet.node_seconds +=
+        to_seconds(std::clamp(now - node.row.registered_at, Duration::zero(), kFaultWindow));
   return fleet;
 }
 
@@ -78,11 +79,13 @@ std::string rough(double seconds) {
   return text;
 }
 
-std::string advice_text(std::optional<double> interval, std::optional<double> cost, double mean, double best) {
+std::string advice_text(std::optional<double> interval, std::optional<double> cost, double mean,
+                        double best) {
   const std::string fault = "a gang of this size meets a fault every " + rough(mean) + " or so";
   if (!cost)
-    return fault + "; what saving costs is not known: write save_seconds into COMPLETE.json, or use "
-                   "tutti-checkpoint";
+    return fault +
+           "; what saving costs is not known: write save_seconds into COMPLETE.json, or use "
+           "tutti-checkpoint";
   std::string text = "saving takes " + rough(*cost) + " and " + fault + ": save about every " + rough(best);
   if (!interval) return text;
   text += ", now every " + rough(*interval);

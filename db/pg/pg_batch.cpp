@@ -406,7 +406,8 @@ void add_allocations(Pipeline& p, const Batch& batch) {
 
 void add_checkpoints(Pipeline& p, const std::vector<CheckpointRow>& checkpoints) {
   if (checkpoints.empty()) return;
-  const auto rows = last_of_each(checkpoints, [](const CheckpointRow& c) { return to_string(c.job) + c.path; });
+  const auto rows =
+      last_of_each(checkpoints, [](const CheckpointRow& c) { return to_string(c.job) + c.path; });
   Params params;
   params.column(rows, [](const CheckpointRow* c) { return c->job; })
       .column(rows, [](const CheckpointRow* c) { return c->epoch; })

@@ -9,8 +9,8 @@ namespace tutti {
 
 /// What the fleet has been through.
 struct FleetFaults {
-  std::int64_t faults = 0;    // that end a gang
-  double node_seconds = 0;    // over which they were counted
+  std::int64_t faults = 0;  // that end a gang
+  double node_seconds = 0;  // over which they were counted
 };
 
 /// Mean time between faults of a gang of that many nodes. A young or lucky fleet has seen few faults or none,

@@ -62,8 +62,8 @@ void ControlPlane::remark(const Job& job, const CheckpointRow& row, Now now, std
 
 void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::CheckpointFound& found) {
   Attempt* attempt = find_live(found.key);
-  if (attempt == nullptr || std::ranges::find(attempt->row.gang, node, &GangMember::node) ==
-                                attempt->row.gang.end())
+  if (attempt == nullptr ||
+      std::ranges::find(attempt->row.gang, node, &GangMember::node) == attempt->row.gang.end())
     return;  // fenced: it does not exist
   if (found.epoch_in_file != found.key.epoch.value) return;
   if (found.step < 0 || found.path.empty()) return;  // a job wrote nonsense: no checkpoint
@@ -78,17 +78,16 @@ void ControlPlane::register_checkpoint(Job& job, Attempt& attempt, const protoco
                                        Now now) {
   const bool good_enough = found.problem.empty();
   CheckpointBook& book = checkpoints_[found.key.job];
-  const CheckpointRow& row =
-      book.put({.job = found.key.job,
-                .epoch = found.key.epoch,
-                .step = found.step,
-                .path = found.path,
-                .bytes = std::max<std::int64_t>(found.bytes, 0),
-                .shards = std::max(found.shards, 0),
-                .at = now.wall,
-                .state = good_enough ? CheckpointState::found : CheckpointState::bad,
-                .detail = found.problem,
-                .cost = Duration(std::max<std::int64_t>(found.cost_us, 0))});
+  const CheckpointRow& row = book.put({.job = found.key.job,
+                                       .epoch = found.key.epoch,
+                                       .step = found.step,
+                                       .path = found.path,
+                                       .bytes = std::max<std::int64_t>(found.bytes, 0),
+                                       .shards = std::max(found.shards, 0),
+                                       .at = now.wall,
+                                       .state = good_enough ? CheckpointState::found : CheckpointState::bad,
+                                       .detail = found.problem,
+                                       .cost = Duration(std::max<std::int64_t>(found.cost_us, 0))});
   store(row);
   record_job(job, now,
              {.kind = "checkpoint",
@@ -145,19 +144,21 @@ void ControlPlane::on_checkpoint_checked(Now now, NodeId node, const protocol::C
   }
 }
 
-// ---------------------------------------------------------------- where an attempt begins, and what its end says
+// ---------------------------------------------------------------- where an attempt begins, and what its end
+// says
 
 void ControlPlane::choose_resume(Job& job, AttemptRow& attempt, Now now) {
   CheckpointBook& book = checkpoints_[job.row.id];
   const CheckpointRow* chosen = book.choose_resume();
   if (chosen == nullptr) {
     if (!book.rows().empty())
-      record_job(job, now,
-                 {.kind = "checkpoint",
-                  .from = "",
-                  .to = "",
-                  .detail = "attempt " + std::to_string(attempt.number) + " begins from scratch: none of its " +
-                            std::to_string(book.rows().size()) + " checkpoints can be used"});
+      record_job(
+          job, now,
+          {.kind = "checkpoint",
+           .from = "",
+           .to = "",
+           .detail = "attempt " + std::to_string(attempt.number) + " begins from scratch: none of its " +
+                     std::to_string(book.rows().size()) + " checkpoints can be used"});
     return;
   }
   CheckpointRow& row = *book.find(chosen->path);
@@ -194,9 +195,9 @@ bool ControlPlane::judge_resume(Job& job, const AttemptRow& ended, bool ok, Now 
     return false;
   }
   from->failed_restores = 0;
-  const bool doubted = apply(job, *from, CheckpointEvent::doubted, now,
-                             std::to_string(times) +
-                                 " attempts in a row began from it and ended before a new one");
+  const bool doubted =
+      apply(job, *from, CheckpointEvent::doubted, now,
+            std::to_string(times) + " attempts in a row began from it and ended before a new one");
   if (!doubted) store(*from);
   job.row.best_step = book.newest_step();
   touch(job);
@@ -230,7 +231,7 @@ void ControlPlane::delete_retired(Now now) {
     const auto book = checkpoints_.find(id);
     if (job == jobs_.end() || book == checkpoints_.end()) continue;
     CheckpointRow* row = book->second.find(path);
-    if (row == nullptr || row->retired_at == Instant{}) continue;  // kept after all, or another one now
+    if (row == nullptr || row->retired_at == Instant{}) continue;       // kept after all, or another one now
     if (row->retired_at + settings_.delete_after > now.wall) continue;  // retired anew: looked at later
     if (book->second.choose_resume() == row) {  // the newer ones have turned out bad meanwhile
       row->retired_at = {};
@@ -246,10 +247,8 @@ void ControlPlane::delete_retired(Now now) {
         store(*row);
       }
       send(attempt->second.row.gang.front().node,
-           protocol::DeleteCheckpoint{.key = attempt->first,
-                                      .epoch_in_file = row->epoch.value,
-                                      .step = row->step,
-                                      .path = path});
+           protocol::DeleteCheckpoint{
+               .key = attempt->first, .epoch_in_file = row->epoch.value, .step = row->step, .path = path});
     }
     watch_retired(*row, now.wall + settings_.delete_again);
   }

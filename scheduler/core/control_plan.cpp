@@ -142,7 +142,8 @@ void ControlPlane::give_way(const planner::Preemption& p, Now now) {
     case planner::Right::quota: attempt.leave_why += ", whose queue takes back what it has lent"; break;
   }
   const auto book = checkpoints_.find(p.victim);
-  const bool saves = book != checkpoints_.end() && !book->second.rows().empty() && attempt.row.state == AttemptState::running;
+  const bool saves = book != checkpoints_.end() && !book->second.rows().empty() &&
+                     attempt.row.state == AttemptState::running;
   attempt.leave_by = saves ? now.mono + settings_.checkpoint_wait : now.mono;
   record_job(victim, now,
              {.kind = "preempt",

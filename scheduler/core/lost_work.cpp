@@ -4,7 +4,8 @@
 
 namespace tutti {
 
-std::optional<LostWork> compute_lost_work(const AttemptRow& a, const std::vector<CheckpointRow>& checkpoints) {
+std::optional<LostWork> compute_lost_work(const AttemptRow& a,
+                                          const std::vector<CheckpointRow>& checkpoints) {
   if (a.state != AttemptState::ended || a.result == AttemptResult::succeeded) return std::nullopt;
   LostWork lost;
   if (a.running_at == Instant{}) return lost;

@@ -1,4 +1,5 @@
-// What the end of an attempt has cost: the work after its last checkpoint, which is done again. A plain function.
+// What the end of an attempt has cost: the work after its last checkpoint, which is done again. A plain
+// function.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,9 @@ struct LostWork {
   double gpu_seconds = 0;
 };
 
-/// Between the newest checkpoint that the attempt has left (else the one it began from) and the first evidence of
-/// its end. nullopt: it has not ended, or has done all its work. `checkpoints` are the job's; bad ones save nothing.
+/// Between the newest checkpoint that the attempt has left (else the one it began from) and the first
+/// evidence of its end. nullopt: it has not ended, or has done all its work. `checkpoints` are the job's; bad
+/// ones save nothing.
 std::optional<LostWork> compute_lost_work(const AttemptRow& attempt,
                                           const std::vector<CheckpointRow>& checkpoints);
 

@@ -70,13 +70,13 @@ constexpr Names<NodeService, 5> kNodeServiceNames{{{NodeService::schedulable, "s
 constexpr Names<GpuHealth, 3> kGpuHealthNames{
     {{GpuHealth::healthy, "healthy"}, {GpuHealth::dirty, "dirty"}, {GpuHealth::quarantined, "quarantined"}}};
 constexpr Names<CheckpointState, 4> kCheckpointStateNames{{{CheckpointState::found, "found"},
-                                                            {CheckpointState::good, "good"},
-                                                            {CheckpointState::suspect, "suspect"},
-                                                            {CheckpointState::bad, "bad"}}};
+                                                           {CheckpointState::good, "good"},
+                                                           {CheckpointState::suspect, "suspect"},
+                                                           {CheckpointState::bad, "bad"}}};
 constexpr Names<CheckpointEvent, 4> kCheckpointEventNames{{{CheckpointEvent::verified, "verified"},
-                                                            {CheckpointEvent::proved, "proved"},
-                                                            {CheckpointEvent::doubted, "doubted"},
-                                                            {CheckpointEvent::damaged, "damaged"}}};
+                                                           {CheckpointEvent::proved, "proved"},
+                                                           {CheckpointEvent::doubted, "doubted"},
+                                                           {CheckpointEvent::damaged, "damaged"}}};
 constexpr Names<Cause, kCauseCount> kCauseNames{{{Cause::none, "none"},
                                                  {Cause::user, "user"},
                                                  {Cause::oom, "oom"},

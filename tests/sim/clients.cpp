@@ -31,7 +31,8 @@ JobSpec Clients::make_spec(const std::string& name) {
   s.priority = dice_.between(5, 95);
   s.stop.grace = dice_.between(1, 3) * 1s;
   const Duration backoff = dice_.between(1, 5) * 100ms;
-  for (auto cause : {Cause::user, Cause::gpu, Cause::node_lost, Cause::launch, Cause::unknown, Cause::storage})
+  for (auto cause :
+       {Cause::user, Cause::gpu, Cause::node_lost, Cause::launch, Cause::unknown, Cause::storage})
     s.retry.backoff[cause] = {backoff, 3s};
   s.retry.budget[Cause::user] = dice_.between(0, 2);
   s.retry.no_progress_limit = dice_.chance(500) ? 0 : 4;

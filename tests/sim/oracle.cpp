@@ -105,8 +105,8 @@ void Oracle::check_checkpoints(const Batch& batch, const std::map<JobId, Epoch>&
   for (const auto& c : batch.checkpoints) {
     const auto known = checkpoints_[c.job].find(c.path);
     const bool registered = known == checkpoints_[c.job].end() || known->second.epoch != c.epoch;
-    const bool current = epoch_[c.job] == c.epoch ||
-                         (epochs_before.contains(c.job) && epochs_before.at(c.job) == c.epoch);
+    const bool current =
+        epoch_[c.job] == c.epoch || (epochs_before.contains(c.job) && epochs_before.at(c.job) == c.epoch);
     if (registered && !current)
       return world_.fail("I3: a checkpoint of " + text({c.job, c.epoch}) + " is registered under epoch " +
                          to_string(epoch_[c.job]));
@@ -139,11 +139,12 @@ void Oracle::check_checkpoints(const Batch& batch, const std::map<JobId, Epoch>&
     const bool other = std::ranges::any_of(checkpoints_[c.job], [&](const auto& entry) {
       const CheckpointRow& o = entry.second;
       const CheckpointRow* o_old = was(o);
-      const bool usable = o.state != CheckpointState::bad ||
-                          (o_old != nullptr && o_old->state != CheckpointState::bad);
+      const bool usable =
+          o.state != CheckpointState::bad || (o_old != nullptr && o_old->state != CheckpointState::bad);
       return o.path != c.path && usable && !o.deleting;
     });
-    if (!other) return world_.fail("I8: " + c.path + " is given up for deletion, the only one that can be used");
+    if (!other)
+      return world_.fail("I8: " + c.path + " is given up for deletion, the only one that can be used");
   }
 }
 

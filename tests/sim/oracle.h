@@ -75,8 +75,8 @@ class Oracle {
   std::map<JobId, std::map<Epoch, int>> stepping_;           // ranks that can take a step
   std::map<AttemptKey, Time> broken_since_;                  // I7: the first rank died badly
   std::map<std::pair<std::size_t, JobId>, Epoch> begun_;
-  std::map<JobId, std::string> state_, attempt_state_;  // by the history
-  std::map<JobId, Epoch> epoch_;                        // by the rows
+  std::map<JobId, std::string> state_, attempt_state_;                 // by the history
+  std::map<JobId, Epoch> epoch_;                                       // by the rows
   std::map<JobId, std::map<std::string, CheckpointRow>> checkpoints_;  // by path, as the rows say
   std::set<AttemptKey> attempts_seen_;
   std::map<GpuId, std::string> uuid_;

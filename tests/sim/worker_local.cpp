@@ -175,7 +175,8 @@ void WorkerProcess::verify(AttemptKey key, const protocol::CheckpointFound& foun
 }
 
 void WorkerProcess::act(worker::CheckResume& a) {
-  if (!machine_.place().benign && dice_.chance(20)) return;  // the file server hangs: the core's deadline counts
+  if (!machine_.place().benign && dice_.chance(20))
+    return;  // the file server hangs: the core's deadline counts
   soon(dice_.between(1ms, 300ms), [this, key = a.key] {
     const auto view = core_->find(key);
     if (!view) return;
@@ -183,7 +184,8 @@ void WorkerProcess::act(worker::CheckResume& a) {
     const auto* c = stored(key, view->prepare->resume_path, view->prepare->resume_epoch);
     if (c == nullptr || c->damaged) {
       world_.mark("worker: damaged checkpoint seen before a launch");
-      result = {worker::ResumeCheck::What::damaged, c == nullptr ? "is missing" : "its data have changed", false};
+      result = {worker::ResumeCheck::What::damaged, c == nullptr ? "is missing" : "its data have changed",
+                false};
     }
     core_->on_resume_checked(clock(), key, result);
     settle();
@@ -201,7 +203,8 @@ void WorkerProcess::act(worker::DeleteFiles& a) {
           dir, [&](const auto& c) { return c.path == order.path && c.epoch == order.epoch_in_file; });
       if (gone > 0) world_.mark("worker: checkpoint deleted");
     }
-    core_->on_checkpoint_deleted({order.key, order.epoch_in_file, order.path, !fails, fails ? "read-only" : ""});
+    core_->on_checkpoint_deleted(
+        {order.key, order.epoch_in_file, order.path, !fails, fails ? "read-only" : ""});
     settle();
   });
 }

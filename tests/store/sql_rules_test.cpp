@@ -104,7 +104,8 @@ TEST_F(SqlRulesTest, CheckpointsHaveTheStatesOfTheTableAndAreRetiredBeforeTheyAr
            state + ", " + retired + ", " + deleting + ", " + deleted + ")";
   };
   for (int state = -1; state <= 6; ++state)
-    EXPECT_EQ(accepted(row(std::to_string(state), "NULL", "false", "NULL")), state >= 1 && state <= 4) << state;
+    EXPECT_EQ(accepted(row(std::to_string(state), "NULL", "false", "NULL")), state >= 1 && state <= 4)
+        << state;
   EXPECT_TRUE(accepted(row("1", "now()", "true", "now()")));
   EXPECT_FALSE(accepted(row("1", "NULL", "true", "NULL")));
   EXPECT_FALSE(accepted(row("1", "NULL", "false", "now()")));

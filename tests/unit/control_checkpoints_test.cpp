@@ -28,7 +28,8 @@ class ControlCheckpoints : public ::testing::Test {
   }
   static std::string path(std::int64_t step) { return "/ckpt/step-" + std::to_string(step); }
   void write(std::int64_t step, std::string problem = "") {
-    protocol::CheckpointFound found{.key = key, .epoch_in_file = key.epoch.value, .step = step, .path = path(step)};
+    protocol::CheckpointFound found{
+        .key = key, .epoch_in_file = key.epoch.value, .step = step, .path = path(step)};
     found.problem = std::move(problem);
     env.plane->on_checkpoint(env.now, a, found);
     env.step();

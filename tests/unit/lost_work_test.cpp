@@ -33,7 +33,8 @@ CheckpointRow saved(std::int64_t epoch, std::int64_t step, Duration after) {
 }
 
 TEST(LostWork, IsWhatCameAfterTheLastCheckpoint) {
-  const auto lost = compute_lost_work(dead_attempt(), {saved(1, 100, -1h), saved(2, 120, 20s), saved(2, 160, 50s)});
+  const auto lost =
+      compute_lost_work(dead_attempt(), {saved(1, 100, -1h), saved(2, 120, 20s), saved(2, 160, 50s)});
   ASSERT_TRUE(lost);
   EXPECT_EQ(lost->steps, 20);
   EXPECT_DOUBLE_EQ(lost->gpu_seconds, 8 * 10.0);

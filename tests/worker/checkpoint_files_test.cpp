@@ -24,8 +24,9 @@ const AttemptKey kKey{JobId(7), Epoch(2)};
 
 class CheckpointFiles : public ::testing::Test {
  protected:
-  fs::path root = fs::temp_directory_path() / ("tutti-ckpt-" + std::to_string(getpid()) + "-" +
-                                               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  fs::path root =
+      fs::temp_directory_path() / ("tutti-ckpt-" + std::to_string(getpid()) + "-" +
+                                   ::testing::UnitTest::GetInstance()->current_test_info()->name());
   std::string dir = (root / "ckpt").string();
   SeenCheckpoints seen;
 
@@ -88,12 +89,15 @@ class CheckpointFiles : public ::testing::Test {
     int asked = 0;
     return check_resume(dir, p, [&] { return no_time && ++asked > 4; });
   }
-  protocol::CheckpointDeleted remove(std::int64_t step, std::int64_t epoch = 2, uid_t owner = getuid()) const {
+  protocol::CheckpointDeleted remove(std::int64_t step, std::int64_t epoch = 2,
+                                     uid_t owner = getuid()) const {
     return delete_checkpoint(dir, owner, {kKey, epoch, step, path(step)}, [] { return false; });
   }
 };
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 TEST_F(CheckpointFiles, CrcIsThatOfTheStandardAndOfAnotherImplementation) {
   EXPECT_EQ(crc("123456789"), 0xE3069283u);
@@ -105,7 +109,8 @@ TEST_F(CheckpointFiles, CrcIsThatOfTheStandardAndOfAnotherImplementation) {
     other.process_bytes(text.data(), text.size());
     EXPECT_EQ(crc(text), other.checksum()) << size;
     supervisor::Crc32c pieces;
-    for (std::size_t at = 0; at < size; at += 5) pieces.add(text.data() + at, std::min<std::size_t>(5, size - at));
+    for (std::size_t at = 0; at < size; at += 5)
+      pieces.add(text.data() + at, std::min<std::size_t>(5, size - at));
     EXPECT_EQ(pieces.value(), other.checksum());
   }
 }
@@ -114,11 +119,12 @@ TEST_F(CheckpointFiles, FindsBothFormsOnceInOrderOfTheirSteps) {
   write(20);
   put(path(10) + "/COMPLETE.json", R"({"step":10,"epoch":2,"shards":8,"bytes":77,"save_seconds":1.5})");
   put(path(5) + "/COMPLETE.json", R"({"step":5,"epoch":1})");  // an earlier attempt's
-  fs::create_directories(path(30));                             // being written
+  fs::create_directories(path(30));                            // being written
   const auto found = find();
   ASSERT_EQ(found.found.size(), 2u);
-  EXPECT_EQ(std::tuple(found.found[0].step, found.found[0].shards, found.found[0].bytes, found.found[0].cost_us),
-            std::tuple(10, 8, 77, 1'500'000));
+  EXPECT_EQ(
+      std::tuple(found.found[0].step, found.found[0].shards, found.found[0].bytes, found.found[0].cost_us),
+      std::tuple(10, 8, 77, 1'500'000));
   EXPECT_EQ(std::tuple(found.found[1].step, found.found[1].shards, found.found[1].problem),
             std::tuple(20, 2, ""));
   EXPECT_EQ(found.listed, std::vector<std::string>{path(20)});
@@ -160,7 +166,8 @@ TEST_F(CheckpointFiles, ManifestsThatLieAreRefused) {
   EXPECT_TRUE(contains(refused(R"([{"file":"a","bytes":-1}])"), "'bytes'"));
   EXPECT_TRUE(contains(refused(R"([{"file":"a","bytes":1},{"file":"a","bytes":1}])"), "listed twice"));
   EXPECT_TRUE(contains(refused(R"([{"file":"a","bytes":1,"crc32c":"12"}])"), "8 hexadecimal digits"));
-  EXPECT_TRUE(contains(refused(R"([{"file":"a","bytes":9223372036854775807},{"file":"b","bytes":2}])"), "range"));
+  EXPECT_TRUE(
+      contains(refused(R"([{"file":"a","bytes":9223372036854775807},{"file":"b","bytes":2}])"), "range"));
   EXPECT_TRUE(contains(refused(R"([{"file":"a","bytes":1}])", R"(,"bytes":5)"), "says 5 bytes"));
   EXPECT_TRUE(contains(refused("[7]"), "is no object"));
   EXPECT_TRUE(contains(refused("[" + std::string(3000, '[')), "no JSON object"));
@@ -305,10 +312,9 @@ TEST_F(CheckpointFiles, DoesNotDeleteAnotherCheckpointOfThatPath) {
 
 TEST_F(CheckpointFiles, DoesNotLeaveTheFolderOfTheJob) {
   put(root.string() + "/step-1/COMPLETE.json", R"({"step":1,"epoch":2})");
-  for (const std::string& outside : {dir + "/../step-1", root.string() + "/step-1", dir, dir + "/", dir + "/..",
-                                     std::string("/"), std::string("step-1")}) {
-    const auto answer =
-        delete_checkpoint(dir, getuid(), {kKey, 2, 1, outside}, [] { return false; });
+  for (const std::string& outside : {dir + "/../step-1", root.string() + "/step-1", dir, dir + "/",
+                                     dir + "/..", std::string("/"), std::string("step-1")}) {
+    const auto answer = delete_checkpoint(dir, getuid(), {kKey, 2, 1, outside}, [] { return false; });
     EXPECT_FALSE(answer.ok) << outside;
   }
   EXPECT_TRUE(fs::exists(root / "step-1" / "COMPLETE.json"));
@@ -320,8 +326,7 @@ TEST_F(CheckpointFiles, DoesNotLeaveTheFolderOfTheJob) {
 TEST_F(CheckpointFiles, WhatWasLeftHalfDeletedIsDeletedByTheNextOrder) {
   write(10);
   int asked = 0;
-  const auto first =
-      delete_checkpoint(dir, getuid(), {kKey, 2, 10, path(10)}, [&] { return ++asked > 1; });
+  const auto first = delete_checkpoint(dir, getuid(), {kKey, 2, 10, path(10)}, [&] { return ++asked > 1; });
   EXPECT_FALSE(first.ok);
   EXPECT_FALSE(fs::exists(path(10))) << "no attempt finds it any more";
   EXPECT_TRUE(remove(10).ok);

@@ -26,8 +26,9 @@ using supervisor::CheckpointWriter;
 
 class CheckpointTool : public ::testing::Test {
  protected:
-  fs::path root = fs::temp_directory_path() / ("tutti-tool-" + std::to_string(getpid()) + "-" +
-                                               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  fs::path root =
+      fs::temp_directory_path() / ("tutti-tool-" + std::to_string(getpid()) + "-" +
+                                   ::testing::UnitTest::GetInstance()->current_test_info()->name());
   std::string dir = (root / "ckpt").string();
   bool current = true;
 
@@ -75,7 +76,8 @@ TEST_F(CheckpointTool, WhatItCommitsIsFoundWholeWithItsCost) {
   const auto all = found();
   ASSERT_EQ(all.found.size(), 1u);
   const auto& c = all.found[0];
-  EXPECT_EQ(std::tuple(c.step, c.epoch_in_file, c.shards, c.bytes, c.problem), std::tuple(10, 2, 3, 10'000'002, ""));
+  EXPECT_EQ(std::tuple(c.step, c.epoch_in_file, c.shards, c.bytes, c.problem),
+            std::tuple(10, 2, 3, 10'000'002, ""));
   EXPECT_GT(c.cost_us, 0);
   EXPECT_EQ(compare_checksums(dir, path, 10, 2, [] { return false; }).what, ChecksumResult::held);
   EXPECT_FALSE(fs::exists(path + "/.tutti-epoch-2"));
@@ -158,7 +160,8 @@ struct Ran {
 };
 Ran run(const std::string& arguments, const std::string& environment) {
   const char* bin = std::getenv("TUTTI_BIN");
-  const std::string program = (bin == nullptr ? std::string("build/dev/bin") : std::string(bin)) + "/tutti-checkpoint";
+  const std::string program =
+      (bin == nullptr ? std::string("build/dev/bin") : std::string(bin)) + "/tutti-checkpoint";
   FILE* pipe = popen(("env -i " + environment + " " + program + " " + arguments + " 2>&1").c_str(), "r");
   Ran ran;
   char chunk[512];
@@ -183,7 +186,8 @@ TEST_F(CheckpointTool, TheProgramAsksItsSupervisorAndSaysWhatIsWrong) {
     EXPECT_EQ(run("commit 10 --shards 2", env).status, supervisor::kIncomplete);
     EXPECT_EQ(run("commit 10 --shards 1", env).status, 0);
     EXPECT_EQ(found().found.size(), 1u);
-    for (const char* wrong : {"", "begin", "begin x", "begin -1", "shard 10", "commit 10 --shards", "frobnicate 1"})
+    for (const char* wrong :
+         {"", "begin", "begin x", "begin -1", "shard 10", "commit 10 --shards", "frobnicate 1"})
       EXPECT_EQ(run(wrong, env).status, supervisor::kUsageError) << wrong;
     const auto outside = run("begin 10", "TUTTI_EPOCH=2");
     EXPECT_NE(outside.output.find("$CHECKPOINT_DIR is not set"), std::string::npos) << outside.output;

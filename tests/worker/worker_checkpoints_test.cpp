@@ -95,9 +95,11 @@ TEST(WorkerCheckpoints, VerdictsAreSaidAgainAfterAReconnectAndRefusalsOnce) {
   Bench b;
   b.connect();
   b.start(kFirst);
-  b.core.on_checkpoint_checked(b.now, {kFirst, 1, 10, "/ckpt/step-10", CheckpointVerdict::damaged, "changed"});
+  b.core.on_checkpoint_checked(b.now,
+                               {kFirst, 1, 10, "/ckpt/step-10", CheckpointVerdict::damaged, "changed"});
   for (int i = 0; i < 3; ++i)
-    b.core.on_checkpoint_checked(b.now, {kFirst, 0, 20, "/ckpt/step-20", CheckpointVerdict::refused, "a FIFO"});
+    b.core.on_checkpoint_checked(b.now,
+                                 {kFirst, 0, 20, "/ckpt/step-20", CheckpointVerdict::refused, "a FIFO"});
   EXPECT_EQ(b.sent<CheckpointChecked>().size(), 2u);
   b.core.on_disconnected(b.now);
   b.connect({kFirst});

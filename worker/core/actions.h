@@ -69,7 +69,8 @@ struct ResumeCheck {
   bool whole = true;  // usable, and all its checksums have been compared
 };
 
-using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
-                            FinalScan, AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, SetLease, SaveHealth, Note>;
+using Action =
+    std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor, FinalScan,
+                 AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, SetLease, SaveHealth, Note>;
 
 }  // namespace tutti::worker

@@ -235,7 +235,8 @@ void WorkerCore::stop_attempt(Now now, Attempt& a, const protocol::Stop& stop) {
 // Brings the supervisor to what is wanted, as far as it is connected.
 void WorkerCore::push_orders(Attempt& a) {
   if (a.stage != Stage::supervised) return;
-  if (a.launch && !a.launch_told && !a.stop && a.resume == Attempt::Resume::none && a.status.phase == Phase::ready) {
+  if (a.launch && !a.launch_told && !a.stop && a.resume == Attempt::Resume::none &&
+      a.status.phase == Phase::ready) {
     a.launch_told = true;
     act(LaunchRanks{a.key, *a.launch});
   }

@@ -92,8 +92,7 @@ void WorkerCore::on_resume_checked(Now now, AttemptKey key, const ResumeCheck& r
   if (a->stage != Stage::supervised) return;
   if (result.what != ResumeCheck::What::usable && !a->stop && !a->failure) {
     const bool damaged = result.what == ResumeCheck::What::damaged;
-    a->failure = failure(damaged ? "checkpoint" : "storage",
-                         a->prepare.resume_path + ": " + result.why, now);
+    a->failure = failure(damaged ? "checkpoint" : "storage", a->prepare.resume_path + ": " + result.why, now);
     if (damaged) a->failure->step = a->prepare.resume_step;
     act(Note{key, "preparing", "failing", a->failure->detail});
     stop_attempt(now, *a, protocol::Stop{key, a->failure->kind, "KILL", 0});

@@ -171,7 +171,8 @@ ChecksumResult compare_one(int folder, const Shard& s, std::vector<char>& buffer
             s.file + " has " + std::to_string(done) + " bytes, not " + std::to_string(s.bytes)};
   if (crc.value() != *s.crc32c)
     return {ChecksumResult::damaged, s.file + ": its checksum is " + supervisor::crc_text(crc.value()) +
-                                         ", not " + supervisor::crc_text(*s.crc32c) + ": its data have changed"};
+                                         ", not " + supervisor::crc_text(*s.crc32c) +
+                                         ": its data have changed"};
   return {};
 }
 
@@ -179,7 +180,8 @@ ChecksumResult compare_all(int folder, const Manifest& m, const std::function<bo
   std::vector<char> buffer(kChunk);
   for (const Shard& s : m.list) {
     if (!s.crc32c) continue;
-    if (auto result = compare_one(folder, s, buffer, stop); result.what != ChecksumResult::held) return result;
+    if (auto result = compare_one(folder, s, buffer, stop); result.what != ChecksumResult::held)
+      return result;
   }
   return {};
 }
@@ -220,8 +222,9 @@ Place open_place(const std::string& dir, const std::string& path) {
   p.trouble = trouble(path);
   // An empty folder is more likely one where nothing is mounted than one from which all have been deleted.
   if (p.trouble.damage && !holds_a_checkpoint(p.dir.get()))
-    p.trouble = {"the checkpoint folder " + dir + " has no checkpoints on this node; is its file system mounted?",
-                 false};
+    p.trouble = {
+        "the checkpoint folder " + dir + " has no checkpoints on this node; is its file system mounted?",
+        false};
   return p;
 }
 
@@ -232,7 +235,8 @@ struct Opened {
 };
 
 // The checkpoint of that step and epoch, or why it is not that.
-Opened open_checkpoint(const std::string& dir, const std::string& path, std::int64_t step, std::int64_t epoch) {
+Opened open_checkpoint(const std::string& dir, const std::string& path, std::int64_t step,
+                       std::int64_t epoch) {
   Opened o;
   o.place = open_place(dir, path);
   if (o.place.trouble.any()) {
@@ -368,7 +372,8 @@ std::string delete_below(int fd, int depth, const std::function<bool()>& stop) {
   }
 }
 
-std::string delete_renamed(int dir, const std::string& trash, uid_t owner, const std::function<bool()>& stop) {
+std::string delete_renamed(int dir, const std::string& trash, uid_t owner,
+                           const std::function<bool()>& stop) {
   const Fd folder = open_folder(dir, trash.c_str(), false);
   if (!folder) return errno == ENOENT ? "" : why_errno();
   struct stat info{};

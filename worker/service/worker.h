@@ -8,10 +8,10 @@
 //   3. Stopping the worker stops no attempt.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <atomic>
 #include <deque>
 #include <list>
 #include <map>
@@ -126,7 +126,7 @@ class Worker {
   bool polling_logs_ = false;
   std::deque<Verification> verifications_;  // the newest; bounded
   bool verifying_ = false;
-  std::atomic<bool> leaving_{false};  // long reads give up
+  std::atomic<bool> leaving_{false};              // long reads give up
   boost::asio::thread_pool kills_{2}, scans_{4};  // apart: a hung file server must not keep a kill waiting
   boost::asio::thread_pool checks_{4}, verifier_{1}, deletions_{1};
 };

@@ -1,6 +1,6 @@
-// Part 3 of worker.h: checkpoints. The folders may lie on a file server that hangs, so all of it runs on pools
-// and comes back by post: scans and checks on one thread per call, checksums one after the other on a thread
-// of their own, deletions likewise.
+// Part 3 of worker.h: checkpoints. The folders may lie on a file server that hangs, so all of it runs on
+// pools and comes back by post: scans and checks on one thread per call, checksums one after the other on a
+// thread of their own, deletions likewise.
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/post.hpp>
@@ -104,11 +104,11 @@ void Worker::verify_next() {
       verifying_ = false;
       using protocol::CheckpointVerdict;
       if (result.what == ChecksumResult::held || result.what == ChecksumResult::damaged)
-        core_.on_checkpoint_checked(read_clocks(),
-                                    {v.key, v.epoch, v.step, v.path,
-                                     result.what == ChecksumResult::held ? CheckpointVerdict::verified
-                                                                         : CheckpointVerdict::damaged,
-                                     result.why});
+        core_.on_checkpoint_checked(
+            read_clocks(),
+            {v.key, v.epoch, v.step, v.path,
+             result.what == ChecksumResult::held ? CheckpointVerdict::verified : CheckpointVerdict::damaged,
+             result.why});
       else
         spdlog::warn("job {} epoch {}: {} stays unverified: {}", v.key.job.value, v.key.epoch.value, v.path,
                      result.why);
@@ -139,8 +139,8 @@ void Worker::act(DeleteFiles& a) {
   const auto view = core_.find(a.order.key);
   if (!view || !view->spec) return;
   asio::post(deletions_, [this, order = a.order, dir = view->spec->checkpoint.dir] {
-    const auto answer = delete_checkpoint(dir, settings_.job_user.uid, order,
-                                          until(leaving_, settings_.delete_deadline));
+    const auto answer =
+        delete_checkpoint(dir, settings_.job_user.uid, order, until(leaving_, settings_.delete_deadline));
     asio::post(io_, [this, answer] {
       core_.on_checkpoint_deleted(answer);
       settle();

@@ -1,5 +1,6 @@
 // tutti-checkpoint begin STEP | shard STEP FILE… | commit STEP [--shards N]
-// For programs of ranks: writes a checkpoint whose files can be checked. Asks the supervisor of the attempt over
+// For programs of ranks: writes a checkpoint whose files can be checked. Asks the supervisor of the attempt
+// over
 // `$TUTTI_ATTEMPT_DIR/rank.sock` whether this attempt may still write. Prints the folder of the step.
 #include <poll.h>
 #include <sys/socket.h>
@@ -25,7 +26,8 @@ constexpr const char* kUsage =
     "usage: tutti-checkpoint begin STEP            make its folder, print its path (one rank)\n"
     "       tutti-checkpoint shard STEP FILE...    announce files in it (every rank, after writing them)\n"
     "       tutti-checkpoint commit STEP [--shards N]   make it a checkpoint (one rank, after all others)\n"
-    "Status: 0 done, 64 wrong arguments, 65 incomplete, 74 disk trouble, 77 this attempt may not write any more.\n";
+    "Status: 0 done, 64 wrong arguments, 65 incomplete, 74 disk trouble, 77 this attempt may not write any "
+    "more.\n";
 
 [[noreturn]] void wrong(const std::string& what) { throw CheckpointError(kUsageError, what); }
 
@@ -75,8 +77,8 @@ void require_current(const std::string& dir, std::int64_t epoch) {
   if (std::sscanf(answer.c_str(), "{\"epoch\":%lld,\"current\":%5[a-z]", &current, word) != 2)
     throw CheckpointError(kEpochNotCurrent, "the supervisor gave no answer that can be read");
   if (current != epoch)
-    throw CheckpointError(kEpochNotCurrent, "epoch " + std::to_string(epoch) + " is not the attempt's, which is " +
-                                                std::to_string(current));
+    throw CheckpointError(kEpochNotCurrent, "epoch " + std::to_string(epoch) +
+                                                " is not the attempt's, which is " + std::to_string(current));
   if (std::strcmp(word, "true") != 0)
     throw CheckpointError(kEpochNotCurrent, "epoch " + std::to_string(epoch) +
                                                 " is being ended: nothing it writes counts any more");

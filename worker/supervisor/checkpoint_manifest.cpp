@@ -115,7 +115,8 @@ ParsedManifest parse_manifest(std::string_view text) {
   if (const auto* shards = o.if_contains("shards"); shards != nullptr && shards->is_array()) {
     if (auto why = read_list(shards->get_array(), m); !why.empty()) return {std::nullopt, why};
   } else {
-    m.shards = static_cast<std::int32_t>(std::clamp<std::int64_t>(whole(o, "shards").value_or(0), 0, 1 << 30));
+    m.shards =
+        static_cast<std::int32_t>(std::clamp<std::int64_t>(whole(o, "shards").value_or(0), 0, 1 << 30));
   }
   return {std::move(m), ""};
 }

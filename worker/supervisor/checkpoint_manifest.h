@@ -1,5 +1,6 @@
-// COMPLETE.json: what a checkpoint says of itself. Written by jobs or by tutti-checkpoint, read by the worker.
-// Plain form `{"step":5,"epoch":1,"time":…,"shards":8,"bytes":…}`. With a list of its files it can be checked:
+// COMPLETE.json: what a checkpoint says of itself. Written by jobs or by tutti-checkpoint, read by the
+// worker. Plain form `{"step":5,"epoch":1,"time":…,"shards":8,"bytes":…}`. With a list of its files it can be
+// checked:
 // `"shards":[{"file":"rank-0.bin","bytes":4096,"crc32c":"89abcdef"},…]`; `save_seconds` is what it cost.
 #pragma once
 

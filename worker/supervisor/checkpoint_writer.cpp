@@ -86,7 +86,8 @@ std::string now_text() {
 }
 
 std::int64_t wall_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
@@ -118,7 +119,8 @@ std::string CheckpointWriter::begin(std::int64_t step) {
     if (old.manifest && old.manifest->epoch == epoch_)
       throw CheckpointError(kIncomplete, path + " is complete already; a checkpoint is written once");
     if (old.manifest && old.manifest->epoch > epoch_)
-      throw CheckpointError(kEpochNotCurrent, path + " is of the later epoch " + std::to_string(old.manifest->epoch));
+      throw CheckpointError(kEpochNotCurrent,
+                            path + " is of the later epoch " + std::to_string(old.manifest->epoch));
   }
   fs::remove(path + "/" + kComplete, error);
   if (error) throw CheckpointError(kFileTrouble, path + "/" + kComplete + ": " + error.message());
@@ -142,7 +144,8 @@ void CheckpointWriter::shard(std::int64_t step, const std::vector<std::string>& 
     for (const std::string& name : files_below(path, file)) {
       const Shard s = measure(path, name);
       replace(notes(step) + "/" + note_name(name),
-              json::serialize(json::object{{"file", s.file}, {"bytes", s.bytes}, {"crc32c", crc_text(*s.crc32c)}}));
+              json::serialize(
+                  json::object{{"file", s.file}, {"bytes", s.bytes}, {"crc32c", crc_text(*s.crc32c)}}));
       make_durable(fs::path(path + "/" + name).parent_path());
     }
   }

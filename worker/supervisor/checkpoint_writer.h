@@ -1,5 +1,5 @@
-// What tutti-checkpoint does on disk: begin, shard, commit. Nothing is a checkpoint before its COMPLETE.json has
-// its name, and that is the last thing that happens. Blocking; throws CheckpointError.
+// What tutti-checkpoint does on disk: begin, shard, commit. Nothing is a checkpoint before its COMPLETE.json
+// has its name, and that is the last thing that happens. Blocking; throws CheckpointError.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // The unix socket on which each rank's keeper (tutti-rank) reports: up, then its program's end. Owned by the
 // supervisor's thread. Lines of JSON, `{"rank":0,"pid":4711,"world":8,"boot_us":…}` and
-// `{"rank":0,"exit":1,"signal":0,"boot_us":…}`; back goes `{"signal":15}` for its program. tutti-checkpoint asks
+// `{"rank":0,"exit":1,"signal":0,"boot_us":…}`; back goes `{"signal":15}` for its program. tutti-checkpoint
+// asks
 // `{"ask":"epoch"}` and gets `{"epoch":7,"current":true}`: whether this attempt may still write.
 #pragma once
 
