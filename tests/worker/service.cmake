@@ -6,7 +6,7 @@ tutti_test(worker_child_test LABEL unit SOURCES child_test.cpp DEPS tutti_worker
 
 # Real processes; the scheduler is played by the test.
 tutti_test(worker_service_test LABEL e2e TIMEOUT 300
-  SOURCES worker_service_test.cpp worker_rig.cpp
+  SOURCES worker_service_test.cpp worker_checkpoint_service_test.cpp worker_rig.cpp
   DEPS tutti_api_http tutti_api_wire)
 add_dependencies(worker_service_test tutti-worker tutti-gpu-sim nvidia_ml_double)
 tutti_test(worker_checkpoint_files_test LABEL unit SOURCES checkpoint_files_test.cpp checkpoint_tool_test.cpp DEPS tutti_worker_service)
