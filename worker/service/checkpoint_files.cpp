@@ -391,10 +391,12 @@ std::string try_delete(const std::string& dir, uid_t owner, const protocol::Dele
   // The same order again finds what it has renamed before.
   const std::string trash = std::string(kTrash) + "step-" + std::to_string(order.step) + "-epoch-" +
                             std::to_string(order.epoch_in_file);
+  struct stat info{};
+  const bool begun = fstatat(at.get(), trash.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0;
   if (auto why = delete_renamed(at.get(), trash, owner, stop); !why.empty()) return why;
   const auto opened = open_checkpoint(dir, order.path, order.step, order.epoch_in_file);
-  struct stat info{};
-  if (!opened.place.folder) return opened.trouble.missing ? "" : opened.trouble.why;  // missing: done before
+  if (!opened.place.folder)
+    return begun || opened.trouble.missing ? "" : opened.trouble.why;  // missing: done before
   if (!opened.manifest || opened.trouble.any())
     return "it is not what was to be deleted: " + opened.trouble.why;
   if (fstat(opened.place.folder.get(), &info) != 0) return why_errno();
