@@ -172,9 +172,17 @@ TEST_F(ControlCheckpoints, TwoDeathsInARowBeforeANewOneMakeItSuspectAndTheNextFa
   env.run(job);
   EXPECT_EQ(die_and_restart().resume_path, path(20)) << "once may be chance";
   EXPECT_EQ(row(20).failed_restores, 1);
-  env.recover();  // a new leader knows it too
   env.run(job);
-  EXPECT_EQ(die_and_restart().resume_path, path(10));
+  env.fail(a, key, 0, 1);
+  env.end(a, key, false);
+  env.recover();  // a new leader knows it too
+  env.plane->on_hello(env.now, env.hello("a"));
+  env.step();
+  env.drop_messages();
+  env.tick_alive(1500ms);
+  ASSERT_EQ(env.state(job), JobState::starting);
+  key = env.key_of(job);
+  EXPECT_EQ(env.take<protocol::Prepare>(a).resume_path, path(10));
   EXPECT_EQ(row(20).state, CheckpointState::suspect);
   env.run(job);
   write(15);
