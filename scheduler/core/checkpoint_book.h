@@ -1,6 +1,6 @@
-// The checkpoints of one job, as the scheduler knows them, and the two choices made among them: where the next
-// attempt begins, and which ones are no longer kept. Plain values; ControlPlane owns one per unfinished job
-// and is the only one that changes rows (scheduler/core/control_checkpoints.cpp).
+// The checkpoints of one job, as the scheduler knows them, and the two choices made among them: where the
+// next attempt begins, and which ones are no longer kept. Plain values; ControlPlane owns one per unfinished
+// job and is the only one that changes rows (scheduler/core/control_checkpoints.cpp).
 #pragma once
 
 #include <cstdint>

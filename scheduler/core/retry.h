@@ -33,7 +33,7 @@ struct RetryDecision {
 struct AttemptOutcome {
   Cause cause = Cause::unknown;
   std::int32_t exit_code = 0;
-  bool progressed = false;  // registered a checkpoint newer than the one it started from
+  bool progressed = false;          // registered a checkpoint newer than the one it started from
   bool damaged_checkpoint = false;  // never ran: what it was to start from is damaged, and marked bad
 };
 

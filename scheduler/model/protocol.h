@@ -260,7 +260,7 @@ struct ReadLog {
   std::int64_t wait_us = 0;  // wait that long for something to read
 };
 
-using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint,
-                              ReadLog>;
+using ToWorker =
+    std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint, ReadLog>;
 
 }  // namespace tutti::protocol
