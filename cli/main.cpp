@@ -154,6 +154,7 @@ class CommandLine {
     queue->add_flag("-w,--watch", f_.watch, "draw again whenever something changes");
     job_verb("explain", "why a job does not run: tutti explain 12", run_explain);
     job_verb("attempts", "the attempts of a job, with cause and place", run_attempts);
+    job_verb("checkpoints", "the checkpoints of a job, their states, and how often to save", run_checkpoints);
 
     CLI::App* logs = verb("logs", "output of a rank: tutti logs 12 -f --rank 3", [](Session& s, Flags& f) {
       f.log.id = f.id;

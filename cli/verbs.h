@@ -81,6 +81,7 @@ struct PlanOptions {
 };
 int run_plan(Session& session, const PlanOptions& options);
 int run_attempts(Session& session, const std::string& id);
+int run_checkpoints(Session& session, const std::string& id);
 
 struct LogOptions {
   std::string id;

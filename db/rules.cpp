@@ -55,6 +55,7 @@ bool legal_event_pair(std::string_view kind, std::string_view from, std::string_
   if (kind == "state") return legal_pair(kJobEdges, kJobInitial, from, to);
   // A remark about one that stays where it is ("connection lost") has from = to.
   if (kind == "attempt") return from == to || legal_pair(kAttemptEdges, kAttemptInitial, from, to);
+  if (kind == "checkpoint") return from == to || legal_pair(kCheckpointEdges, kCheckpointInitial, from, to);
   if (kind == "node") return from == to || legal_pair(kNodeEdges, kNodeInitial, from, to);
   return true;
 }
@@ -105,6 +106,10 @@ void require_well_formed(const Batch& b) {
   for (const auto& c : b.checkpoints)
     if (c.job.value <= 0 || c.epoch.value <= 0 || c.path.empty() || c.step < 0)
       refuse("checkpoint of job " + to_string(c.job) + ": needs an epoch, a step and a path");
+    else if (c.failed_restores < 0 || c.cost < Duration::zero() ||
+             (c.retired_at == Instant{} && (c.deleting || c.deleted_at != Instant{})))
+      refuse("checkpoint of job " + to_string(c.job) +
+             ": counts must not be negative, and only a retired one is deleted");
   for (const auto& f : b.faults)
     if (f.id.value <= 0 || f.fault_class.empty())
       refuse("fault " + to_string(f.id) + ": needs an id and a class");

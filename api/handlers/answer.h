@@ -70,6 +70,7 @@ void add_submit_routes(const Routes&);
 void add_job_action_routes(const Routes&);
 void add_simulate_routes(const Routes&);
 void add_attempt_routes(const Routes&);
+void add_checkpoint_routes(const Routes&);
 void add_log_routes(const Routes&);
 void add_evidence_routes(const Routes&);
 void add_event_routes(const Routes&);

@@ -1,4 +1,4 @@
-// GET /v1/jobs/{id}/attempts and /checkpoints: what a job has done so far.
+// GET /v1/jobs/{id}/attempts: what a job has done so far.
 #include <algorithm>
 
 #include "api/handlers/answer.h"
@@ -10,9 +10,10 @@ namespace {
 
 namespace json = boost::json;
 
-/// Rows about a job, or nothing if there is no such job.
-template <class Row>
-using RowsOfJob = std::optional<std::vector<Row>>;
+struct AttemptsOfJob {
+  std::vector<AttemptRow> attempts;
+  std::vector<CheckpointRow> checkpoints;
+};
 
 /// What of the time since its first start the job has spent on work that is kept (ETTR, arXiv:2410.21680).
 json::object goodput_view(const std::vector<AttemptRow>& rows, Now now) {
@@ -39,40 +40,24 @@ void get_attempts(const ApiPtr& api, const http::Request& request, Answer answer
   resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
     read_rows(
         api, answer,
-        [id](Reader& reader) -> RowsOfJob<AttemptRow> {
-          auto rows = reader.attempts(id);
-          if (rows.empty() && !reader.find_job(id)) return std::nullopt;
+        [id](Reader& reader) -> std::optional<AttemptsOfJob> {
+          AttemptsOfJob rows{reader.attempts(id), {}};
+          if (rows.attempts.empty() && !reader.find_job(id)) return std::nullopt;
+          rows.checkpoints = reader.checkpoints(id);
           return rows;
         },
-        [api, answer, id](const RowsOfJob<AttemptRow>& rows) {
+        [api, answer, id](const std::optional<AttemptsOfJob>& rows) {
           if (!rows) return answer.fail(no_such_job(id));
           const ControlPlane* plane = api->backend.plane();  // names of nodes and GPUs
           if (plane == nullptr) return answer.fail(not_ready(api->backend));
           json::array attempts;
-          for (const auto& row : *rows) {
+          for (const auto& row : rows->attempts) {
             const Attempt* live = plane->find_attempt({row.job, row.epoch});
-            attempts.push_back(attempt_view(live == nullptr ? row : live->row, plane->cluster(), live));
+            attempts.push_back(
+                attempt_view(live == nullptr ? row : live->row, plane->cluster(), live, rows->checkpoints));
           }
           answer.json(200, json::object{{"attempts", std::move(attempts)},
                                         {"goodput", goodput_view(*rows, api->backend.now())}});
-        });
-  });
-}
-
-void get_checkpoints(const ApiPtr& api, const http::Request& request, Answer answer) {
-  resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
-    read_rows(
-        api, answer,
-        [id](Reader& reader) -> RowsOfJob<CheckpointRow> {
-          auto rows = reader.checkpoints(id);
-          if (rows.empty() && !reader.find_job(id)) return std::nullopt;
-          return rows;
-        },
-        [answer, id](const RowsOfJob<CheckpointRow>& rows) {
-          if (!rows) return answer.fail(no_such_job(id));
-          json::array checkpoints;
-          for (const auto& row : *rows) checkpoints.push_back(checkpoint_view(row));
-          answer.json(200, json::object{{"checkpoints", std::move(checkpoints)}});
         });
   });
 }
@@ -81,7 +66,6 @@ void get_checkpoints(const ApiPtr& api, const http::Request& request, Answer ans
 
 void add_attempt_routes(const Routes& routes) {
   routes.get("/v1/jobs/{id}/attempts", "attempts.list", get_attempts);
-  routes.get("/v1/jobs/{id}/checkpoints", "checkpoints.list", get_checkpoints);
 }
 
 }  // namespace tutti::api

@@ -12,6 +12,7 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_job_action_routes(routes);
   api::add_simulate_routes(routes);
   api::add_attempt_routes(routes);
+  api::add_checkpoint_routes(routes);
   api::add_log_routes(routes);
   api::add_evidence_routes(routes);
   api::add_event_routes(routes);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "api/wire/text_values.h"
+#include "scheduler/core/lost_work.h"
 
 namespace tutti::api {
 namespace {
@@ -199,7 +200,9 @@ std::string with_spec(const json::object& job, std::string_view spec_json) {
   return body.append("\"spec\":").append(spec_json).append("}");
 }
 
-json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const Attempt* live) {
+json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const Attempt* live,
+                          const std::vector<CheckpointRow>& checkpoints) {
+  const auto lost = compute_lost_work(row, checkpoints);
   json::array gang;
   for (const auto& member : row.gang) gang.push_back(member_view(member, cluster));
   const bool ended = row.state == AttemptState::ended;
@@ -216,6 +219,8 @@ json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const A
       {"gang", std::move(gang)},
       {"resume_step", step_or_null(row.resume_step)},
       {"last_step", step_or_null(step)},
+      {"lost_steps", lost ? json::value(lost->steps) : json::value(nullptr)},
+      {"lost_gpu_seconds", lost ? json::value(lost->gpu_seconds) : json::value(nullptr)},
       {"placed_at", instant_or_null(row.placed_at)},
       {"preflight_at", instant_or_null(row.preflight_at)},
       {"starting_at", instant_or_null(row.starting_at)},
@@ -225,14 +230,8 @@ json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const A
       {"fault_at", instant_or_null(row.fault_at)},
       {"stopping_at", instant_or_null(row.stopping_at)},
       {"ended_at", instant_or_null(row.ended_at)},
-      {"lost_gpu_seconds", to_seconds(row.lost_gpu)},
       {"stages", stages_view(row)},
       {"evidence", evidence_view(row.evidence_json)}};
-}
-
-json::object checkpoint_view(const CheckpointRow& row) {
-  return {{"step", row.step},     {"path", row.path},         {"bytes", row.bytes},
-          {"shards", row.shards}, {"epoch", row.epoch.value}, {"at", instant_or_null(row.at)}};
 }
 
 json::object event_view(const EventRow& row, const Cluster* cluster) {

@@ -36,8 +36,8 @@ void add_live_parts(boost::json::object& job, const ControlPlane& plane, const J
 std::string with_spec(const boost::json::object& job, std::string_view spec_json);
 
 /// `live`: the same attempt in memory, if it still runs.
-boost::json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const Attempt* live);
-boost::json::object checkpoint_view(const CheckpointRow& row);
+boost::json::object attempt_view(const AttemptRow& row, const Cluster& cluster, const Attempt* live,
+                                 const std::vector<CheckpointRow>& checkpoints);
 boost::json::object event_view(const EventRow& row, const Cluster* cluster);
 boost::json::object fault_view(const FaultRow& row, const Cluster& cluster);
 boost::json::object gpu_view(const Gpu& gpu);

@@ -109,10 +109,15 @@ constexpr auto kStopFields = std::to_array<Field<StopPolicy>>({
     {"grace", read_duration<&StopPolicy::grace, 0>},
 });
 
+void read_keep_every(SpecReader& r, const Path& at, const json::value& v, CheckpointPolicy& into) {
+  if (const auto n = r.integer(at, v, 0, 1'000'000'000'000)) into.keep_every = *n;
+}
+
 constexpr auto kCheckpointFields = std::to_array<Field<CheckpointPolicy>>({
     {"dir", read_absolute_path<&CheckpointPolicy::dir>},
-    {"keep", not_yet<CheckpointPolicy>},
-    {"max_interval", not_yet<CheckpointPolicy>},
+    {"keep", read_int<&CheckpointPolicy::keep, 0, 10'000>},
+    {"keep_every", read_keep_every},
+    {"max_interval", read_duration<&CheckpointPolicy::max_interval, 1'000'000>},
 });
 
 constexpr auto kBackoffFields = std::to_array<Field<Backoff>>({

@@ -218,6 +218,12 @@ std::string encode_spec(const JobSpec& s) {
     {
       ObjectWriter checkpoint(w.key("checkpoint"));
       checkpoint.text("dir", s.checkpoint.dir);
+      checkpoint.number("keep", s.checkpoint.keep);
+      checkpoint.number("keep_every", s.checkpoint.keep_every);
+      if (s.checkpoint.max_interval > Duration::zero())
+        checkpoint.text("max_interval", format_duration(s.checkpoint.max_interval));
+      else
+        checkpoint.key("max_interval") += "null";
     }
     write_retry(w, s.retry);
     if (s.hang.after || s.hang.action) {

@@ -28,7 +28,8 @@ struct Bound {
 constexpr Bound kName{.empty = false};
 
 // ---------------------------------------------------------------- every field of every message, once.
-// The visitor is a Writer (M const) or a Reader.
+// The visitor is a Writer (M const) or a Reader. `later`: fields that came after the first version; what an
+// older peer or an older file says lacks them.
 
 template <class V, Is<AttemptKey> M>
 void fields(V& v, M& m) {
@@ -58,6 +59,7 @@ void fields(V& v, M& m) {
   v("boot_us", m.boot_us);
   v("detail", m.detail);
   v("last_lines", m.last_lines);
+  v.later("step", m.step);
 }
 
 template <class V, Is<End> M>
@@ -128,6 +130,35 @@ void fields(V& v, M& m) {
   v("path", m.path, kName);
   v("bytes", m.bytes);
   v("shards", m.shards);
+  v.later("cost_us", m.cost_us);
+  v.later("problem", m.problem);
+}
+
+template <class V, Is<CheckpointChecked> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("epoch_in_file", m.epoch_in_file);
+  v("step", m.step);
+  v("path", m.path, kName);
+  v("verdict", m.verdict);
+  v("why", m.why);
+}
+
+template <class V, Is<CheckpointDeleted> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("epoch_in_file", m.epoch_in_file);
+  v("path", m.path, kName);
+  v("ok", m.ok);
+  v("why", m.why);
+}
+
+template <class V, Is<DeleteCheckpoint> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("epoch_in_file", m.epoch_in_file);
+  v("step", m.step);
+  v("path", m.path, kName);
 }
 
 template <class V, Is<Progress> M>
@@ -202,6 +233,8 @@ void fields(V& v, M& m) {
   v("index", m.index);
   v("gpu_uuids", m.gpu_uuids);
   v("resume_path", m.resume_path);
+  v.later("resume_step", m.resume_step);
+  v.later("resume_epoch", m.resume_epoch);
   v("restart_cause", m.restart_cause);
   v("secret", m.secret);
 }
@@ -249,6 +282,9 @@ constexpr std::string_view type_of(const AttemptStatus&) { return "attempt_statu
 constexpr std::string_view type_of(const GpuFault&) { return "gpu_fault"; }
 constexpr std::string_view type_of(const GpuInventory&) { return "gpu_inventory"; }
 constexpr std::string_view type_of(const CheckpointFound&) { return "checkpoint_found"; }
+constexpr std::string_view type_of(const CheckpointChecked&) { return "checkpoint_checked"; }
+constexpr std::string_view type_of(const CheckpointDeleted&) { return "checkpoint_deleted"; }
+constexpr std::string_view type_of(const DeleteCheckpoint&) { return "delete_checkpoint"; }
 constexpr std::string_view type_of(const Progress&) { return "progress"; }
 constexpr std::string_view type_of(const LogChunk&) { return "log_chunk"; }
 constexpr std::string_view type_of(const RankReport&) { return "rank_report"; }
@@ -266,6 +302,11 @@ constexpr std::pair<Phase, std::string_view> kPhases[] = {{Phase::preparing, "pr
                                                           {Phase::launched, "launched"},
                                                           {Phase::running, "running"},
                                                           {Phase::ended, "ended"}};
+
+constexpr std::pair<CheckpointVerdict, std::string_view> kVerdicts[] = {
+    {CheckpointVerdict::verified, "verified"},
+    {CheckpointVerdict::damaged, "damaged"},
+    {CheckpointVerdict::refused, "refused"}};
 
 // ---------------------------------------------------------------- struct → JSON
 
@@ -287,6 +328,10 @@ class Writer {
   void operator()(std::string_view key, const std::optional<T>& value) {
     if (value) (*this)(key, *value);  // absent = none
   }
+  template <class T>
+  void later(std::string_view key, const T& value) {
+    (*this)(key, value);
+  }
 
  private:
   static json::value put(const std::string& s, Bound bound) {
@@ -306,6 +351,11 @@ class Writer {
   static json::value put(Phase p, Bound) {
     for (const auto& [phase, name] : kPhases)
       if (phase == p) return json::value(name);
+    return nullptr;
+  }
+  static json::value put(CheckpointVerdict p, Bound) {
+    for (const auto& [verdict, name] : kVerdicts)
+      if (verdict == p) return json::value(name);
     return nullptr;
   }
   template <class Tag>
@@ -362,6 +412,10 @@ class Reader {
     if (!found || found->is_null()) return;
     get(*found, value.emplace(), path_ + std::string(key), Bound{});
   }
+  template <class T>
+  void later(std::string_view key, T& value) {
+    if (in_.contains(key)) (*this)(key, value);
+  }
 
  private:
   static void refuse_nul(std::string_view text, const std::string& name) {
@@ -398,6 +452,14 @@ class Reader {
         return;
       }
     throw Wrong{name, "must be a phase (preparing, ready, launched, running, ended)"};
+  }
+  static void get(const json::value& v, CheckpointVerdict& out, const std::string& name, Bound) {
+    for (const auto& [verdict, text] : kVerdicts)
+      if (v.is_string() && v.get_string() == text) {
+        out = verdict;
+        return;
+      }
+    throw Wrong{name, "must be a verdict (verified, damaged, refused)"};
   }
   template <class Tag>
   static void get(const json::value& v, Id<Tag>& out, const std::string& name, Bound bound) {

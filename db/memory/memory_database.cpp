@@ -79,7 +79,8 @@ Snapshot MemoryDatabase::load() const {
     s.jobs.push_back(job);
     s.specs.emplace_back(id, specs_.at(id).spec_json);
     if (const auto c = checkpoints_.find(id); c != checkpoints_.end())
-      s.checkpoints.insert(s.checkpoints.end(), c->second.begin(), c->second.end());
+      std::copy_if(c->second.begin(), c->second.end(), std::back_inserter(s.checkpoints),
+                   [](const CheckpointRow& r) { return r.deleted_at == Instant{}; });
   }
   for (const auto& entry : open_attempts_) s.attempts.push_back(attempts_.at(entry.first));
   for (const auto& [id, job] : jobs_) {
@@ -290,7 +291,7 @@ void MemoryDatabase::apply(const Batch& b) {
       if (same(r, c)) r.until = c.until;
   for (const auto& c : b.checkpoints) {
     auto& rows = checkpoints_[c.job];
-    if (std::any_of(rows.begin(), rows.end(), [&](const auto& r) { return r.path == c.path; })) continue;
+    std::erase_if(rows, [&](const auto& r) { return r.path == c.path; });
     rows.insert(std::upper_bound(rows.begin(), rows.end(), c,
                                  [](const auto& x, const auto& y) {
                                    return std::tie(x.step, x.at, x.path) < std::tie(y.step, y.at, y.path);

@@ -338,11 +338,18 @@ constexpr Statement kOpenAllocations{"open_allocations", R"(
 INSERT INTO allocation (job, epoch, gpu, from_at, until_at)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]))"};
 
-constexpr Statement kInsertCheckpoints{"insert_checkpoints", R"(
-INSERT INTO checkpoint (job, epoch, step, path, bytes, shards, at)
+// A later epoch may have written the same path again: then it is another checkpoint.
+constexpr Statement kUpsertCheckpoints{"upsert_checkpoints", R"(
+INSERT INTO checkpoint (job, epoch, step, path, bytes, shards, at, state, detail, restored, failed_restores,
+                        cost_us, retired_at, deleting, deleted_at)
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::integer[],
-                     $7::timestamptz[])
-ON CONFLICT DO NOTHING)"};
+                     $7::timestamptz[], $8::smallint[], $9::text[], $10::boolean[], $11::smallint[],
+                     $12::bigint[], $13::timestamptz[], $14::boolean[], $15::timestamptz[])
+ON CONFLICT (job, md5(path)) DO UPDATE SET epoch = excluded.epoch, step = excluded.step,
+  bytes = excluded.bytes, shards = excluded.shards, at = excluded.at, state = excluded.state,
+  detail = excluded.detail, restored = excluded.restored, failed_restores = excluded.failed_restores,
+  cost_us = excluded.cost_us, retired_at = excluded.retired_at, deleting = excluded.deleting,
+  deleted_at = excluded.deleted_at)"};
 
 void add_attempts(Pipeline& p, const std::vector<AttemptRow>& attempts) {
   if (attempts.empty()) return;
@@ -409,17 +416,27 @@ void add_allocations(Pipeline& p, const Batch& batch) {
   }
 }
 
-void add_checkpoints(Pipeline& p, const std::vector<CheckpointRow>& rows) {
-  if (rows.empty()) return;
+void add_checkpoints(Pipeline& p, const std::vector<CheckpointRow>& checkpoints) {
+  if (checkpoints.empty()) return;
+  const auto rows =
+      last_of_each(checkpoints, [](const CheckpointRow& c) { return to_string(c.job) + c.path; });
   Params params;
-  params.column(rows, [](const CheckpointRow& c) { return c.job; })
-      .column(rows, [](const CheckpointRow& c) { return c.epoch; })
-      .column(rows, [](const CheckpointRow& c) { return c.step; })
-      .column(rows, [](const CheckpointRow& c) -> std::string_view { return c.path; })
-      .column(rows, [](const CheckpointRow& c) { return c.bytes; })
-      .column(rows, [](const CheckpointRow& c) { return c.shards; })
-      .column(rows, [](const CheckpointRow& c) { return c.at; });
-  p.add(kInsertCheckpoints, std::move(params));
+  params.column(rows, [](const CheckpointRow* c) { return c->job; })
+      .column(rows, [](const CheckpointRow* c) { return c->epoch; })
+      .column(rows, [](const CheckpointRow* c) { return c->step; })
+      .column(rows, [](const CheckpointRow* c) -> std::string_view { return c->path; })
+      .column(rows, [](const CheckpointRow* c) { return c->bytes; })
+      .column(rows, [](const CheckpointRow* c) { return c->shards; })
+      .column(rows, [](const CheckpointRow* c) { return c->at; })
+      .column(rows, [](const CheckpointRow* c) { return number(c->state); })
+      .column(rows, [](const CheckpointRow* c) -> std::string_view { return c->detail; })
+      .column(rows, [](const CheckpointRow* c) { return c->restored; })
+      .column(rows, [](const CheckpointRow* c) { return c->failed_restores; })
+      .column(rows, [](const CheckpointRow* c) { return c->cost.count(); })
+      .column(rows, [](const CheckpointRow* c) { return null_if_zero(c->retired_at); })
+      .column(rows, [](const CheckpointRow* c) { return c->deleting; })
+      .column(rows, [](const CheckpointRow* c) { return null_if_zero(c->deleted_at); });
+  p.add(kUpsertCheckpoints, std::move(params));
 }
 
 // ---------------------------------------------------------------- history

@@ -102,7 +102,8 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
   read_all(c, sql("SELECT ", kGpuColumns, " FROM gpu ORDER BY id"), s.gpus, read_gpu, until);
   read_all(c,
            sql("SELECT ", kCheckpointColumns,
-               " FROM checkpoint c JOIN job j ON j.id = c.job ORDER BY c.job, c.step, c.at, c.path"),
+               " FROM checkpoint c JOIN job j ON j.id = c.job WHERE c.deleted_at IS NULL ORDER BY c.job, "
+               "c.step, c.at, c.path"),
            s.checkpoints, read_checkpoint, until);
   read_all(
       c, "SELECT owner, key, body_hash, job FROM idempotency_key ORDER BY job", s.keys,

@@ -199,6 +199,14 @@ CheckpointRow read_checkpoint(RowReader& r) {
   c.bytes = r.bigint();
   c.shards = r.integer();
   c.at = r.timestamptz();
+  c.state = read_enum<CheckpointState>(r);
+  c.detail = r.text();
+  c.restored = r.boolean();
+  c.failed_restores = r.smallint();
+  c.cost = Duration(r.bigint());
+  c.retired_at = read_optional_instant(r);
+  c.deleting = r.boolean();
+  c.deleted_at = read_optional_instant(r);
   return c;
 }
 

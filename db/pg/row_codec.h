@@ -37,7 +37,9 @@ inline constexpr const char* kGpuColumns =
     "id, node, uuid, gpu_index, model, memory_bytes, pci, island, health, health_reason, present";
 GpuRow read_gpu(RowReader& r);
 
-inline constexpr const char* kCheckpointColumns = "c.job, c.epoch, c.step, c.path, c.bytes, c.shards, c.at";
+inline constexpr const char* kCheckpointColumns =
+    "c.job, c.epoch, c.step, c.path, c.bytes, c.shards, c.at, c.state, c.detail, c.restored, "
+    "c.failed_restores, c.cost_us, c.retired_at, c.deleting, c.deleted_at";
 CheckpointRow read_checkpoint(RowReader& r);
 
 inline constexpr const char* kJobEventColumns =

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/lost_work.h"
 #include "scheduler/core/quoted.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/model/assert.h"
@@ -37,6 +38,7 @@ GangMember* member_on(AttemptRow& row, NodeId node) {
 Cause cause_of(const protocol::Failure& f) {
   if (f.kind == "oom") return Cause::oom;
   if (f.kind == "launch" || f.kind == "setup") return Cause::launch;
+  if (f.kind == "checkpoint" || f.kind == "storage") return Cause::storage;
   if (f.kind == "supervisor") return Cause::control;
   if (f.kind == "lease") return Cause::node_lost;
   if (f.kind == "exit") return f.exit_code == 85 ? Cause::requeued : Cause::user;
@@ -137,16 +139,10 @@ void ControlPlane::start_attempt(Job& job, const std::vector<NodePick>& picks, N
     }
     node.members.insert(key);
   }
-  if (auto found = checkpoints_.find(row.job); found != checkpoints_.end() && !found->second.empty()) {
-    auto newest = std::prev(found->second.end());
-    // Twice in a row no step beyond it: perhaps it is the checkpoint that kills the job. Fall back by one.
-    if (job.row.no_progress >= 2 && newest != found->second.begin()) newest = std::prev(newest);
-    row.resume_step = newest->first;
-    row.resume_path = newest->second;
-  }
-  row.last_step = row.resume_step;
   job.row.epoch = row.epoch;
   job.row.attempt = row.number;
+  choose_resume(job, row, now);
+  row.last_step = row.resume_step;
   std::string where;
   for (const auto& m : row.gang) where += (where.empty() ? "" : ", ") + m.node_name;
   attempt.deadline = now.mono + settings_.prepare_deadline;
@@ -169,6 +165,10 @@ void ControlPlane::send_prepare(const Attempt& attempt, const Job& job, std::siz
   const GangMember& member = attempt.row.gang[index];
   for (GpuId id : member.gpus) p.gpu_uuids.push_back(cluster_.gpus.at(id).row.uuid);
   p.resume_path = attempt.row.resume_path;
+  if (const CheckpointRow* from = checkpoints_[attempt.row.job].find(attempt.row.resume_path)) {
+    p.resume_step = from->step;
+    p.resume_epoch = from->epoch.value;
+  }
   if (attempt.row.number > 1) p.restart_cause = name(job.row.cause);
   send(member.node, std::move(p), job.spec);
 }
@@ -276,6 +276,7 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
   attempt.row.exit_code = failure.signal != 0 ? 128 + failure.signal : failure.exit_code;
   sign(attempt, failure);
   if (attempt.row.fault_at == Instant{}) attempt.row.fault_at = now.wall;
+  if (failure.kind == "checkpoint") resume_damaged(attempt, failure, now);
   std::string detail = failure.rank >= 0 ? "rank " + std::to_string(failure.rank) + " on " : "on ";
   detail += member.node_name + ": " + failure.detail;
   const Cause cause = cause_of(failure);
@@ -382,11 +383,16 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
                    : AttemptResult::failed;
   if (all_ok) row.cause = Cause::none;
   if (row.running_at != Instant{}) job.row.ran += std::max(now.wall - row.running_at, Duration(1));
-  const std::int64_t newest = job.row.best_step;
-  const AttemptOutcome outcome{
-      .cause = row.cause, .exit_code = row.exit_code, .progressed = newest > row.resume_step};
-  row.lost_gpu = all_ok ? Duration() : lost_work(job, attempt, now);
+  const CheckpointBook& book = checkpoints_[key.job];
+  const CheckpointRow* from = book.find(row.resume_path);
+  const bool damaged = row.cause == Cause::storage && row.running_at == Instant{} && from != nullptr &&
+                       from->state == CheckpointState::bad;
+  const AttemptOutcome outcome{.cause = row.cause,
+                               .exit_code = row.exit_code,
+                               .progressed = judge_resume(job, row, all_ok, now),
+                               .damaged_checkpoint = damaged};
   apply(attempt, AttemptEvent::ended, now, row.detail);
+  if (const auto lost = compute_lost_work(row, book.rows())) row.lost_gpu = from_seconds(lost->gpu_seconds);
   out_.batch.attempts.push_back(row);
   if (!all_ok) remember_end(row);
   const AttemptRow ended = row;
@@ -402,7 +408,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
     return;
   }
   planner_.stopped(key.job, now.wall);
-  avoid_after(job, ended, failed_on);
+  if (!damaged) avoid_after(job, ended, failed_on);
   remember_failure(job, ended);
   const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
                                  static_cast<std::uint64_t>(key.epoch.value));
@@ -433,7 +439,8 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
 // Where it would rather not go next time: nodes that are broken, and the one that could not start it.
 void ControlPlane::avoid_after(Job& job, const AttemptRow& ended, NodeId failed_on) {
   const bool could_not_start = ended.cause == Cause::launch || ended.cause == Cause::control ||
-                               ended.cause == Cause::hang;  // failed_on: of the rank that is suspected
+                               ended.cause == Cause::hang ||  // failed_on: of the rank that is suspected
+                               (ended.cause == Cause::storage && ended.running_at == Instant{});
   for (const auto& m : ended.gang) {
     const bool broken =
         class_of(ended.cause) == CauseClass::hardware &&
@@ -442,41 +449,6 @@ void ControlPlane::avoid_after(Job& job, const AttemptRow& ended, NodeId failed_
     if ((broken || (could_not_start && m.node == failed_on)) && !std::ranges::count(job.avoid, m.node))
       job.avoid.push_back(m.node);
   }
-}
-
-void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::CheckpointFound& found) {
-  Attempt* attempt = find_live(found.key);
-  if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;  // fenced: it does not exist
-  if (found.epoch_in_file != found.key.epoch.value) return;
-  if (found.step < 0 || found.path.empty()) return;  // a job wrote nonsense: no checkpoint
-  const JobId id = found.key.job;
-  if (!checkpoint_paths_[id].insert(found.path).second) return;
-  checkpoints_[id][found.step] = found.path;
-  Job& job = jobs_.at(id);
-  if (found.step > attempt->row.last_step) {  // progress is told once a second, a checkpoint at once
-    attempt->row.last_step = found.step;
-    touch(*attempt);
-  }
-  if (found.step > job.row.best_step) {
-    job.row.best_step = found.step;
-    touch(job);
-  }
-  out_.batch.checkpoints.push_back({.job = id,
-                                    .epoch = found.key.epoch,
-                                    .step = found.step,
-                                    .path = found.path,
-                                    .bytes = std::max<std::int64_t>(found.bytes, 0),
-                                    .shards = std::max(found.shards, 0),
-                                    .at = now.wall});
-  attempt->saved_at = now.wall;
-  planner_.checkpointed(id, now.wall);
-  const bool leaves = attempt->leave_by.has_value();
-  record_job(job, now,
-             {.kind = "checkpoint",
-              .from = "",
-              .to = "",
-              .detail = "step " + std::to_string(found.step) + " at " + found.path});
-  if (leaves) leave_now(*attempt, now);
 }
 
 void ControlPlane::on_progress(Now now, NodeId node, const protocol::Progress& progress) {

@@ -107,16 +107,6 @@ void ControlPlane::blame_unknown(const AttemptRow& row, Now now) {
                     .shared_by = static_cast<std::int32_t>(row.gang.size()) + 1});
 }
 
-// GPU time of work that has to be done again: since the last checkpoint of this attempt, or since it ran.
-Duration ControlPlane::lost_work(const Job& job, const Attempt& attempt, Now now) const {
-  const AttemptRow& row = attempt.row;
-  if (row.running_at == Instant{}) return {};
-  const Instant until = row.fault_at == Instant{} ? now.wall : std::min(row.fault_at, now.wall);
-  const Duration lost = until - std::max(row.running_at, attempt.saved_at);
-  const int gpus = static_cast<int>(row.gang.size()) * job.spec->resources.gpus;
-  return std::max(lost, Duration()) * gpus;
-}
-
 void ControlPlane::remember_failure(Job& job, const AttemptRow& row) {
   if (row.result != AttemptResult::failed) return;
   job.failures.push_back({row.signature, nodes_of(row), row.number});

@@ -380,7 +380,6 @@ void ControlPlane::finish_job(Job& job, Now now, int exit_code) {
   forget_time(job);
   count_task(job, -1);
   dirty_jobs_.erase(id);
-  checkpoint_paths_.erase(id);
   checkpoints_.erase(id);
   jobs_.erase(id);
   decided_.erase(array);

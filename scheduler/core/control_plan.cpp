@@ -33,6 +33,7 @@ void ControlPlane::on_tick(Now now) {
   expire_reservations(now);
   end_probations(now);
   weigh_lemons(now);
+  delete_retired(now);
   std::vector<AttemptKey> late, leaving;
   for (const auto& [key, attempt] : attempts_)
     if (attempt.leave_by && now.mono >= *attempt.leave_by) leaving.push_back(key);
@@ -144,7 +145,9 @@ void ControlPlane::give_way(const planner::Preemption& p, Now now) {
     case planner::Right::quota: attempt.leave_why += ", whose queue takes back what it has lent"; break;
   }
   attempt.leave_cause = Cause::preempted;
-  const bool saves = checkpoints_.contains(p.victim) && attempt.row.state == AttemptState::running;
+  const auto book = checkpoints_.find(p.victim);
+  const bool saves = book != checkpoints_.end() && !book->second.rows().empty() &&
+                     attempt.row.state == AttemptState::running;
   attempt.leave_by = saves ? now.mono + settings_.checkpoint_wait : now.mono;
   record_job(victim, now,
              {.kind = "preempt",

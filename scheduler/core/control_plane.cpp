@@ -91,8 +91,8 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
   see_nodes();
   for (const auto& [key, attempt] : attempts_) adopt(jobs_.at(key.job), attempt);
   for (const auto& c : snapshot.checkpoints) {
-    checkpoint_paths_[c.job].insert(c.path);
-    checkpoints_[c.job][c.step] = c.path;
+    checkpoints_[c.job].put(c);
+    if (c.retired_at != Instant{}) watch_retired(c, c.retired_at + settings_.delete_after);
   }
 }
 

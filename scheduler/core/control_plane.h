@@ -24,6 +24,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "scheduler/core/checkpoint_book.h"
 #include "scheduler/core/cluster.h"
 #include "scheduler/core/delay_queue.h"
 #include "scheduler/core/fault_ledger.h"
@@ -60,6 +61,8 @@ struct ControlSettings {
   Duration probation = std::chrono::hours(24);  // of a node back from repair; doubles with each return
   double requeues_a_second = 5;                 // gangs that start again after faults; 0 = no limit
   double requeue_burst = 50;
+  Duration delete_after = std::chrono::hours(1);       // a retired checkpoint
+  Duration delete_again = std::chrono::minutes(10);    // the order, while no answer has come
 };
 
 struct Job {
@@ -88,7 +91,6 @@ struct Attempt {
   std::optional<Mono> leave_by;  // preempted: asked to stop then, or after its next checkpoint
   std::string leave_why;
   Cause leave_cause = Cause::preempted;
-  Instant saved_at;  // when its newest checkpoint was registered
   NodeId failed_on;  // whose failure ended it, 0 = nobody's
   // Parts whose worker no longer knows them, and when the lease that held them is over at the latest.
   std::map<NodeId, Mono> lost_parts;
@@ -249,6 +251,8 @@ class ControlPlane {
   void on_gpu_fault(Now, NodeId, const protocol::GpuFault&);
   void on_gpu_inventory(Now, NodeId, const protocol::GpuInventory&);
   void on_checkpoint(Now, NodeId, const protocol::CheckpointFound&);
+  void on_checkpoint_checked(Now, NodeId, const protocol::CheckpointChecked&);
+  void on_checkpoint_deleted(Now, NodeId, const protocol::CheckpointDeleted&);
   void on_progress(Now, NodeId, const protocol::Progress&);
   void on_rank_report(Now, NodeId, const protocol::RankReport&);
 
@@ -345,6 +349,17 @@ class ControlPlane {
   std::string hang_text(const Attempt&, const GangWatch::Hang&) const;
   std::string gpu_of_rank(const GangMember&, std::int32_t rank) const;
   void forget_reports(NodeId);  // of a node that will say anew what it has
+  // control_checkpoints.cpp
+  bool apply(const Job&, CheckpointRow&, CheckpointEvent, Now, std::string detail);
+  void store(const CheckpointRow&);
+  void remark(const Job&, const CheckpointRow&, Now, std::string detail);
+  void register_checkpoint(Job&, Attempt&, const protocol::CheckpointFound&, Now);
+  void choose_resume(Job&, AttemptRow&, Now);
+  void resume_damaged(Attempt&, const protocol::Failure&, Now);
+  bool judge_resume(Job&, const AttemptRow& ended, bool ok, Now);
+  void retire_old(const Job&, const AttemptRow&, Now);
+  void delete_retired(Now);
+  void watch_retired(const CheckpointRow&, Instant at);
 
   // control_plan.cpp
   planner::PlanJob plan_job(const Job&);
@@ -412,7 +427,6 @@ class ControlPlane {
   std::optional<int> same_failure_elsewhere(const Job&, const AttemptRow&) const;
   void settle_cause(Job&, Attempt&, Now);
   void blame_unknown(const AttemptRow&, Now);
-  Duration lost_work(const Job&, const Attempt&, Now) const;
   void remember_failure(Job&, const AttemptRow&);
   void stage(Job&, std::string_view stage, Now);
   Duration wait_for_turn(Now);
@@ -479,8 +493,6 @@ class ControlPlane {
   bool settling_ = false;
   std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
   std::deque<const std::string*> keys_by_age_;      // into keys_
-  std::map<JobId, std::set<std::string>> checkpoint_paths_;
-  std::map<JobId, std::map<std::int64_t, std::string>> checkpoints_;  // step → path
   FaultLedger ledger_;
   std::map<NodeId, LemonScore> lemons_;
   Instant lemons_at_;
@@ -492,6 +504,8 @@ class ControlPlane {
   std::deque<RecentEnd> recent_ends_;  // whose charge may still move
   double requeue_tokens_ = 0;
   Mono requeue_tokens_at_;
+  std::map<JobId, CheckpointBook> checkpoints_;
+  std::set<std::tuple<Instant, JobId, std::string>> retired_;  // when to look at that path again
   JobId last_job_;
   NodeId last_node_;
   GpuId last_gpu_;

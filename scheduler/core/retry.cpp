@@ -172,6 +172,9 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
   if (cause == Cause::cancelled) return {JobEvent::cancel, {}, row.reason};
   if (cause == Cause::held) return {JobEvent::hold, {}, row.reason};
   if (cause == Cause::time_limit) return {JobEvent::fail, {}, "time limit reached"};
+  // Bounded by the number of checkpoints: each such end takes one away.
+  if (outcome.damaged_checkpoint)
+    return {JobEvent::requeue, {}, "again at once, from an earlier checkpoint: not charged"};
   if (class_of(cause) == CauseClass::user) {
     if (auto it = spec.retry.exit_codes.find(outcome.exit_code); it != spec.retry.exit_codes.end()) {
       if (it->second == ExitAction::never)

@@ -33,7 +33,8 @@ struct RetryDecision {
 struct AttemptOutcome {
   Cause cause = Cause::unknown;
   std::int32_t exit_code = 0;
-  bool progressed = false;  // registered a checkpoint newer than the one it started from
+  bool progressed = false;          // registered a checkpoint newer than the one it started from
+  bool damaged_checkpoint = false;  // never ran: what it was to start from is damaged, and marked bad
 };
 
 // Charges `row` (spent, no_progress, hardware window) and says what is next. `dice` is uniform in 2^64:

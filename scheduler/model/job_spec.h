@@ -118,6 +118,10 @@ struct HangPolicy {
 
 struct CheckpointPolicy {
   std::string dir;  // empty: the job writes none
+  // Which ones are kept; the others are deleted while the job runs. 0: all.
+  int keep = 0;                 // the newest so many, and the newest that is known to be good
+  std::int64_t keep_every = 0;  // and those whose step is a multiple of this; 0: none
+  Duration max_interval{};      // longer without a new one is said to be overdue; zero: no such limit
 };
 
 // What another job must have done before this one may run. Of an array: all its tasks, but one that has not

@@ -15,6 +15,9 @@
 //                                     <-     Launch {endpoints of all}
 //   AttemptStatus launched, running   ->
 //   GpuFault, CheckpointFound, Progress, RankReport ->
+//   CheckpointChecked         ->              its checksums; also long after it was found
+//                                     <-     DeleteCheckpoint        one that is no longer kept
+//   CheckpointDeleted         ->
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
 //                                     <-     Forget                  its end is committed: drop what is kept
@@ -63,13 +66,15 @@ enum class Phase : std::uint8_t {
 // How one node's part of an attempt failed first. Sent as soon as it is known, before the kill is proven,
 // so that the scheduler can stop the rest of the gang meanwhile.
 struct Failure {
-  std::string kind;            // "exit" | "signal" | "oom" | "launch" | "setup" | "supervisor" | "lease"
+  std::string kind;            // "exit" | "signal" | "oom" | "launch" | "setup" | "supervisor" | "lease" |
+                               // "checkpoint" (damaged) | "storage" (the checkpoints cannot be reached)
   std::int32_t rank = -1;      // first failing rank, -1 = not a rank
   std::int32_t exit_code = 0;  // kind exit
   std::int32_t signal = 0;     // kind signal
   std::int64_t boot_us = 0;    // CLOCK_BOOTTIME of the evidence
   std::string detail;          // one line
   std::string last_lines;      // tail of that rank's log, at most 4 KiB
+  std::int64_t step = -1;      // kind checkpoint: of the one that is damaged
 };
 
 struct End {
@@ -132,6 +137,30 @@ struct CheckpointFound {
   std::string path;
   std::int64_t bytes = 0;
   std::int32_t shards = 0;
+  std::int64_t cost_us = 0;  // of writing it, as its COMPLETE.json says; 0 = not said
+  std::string problem{};     // "" or how its files differ from what it says: it is bad
+};
+
+enum class CheckpointVerdict : std::uint8_t {
+  verified,  // all checksums held
+  damaged,   // `why` says how
+  refused    // something that looks like a checkpoint and cannot be taken for one: it is not registered
+};
+struct CheckpointChecked {
+  AttemptKey key;
+  std::int64_t epoch_in_file = 0;  // the epoch that wrote it; of a refused one 0
+  std::int64_t step = -1;          // -1: not known
+  std::string path;
+  CheckpointVerdict verdict = CheckpointVerdict::verified;
+  std::string why;
+};
+
+struct CheckpointDeleted {
+  AttemptKey key;
+  std::int64_t epoch_in_file = 0;
+  std::string path;
+  bool ok = false;  // it is gone: now, or before
+  std::string why;  // not ok
 };
 
 struct Progress {  // at most once a second and attempt, from the lowest local rank
@@ -174,7 +203,7 @@ struct LogChunk {
 };
 
 using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
-                                Progress, LogChunk, RankReport>;
+                                CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport>;
 
 // ---------------------------------------------------------------- scheduler → worker
 
@@ -210,6 +239,8 @@ struct Prepare {
   std::int32_t index = 0;              // which of them is the receiver
   std::vector<std::string> gpu_uuids;  // of the receiver
   std::string resume_path;
+  std::int64_t resume_step = -1;  // what it must say of itself
+  std::int64_t resume_epoch = 0;
   std::string restart_cause;  // name of the Cause of the previous attempt, "" at first
   std::string secret;         // shared by the nodes of this attempt, for the launch agent
 };
@@ -236,6 +267,14 @@ struct Forget {
   AttemptKey key;
 };
 
+// Only below the job's checkpoint folder, and only if it still is what this says.
+struct DeleteCheckpoint {
+  AttemptKey key;
+  std::int64_t epoch_in_file = 0;
+  std::int64_t step = 0;
+  std::string path;
+};
+
 struct ReadLog {
   std::int64_t request = 0;
   AttemptKey key;
@@ -246,6 +285,7 @@ struct ReadLog {
   std::string what{};        // "" = the rank's log, "evidence" = this node's part of the bundle
 };
 
-using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, ReadLog>;
+using ToWorker =
+    std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint, ReadLog>;
 
 }  // namespace tutti::protocol

@@ -197,6 +197,16 @@ struct CheckpointRow {
   std::int64_t bytes = 0;
   std::int32_t shards = 0;
   Instant at;
+  CheckpointState state = CheckpointState::found;
+  std::string detail{};              // one line: why it is suspect or bad
+  bool restored = false;             // an attempt that began from it has made a later one
+  std::int16_t failed_restores = 0;  // attempts in a row that began from it and ended before a new one
+  Duration cost{};                   // of writing it; zero = not known
+  // Deletion by `checkpoint.keep`, in two phases. Retired: to be deleted after a while, and still used if all
+  // others turn out bad. Deleting: a worker is told to, it is never used again.
+  Instant retired_at{};  // epoch 0 = no
+  bool deleting = false;
+  Instant deleted_at{};  // epoch 0 = no
 };
 
 // Tables job_event (job set) and node_event (node set): append-only history. One row per transition, in the
@@ -251,7 +261,7 @@ struct Batch {
   std::vector<AllocationRow> closed;       // `until` set
   std::vector<NodeRow> nodes;              // upsert
   std::vector<GpuRow> gpus;                // upsert
-  std::vector<CheckpointRow> checkpoints;  // insert, ignored if (job, path) exists
+  std::vector<CheckpointRow> checkpoints;  // upsert by (job, path)
   std::vector<FaultRow> faults;
   std::vector<EventRow> events;
   struct OldKey {
@@ -294,7 +304,7 @@ struct Snapshot {
   std::vector<AllocationRow> allocations;            // open
   std::vector<NodeRow> nodes;
   std::vector<GpuRow> gpus;
-  std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, by (job, step)
+  std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, not deleted, by (job, step)
   std::vector<AttemptRow> past_attempts;   // the newest few ended ones of each unfinished job, oldest first
   std::vector<FaultRow> blamed;            // the newest faults that speak against somebody, oldest first
   std::vector<Key> keys;                   // idempotency keys still remembered, in order of job

@@ -79,6 +79,14 @@ constexpr Names<ServiceEvent, 8> kServiceEventNames{{{ServiceEvent::cordon, "cor
                                                      {ServiceEvent::retire, "retire"}}};
 constexpr Names<GpuHealth, 3> kGpuHealthNames{
     {{GpuHealth::healthy, "healthy"}, {GpuHealth::dirty, "dirty"}, {GpuHealth::quarantined, "quarantined"}}};
+constexpr Names<CheckpointState, 4> kCheckpointStateNames{{{CheckpointState::found, "found"},
+                                                           {CheckpointState::good, "good"},
+                                                           {CheckpointState::suspect, "suspect"},
+                                                           {CheckpointState::bad, "bad"}}};
+constexpr Names<CheckpointEvent, 4> kCheckpointEventNames{{{CheckpointEvent::verified, "verified"},
+                                                           {CheckpointEvent::proved, "proved"},
+                                                           {CheckpointEvent::doubted, "doubted"},
+                                                           {CheckpointEvent::damaged, "damaged"}}};
 constexpr Names<Cause, kCauseCount> kCauseNames{{{Cause::none, "none"},
                                                  {Cause::user, "user"},
                                                  {Cause::oom, "oom"},
@@ -113,6 +121,8 @@ std::string_view name(NodeEvent e) { return find_name(kNodeEventNames, e); }
 std::string_view name(NodeService s) { return find_name(kNodeServiceNames, s); }
 std::string_view name(ServiceEvent e) { return find_name(kServiceEventNames, e); }
 std::string_view name(GpuHealth s) { return find_name(kGpuHealthNames, s); }
+std::string_view name(CheckpointState s) { return find_name(kCheckpointStateNames, s); }
+std::string_view name(CheckpointEvent e) { return find_name(kCheckpointEventNames, e); }
 std::string_view name(Cause c) { return find_name(kCauseNames, c); }
 std::string_view name(AttemptResult r) { return find_name(kAttemptResultNames, r); }
 
@@ -123,6 +133,9 @@ std::optional<AttemptState> parse_attempt_state(std::string_view s) {
 std::optional<NodeState> parse_node_state(std::string_view s) { return find_value(kNodeStateNames, s); }
 std::optional<NodeService> parse_node_service(std::string_view s) { return find_value(kNodeServiceNames, s); }
 std::optional<GpuHealth> parse_gpu_health(std::string_view s) { return find_value(kGpuHealthNames, s); }
+std::optional<CheckpointState> parse_checkpoint_state(std::string_view s) {
+  return find_value(kCheckpointStateNames, s);
+}
 std::optional<Cause> parse_cause(std::string_view s) { return find_value(kCauseNames, s); }
 std::optional<AttemptResult> parse_attempt_result(std::string_view s) {
   return find_value(kAttemptResultNames, s);

@@ -245,6 +245,45 @@ enum class GpuHealth : std::uint8_t {
   quarantined = 3  // a fatal fault; needs a reset or a person
 };
 
+// ---------------------------------------------------------------- checkpoint
+
+enum class CheckpointState : std::uint8_t {
+  found = 1,    // announced, its files are there in the size they should have; what is in them is not known
+  good = 2,     // its checksums held, or an attempt that began from it has made a later one
+  suspect = 3,  // attempts that began from it ended before a new one: used only when no other is left
+  bad = 4       // terminal: damaged, or it failed again as a suspect; no attempt begins from it
+};
+
+enum class CheckpointEvent : std::uint8_t {
+  verified,  // every checksum of its manifest held
+  proved,    // an attempt that began from it has made a later one
+  doubted,   // so many attempts in a row began from it and ended before a new one
+  damaged    // a file is missing, shorter, changed, or of another epoch
+};
+
+inline constexpr auto kCheckpointStates = std::to_array<CheckpointState>(
+    {CheckpointState::found, CheckpointState::good, CheckpointState::suspect, CheckpointState::bad});
+inline constexpr auto kCheckpointInitial =
+    std::to_array<CheckpointState>({CheckpointState::found, CheckpointState::bad});  // damaged when found
+inline constexpr auto kCheckpointTerminal = std::to_array<CheckpointState>({CheckpointState::bad});
+
+// A suspect is not cleared by checksums: they held when it was written, and it failed all the same.
+inline constexpr auto kCheckpointEdges = std::to_array<Edge<CheckpointState, CheckpointEvent>>({
+    {CheckpointState::found, CheckpointEvent::verified, CheckpointState::good},
+    {CheckpointState::found, CheckpointEvent::proved, CheckpointState::good},
+    {CheckpointState::found, CheckpointEvent::doubted, CheckpointState::suspect},
+    {CheckpointState::found, CheckpointEvent::damaged, CheckpointState::bad},
+    {CheckpointState::good, CheckpointEvent::doubted, CheckpointState::suspect},
+    {CheckpointState::good, CheckpointEvent::damaged, CheckpointState::bad},
+    {CheckpointState::suspect, CheckpointEvent::proved, CheckpointState::good},
+    {CheckpointState::suspect, CheckpointEvent::doubted, CheckpointState::bad},
+    {CheckpointState::suspect, CheckpointEvent::damaged, CheckpointState::bad},
+});
+static_assert(edges::deterministic(kCheckpointEdges));
+static_assert(edges::terminal_have_no_exit(kCheckpointEdges, kCheckpointTerminal));
+static_assert(edges::all_reachable(kCheckpointEdges, kCheckpointStates, kCheckpointInitial));
+static_assert(edges::all_can_end(kCheckpointEdges, kCheckpointStates, kCheckpointTerminal));
+
 // ---------------------------------------------------------------- cause and result of an attempt
 
 enum class Cause : std::uint8_t {
@@ -288,6 +327,8 @@ std::string_view name(NodeEvent);
 std::string_view name(NodeService);
 std::string_view name(ServiceEvent);
 std::string_view name(GpuHealth);
+std::string_view name(CheckpointState);
+std::string_view name(CheckpointEvent);
 std::string_view name(Cause);
 std::string_view name(AttemptResult);
 
@@ -296,6 +337,7 @@ std::optional<AttemptState> parse_attempt_state(std::string_view);
 std::optional<NodeState> parse_node_state(std::string_view);
 std::optional<NodeService> parse_node_service(std::string_view);
 std::optional<GpuHealth> parse_gpu_health(std::string_view);
+std::optional<CheckpointState> parse_checkpoint_state(std::string_view);
 std::optional<Cause> parse_cause(std::string_view);
 std::optional<AttemptResult> parse_attempt_result(std::string_view);
 

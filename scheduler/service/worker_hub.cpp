@@ -111,6 +111,12 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  [&](protocol::CheckpointFound& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
                  },
+                 [&](protocol::CheckpointChecked& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint_checked(t, n, m); });
+                 },
+                 [&](protocol::CheckpointDeleted& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint_deleted(t, n, m); });
+                 },
                  [&](protocol::Progress& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
                  },

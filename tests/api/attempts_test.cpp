@@ -54,6 +54,13 @@ TEST(Attempts, TellTheWholeStory) {
   ASSERT_EQ(checkpoints.at("checkpoints").as_array().size(), 1u);
   EXPECT_EQ(checkpoints.at("checkpoints").at(0).at("path"), "/ckpt/step-100");
   EXPECT_EQ(checkpoints.at("checkpoints").at(0).at("epoch"), 1);
+  EXPECT_EQ(checkpoints.at("checkpoints").at(0).at("state"), "found");
+  EXPECT_EQ(checkpoints.at("checkpoints").at(0).at("cost_seconds"), nullptr);
+  EXPECT_EQ(checkpoints.at("advice").at("best_interval_seconds"), nullptr) << "no cost is known, no advice";
+  EXPECT_GT(checkpoints.at("advice").at("mean_time_to_fault_seconds").as_double(), 24 * 3600);
+  EXPECT_EQ(first.at("lost_steps"), 20) << "from its checkpoint to where it was";
+  EXPECT_TRUE(first.at("lost_gpu_seconds").is_number());
+  EXPECT_EQ(second.at("lost_steps"), nullptr) << "it runs";
 }
 
 TEST(Attempts, EvidenceIsKept) {
@@ -76,6 +83,46 @@ TEST(Attempts, EvidenceIsKept) {
   EXPECT_TRUE(attempt.at("stages").at("detect_seconds").is_number());
   ASSERT_FALSE(attempt.at("evidence").as_array().empty());
   EXPECT_TRUE(attempt.at("evidence").at(0).is_object());
+}
+
+TEST(Attempts, CheckpointsShowTheirStatesAndHowOftenToSave) {
+  ApiRig rig;
+  const auto node = rig.backend.add_node("n1", 2);
+  rig.submit(
+      R"({"name":"a","run":"x","resources":{"gpus":1},"checkpoint":{"dir":"/ckpt","keep":1,"max_interval":"2s"}})");
+  const auto key = rig.backend.run_job(JobId(1));
+  for (const std::int64_t step : {10, 20, 30}) {
+    rig.backend.change([&](ControlPlane& plane, Now now) {
+      protocol::CheckpointFound found;
+      found.key = key;
+      found.epoch_in_file = key.epoch.value;
+      found.step = step;
+      found.path = "/ckpt/step-" + std::to_string(step);
+      found.bytes = 1000;
+      found.cost_us = 2'000'000;
+      plane.on_checkpoint(now, node, found);
+      if (step == 20)
+        plane.on_checkpoint_checked(
+            now, node, {key, 1, 20, found.path, protocol::CheckpointVerdict::damaged, "shard-1 is missing"});
+    });
+    rig.backend.tick(1s);
+  }
+  const auto body = rig.get("/v1/jobs/1/checkpoints").body();
+  const auto& list = body.at("checkpoints");
+  ASSERT_EQ(list.as_array().size(), 3u);
+  EXPECT_TRUE(list.at(0).at("retired_at").is_string()) << "keep: 1";
+  EXPECT_EQ(list.at(1).at("state"), "bad");
+  EXPECT_EQ(list.at(1).at("detail"), "shard-1 is missing");
+  EXPECT_EQ(list.at(2).at("cost_seconds"), 2.0);
+  EXPECT_EQ(body.at("bytes"), 3000);
+  const auto& advice = body.at("advice");
+  EXPECT_EQ(advice.at("cost_seconds"), 2.0);
+  EXPECT_NEAR(advice.at("interval_seconds").as_double(), 1, 0.1);
+  EXPECT_GT(advice.at("best_interval_seconds").as_double(), 60);
+  EXPECT_EQ(advice.at("overdue"), false);
+  EXPECT_NE(advice.at("text").as_string().find("more often than pays"), std::string::npos);
+  rig.backend.tick(1500ms);
+  EXPECT_EQ(rig.get("/v1/jobs/1/checkpoints").body().at("advice").at("overdue"), true);
 }
 
 TEST(Attempts, NoneYetIsNotTheSameAsNoJob) {

@@ -44,7 +44,7 @@ TEST(JobSpecCodec, ShortestLegalJobGetsEveryDefault) {
       R"("topology":{"require":"any","prefer":"any","spread":false},"constraints":[],"exclude_nodes":[],"workdir":"",)"
       R"("env":{},"launcher":"direct","procs_per_node":1,"setup":"","run":"nvidia-smi","time_limit":null,)"
       R"("total_time_limit":null,"begin_time":null,"deadline":null,"depends_on":[],"schedule":null,"scheduled_by":null,"array":null,"preemptible":true,"stop":{"signal":"TERM","grace":"30s"},)"
-      R"("checkpoint":{"dir":""},)"
+      R"("checkpoint":{"dir":"","keep":0,"keep_every":0,"max_interval":null},)"
       R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"hang":null,"compat":null})");
 }
 
@@ -227,7 +227,7 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("stop":{"signal":"USR3"})", "stop.signal", "did you mean 'USR"},
            {R"("workdir":"here")", "workdir", "absolute"},
            {R"("checkpoint":{"dir":"x"})", "checkpoint.dir", "absolute"},
-           {R"("checkpoint":{"keep":3})", "checkpoint.keep", "not supported by this version yet"},
+           {R"("checkpoint":{"keep":-1})", "checkpoint.keep", "0"},
            {R"("env":{"1A":"x"})", "env.1A", "not the name of a variable"},
            {R"("env":{"A=B":"x"})", "env.A=B", "not the name of a variable"},
            {R"("env":{"A":null})", "env.A", "must be text, not null"},

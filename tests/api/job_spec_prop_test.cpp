@@ -101,6 +101,9 @@ JobSpec any_spec() {
   s.preemptible = *inRange(0, 2) == 1;
   s.stop = {*element<std::string>("TERM", "USR1", "INT"), duration(0)};
   s.checkpoint.dir = *element<std::string>("", "/ckpt/a");
+  s.checkpoint.keep = *inRange(0, 10'001);
+  s.checkpoint.keep_every = *inRange<std::int64_t>(0, 1'000'000'000'001);
+  if (*inRange(0, 2)) s.checkpoint.max_interval = duration(1) + std::chrono::seconds(1);
   for (const auto cause : {Cause::user, Cause::oom, Cause::gpu, Cause::launch, Cause::hang}) {
     if (*inRange(0, 3) == 0) s.retry.budget[cause] = *inRange(-1, 100);
     if (*inRange(0, 3) == 0) {
@@ -139,6 +142,9 @@ void expect_same(const JobSpec& a, const JobSpec& b) {
   RC_ASSERT(a.stop.signal == b.stop.signal);
   RC_ASSERT(a.stop.grace == b.stop.grace);
   RC_ASSERT(a.checkpoint.dir == b.checkpoint.dir);
+  RC_ASSERT(a.checkpoint.keep == b.checkpoint.keep);
+  RC_ASSERT(a.checkpoint.keep_every == b.checkpoint.keep_every);
+  RC_ASSERT(a.checkpoint.max_interval == b.checkpoint.max_interval);
   RC_ASSERT(a.retry.budget == b.retry.budget);
   RC_ASSERT(a.retry.backoff == b.retry.backoff);
   RC_ASSERT(a.retry.exit_codes == b.retry.exit_codes);

@@ -31,7 +31,8 @@ JobSpec Clients::make_spec(const std::string& name) {
   s.priority = dice_.between(5, 95);
   s.stop.grace = dice_.between(1, 3) * 1s;
   const Duration backoff = dice_.between(1, 5) * 100ms;
-  for (auto cause : {Cause::user, Cause::gpu, Cause::node_lost, Cause::launch, Cause::unknown})
+  for (auto cause :
+       {Cause::user, Cause::gpu, Cause::node_lost, Cause::launch, Cause::unknown, Cause::storage})
     s.retry.backoff[cause] = {backoff, 3s};
   s.retry.budget[Cause::user] = dice_.between(0, 2);
   s.retry.no_progress_limit = dice_.chance(500) ? 0 : 4;
@@ -45,6 +46,8 @@ JobSpec Clients::make_spec(const std::string& name) {
   if (dice_.chance(700)) {
     s.checkpoint.dir = "/ckpt/" + name;
     plan.checkpoint_every = dice_.between(500ms, 4s);
+    if (dice_.chance(600)) s.checkpoint.keep = dice_.between(1, 3);
+    if (dice_.chance(200)) s.checkpoint.keep_every = 20;
   }
   if (!place_.benign || dice_.chance(200)) plan.fails_per_mille = dice_.chance(300) ? 300 : 20;
   plan.exit_code = dice_.chance(300) ? 85 : dice_.between(1, 3);

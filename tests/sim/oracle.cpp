@@ -96,10 +96,56 @@ void Oracle::check_batch(const Batch& batch) {
       return world_.fail("I6: " + text(key) + " ended by " + std::string(name(a.cause)) + " (" + a.detail +
                          ") although only the control plane had faults");
   }
-  for (const auto& c : batch.checkpoints)
-    if (epoch_[c.job] != c.epoch && !(before.contains(c.job) && before.at(c.job) == c.epoch))
+  check_checkpoints(batch, before);
+}
+
+// A transaction may hold several steps: what was true before it, or is true after it, is held against none.
+void Oracle::check_checkpoints(const Batch& batch, const std::map<JobId, Epoch>& epochs_before) {
+  const auto before = checkpoints_;
+  for (const auto& c : batch.checkpoints) {
+    const auto known = checkpoints_[c.job].find(c.path);
+    const bool registered = known == checkpoints_[c.job].end() || known->second.epoch != c.epoch;
+    const bool current =
+        epoch_[c.job] == c.epoch || (epochs_before.contains(c.job) && epochs_before.at(c.job) == c.epoch);
+    if (registered && !current)
       return world_.fail("I3: a checkpoint of " + text({c.job, c.epoch}) + " is registered under epoch " +
                          to_string(epoch_[c.job]));
+    checkpoints_[c.job][c.path] = c;
+  }
+  const auto was = [&](const CheckpointRow& now) -> const CheckpointRow* {
+    const auto job = before.find(now.job);
+    if (job == before.end()) return nullptr;
+    const auto row = job->second.find(now.path);
+    return row == job->second.end() || row->second.epoch != now.epoch ? nullptr : &row->second;
+  };
+  for (const auto& a : batch.attempts) {
+    if (!attempts_seen_.insert({a.job, a.epoch}).second || a.resume_path.empty()) continue;
+    const auto found = checkpoints_[a.job].find(a.resume_path);
+    if (found == checkpoints_[a.job].end())
+      return world_.fail("I8: " + text({a.job, a.epoch}) + " begins from " + a.resume_path +
+                         ", which nobody has registered");
+    const CheckpointRow* old = was(found->second);
+    if (old != nullptr && (old->state == CheckpointState::bad || old->deleting))
+      return world_.fail("I8: " + text({a.job, a.epoch}) + " begins from " + a.resume_path + ", which is " +
+                         (old->deleting ? "being deleted" : "bad"));
+    if (old != nullptr && old->epoch >= a.epoch)
+      return world_.fail("I8: " + text({a.job, a.epoch}) + " begins from a checkpoint of epoch " +
+                         to_string(old->epoch));
+    world_.mark("attempt: begins from a checkpoint that is " + std::string(name(found->second.state)));
+  }
+  for (const auto& c : batch.checkpoints) {
+    const CheckpointRow* old = was(c);
+    if (!c.deleting || c.state == CheckpointState::bad || (old != nullptr && old->deleting)) continue;
+    const bool other = std::ranges::any_of(checkpoints_[c.job], [&](const auto& entry) {
+      const CheckpointRow& o = entry.second;
+      const CheckpointRow* o_old = was(o);
+      const bool usable =
+          o.state != CheckpointState::bad || (o_old != nullptr && o_old->state != CheckpointState::bad);
+      return o.path != c.path && usable && !o.deleting;
+    });
+    if (!other)
+      return world_.fail("I8: " + c.path + " is given up for deletion, the only one that can be used");
+  }
 }
 
 void Oracle::check_history(const Batch& batch) {

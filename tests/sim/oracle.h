@@ -8,6 +8,8 @@
 //   I5 every GPU's time is accounted for: allocations are closed when all is over;
 //   I6 a fault of the control plane alone kills nothing (runs with `benign` faults);
 //   I7 a gang does not live on in part;
+//   I8 no attempt begins from a checkpoint that is marked bad, is being deleted, or is of its own or a later
+//      epoch; the only one of a job that can be used is never given up for deletion;
 //   and a job's history walks the edges of the state table.
 #pragma once
 
@@ -63,6 +65,7 @@ class Oracle {
   bool steps(AttemptKey key) const;  // a rank of it can take a step
   void check_history(const Batch& batch);
   void check_batch(const Batch& batch);
+  void check_checkpoints(const Batch& batch, const std::map<JobId, Epoch>& epochs_before);
 
   World& world_;
   db::MemoryReader reader_;
@@ -72,8 +75,10 @@ class Oracle {
   std::map<JobId, std::map<Epoch, int>> stepping_;           // ranks that can take a step
   std::map<AttemptKey, Time> broken_since_;                  // I7: the first rank died badly
   std::map<std::pair<std::size_t, JobId>, Epoch> begun_;
-  std::map<JobId, std::string> state_, attempt_state_;  // by the history
-  std::map<JobId, Epoch> epoch_;                        // by the rows
+  std::map<JobId, std::string> state_, attempt_state_;                 // by the history
+  std::map<JobId, Epoch> epoch_;                                       // by the rows
+  std::map<JobId, std::map<std::string, CheckpointRow>> checkpoints_;  // by path, as the rows say
+  std::set<AttemptKey> attempts_seen_;
   std::map<GpuId, std::string> uuid_;
   std::map<std::pair<std::string, std::string>, JobId> acknowledged_;
 };

@@ -78,6 +78,12 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::CheckpointFound& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
                  },
+                 [&](protocol::CheckpointChecked& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint_checked(t, n, m); });
+                 },
+                 [&](protocol::CheckpointDeleted& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint_deleted(t, n, m); });
+                 },
                  [&](protocol::Progress& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
                  },

@@ -25,6 +25,8 @@ LeaseSettings lease_settings(Canary canary) {
 
 ControlSettings control_settings() {
   ControlSettings s;
+  s.delete_after = 3s;
+  s.delete_again = 2s;
   s.prepare_deadline = 60s;  // both longer than the slowest commits in a row
   s.launch_deadline = 40s;
   return s;

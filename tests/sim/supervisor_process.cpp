@@ -17,6 +17,10 @@ constexpr std::int64_t kProofLimit = 50 * kSecond;
 constexpr int kSigKill = 9, kSigTerm = 15;
 }  // namespace
 
+namespace {
+constexpr unsigned kDamagedPerMille = 60;
+}
+
 SupervisorProcess::SupervisorProcess(Machine& machine, supervisor::Config config, JobPlan plan,
                                      std::string checkpoint_dir)
     : machine_(machine),
@@ -189,8 +193,14 @@ void SupervisorProcess::write_checkpoint(std::size_t i, std::int64_t step) {
   if (checkpoint_dir_.empty() || step <= ranks_[i].first_step) return;
   auto& dir = machine_.workload().storage[checkpoint_dir_];
   const std::string path = checkpoint_dir_ + "/step-" + std::to_string(step);
-  if (std::ranges::find(dir, path, &StoredCheckpoint::path) != dir.end()) return;
-  dir.push_back({path, step, config_.key.epoch.value});
+  // Written badly, or damaged soon after.
+  const bool damaged = !machine_.place().benign && dice_.chance(kDamagedPerMille);
+  const StoredCheckpoint written{path, step, config_.key.epoch.value, damaged};
+  const auto there = std::ranges::find(dir, path, &StoredCheckpoint::path);
+  if (there == dir.end())
+    dir.push_back(written);
+  else if (there->epoch < written.epoch)  // a later attempt passes the same step again
+    *there = written;
 }
 
 // It exits, or its death by SIGKILL is complete.

@@ -140,7 +140,7 @@ void WorkerProcess::scan(AttemptKey key) {
   if (!view || !view->spec || view->prepare->index != 0 || view->spec->checkpoint.dir.empty()) return;
   auto& watch = watches_[key];
   for (const auto& stored : machine_.workload().storage[view->spec->checkpoint.dir]) {
-    if (stored.epoch < key.epoch.value || !watch.seen.insert(stored.path).second) continue;
+    if (stored.epoch < key.epoch.value || !watch.seen.insert({stored.path, stored.epoch}).second) continue;
     protocol::CheckpointFound found;
     found.key = key;
     found.epoch_in_file = stored.epoch;
@@ -148,8 +148,65 @@ void WorkerProcess::scan(AttemptKey key) {
     found.path = stored.path;
     found.bytes = 1 << 20;
     found.shards = 1;
-    core_->on_checkpoint(clock(), found);
+    // A part of the damage is seen at once (a shard is short), a part by checksums, a part by nobody in time.
+    if (stored.damaged && dice_.chance(200)) found.problem = "a shard is short";
+    if (core_->on_checkpoint(clock(), found) && dice_.chance(700)) verify(key, found);
   }
+}
+
+StoredCheckpoint* WorkerProcess::stored(AttemptKey key, const std::string& path, std::int64_t epoch) {
+  const auto view = core_->find(key);
+  if (!view || !view->spec) return nullptr;
+  auto& dir = machine_.workload().storage[view->spec->checkpoint.dir];
+  const auto it = std::ranges::find(dir, path, &StoredCheckpoint::path);
+  return it == dir.end() || it->epoch != epoch ? nullptr : &*it;
+}
+
+void WorkerProcess::verify(AttemptKey key, const protocol::CheckpointFound& found) {
+  soon(dice_.between(10ms, 5s), [this, key, found] {
+    const auto* c = stored(key, found.path, found.epoch_in_file);
+    if (c == nullptr) return;
+    using protocol::CheckpointVerdict;
+    core_->on_checkpoint_checked(
+        clock(), {key, found.epoch_in_file, found.step, found.path,
+                  c->damaged ? CheckpointVerdict::damaged : CheckpointVerdict::verified, "simulated"});
+    settle();
+  });
+}
+
+void WorkerProcess::act(worker::CheckResume& a) {
+  if (!machine_.place().benign && dice_.chance(20))
+    return;  // the file server hangs: the core's deadline counts
+  soon(dice_.between(1ms, 300ms), [this, key = a.key] {
+    const auto view = core_->find(key);
+    if (!view) return;
+    worker::ResumeCheck result;
+    const auto* c = stored(key, view->prepare->resume_path, view->prepare->resume_epoch);
+    if (c == nullptr || c->damaged) {
+      world_.mark("worker: damaged checkpoint seen before a launch");
+      result = {worker::ResumeCheck::What::damaged, c == nullptr ? "is missing" : "its data have changed",
+                false};
+    }
+    core_->on_resume_checked(clock(), key, result);
+    settle();
+  });
+}
+
+void WorkerProcess::act(worker::DeleteFiles& a) {
+  soon(dice_.between(1ms, 2s), [this, order = a.order] {
+    const auto view = core_->find(order.key);
+    if (!view || !view->spec) return;
+    auto& dir = machine_.workload().storage[view->spec->checkpoint.dir];
+    const bool fails = !machine_.place().benign && dice_.chance(100);
+    if (!fails) {
+      const auto gone = std::erase_if(
+          dir, [&](const auto& c) { return c.path == order.path && c.epoch == order.epoch_in_file; });
+      if (gone > 0) world_.mark("worker: checkpoint deleted");
+    }
+    core_->on_checkpoint_deleted(
+        {order.key, order.epoch_in_file, order.path, !fails, fails ? "read-only" : ""});
+    settle();
+  });
 }
 
 }  // namespace tutti::sim

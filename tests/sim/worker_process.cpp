@@ -264,6 +264,8 @@ void WorkerProcess::handle(const std::string& text) {
     core_->on_launch(now, *l);
   } else if (const auto* s = std::get_if<protocol::Stop>(&*message)) {
     core_->on_stop(now, *s);
+  } else if (const auto* d = std::get_if<protocol::DeleteCheckpoint>(&*message)) {
+    core_->on_delete_checkpoint(*d);
   } else if (const auto* f = std::get_if<protocol::Forget>(&*message)) {
     core_->on_forget(now, *f);
   }

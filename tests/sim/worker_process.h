@@ -41,7 +41,7 @@ class WorkerProcess {
     Time last_down{}, last_up{};
   };
   struct Watch {
-    std::set<std::string> seen;
+    std::set<std::pair<std::string, std::int64_t>> seen;  // path and epoch
   };
 
   void gate(std::function<void()> what);                  // now, or when it continues
@@ -68,6 +68,8 @@ class WorkerProcess {
   void act(worker::FinalScan&);
   void act(worker::AskProcesses&);
   void act(worker::RecordEnd&);
+  void act(worker::CheckResume&);
+  void act(worker::DeleteFiles&);
   void act(worker::Retire&);
   void act(worker::SetLease&);
   void act(worker::SaveHealth&);
@@ -85,6 +87,8 @@ class WorkerProcess {
   void probe_says(nvml::Message message);
   void look_at_jobs();
   void scan(AttemptKey key);
+  void verify(AttemptKey key, const protocol::CheckpointFound& found);
+  StoredCheckpoint* stored(AttemptKey key, const std::string& path, std::int64_t epoch);
 
   Machine& machine_;
   World& world_;

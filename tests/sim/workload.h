@@ -24,6 +24,7 @@ struct StoredCheckpoint {
   std::string path;
   std::int64_t step = 0;
   std::int64_t epoch = 0;
+  bool damaged = false;  // its checksums would tell
 };
 
 struct Workload {

@@ -42,7 +42,8 @@ inline auto tied(const GpuRow& r) {
                   r.health_reason, r.present);
 }
 inline auto tied(const CheckpointRow& r) {
-  return std::tie(r.job, r.epoch, r.step, r.path, r.bytes, r.shards, r.at);
+  return std::tie(r.job, r.epoch, r.step, r.path, r.bytes, r.shards, r.at, r.state, r.detail, r.restored,
+                  r.failed_restores, r.cost, r.retired_at, r.deleting, r.deleted_at);
 }
 inline auto tied(const EventRow& r) {
   return std::tie(r.id, r.at, r.job, r.node, r.epoch, r.kind, r.from, r.to, r.cause, r.detail);

@@ -202,6 +202,18 @@ inline CheckpointRow checkpoint(std::int64_t job, std::int64_t epoch, std::int64
   return c;
 }
 
+inline CheckpointRow full_checkpoint(std::int64_t job, std::int64_t epoch, std::int64_t step) {
+  CheckpointRow c = checkpoint(job, epoch, step);
+  c.state = CheckpointState::suspect;
+  c.detail = kNastyText;
+  c.restored = true;
+  c.failed_restores = 3;
+  c.cost = std::chrono::seconds(7);
+  c.retired_at = at(step + 1);
+  c.deleting = true;
+  return c;
+}
+
 inline FaultRow fault(std::int64_t id, std::int64_t node) {
   FaultRow f;
   f.id = FaultId(id);

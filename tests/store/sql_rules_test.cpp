@@ -89,6 +89,28 @@ TEST_F(SqlRulesTest, JobEventsTakeExactlyTheEdgesOfAnAttemptAndRemarks) {
               UnorderedElementsAreArray(with_remarks(legal(kAttemptEdges, kAttemptInitial), names)));
 }
 
+TEST_F(SqlRulesTest, JobEventsTakeExactlyTheEdgesOfACheckpointAndRemarks) {
+  std::set<std::string> names;
+  for (CheckpointState s : kCheckpointStates) names.insert(std::string(name(s)));
+  EXPECT_THAT(accepted_pairs("job_event", "job", "checkpoint", names),
+              UnorderedElementsAreArray(with_remarks(legal(kCheckpointEdges, kCheckpointInitial), names)));
+}
+
+TEST_F(SqlRulesTest, CheckpointsHaveTheStatesOfTheTableAndAreRetiredBeforeTheyAreDeleted) {
+  const auto row = [](const std::string& state, const std::string& retired, const std::string& deleting,
+                      const std::string& deleted) {
+    return "INSERT INTO checkpoint (job, epoch, step, path, bytes, shards, at, state, retired_at, deleting, "
+           "deleted_at) VALUES (1, 1, 1, '/x', 1, 1, now(), " +
+           state + ", " + retired + ", " + deleting + ", " + deleted + ")";
+  };
+  for (int state = -1; state <= 6; ++state)
+    EXPECT_EQ(accepted(row(std::to_string(state), "NULL", "false", "NULL")), state >= 1 && state <= 4)
+        << state;
+  EXPECT_TRUE(accepted(row("1", "now()", "true", "now()")));
+  EXPECT_FALSE(accepted(row("1", "NULL", "true", "NULL")));
+  EXPECT_FALSE(accepted(row("1", "NULL", "false", "now()")));
+}
+
 TEST_F(SqlRulesTest, NodeEventsTakeExactlyTheEdgesOfANodeAndRemarks) {
   std::set<std::string> names;
   for (NodeState s : kNodeStates) names.insert(std::string(name(s)));
@@ -103,6 +125,7 @@ TEST_F(SqlRulesTest, ViewsNameTheNumbersAsTheCodeDoes) {
   expect_names<NodeState>("node_state_name", "state", 1, 3);
   expect_names<NodeService>("node_service_name", "service", 1, 7);
   expect_names<GpuHealth>("gpu_health_name", "health", 1, 3);
+  expect_names<CheckpointState>("checkpoint_state_name", "state", 1, 4);
   expect_names<Cause>("cause_name", "cause", 0, static_cast<int>(kCauseCount) - 1);
 }
 
@@ -202,7 +225,10 @@ TEST(Rules, EventPairsFollowTheEdgeTables) {
   EXPECT_TRUE(db::legal_event_pair("node", "", ""));
   EXPECT_TRUE(db::legal_event_pair("attempt", "stopping", "stopping"));
   EXPECT_FALSE(db::legal_event_pair("state", "queued", "queued"));
-  EXPECT_TRUE(db::legal_event_pair("checkpoint", "a", "b"));
+  EXPECT_TRUE(db::legal_event_pair("checkpoint", "", "bad"));
+  EXPECT_TRUE(db::legal_event_pair("checkpoint", "good", "good"));
+  EXPECT_FALSE(db::legal_event_pair("checkpoint", "bad", "good"));
+  EXPECT_TRUE(db::legal_event_pair("fault", "a", "b"));
 }
 
 }  // namespace

@@ -195,10 +195,19 @@ TEST_P(StoreTest, CheckpointsComeBackForUnfinishedJobsOnlyAndOncePerPath) {
   b.checkpoints[0].path = std::string(3500, 'x') + kNastyText;
   store_->commit(b);
   Batch again;
-  again.checkpoints = {checkpoint(1, 3, 100)};  // the path is known
+  // The path is known: the row is replaced, and the last of a batch counts.
+  again.checkpoints = {checkpoint(1, 3, 100), full_checkpoint(1, 3, 100)};
   store_->commit(again);
+  b.checkpoints[1] = again.checkpoints[1];
   EXPECT_THAT(store_->load().checkpoints, ElementsAre(b.checkpoints[1], b.checkpoints[0], b.checkpoints[2]));
   EXPECT_THAT(reader_->checkpoints(JobId(1)), ElementsAre(b.checkpoints[1], b.checkpoints[0]));
+  Batch deleted;
+  deleted.checkpoints = {b.checkpoints[1]};
+  deleted.checkpoints[0].deleted_at = at(500);
+  store_->commit(deleted);
+  EXPECT_THAT(store_->load().checkpoints, ElementsAre(b.checkpoints[0], b.checkpoints[2]))
+      << "the scheduler needs those no more";
+  EXPECT_THAT(reader_->checkpoints(JobId(1)), ElementsAre(deleted.checkpoints[0], b.checkpoints[0]));
   Batch end;
   DoneRow done{job(1), at(9), 0};
   done.job.state = JobState::cancelled;

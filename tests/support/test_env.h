@@ -85,6 +85,10 @@ class TestEnv {
     for (const auto& [id, gpu] : plane->cluster().gpus) s.gpus.push_back(gpu.row);
     for (const auto& row : rows.faults)
       if (row.shared_by > 0) s.blamed.push_back(row);
+    std::map<std::pair<JobId, std::string>, CheckpointRow> checkpoints;
+    for (const auto& c : rows.checkpoints) checkpoints[{c.job, c.path}] = c;
+    for (const auto& [where, c] : checkpoints)
+      if (c.deleted_at == Instant{} && plane->find_job(c.job) != nullptr) s.checkpoints.push_back(c);
     if (!rows.new_specs.empty()) s.last_job = rows.new_specs.back().id;
     if (!s.nodes.empty()) s.last_node = s.nodes.back().id;
     if (!s.gpus.empty()) s.last_gpu = s.gpus.back().id;

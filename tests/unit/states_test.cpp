@@ -34,6 +34,16 @@ TEST(States, NamesAreUniqueAndParseBack) {
   EXPECT_FALSE(parse_job_state("nonsense"));
 }
 
+TEST(States, WhatIsKnownOfACheckpointNeverGetsBetterOnceItIsBad) {
+  for (int e = 0; e <= static_cast<int>(CheckpointEvent::damaged); ++e)
+    EXPECT_FALSE(next(kCheckpointEdges, CheckpointState::bad, static_cast<CheckpointEvent>(e)));
+  for (auto s : kCheckpointStates) {
+    EXPECT_EQ(parse_checkpoint_state(name(s)), s);
+    const auto damaged = next(kCheckpointEdges, s, CheckpointEvent::damaged);
+    EXPECT_EQ(damaged.value_or(CheckpointState::bad), CheckpointState::bad) << name(s);
+  }
+}
+
 TEST(States, TerminalJobsIgnoreEveryEvent) {
   for (auto s : kJobTerminal)
     for (int e = 0; e <= static_cast<int>(JobEvent::cancel); ++e)
@@ -63,7 +73,8 @@ TEST(States, DocumentShowsTheTables) {
   text << in.rdbuf();
   for (const auto& [what, edges] :
        {std::pair{"job", diagram(kJobEdges)}, std::pair{"attempt", diagram(kAttemptEdges)},
-        std::pair{"node", diagram(kNodeEdges)}, std::pair{"service", diagram(kServiceEdges)}})
+        std::pair{"node", diagram(kNodeEdges)}, std::pair{"service", diagram(kServiceEdges)},
+        std::pair{"checkpoint", diagram(kCheckpointEdges)}})
     EXPECT_NE(text.str().find(edges), std::string::npos)
         << "docs/state-machines.md does not show the " << what << " machine; its edges are now:\n"
         << edges;

@@ -184,10 +184,29 @@ TEST(Messages, CheckpointAndProgress) {
   EXPECT_EQ(c.key, kKey);
   EXPECT_EQ(std::tuple(c.epoch_in_file, c.step, c.path, c.bytes, c.shards),
             std::tuple(7, 1000, "/ckpt/step-1000", 12345678901, 8));
+  CheckpointFound damaged{kKey, 7, 1000, "/ckpt/step-1000", 12345678901, 8};
+  damaged.cost_us = 1'500'000;
+  damaged.problem = "shard-3 is missing";
+  const auto d = there_and_back(damaged);
+  EXPECT_EQ(std::tie(d.cost_us, d.problem), std::tie(damaged.cost_us, damaged.problem));
   const auto p = there_and_back(Progress{kKey, 10, 20, 1.5, {{"loss", 0.25}}});
   EXPECT_EQ(p.key, kKey);
   EXPECT_EQ(std::tuple(p.step, p.total, p.eta_seconds), std::tuple(10, 20, 1.5));
   EXPECT_EQ(p.metrics, (std::map<std::string, double>{{"loss", 0.25}}));
+}
+
+TEST(Messages, ChecksAndDeletionOfCheckpoints) {
+  for (const auto verdict :
+       {CheckpointVerdict::verified, CheckpointVerdict::damaged, CheckpointVerdict::refused}) {
+    const auto c = there_and_back(CheckpointChecked{kKey, 6, 900, "/ckpt/step-900", verdict, "why"});
+    EXPECT_EQ(std::tuple(c.key, c.epoch_in_file, c.step, c.path, c.verdict, c.why),
+              std::tuple(kKey, 6, 900, "/ckpt/step-900", verdict, "why"));
+  }
+  const auto d = there_and_back(DeleteCheckpoint{kKey, 6, 900, "/ckpt/step-900"});
+  EXPECT_EQ(std::tuple(d.key, d.epoch_in_file, d.step, d.path), std::tuple(kKey, 6, 900, "/ckpt/step-900"));
+  const auto r = there_and_back(CheckpointDeleted{kKey, 6, "/ckpt/step-900", false, "read-only"});
+  EXPECT_EQ(std::tuple(r.key, r.epoch_in_file, r.path, r.ok, r.why),
+            std::tuple(kKey, 6, "/ckpt/step-900", false, "read-only"));
 }
 
 TEST(Messages, LogRequestAndAnswer) {
@@ -246,9 +265,12 @@ TEST(Messages, WelcomePrepareLaunchStopForget) {
   m.index = 1;
   m.gpu_uuids = {"GPU-1", "GPU-2"};
   m.resume_path = "/ckpt/step-1";
+  m.resume_step = 1;
+  m.resume_epoch = 3;
   m.restart_cause = "gpu";
   m.secret = "s";
   const auto p = there_and_back(m);
+  EXPECT_EQ(std::tie(p.resume_step, p.resume_epoch), std::tie(m.resume_step, m.resume_epoch));
   EXPECT_EQ(std::tie(p.key, p.attempt, p.spec_json, p.owner, p.index, p.gpu_uuids, p.resume_path,
                      p.restart_cause, p.secret),
             std::tie(m.key, m.attempt, m.spec_json, m.owner, m.index, m.gpu_uuids, m.resume_path,

@@ -40,6 +40,12 @@ struct AskProcesses {  // the probe: who uses this GPU?
 struct RecordEnd {  // durably, before it is said: after a restart the attempt must not seem alive
   protocol::AttemptStatus status;
 };
+struct CheckResume {  // what the attempt begins from, now that its setup is done; answer: on_resume_checked
+  AttemptKey key;
+};
+struct DeleteFiles {  // of a checkpoint; answer: on_checkpoint_deleted
+  protocol::DeleteCheckpoint order;
+};
 struct Retire {  // its end is committed: the directory is kept for its logs only
   AttemptKey key;
 };
@@ -52,7 +58,19 @@ struct Note {          // one log line: job attempt from to why
   std::string from, to, why;
 };
 
-using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
-                            FinalScan, AskProcesses, RecordEnd, Retire, SetLease, SaveHealth, Note>;
+/// What came of CheckResume.
+struct ResumeCheck {
+  enum class What : std::uint8_t {
+    usable,
+    damaged,     // nothing may begin from it, on any node
+    unreachable  // this node cannot say: the folder is missing, or does not answer
+  } what = What::usable;
+  std::string why;
+  bool whole = true;  // usable, and all its checksums have been compared
+};
+
+using Action =
+    std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor, FinalScan,
+                 AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, SetLease, SaveHealth, Note>;
 
 }  // namespace tutti::worker

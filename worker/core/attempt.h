@@ -20,7 +20,10 @@ enum class Stage {
 };
 
 struct WorkerCore::Attempt {
-  Attempt(const protocol::Prepare& p, SpecPtr s) : key(p.key), prepare(p), spec(std::move(s)) {}
+  Attempt(const protocol::Prepare& p, SpecPtr s) : key(p.key), prepare(p), spec(std::move(s)) {
+    const bool resumes = !p.resume_path.empty() && p.index == 0 && spec && !spec->checkpoint.dir.empty();
+    if (resumes) resume = Resume::wanted;
+  }
 
   std::int32_t ranks() const {
     const auto i = static_cast<std::size_t>(prepare.index);
@@ -48,7 +51,16 @@ struct WorkerCore::Attempt {
   Mono gpu_deadline{}, next_ask{}, prove_at{};
   protocol::AttemptStatus final;  // when ended
 
+  // The check of what it begins from.
+  enum class Resume : std::uint8_t {
+    none,     // there is nothing to check, or it is done
+    wanted,   // once its setup is over
+    checking  // until resume_by
+  } resume = Resume::none;
+  Mono resume_by{};
+
   std::map<std::string, protocol::CheckpointFound> checkpoints;  // by path; bounded
+  std::map<std::string, protocol::CheckpointChecked> checked;    // likewise
   std::set<std::string> refused_checkpoints;
   std::optional<Mono> progress_at;
   std::optional<protocol::AttemptStatus> reported;  // last said to the scheduler
@@ -93,6 +105,7 @@ inline std::string phase_word(protocol::Phase phase) {
 // The phase to be said while it has not ended: never `ended` before the proof is whole.
 inline protocol::Phase live_phase(const WorkerCore::Attempt& a) {
   using protocol::Phase;
+  if (a.resume != WorkerCore::Attempt::Resume::none && a.reached == Phase::ready) return Phase::preparing;
   return a.reached == Phase::launched && a.ranks() == 0 ? Phase::running : a.reached;
 }
 

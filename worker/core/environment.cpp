@@ -91,6 +91,8 @@ void set_checkpoint(Environment& env, const JobSpec& spec, const protocol::Prepa
                     const NodeFacts& facts) {
   if (!spec.checkpoint.dir.empty()) env.set("CHECKPOINT_DIR", spec.checkpoint.dir);
   env.set("RESUME_CHECKPOINT", p.resume_path);
+  if (const auto slash = facts.rank_program.rfind('/'); slash != std::string::npos)
+    env.set("TUTTI_CHECKPOINT_TOOL", facts.rank_program.substr(0, slash) + "/tutti-checkpoint");
   env.set("TUTTI_PROGRESS_FILE", facts.dir + "/" + files::kProgress + "/rank-%r.json");
   env.set("TUTTI_STOP_FILE", facts.dir + "/" + files::kStop);
   env.set("TUTTI_STOP_DEADLINE_FILE", facts.dir + "/" + files::kStopDeadline);

@@ -18,7 +18,6 @@ namespace {
 constexpr std::size_t kMaxJobsRemembered = 4096;
 constexpr std::size_t kMaxPastEnds = 256;
 constexpr std::size_t kMaxHeartbeatsUnderWay = 64;
-constexpr std::size_t kMaxCheckpoints = 256;
 constexpr Duration kProgressEvery = std::chrono::seconds(1);
 
 }  // namespace
@@ -81,6 +80,7 @@ void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
     if (keep.contains(key)) {
       // What was said just before a connection broke may be lost: say it again, the scheduler takes it once.
       for (const auto& [path, found] : a.checkpoints) send(found);
+      for (const auto& [path, checked] : a.checked) send(checked);
     } else if (a.stage != Stage::ended) {
       stop_attempt(now, a, protocol::Stop{key, "fenced", "KILL", 0});
     } else if (a.final.end->proven) {
@@ -236,7 +236,8 @@ void WorkerCore::stop_attempt(Now now, Attempt& a, const protocol::Stop& stop) {
 // Brings the supervisor to what is wanted, as far as it is connected.
 void WorkerCore::push_orders(Attempt& a) {
   if (a.stage != Stage::supervised) return;
-  if (a.launch && !a.launch_told && !a.stop && a.status.phase == Phase::ready) {
+  if (a.launch && !a.launch_told && !a.stop && a.resume == Attempt::Resume::none &&
+      a.status.phase == Phase::ready) {
     a.launch_told = true;
     act(LaunchRanks{a.key, *a.launch});
   }
@@ -269,28 +270,7 @@ void WorkerCore::answer_about_unknown(Now now, AttemptKey key) {
   send(ended(key, std::nullopt, true, "never started", now));
 }
 
-// ---------------------------------------------------------------- checkpoints, progress
-
-void WorkerCore::on_checkpoint(Now, const protocol::CheckpointFound& found) {
-  auto* a = live(found.key);
-  if (!a || a->stage == Stage::ended || a->checkpoints.contains(found.path)) return;
-  if (found.epoch_in_file != found.key.epoch.value) {
-    if (a->refused_checkpoints.size() < kMaxCheckpoints && a->refused_checkpoints.insert(found.path).second)
-      act(Note{found.key, "", "checkpoint refused",
-               found.path + " is of epoch " + std::to_string(found.epoch_in_file)});
-    return;
-  }
-  if (a->checkpoints.size() >= kMaxCheckpoints) {
-    // Forget the oldest step; should it be found again, the scheduler knows its path.
-    const auto oldest = std::min_element(a->checkpoints.begin(), a->checkpoints.end(),
-                                         [](auto& x, auto& y) { return x.second.step < y.second.step; });
-    if (oldest->second.step >= found.step) return;
-    a->checkpoints.erase(oldest);
-  }
-  a->checkpoints[found.path] = found;
-  act(Note{found.key, "", "checkpoint", found.path});
-  send(found);
-}
+// ---------------------------------------------------------------- progress
 
 bool WorkerCore::on_progress(Now now, const protocol::Progress& p) {
   auto* a = live(p.key);
@@ -339,6 +319,9 @@ void WorkerCore::on_tick(Now now) {
         }
       }
     }
+    if (a->resume == Attempt::Resume::checking && now.mono >= a->resume_by)
+      on_resume_checked(now, key,
+                        {ResumeCheck::What::unreachable, "the checkpoint folder does not answer", false});
     if (a->supervisor_by && !a->supervisor_gone && now.mono >= *a->supervisor_by) {
       a->supervisor_by = now.mono + settings_.supervisor_patience;  // it may hang where no signal reaches
       act(Note{key, phase_word(*a), phase_word(*a), "the supervisor does not do as it is told: killing it"});
@@ -362,6 +345,7 @@ Duration WorkerCore::next_wake(Now now) const {
       wake = std::min({wake, a->next_ask, a->gpu_deadline});
     if (a->supervisor_by && !a->supervisor_gone) wake = std::min(wake, *a->supervisor_by);
     if (needs_proof(*a)) wake = std::min(wake, a->prove_at);
+    if (a->resume == Attempt::Resume::checking) wake = std::min(wake, a->resume_by);
   }
   return std::max(wake - now.mono, Duration(0));
 }

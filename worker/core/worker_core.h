@@ -10,7 +10,8 @@
 //     Prepare for a held GPU fails.
 //  4. `ended` is said once the supervisor is gone too (its device locks are free then) and its last
 //     checkpoint has been reported; an end that could not be proven is proven later and said again.
-//  5. The lease runs from the sending of what was acknowledged, and never moves backwards.
+//  5. `ready` is said once the checkpoint that the attempt begins from has been looked at, by its first node.
+//  6. The lease runs from the sending of what was acknowledged, and never moves backwards.
 #pragma once
 
 #include <deque>
@@ -40,6 +41,8 @@ struct CoreSettings {
   // For a supervisor to do as it was told, beyond the grace of a Stop: longer than it looks for a proof
   // itself (50 s). Then it is killed, its ranks with it.
   Duration supervisor_patience = std::chrono::seconds(70);
+  // For the check of the checkpoint that an attempt begins from. Then its folder does not answer.
+  Duration resume_check = std::chrono::seconds(60);
   // After the lease, for the supervisors to kill by themselves. Then we do: well within the kill margin.
   Duration lease_second_look = std::chrono::milliseconds(250);
 };
@@ -76,6 +79,7 @@ class WorkerCore {
   void on_launch(Now, const protocol::Launch&);
   void on_stop(Now, const protocol::Stop&);
   void on_forget(Now, const protocol::Forget&);
+  void on_delete_checkpoint(const protocol::DeleteCheckpoint&);
 
   // ---- supervisors
   void on_supervisor_status(Now, AttemptKey, const supervisor::Status&, bool first_of_connection);
@@ -90,7 +94,10 @@ class WorkerCore {
   void forget_epoch(AttemptKey);  // a retired attempt found on disk: its epoch must not come again
   void on_probe(Now, const nvml::Message&);
   void on_probe_lost(Now);
-  void on_checkpoint(Now, const protocol::CheckpointFound&);
+  bool on_checkpoint(Now, const protocol::CheckpointFound&);  // true: it is new, and this attempt's
+  void on_checkpoint_checked(Now, const protocol::CheckpointChecked&);
+  void on_checkpoint_deleted(const protocol::CheckpointDeleted&);
+  void on_resume_checked(Now, AttemptKey, const ResumeCheck&);
   bool on_progress(Now, const protocol::Progress&);  // false: too soon after the last one
   void on_tick(Now);
   /// How long nothing will happen by itself; at most a second.
@@ -127,6 +134,7 @@ class WorkerCore {
   void fail_before_start(Now, AttemptKey, const std::string& why);
   void stop_attempt(Now, Attempt&, const protocol::Stop&);
   void push_orders(Attempt&);
+  void check_resume(Now, Attempt&);
   void begin_last_work(Now, Attempt&, const protocol::End&);
   void ask_gpus(Now, Attempt&);
   void conclude_if_done(Now, Attempt&);

@@ -41,6 +41,7 @@ void WorkerCore::on_supervisor_status(Now now, AttemptKey key, const supervisor:
   if (status.end) {
     begin_last_work(now, *a, *status.end);
   } else {
+    check_resume(now, *a);
     push_orders(*a);
   }
   publish(*a);

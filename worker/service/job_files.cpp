@@ -1,6 +1,5 @@
 #include "worker/service/job_files.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,7 +8,6 @@
 #include <boost/json.hpp>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 
 #include "api/wire/utf8.h"
 #include "worker/supervisor/fd.h"
@@ -21,7 +19,6 @@ namespace json = boost::json;
 using supervisor::Fd;
 
 constexpr std::size_t kMaxSmallFile = 64 << 10;
-constexpr std::size_t kMaxEntries = 10'000;  // of a checkpoint folder
 constexpr std::size_t kMaxMetrics = 64;
 
 struct Opened {
@@ -82,33 +79,6 @@ std::size_t open_tail(std::string_view s) {
     return length > back ? back : 0;
   }
   return 0;
-}
-
-std::optional<protocol::CheckpointFound> read_checkpoint(const std::string& path, AttemptKey key,
-                                                         SeenCheckpoints& seen) {
-  const auto file = open_regular(path + "/COMPLETE.json", std::nullopt);
-  if (!file) return std::nullopt;
-  const std::int64_t changed = file->info.st_mtim.tv_sec * 1'000'000'000 + file->info.st_mtim.tv_nsec;
-  const std::pair mark{file->info.st_ino, changed};
-  if (const auto known = seen.find(path); known != seen.end() && known->second == mark) return std::nullopt;
-  const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
-  if (!object) return std::nullopt;  // being written in place: looked at again
-  seen[path] = mark;
-  const auto step = whole(*object, "step");
-  const auto epoch = whole(*object, "epoch");
-  if (!step || *step < 0 || !epoch || *epoch < key.epoch.value) return std::nullopt;
-  protocol::CheckpointFound found;
-  found.key = key;
-  found.epoch_in_file = *epoch;
-  found.step = *step;
-  found.path = path;
-  found.bytes = std::max<std::int64_t>(0, whole(*object, "bytes").value_or(0));
-  const auto* shards = object->if_contains("shards");  // a number, or a list of them
-  found.shards = shards != nullptr && shards->is_array()
-                     ? static_cast<std::int32_t>(shards->get_array().size())
-                     : static_cast<std::int32_t>(
-                           std::clamp<std::int64_t>(whole(*object, "shards").value_or(0), 0, 1 << 30));
-  return found;
 }
 
 }  // namespace
@@ -174,23 +144,6 @@ std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t ow
       if (value.is_number() && p.metrics.size() < kMaxMetrics)
         p.metrics[std::string(std::string_view(name))] = value.to_number<double>();
   return p;
-}
-
-std::vector<protocol::CheckpointFound> find_checkpoints(const std::string& dir, AttemptKey key,
-                                                        SeenCheckpoints& seen) {
-  std::vector<protocol::CheckpointFound> found;
-  DIR* folder = opendir(dir.c_str());
-  if (folder == nullptr) return found;
-  std::size_t entries = 0;
-  while (const dirent* entry = readdir(folder)) {
-    if (++entries > kMaxEntries) break;
-    if (std::strncmp(entry->d_name, "step-", 5) != 0) continue;
-    if (auto one = read_checkpoint(dir + "/" + entry->d_name, key, seen)) found.push_back(std::move(*one));
-  }
-  closedir(folder);
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return std::tie(a.step, a.path) < std::tie(b.step, b.path); });
-  return found;
 }
 
 }  // namespace tutti::worker

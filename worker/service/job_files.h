@@ -1,6 +1,5 @@
-// What jobs write and the worker reads: logs, progress, checkpoints. Stateless or with a small memory per
-// attempt; blocking. Logs and progress lie on the local disk; checkpoints may lie on a file server that
-// hangs, so find_checkpoints runs on the pool.
+// What jobs write and the worker reads: logs and progress. Stateless and blocking: both lie on the local
+// disk.
 #pragma once
 
 #include <sys/types.h>
@@ -32,14 +31,5 @@ protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol:
 /// What this rank wrote into its progress file; none if there is nothing readable. `age`: since it did.
 std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey,
                                                 std::int32_t rank, Duration* age = nullptr);
-
-/// Which COMPLETE.json files have been read: path of the checkpoint → (inode, time of change).
-using SeenCheckpoints = std::map<std::string, std::pair<ino_t, std::int64_t>>;
-
-/// New complete checkpoints `<dir>/step-*/COMPLETE.json` in order of their steps. Those of earlier epochs are
-/// passed over; `epoch_in_file` says whose the others are. A file that is no JSON object with a step and an
-/// epoch is not a checkpoint (yet).
-std::vector<protocol::CheckpointFound> find_checkpoints(const std::string& dir, AttemptKey,
-                                                        SeenCheckpoints& seen);
 
 }  // namespace tutti::worker

@@ -58,6 +58,9 @@ struct Settings {
   std::chrono::milliseconds scan_every{500};       // for checkpoints and progress
   std::chrono::milliseconds scan_deadline{
       10'000};  // the last scan; a hung file server must not hold the end up
+  std::chrono::milliseconds resume_checksums{20'000};  // before a launch; the rest is read beside the job
+  std::chrono::minutes verify_deadline{10};            // of the checksums of one checkpoint, beside the job
+  std::chrono::minutes delete_deadline{10};            // of one checkpoint; the order comes again
   std::chrono::milliseconds supervisor_deadline{10'000};  // to come up; half of it to go
   http::LinkOptions link;
 

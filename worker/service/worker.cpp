@@ -79,7 +79,7 @@ Worker::Worker(asio::io_context& io, Settings settings)
   lease_ = std::make_unique<LeaseFile>(settings_.state_dir + "/lease", former_boot_);
 }
 
-Worker::~Worker() = default;
+Worker::~Worker() { leaving_ = true; }
 
 void Worker::lock_state_dir() {
   const auto path = settings_.state_dir + "/worker.lock";
@@ -206,6 +206,7 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
     void operator()(const protocol::Stop& m) { w.core_.on_stop(now, m); }
     void operator()(const protocol::Forget& m) { w.core_.on_forget(now, m); }
+    void operator()(const protocol::DeleteCheckpoint& m) { w.core_.on_delete_checkpoint(m); }
     void operator()(const protocol::ReadLog& m) { w.read(m); }
   };
   std::visit(Dispatch{*this, now}, *message);

@@ -8,9 +8,11 @@
 //   3. Stopping the worker stops no attempt.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -21,6 +23,7 @@
 #include "worker/core/hang_watch.h"
 #include "worker/core/worker_core.h"
 #include "worker/service/attempt_dir.h"
+#include "worker/service/checkpoint_files.h"
 #include "worker/service/evidence.h"
 #include "worker/service/job_files.h"
 #include "worker/service/lease_file.h"
@@ -86,6 +89,8 @@ class Worker {
   void act(FinalScan&);
   void act(AskProcesses&);
   void act(RecordEnd&);
+  void act(CheckResume&);
+  void act(DeleteFiles&);
   void act(Retire&);
   void act(SetLease&);
   void act(SaveHealth&);
@@ -116,14 +121,23 @@ class Worker {
   NodeFacts facts_of(AttemptKey);
   ParsedSpec parse(const std::string& spec_json) const;
   void look_at_jobs();  // each scan_every: progress and checkpoints
-  void scan(AttemptKey);
-  void on_scanned(AttemptKey, SeenCheckpoints, std::vector<protocol::CheckpointFound>);
-  void end_scan(AttemptKey);
   void read_progress_of(AttemptKey, Watch&);
   void read(const protocol::ReadLog&);
   bool answer(const protocol::ReadLog&, bool at_once);
   void poll_logs();
   void clean_up();
+
+  // worker_checkpoints.cpp
+  struct Verification {  // of one checkpoint, on a thread of its own
+    AttemptKey key;
+    std::string dir, path;
+    std::int64_t step = 0, epoch = 0;
+  };
+  void scan(AttemptKey, bool last = false);
+  void on_scanned(AttemptKey, SeenCheckpoints, FoundCheckpoints);
+  void end_scan(AttemptKey);
+  void verify(Verification);
+  void verify_next();
 
   boost::asio::io_context& io_;
   const Settings settings_;
@@ -147,7 +161,11 @@ class Worker {
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
   bool settling_ = false;
   bool polling_logs_ = false;
+  std::deque<Verification> verifications_;  // the newest; bounded
+  bool verifying_ = false;
+  std::atomic<bool> leaving_{false};              // long reads give up
   boost::asio::thread_pool kills_{2}, scans_{4};  // apart: a hung file server must not keep a kill waiting
+  boost::asio::thread_pool checks_{4}, verifier_{1}, deletions_{1};
 };
 
 }  // namespace tutti::worker

@@ -170,55 +170,6 @@ void Worker::read_progress_of(AttemptKey key, Watch& watch) {
   if (core_.on_progress(read_clocks(), *progress)) watch.last_progress = std::move(progress);
 }
 
-void Worker::scan(AttemptKey key) {
-  auto& watch = watches_[key];
-  if (watch.scanning) return;  // at most one at a time and attempt
-  watch.scanning = true;
-  const auto view = core_.find(key);
-  asio::post(scans_, [this, key, dir = view->spec->checkpoint.dir, seen = std::move(watch.seen)]() mutable {
-    auto found = find_checkpoints(dir, key, seen);
-    asio::post(io_, [this, key, seen = std::move(seen), found = std::move(found)]() mutable {
-      on_scanned(key, std::move(seen), std::move(found));
-    });
-  });
-}
-
-void Worker::on_scanned(AttemptKey key, SeenCheckpoints seen, std::vector<protocol::CheckpointFound> found) {
-  const auto watch = watches_.find(key);
-  if (watch == watches_.end()) return;  // retired meanwhile
-  watch->second.scanning = false;
-  watch->second.seen = std::move(seen);
-  const auto now = read_clocks();
-  for (const auto& c : found) core_.on_checkpoint(now, c);
-  if (watch->second.final_wanted) {
-    // This scan may have begun before the ranks died; the one that counts begins now.
-    watch->second.final_wanted = false;
-    scan(key);
-  } else if (watch->second.final_deadline) {
-    watch->second.final_deadline.reset();
-    core_.on_final_scan(now, key);
-  }
-  settle();
-}
-
-void Worker::end_scan(AttemptKey key) {
-  const auto view = core_.find(key);
-  if (!view || !view->spec || view->prepare->index != 0 || view->spec->checkpoint.dir.empty()) {
-    core_.on_final_scan(read_clocks(), key);
-    return;
-  }
-  auto& watch = watches_[key];
-  watch.final_wanted = watch.scanning;
-  watch.final_deadline = std::make_unique<asio::steady_timer>(io_, settings_.scan_deadline);
-  watch.final_deadline->async_wait([this, key](boost::system::error_code ec) {
-    if (ec) return;
-    spdlog::error("job {} epoch {}: the checkpoint folder does not answer", key.job.value, key.epoch.value);
-    core_.on_final_scan(read_clocks(), key);
-    settle();
-  });
-  scan(key);
-}
-
 // ---------------------------------------------------------------- logs
 
 void Worker::read(const protocol::ReadLog& request) {

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "worker/supervisor/checkpoint_manifest.h"
 #include "worker/supervisor/files.h"
 
 namespace tutti::supervisor {
@@ -85,6 +86,10 @@ void RankServer::drain() {
 }
 
 void RankServer::on_line(Where me, std::string_view line) {
+  if (line == kAskEpoch) {
+    me->peer->send(events_.epoch() + "\n");
+    return;
+  }
   const auto report = parse_report(line);
   if (!report) {
     std::fprintf(stderr, "rank.sock: nonsense from pid %d\n", me->keeper);

@@ -1,6 +1,8 @@
 // The unix socket on which each rank's keeper (tutti-rank) reports: up, then its program's end. Owned by the
 // supervisor's thread. Lines of JSON, `{"rank":0,"pid":4711,"world":8,"boot_us":…}` and
-// `{"rank":0,"exit":1,"signal":0,"boot_us":…}`; back goes `{"signal":15}` for its program.
+// `{"rank":0,"exit":1,"signal":0,"boot_us":…}`; back goes `{"signal":15}` for its program. tutti-checkpoint
+// asks
+// `{"ask":"epoch"}` and gets `{"epoch":7,"current":true}`: whether this attempt may still write.
 #pragma once
 
 #include <sys/types.h>
@@ -26,6 +28,7 @@ class RankServer {
     // False: turned away. `program`: its process, as the keeper says; 0 = it does not.
     std::function<bool(std::int32_t rank, std::int32_t world_size, pid_t program)> up;
     std::function<void(std::int32_t rank, const Exit&, bool vanished, std::int64_t boot_us)> ended;
+    std::function<std::string()> epoch;  // the answer to that question
   };
 
   // Only processes of `user` (and root) may speak.
