@@ -40,6 +40,7 @@ class Backend {
   virtual void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) = 0;
   virtual void set_node_service(std::string node, NodeService service, std::string reason,
                                 Reply<NodeId> reply) = 0;
+  virtual void inspect_node(std::string node, Reply<NodeId> reply) = 0;
 
   // A change of queues, projects or reservations.
   virtual void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,

@@ -1,4 +1,5 @@
-// GET /v1/nodes, /v1/nodes/{name}, /v1/gpus and POST /v1/nodes/{name}:drain | :resume. From memory.
+// GET /v1/nodes, /v1/nodes/{name}, /v1/nodes/{name}/inspection, /v1/gpus and POST /v1/nodes/{name}:drain |
+// :resume | :inspect. From memory.
 #include "api/handlers/answer.h"
 #include "api/handlers/view.h"
 
@@ -60,6 +61,27 @@ void resume_node(const ApiPtr& api, const http::Request& request, Answer answer)
   set_service(api, request, answer, NodeService::schedulable, false);
 }
 
+void answer_with_inspection(const ApiPtr& api, const Answer& answer, const std::string& name) {
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  const auto it = plane->cluster().node_by_name.find(name);
+  if (it == plane->cluster().node_by_name.end())
+    return answer.fail(not_found("no node '" + name + "'", "GET /v1/nodes lists the nodes there are"));
+  answer.json(200, inspection_view(plane->cluster().nodes.at(it->second)));
+}
+
+void get_inspection(const ApiPtr& api, const http::Request& request, Answer answer) {
+  answer_with_inspection(api, answer, request.param("name"));
+}
+
+void inspect_node(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const std::string name = request.param("name");
+  api->backend.inspect_node(name, [api, answer, name](Result<NodeId> asked) {
+    if (!asked) return answer.fail(asked.error());
+    answer_with_inspection(api, answer, name);
+  });
+}
+
 }  // namespace
 
 void add_node_routes(const Routes& routes) {
@@ -67,6 +89,8 @@ void add_node_routes(const Routes& routes) {
   routes.get("/v1/nodes/{name}", "nodes.get", get_node);
   routes.post("/v1/nodes/{name}:drain", "nodes.drain", drain_node);
   routes.post("/v1/nodes/{name}:resume", "nodes.resume", resume_node);
+  routes.get("/v1/nodes/{name}/inspection", "nodes.inspection", get_inspection);
+  routes.post("/v1/nodes/{name}:inspect", "nodes.inspect", inspect_node);
   routes.get("/v1/gpus", "gpus.list", list_gpus);
 }
 

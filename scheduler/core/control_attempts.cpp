@@ -377,6 +377,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   if (all_ok) row.cause = Cause::none;
   if (row.running_at != Instant{}) job.row.ran += std::max(now.wall - row.running_at, Duration(1));
   const std::int64_t newest = job.row.best_step;
+  inspect_after(row, now);
   const AttemptOutcome outcome{
       .cause = row.cause, .exit_code = row.exit_code, .progressed = newest > row.resume_step};
   apply(attempt, AttemptEvent::ended, now, row.detail);

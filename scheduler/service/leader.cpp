@@ -366,6 +366,11 @@ void Leader::set_node_service(std::string node, NodeService service, std::string
               std::move(reply));
 }
 
+void Leader::inspect_node(std::string node, Reply<NodeId> reply) {
+  ask<NodeId>([node = std::move(node)](ControlPlane& p, Now t) { return p.on_inspect(t, node); },
+              std::move(reply));
+}
+
 void Leader::read(Query query, std::function<void(Error)> failed) {
   if (store_.reads_waiting() >= settings_.max_reads)
     return failed(unavailable("too many queries wait already"));

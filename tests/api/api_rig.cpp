@@ -165,6 +165,13 @@ void TestBackend::set_node_service(std::string node, NodeService service, std::s
   reply(result);
 }
 
+void TestBackend::inspect_node(std::string node, Reply<NodeId> reply) {
+  if (refuse_if_unready(reply)) return;
+  Result<NodeId> result = NodeId(0);
+  change([&](ControlPlane& plane, Now now) { result = plane.on_inspect(now, node); });
+  reply(result);
+}
+
 void TestBackend::read(Query query, std::function<void(Error)> failed) {
   held_.push_back({std::move(query), std::move(failed), {}});
   if (!hold_reads_) run_reads();

@@ -71,6 +71,7 @@ class TestBackend final : public Backend {
                      Reply<Warnings> reply) override;
   void set_node_service(std::string node, NodeService service, std::string reason,
                         Reply<NodeId> reply) override;
+  void inspect_node(std::string node, Reply<NodeId> reply) override;
   void read(Query query, std::function<void(Error)> failed) override;
   const ControlPlane* plane() const override { return plane_.get(); }
   Now now() const override { return now_; }
