@@ -32,6 +32,9 @@ enum class FaultKind {
   remap_pending,    // a row remap waits for a reset
   remap_failed,     // a row remap failed
   throttled,        // slowed down by hardware: heat, power brake
+  nvlink_down,      // an NVLink that was up is down
+  pcie_degraded,    // fewer PCIe lanes than the card has, or a lower generation under load
+  fabric_not_ready,  // the fabric manager has not registered this GPU
   unreadable,       // it does not answer, for another reason; see detail
 };
 std::string_view name_of(FaultKind kind);

@@ -24,6 +24,8 @@ inline constexpr unsigned kMaxGpus = 64;
 enum class GpuMode {
   healthy,         // answers everything
   throttled,       // answers, with a hardware slowdown among its clock reasons
+  pcie_degraded,   // answers, with half of its PCIe lanes
+  fabric_not_ready,  // answers, the fabric manager has not registered it
   remap_pending,   // answers, a row remap waits for a reset
   ecc,             // answers, has uncorrectable ECC errors and asks for drain and reset
   link_down,       // answers, its NVLinks are down
