@@ -69,6 +69,8 @@ class WorkerProcess {
   void act(worker::AskProcesses&);
   void act(worker::RecordEnd&);
   void act(worker::Retire&);
+  void act(worker::RunGate&);
+  void act(worker::RunInspection&);
   void act(worker::SetLease&);
   void act(worker::SaveHealth&);
   void act(worker::Note&);

@@ -43,6 +43,12 @@ struct RecordEnd {  // durably, before it is said: after a restart the attempt m
 struct Retire {  // its end is committed: the directory is kept for its logs only
   AttemptKey key;
 };
+struct RunGate {  // the quick checks before an attempt; answer with on_gate
+  AttemptKey key;
+};
+struct RunInspection {  // all checks; answer with on_inspection
+  protocol::Inspect request;
+};
 struct SetLease {
   std::int64_t until_boot_us = 0;
 };
@@ -53,6 +59,7 @@ struct Note {          // one log line: job attempt from to why
 };
 
 using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
-                            FinalScan, AskProcesses, RecordEnd, Retire, SetLease, SaveHealth, Note>;
+                            FinalScan, AskProcesses, RecordEnd, Retire, RunGate, RunInspection, SetLease, SaveHealth,
+                            Note>;
 
 }  // namespace tutti::worker

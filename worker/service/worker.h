@@ -22,6 +22,7 @@
 #include "worker/service/attempt_dir.h"
 #include "worker/service/job_files.h"
 #include "worker/service/lease_file.h"
+#include "worker/service/node_watch.h"
 #include "worker/service/probe_process.h"
 #include "worker/service/scheduler_client.h"
 #include "worker/service/settings.h"
@@ -68,12 +69,19 @@ class Worker {
   void act(AskProcesses&);
   void act(RecordEnd&);
   void act(Retire&);
+  void act(RunGate&);
+  void act(RunInspection&);
   void act(SetLease&);
   void act(SaveHealth&);
   void act(Note&);
   void arm_tick();
   void on_probe(const nvml::Message&);
   void on_probe_hung(int times);
+
+  // worker_health.cpp
+  void start_node_watch();
+  void read_inspection();
+  void keep_kernel_log(const protocol::AttemptStatus& ended);
 
   // worker_attempts.cpp
   void recover();
@@ -106,6 +114,7 @@ class Worker {
   std::set<AttemptKey> being_killed_;
   std::list<WaitingRead> waiting_reads_;
   std::unique_ptr<ProbeProcess> probe_;
+  std::unique_ptr<NodeWatch> node_;
   std::unique_ptr<SchedulerClient> client_;
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
   bool settling_ = false;
