@@ -219,8 +219,9 @@ int run_inspect(Session& session, const InspectOptions& options) {
   const json::object& report = as_object(document.tree);
   if (!options.last && flag_of(report, "under_way"))
     throw std::runtime_error("node " + options.node + " has not sent its report within two minutes");
-  Table table{{{"CHECK", false, true}, {"RESULT"}, {"TOOK", true}, {"OWNER", false, true}, {"DETAIL", false, true}},
-              {}};
+  Table table{
+      {{"CHECK", false, true}, {"RESULT"}, {"TOOK", true}, {"OWNER", false, true}, {"DETAIL", false, true}},
+      {}};
   for (const auto& item : array_of(report, "checks")) {
     const json::object& c = as_object(item);
     const std::string result = text_of(c, "result");

@@ -190,8 +190,8 @@ int run(const Flags& f) {
   leader_settings.holder = holder_name();
   leader_settings.control.policy = *planner::find_policy(f.policy);
   leader_settings.control.inspect_after_failure = f.inspect_after_failure;
-  leader_settings.control.inspect_idle_every =
-      std::chrono::duration_cast<Duration>(std::chrono::duration<double, std::ratio<3600>>(f.inspect_idle_hours));
+  leader_settings.control.inspect_idle_every = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double, std::ratio<3600>>(f.inspect_idle_hours));
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
 

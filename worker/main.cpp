@@ -134,13 +134,16 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
       ->capture_default_str();
   app.add_option("--sysfs", s.sysfs, "where the state of network links is read; empty: not")
       ->capture_default_str();
-  app.add_option("--interface", s.interfaces,
-                 "network interface that jobs need, beside that of --address and all InfiniBand ports; may be repeated");
+  app.add_option(
+      "--interface", s.interfaces,
+      "network interface that jobs need, beside that of --address and all InfiniBand ports; may be repeated");
   app.add_option("--disk", s.disks,
                  "path whose disk jobs need, beside --state-dir and /tmp: must not be full; may be repeated");
-  app.add_option("--check-path", s.check_paths,
-                 "folder on a shared file system: a file is written and read there every 10 s; may be repeated");
-  app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")->capture_default_str();
+  app.add_option(
+      "--check-path", s.check_paths,
+      "folder on a shared file system: a file is written and read there every 10 s; may be repeated");
+  app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")
+      ->capture_default_str();
   app.add_option("--log-level", f.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}));
 }
 

@@ -15,9 +15,7 @@ constexpr std::size_t kNamed = 3;            // nodes in one reason
 
 Duration age(std::int64_t us) { return Duration(std::clamp<std::int64_t>(us, 0, 366LL * 86'400'000'000)); }
 
-std::string text_of(const NodeCondition& c) {
-  return (c.subject.empty() ? "" : c.subject + ": ") + c.detail;
-}
+std::string text_of(const NodeCondition& c) { return (c.subject.empty() ? "" : c.subject + ": ") + c.detail; }
 
 bool same_thing(const NodeCondition& a, const NodeCondition& b) {
   return a.kind == b.kind && a.subject == b.subject;
@@ -103,10 +101,10 @@ void ControlPlane::explain_conditions(const planner::Nodes& nodes, const planner
     for (const auto& [id, node] : cluster_.nodes) {
       if (node.closing != row.kind || named == kNamed) continue;
       const auto c = std::ranges::find(node.conditions, row.kind, &NodeCondition::kind);
-      text += (named++ == 0 ? "node " : "; node ") + node.row.name + ": " + c->kind + " (" + text_of(*c) + ")";
+      text +=
+          (named++ == 0 ? "node " : "; node ") + node.row.name + ": " + c->kind + " (" + text_of(*c) + ")";
     }
-    if (n > static_cast<int>(named))
-      text += "; and " + std::to_string(n - static_cast<int>(named)) + " more";
+    if (n > static_cast<int>(named)) text += "; and " + std::to_string(n - static_cast<int>(named)) + " more";
     out.reasons.push_back({std::string(row.kind), text, 0, n});
   }
 }

@@ -50,18 +50,20 @@ void ControlPlane::on_inspection(Now now, NodeId id, const protocol::InspectionR
     if (c.result == "failed") failed += (failed.empty() ? "" : ", ") + c.name;
   if (settings_.inspect_idle_every > Duration::zero())
     node->inspect_not_before = now.mono + settings_.inspect_idle_every - (now.wall - at);
-  record_node(id, now,
-              {.kind = "inspection",
-               .from = "",
-               .to = failed.empty() ? "passed" : "failed",
-               .detail = failed.empty() ? std::to_string(report.checks.size()) + " checks (" + report.trigger + ")"
-                                        : failed + " (" + report.trigger + ")"});
+  record_node(
+      id, now,
+      {.kind = "inspection",
+       .from = "",
+       .to = failed.empty() ? "passed" : "failed",
+       .detail = failed.empty() ? std::to_string(report.checks.size()) + " checks (" + report.trigger + ")"
+                                : failed + " (" + report.trigger + ")"});
 }
 
 void ControlPlane::inspect_after(const AttemptRow& failed, Now now) {
   if (!settings_.inspect_after_failure) return;
   const auto whose = class_of(failed.cause);
-  if (whose != CauseClass::hardware && whose != CauseClass::infrastructure && failed.cause != Cause::unknown) return;
+  if (whose != CauseClass::hardware && whose != CauseClass::infrastructure && failed.cause != Cause::unknown)
+    return;
   for (const auto& m : failed.gang) ask_inspection(cluster_.nodes.at(m.node), "failure", now);
 }
 
@@ -71,9 +73,10 @@ void ControlPlane::inspect_idle(Now now) {
   for (auto& [id, node] : cluster_.nodes) {
     if (!node.linked || node.row.state != NodeState::reachable || !node.members.empty()) continue;
     if (node.inspect_not_before == Mono{})  // seen for the first time: spread, and not at once after a start
-      node.inspect_not_before =
-          now.mono + settings_.inspect_idle_every * (1 + id.value % 16) / 16;
-    if (now.mono < node.inspect_not_before || node.inspection_asked_at + settings_.inspect_patience > now.mono) continue;
+      node.inspect_not_before = now.mono + settings_.inspect_idle_every * (1 + id.value % 16) / 16;
+    if (now.mono < node.inspect_not_before ||
+        node.inspection_asked_at + settings_.inspect_patience > now.mono)
+      continue;
     ask_inspection(node, "idle", now);
     return;
   }

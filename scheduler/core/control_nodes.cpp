@@ -76,7 +76,7 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
     on_node_health(now, node.row.id, *hello.health);
   else
     replace_conditions(node, {}, now);  // an older worker: it says nothing of them
-  node.inspection_asked = 0;  // the question may be lost with the former connection
+  node.inspection_asked = 0;            // the question may be lost with the former connection
   register_gpus(node, hello.gpus, new_boot, now);
   reconcile_members(node, hello, new_boot, now);
   capacity_changed(node.row.id);

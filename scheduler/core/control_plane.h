@@ -43,9 +43,9 @@ struct ControlSettings {
   Duration launch_deadline = std::chrono::minutes(5);    // launched → every rank up
   std::size_t max_keys = 1'000'000;                      // idempotency keys remembered, the newest
   planner::Policy policy = *planner::find_policy("fair");
-  bool inspect_after_failure = false;          // the nodes of an attempt that failed by no user's fault
-  Duration inspect_idle_every{};               // of nodes that have nothing to do; zero: never
-  Duration inspect_patience = std::chrono::minutes(2);   // for a report; then it may be asked for again
+  bool inspect_after_failure = false;  // the nodes of an attempt that failed by no user's fault
+  Duration inspect_idle_every{};       // of nodes that have nothing to do; zero: never
+  Duration inspect_patience = std::chrono::minutes(2);  // for a report; then it may be asked for again
   Duration checkpoint_wait = std::chrono::minutes(2);  // a victim of preemption gets so long for its next one
 };
 

@@ -93,9 +93,9 @@ struct AttemptStatus {
 
 // Something about a node that lasts: a row of scheduler/model/condition_table says what follows from it.
 struct NodeCondition {
-  std::string kind;     // "disk_full", "link_down", …
-  std::string subject;  // what of the node: a mount, an interface; "" = the node itself
-  std::string detail;   // one line for people
+  std::string kind;         // "disk_full", "link_down", …
+  std::string subject;      // what of the node: a mount, an interface; "" = the node itself
+  std::string detail;       // one line for people
   std::int64_t age_us = 0;  // since it began, at the sending of this message
 };
 

@@ -43,8 +43,8 @@ TEST(KernelRecords, MayHaveFieldsOfALaterKernelAndEscapedBytes) {
 }
 
 TEST(KernelRecords, ThatAreNoneGiveNothing) {
-  for (const char* text : {"", ";", "6", "6,1;x", "6,1,;x", "a,b,c,-;x", "6,1,-5,-;x", "6,1,2x;x", " continued",
-                           "99999999999999999999,1,1,-;x"})
+  for (const char* text : {"", ";", "6", "6,1;x", "6,1,;x", "a,b,c,-;x", "6,1,-5,-;x", "6,1,2x;x",
+                           " continued", "99999999999999999999,1,1,-;x"})
     EXPECT_FALSE(parse_record(text)) << text;
 }
 
@@ -53,19 +53,22 @@ TEST(PciAddress, HasOneFormWhateverItCameIn) {
     EXPECT_EQ(normal_pci(text), "0000:3b:00") << text;
   EXPECT_EQ(normal_pci("0018:01:00"), "0018:01:00");
   EXPECT_EQ(normal_pci("00010000:01:00.0"), "00010000:01:00");
-  for (const char* text : {"", "3b:00.0", "0000:3b", "0000:3b:00.0.1", "0000:xx:00", "0000:3b:00 ", "000000000:3b:00"})
+  for (const char* text :
+       {"", "3b:00.0", "0000:3b", "0000:3b:00.0.1", "0000:xx:00", "0000:3b:00 ", "000000000:3b:00"})
     EXPECT_FALSE(normal_pci(text)) << text;
 }
 
 TEST(Xid, IsReadInTheCurrentAndTheOldForm) {
-  const auto now = read("NVRM: Xid (PCI:0000:3b:00): 31, pid=4242, name=python, Ch 00000008, intr 10000000. MMU Fault");
+  const auto now =
+      read("NVRM: Xid (PCI:0000:3b:00): 31, pid=4242, name=python, Ch 00000008, intr 10000000. MMU Fault");
   ASSERT_TRUE(now);
   EXPECT_EQ(now->kind, Kind::xid);
   EXPECT_EQ(now->xid, 31);
   EXPECT_EQ(now->pci, "0000:3b:00");
   EXPECT_EQ(now->boot_us, 5'000'000);
   EXPECT_THAT(now->detail, HasSubstr("pid=4242"));
-  const auto unknown = read("NVRM: Xid (PCI:0000:3b:00): 48, pid='<unknown>', name=<unknown>, An uncorrectable error");
+  const auto unknown =
+      read("NVRM: Xid (PCI:0000:3b:00): 48, pid='<unknown>', name=<unknown>, An uncorrectable error");
   ASSERT_TRUE(unknown);
   EXPECT_EQ(unknown->xid, 48);
   const auto old = read("NVRM: Xid (0000:3b:00): 13, Graphics Exception");
@@ -75,11 +78,12 @@ TEST(Xid, IsReadInTheCurrentAndTheOldForm) {
 }
 
 TEST(Xid, CountsOnlyWithTheDriversPrefix) {
-  for (const char* text : {"Xid (PCI:0000:3b:00): 79, x", "docker: container Xid (PCI:0000:3b:00): 79 started",
-                           "audit: NVRM: Xid (PCI:0000:3b:00): 79, x", "NVRM: Xid 79", "NVRM: Xid (nonsense): 79, x",
-                           "NVRM: Xid (PCI:0000:3b:00): many, x", "NVRM: Xid (PCI:0000:3b:00): -3, x",
-                           "NVRM: Xid (PCI:0000:3b:00): 99999999999999, x", "NVRM: Xid (PCI:0000:3b:00",
-                           "NVRM: Xid (PCI:0000:3b:00): 79x", "NVRM: loading NVIDIA UNIX x86_64 Kernel Module"})
+  for (const char* text :
+       {"Xid (PCI:0000:3b:00): 79, x", "docker: container Xid (PCI:0000:3b:00): 79 started",
+        "audit: NVRM: Xid (PCI:0000:3b:00): 79, x", "NVRM: Xid 79", "NVRM: Xid (nonsense): 79, x",
+        "NVRM: Xid (PCI:0000:3b:00): many, x", "NVRM: Xid (PCI:0000:3b:00): -3, x",
+        "NVRM: Xid (PCI:0000:3b:00): 99999999999999, x", "NVRM: Xid (PCI:0000:3b:00",
+        "NVRM: Xid (PCI:0000:3b:00): 79x", "NVRM: loading NVIDIA UNIX x86_64 Kernel Module"})
     EXPECT_FALSE(read(text)) << text;
 }
 
@@ -90,7 +94,8 @@ TEST(Xid, ThatNobodyKnowsIsReadToo) {
 }
 
 TEST(Xid, OfNvlinkFiveHasItsSubcode) {
-  const auto f = read("NVRM: Xid (PCI:0000:18:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 03 (0x004505c6 0x0 0x0)");
+  const auto f =
+      read("NVRM: Xid (PCI:0000:18:00): 149, NETIR_LINK_EVT Fatal XC0 i0 Link 03 (0x004505c6 0x0 0x0)");
   ASSERT_TRUE(f);
   EXPECT_EQ(f->xid, 149);
   EXPECT_EQ(f->subcode, (0x004505c6 >> 20) & 0x3F);
@@ -101,7 +106,8 @@ TEST(Xid, OfNvlinkFiveHasItsSubcode) {
 
 TEST(Xid, HundredFiftyFourNamesTheAction) {
   const auto f = read(
-      "NVRM: Xid (PCI:0000:18:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)");
+      "NVRM: Xid (PCI:0000:18:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot "
+      "Required)");
   ASSERT_TRUE(f);
   EXPECT_EQ(f->action, "Node Reboot Required");
   const auto cut = read("NVRM: Xid (PCI:0000:18:00): 154, GPU recovery action changed from 0x0 (None) to");
@@ -110,7 +116,8 @@ TEST(Xid, HundredFiftyFourNamesTheAction) {
 }
 
 TEST(Xid, SixtyThreeKeepsWhatTheDriverSays) {
-  const auto f = read("NVRM: Xid (PCI:0000:18:00): 63, Row Remapper: New row marked for remapping, reset gpu to activate.");
+  const auto f = read(
+      "NVRM: Xid (PCI:0000:18:00): 63, Row Remapper: New row marked for remapping, reset gpu to activate.");
   ASSERT_TRUE(f);
   EXPECT_EQ(f->xid, 63);
   EXPECT_THAT(f->detail, HasSubstr("reset gpu to activate"));
@@ -148,11 +155,13 @@ TEST(OffTheBus, ToldInBothWaysIsOneLoss) {
   EXPECT_TRUE(parser.take(line("NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", 1'000'000)));
   EXPECT_FALSE(parser.take(line("NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.", 1'000'100)));
   EXPECT_TRUE(parser.take(line("NVRM: Xid (PCI:0000:86:00): 79, GPU has fallen off the bus.", 1'000'200)));
-  EXPECT_TRUE(parser.take(line("NVRM: Xid (PCI:0000:3b:00): 79, again.", 9'000'000))) << "another loss, later";
+  EXPECT_TRUE(parser.take(line("NVRM: Xid (PCI:0000:3b:00): 79, again.", 9'000'000)))
+      << "another loss, later";
 }
 
 TEST(NvSwitch, IsFatalOrNot) {
-  const auto fatal = read("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 44 sourcetrack timeout");
+  const auto fatal =
+      read("nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 44 sourcetrack timeout");
   ASSERT_TRUE(fatal);
   EXPECT_EQ(fatal->kind, Kind::sxid);
   EXPECT_EQ(fatal->xid, 24007);
@@ -191,7 +200,8 @@ TEST(Aer, NamesTheDevice) {
 TEST(KernelLog, TakesGarbage) {
   std::mt19937 dice(7);
   const std::string seeds[] = {
-      "3,12,5000,-;NVRM: Xid (PCI:0000:3b:00): 149, NETIR Fatal Link 03 (0x004505c6 0x0)\n DEVICE=+pci:0000:3b:00.0\n",
+      "3,12,5000,-;NVRM: Xid (PCI:0000:3b:00): 149, NETIR Fatal Link 03 (0x004505c6 0x0)\n "
+      "DEVICE=+pci:0000:3b:00.0\n",
       "3,13,5001,-;nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 24007, Fatal, Link 44",
       "3,14,5002,-;NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."};
   KernelLogParser parser;
@@ -215,7 +225,8 @@ TEST(KernelLog, TakesGarbage) {
 TEST(KernelRing, KeepsTheNewestAndCutsOutAnInterval) {
   KernelRing ring(3);
   for (int i = 1; i <= 5; ++i) ring.add(line("line " + std::to_string(i), i * 1'000'000));
-  EXPECT_EQ(ring.slice(0, 100'000'000), "[    3.000000] line 3\n[    4.000000] line 4\n[    5.000000] line 5\n");
+  EXPECT_EQ(ring.slice(0, 100'000'000),
+            "[    3.000000] line 3\n[    4.000000] line 4\n[    5.000000] line 5\n");
   EXPECT_EQ(ring.slice(3'500'000, 4'500'000), "[    4.000000] line 4\n");
   ring.add_loss(7, 6'000'000);
   EXPECT_THAT(ring.slice(5'500'000, 7'000'000), HasSubstr("7 records were overwritten"));

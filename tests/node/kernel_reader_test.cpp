@@ -128,7 +128,8 @@ TEST(KernelReader, SurvivesARecordLongerThanAnyBuffer) {
   std::ofstream(path) << "6,1,1,-;" << std::string(1 << 20, 'x') << "\n6,2,2,-;after it\n";
   Heard heard;
   KernelReader reader(path, heard.events());
-  EXPECT_TRUE(heard.wait([](const Heard& h) { return !h.records_.empty() && h.records_.back().text == "after it"; }));
+  EXPECT_TRUE(
+      heard.wait([](const Heard& h) { return !h.records_.empty() && h.records_.back().text == "after it"; }));
   EXPECT_FALSE(heard.losses_.empty());
 }
 

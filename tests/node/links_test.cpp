@@ -145,7 +145,8 @@ TEST(Sysfs, GivesNamedInterfacesAndAllInfinibandPorts) {
   const auto links = read_links(root, {"eth0", "eth9"});
   std::filesystem::remove_all(root);
   ASSERT_EQ(links.size(), 4U);
-  EXPECT_EQ(std::tie(links[0].name, links[0].up, links[0].downs), std::make_tuple(std::string("eth0"), true, 3U));
+  EXPECT_EQ(std::tie(links[0].name, links[0].up, links[0].downs),
+            std::make_tuple(std::string("eth0"), true, 3U));
   EXPECT_EQ(links[1].state, "gone");
   EXPECT_FALSE(links[1].up);
   EXPECT_EQ(links[2].name, "mlx5_0/1");

@@ -21,7 +21,7 @@ TEST(Space, IsFullBelowAGibibyteAndFineAboveTwo) {
   EXPECT_EQ(why_full(disk(1, 1000), false), "");
   auto s = disk(1, 1000);
   --s.free_bytes;
-  EXPECT_EQ(why_full(s, false), "1.0 GiB of 1000.0 GiB are free");
+  EXPECT_EQ(why_full(s, false), "1024.0 MiB of 1000.0 GiB are free");
   EXPECT_NE(why_full(disk(1, 1000), true), "") << "it was full: a byte more is not enough";
   EXPECT_EQ(why_full(disk(2, 1000), true), "");
 }

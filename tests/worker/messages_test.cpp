@@ -173,8 +173,10 @@ NodeHealth some_health() {
 void expect_same(const NodeHealth& a, const NodeHealth& b) {
   ASSERT_EQ(a.conditions.size(), b.conditions.size());
   for (std::size_t i = 0; i < a.conditions.size(); ++i)
-    EXPECT_EQ(std::tie(a.conditions[i].kind, a.conditions[i].subject, a.conditions[i].detail, a.conditions[i].age_us),
-              std::tie(b.conditions[i].kind, b.conditions[i].subject, b.conditions[i].detail, b.conditions[i].age_us));
+    EXPECT_EQ(std::tie(a.conditions[i].kind, a.conditions[i].subject, a.conditions[i].detail,
+                       a.conditions[i].age_us),
+              std::tie(b.conditions[i].kind, b.conditions[i].subject, b.conditions[i].detail,
+                       b.conditions[i].age_us));
   ASSERT_EQ(a.incidents.size(), b.incidents.size());
   for (std::size_t i = 0; i < a.incidents.size(); ++i)
     EXPECT_EQ(std::tie(a.incidents[i].kind, a.incidents[i].detail, a.incidents[i].age_us),
@@ -189,9 +191,10 @@ TEST(Messages, NodeHealthAloneAndInAHello) {
   EXPECT_FALSE(there_and_back(hello).health) << "an older worker says nothing of it";
   hello.health = some_health();
   expect_same(*there_and_back(hello).health, some_health());
-  EXPECT_THAT(refusal(R"({"type":"node_health","conditions":[{"kind":"","subject":"","detail":"","age_us":0}],)"
-                      R"("incidents":[]})"),
-              HasSubstr("conditions[0].kind is empty"));
+  EXPECT_THAT(
+      refusal(R"({"type":"node_health","conditions":[{"kind":"","subject":"","detail":"","age_us":0}],)"
+              R"("incidents":[]})"),
+      HasSubstr("conditions[0].kind is empty"));
 }
 
 TEST(Messages, InspectAndItsReport) {

@@ -23,7 +23,8 @@ KernelFinding xid(const std::string& pci, int number, std::int64_t at) {
   return f;
 }
 
-nvml::Processes processes(std::string uuid, std::int64_t id, std::vector<unsigned> pids, std::uint64_t memory = 0) {
+nvml::Processes processes(std::string uuid, std::int64_t id, std::vector<unsigned> pids,
+                          std::uint64_t memory = 0) {
   nvml::Processes p;
   p.id = id;
   p.uuid = std::move(uuid);

@@ -76,8 +76,8 @@ class WorkerNode : public ::testing::Test {
   std::string kernel_log = folder + "/kmsg", machine = folder + "/machine";
   WorkerProcess worker{scheduler,
                        "n3",
-                       {"--nvml-library", library("nvml-double/libnvidia-ml.so.1"), "--kernel-log", kernel_log,
-                        "--check-path", folder}};
+                       {"--nvml-library", library("nvml-double/libnvidia-ml.so.1"), "--kernel-log",
+                        kernel_log, "--check-path", folder}};
   Hello hello;
 
   ~WorkerNode() override {
@@ -122,7 +122,8 @@ TEST_F(WorkerNode, AHungDriverClosesTheNodeAndKillsNothing) {
   run(direct("exec sleep 1000"), kKey);
   const auto began = std::chrono::steady_clock::now();
   sim({"library", "--set", "hang:nvmlDeviceGetTemperature:forever"});
-  const auto health = scheduler.wait<NodeHealth>("n3", [](const NodeHealth& h) { return has(h, "probe_hangs"); });
+  const auto health =
+      scheduler.wait<NodeHealth>("n3", [](const NodeHealth& h) { return has(h, "probe_hangs"); });
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(15));
   EXPECT_THAT(health.conditions.at(0).detail, HasSubstr("NVML hangs"));
   const AttemptKey other{JobId(9), Epoch(1)};
@@ -196,7 +197,8 @@ TEST_F(WorkerNode, AnInspectionRunsAllChecksAndIsToldAgainAfterARestart) {
     EXPECT_FALSE(c.owner.empty()) << c.name;
     EXPECT_NE(c.result, "") << c.name;
   }
-  for (const auto* name : {"gpu driver", "gpu 0", "gpu 1", "disk /tmp", "shared memory /dev/shm", "kernel log"})
+  for (const auto* name :
+       {"gpu driver", "gpu 0", "gpu 1", "disk /tmp", "shared memory /dev/shm", "kernel log"})
     EXPECT_TRUE(names.contains(name)) << name;
   EXPECT_TRUE(names.contains("file system " + folder));
   worker.kill(SIGKILL);

@@ -58,8 +58,8 @@ struct Note {          // one log line: job attempt from to why
   std::string from, to, why;
 };
 
-using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
-                            FinalScan, AskProcesses, RecordEnd, Retire, RunGate, RunInspection, SetLease, SaveHealth,
-                            Note>;
+using Action =
+    std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor, FinalScan,
+                 AskProcesses, RecordEnd, Retire, RunGate, RunInspection, SetLease, SaveHealth, Note>;
 
 }  // namespace tutti::worker

@@ -55,10 +55,12 @@ std::string NodeConditions::why_closed() const {
 protocol::NodeHealth NodeConditions::take_message(std::int64_t now_boot_us) {
   protocol::NodeHealth out;
   const auto age = [&](std::int64_t since) { return std::max<std::int64_t>(0, now_boot_us - since); };
-  for (const auto& [key, c] : all_) out.conditions.push_back({key.first, key.second, c.detail, age(c.since_us)});
+  for (const auto& [key, c] : all_)
+    out.conditions.push_back({key.first, key.second, c.detail, age(c.since_us)});
   for (auto& i : untold_)
-    out.incidents.push_back(
-        {i.kind, i.detail + (i.more > 0 ? " (and " + std::to_string(i.more) + " more)" : ""), age(i.boot_us)});
+    out.incidents.push_back({i.kind,
+                             i.detail + (i.more > 0 ? " (and " + std::to_string(i.more) + " more)" : ""),
+                             age(i.boot_us)});
   untold_.clear();
   changed_ = false;
   return out;

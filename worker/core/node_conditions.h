@@ -1,7 +1,8 @@
 // What is wrong with this node as a whole, now, and what has lately happened to it. Part of WorkerCore; pure.
 // Times are CLOCK_BOOTTIME.
 //
-//   1. A condition is one (kind, subject); it begins once, until it is over. A new detail is no new beginning.
+//   1. A condition is one (kind, subject); it begins once, until it is over. A new detail is no new
+//   beginning.
 //   2. Conditions and untold incidents are bounded; incidents of one kind are told at most once in ten
 //      seconds, with how many there were.
 #pragma once
@@ -25,12 +26,15 @@ class NodeConditions {
   using Key = std::pair<std::string, std::string>;  // kind, subject
 
   /// True if it has begun just now.
-  bool begin(const std::string& kind, const std::string& subject, const std::string& detail, std::int64_t boot_us);
+  bool begin(const std::string& kind, const std::string& subject, const std::string& detail,
+             std::int64_t boot_us);
   /// True if it held.
   bool end(const std::string& kind, const std::string& subject);
   void incident(const std::string& kind, const std::string& detail, std::int64_t boot_us);
 
-  bool holds(const std::string& kind, const std::string& subject) const { return all_.contains({kind, subject}); }
+  bool holds(const std::string& kind, const std::string& subject) const {
+    return all_.contains({kind, subject});
+  }
   const std::map<Key, Condition>& all() const { return all_; }
   /// "" = none that keeps new work away; else the first one, in words.
   std::string why_closed() const;

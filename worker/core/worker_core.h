@@ -13,7 +13,8 @@
 //  5. The lease runs from the sending of what was acknowledged, and never moves backwards.
 //  6. What is wrong with the node as a whole is said in full with each Hello and after each change; it stops
 //     nothing that runs.
-//  7. No supervisor is started before the node has passed its gate: what is known of it now, and a quick look.
+//  7. No supervisor is started before the node has passed its gate: what is known of it now, and a quick
+//  look.
 #pragma once
 
 #include <deque>
@@ -100,7 +101,8 @@ class WorkerCore {
   void forget_epoch(AttemptKey);  // a retired attempt found on disk: its epoch must not come again
   void on_probe(Now, const nvml::Message&);
   void on_probe_lost(Now);
-  void on_probe_hung(Now, const std::string& how, bool for_good);  // no sign of life; for_good: again and again
+  void on_probe_hung(Now, const std::string& how,
+                     bool for_good);  // no sign of life; for_good: again and again
   void on_kernel_finding(Now, const node::KernelFinding&);
   /// A condition of the node begins (or its detail changes), or is over.
   void on_condition(Now, const std::string& kind, const std::string& subject, const std::string& detail);

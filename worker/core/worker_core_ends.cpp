@@ -203,21 +203,23 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
   if (const auto* m = std::get_if<nvml::Inventory>(&message)) {
     probe_up_ = true;
     gpus_.on_inventory(*m);
-    for (const auto* kind : {"nvml_unavailable", "nvml_missing", "driver_mismatch", "probe_hangs"}) on_condition_over(now, kind, "");
+    for (const auto* kind : {"nvml_unavailable", "nvml_missing", "driver_mismatch", "probe_hangs"})
+      on_condition_over(now, kind, "");
   } else if (std::holds_alternative<nvml::Alive>(message)) {
     on_condition_over(now, "probe_hangs", "");
   } else if (const auto* u = std::get_if<nvml::Unavailable>(&message)) {
     constexpr int kVersionMismatch = 18;  // NVML's code
     // Without a library, and never having seen a GPU, this may well be a machine that has none.
-    const std::string kind = u->code == kVersionMismatch        ? "driver_mismatch"
-                             : u->code || gpus_.known() ? "nvml_unavailable"
-                                                        : "nvml_missing";
+    const std::string kind = u->code == kVersionMismatch ? "driver_mismatch"
+                             : u->code || gpus_.known()  ? "nvml_unavailable"
+                                                         : "nvml_missing";
     for (const auto* other : {"driver_mismatch", "nvml_unavailable", "nvml_missing"})
       if (kind != other) on_condition_over(now, other, "");
     on_condition(now, kind, "", u->reason);
     on_probe_lost(now);
   } else if (const auto* f = std::get_if<nvml::Fault>(&message)) {
-    if (f->kind == nvml::FaultKind::fabric_not_ready) on_condition(now, "fabric_not_ready", f->uuid, f->detail);
+    if (f->kind == nvml::FaultKind::fabric_not_ready)
+      on_condition(now, "fabric_not_ready", f->uuid, f->detail);
     tell_fault(now, *f, node::FaultPairs::Source::nvml);
   } else if (const auto* r = std::get_if<nvml::Recovered>(&message)) {
     act(Note{{}, "", "GPU condition over", r->uuid + " " + std::string(nvml::name_of(r->kind))});

@@ -12,7 +12,8 @@ using Source = node::FaultPairs::Source;
 
 namespace {
 constexpr std::size_t kMaxUnsentFaults = 64;
-// A fatal error of an NVSwitch is an event without an end; the cordon that follows it lasts, the condition so long.
+// A fatal error of an NVSwitch is an event without an end; the cordon that follows it lasts, the condition so
+// long.
 constexpr std::int64_t kSwitchFaultUs = 600'000'000;
 
 std::string source_text(const KernelFinding& f) {
@@ -68,12 +69,14 @@ void WorkerCore::on_probe_hung(Now now, const std::string& how, bool for_good) {
   }
 }
 
-// ---------------------------------------------------------------- faults of GPUs, from NVML and the kernel log
+// ---------------------------------------------------------------- faults of GPUs, from NVML and the kernel
+// log
 
 void WorkerCore::tell_fault(Now now, const nvml::Fault& f, Source source) {
   auto fault = gpus_.on_fault(f, boot_us(now));
   if (!fault) return;
-  if (f.kind == nvml::FaultKind::xid && fault_pairs_.is_known(fault->uuid, fault->xid, f.boot_us, source)) return;
+  if (f.kind == nvml::FaultKind::xid && fault_pairs_.is_known(fault->uuid, fault->xid, f.boot_us, source))
+    return;
   act(Note{{}, "", "GPU fault", fault->uuid + " " + fault->kind + " " + fault->detail});
   if (connected_)
     send(std::move(*fault));
@@ -92,8 +95,9 @@ void WorkerCore::on_kernel_finding(Now now, const KernelFinding& f) {
       fault.detail = "Xid " + std::to_string(f.xid) + ": " + source_text(f);
       const auto uuids = gpus_.uuids_at(f.pci);  // one, or all slices of it
       if (uuids.empty()) {
-        on_incident(now, "xid_elsewhere", "Xid " + std::to_string(f.xid) + " on " + f.pci +
-                                              ", which is no GPU of ours: " + f.detail);
+        on_incident(
+            now, "xid_elsewhere",
+            "Xid " + std::to_string(f.xid) + " on " + f.pci + ", which is no GPU of ours: " + f.detail);
         return;
       }
       for (const auto& uuid : uuids) {
@@ -109,7 +113,8 @@ void WorkerCore::on_kernel_finding(Now now, const KernelFinding& f) {
       switch_fault_at_ = boot_us(now);
       return on_condition(now, "nvswitch_fatal", "", text);
     }
-    case KernelFinding::Kind::oom_kill: return on_incident(now, f.fatal ? "oom_kill_node" : "oom_kill", f.detail);
+    case KernelFinding::Kind::oom_kill:
+      return on_incident(now, f.fatal ? "oom_kill_node" : "oom_kill", f.detail);
     case KernelFinding::Kind::aer: return on_incident(now, f.fatal ? "pcie_fatal" : "pcie_error", f.detail);
   }
 }
@@ -145,8 +150,9 @@ void WorkerCore::gate_answer(Now now, Attempt& a, const nvml::Processes& p) {
   const auto idle = idle_memory_.find(p.uuid);
   if (p.memory_used_bytes && idle != idle_memory_.end() &&
       *p.memory_used_bytes > idle->second + settings_.gpu_memory_slack) {
-    a.gate->witness = "GPU " + p.uuid + " has " + std::to_string(*p.memory_used_bytes >> 20) + " MiB in use and " +
-                      std::to_string(idle->second >> 20) + " MiB when idle: memory of an earlier job is not freed";
+    a.gate->witness = "GPU " + p.uuid + " has " + std::to_string(*p.memory_used_bytes >> 20) +
+                      " MiB in use and " + std::to_string(idle->second >> 20) +
+                      " MiB when idle: memory of an earlier job is not freed";
     return;
   }
   a.gate->gpus.erase(asked);

@@ -1,5 +1,6 @@
-// tutti-node-check: one look at one path, in a process of its own that can be killed: a file system that hangs
-// must hang nobody else. Started by the worker; says one line and exits 0 (fine) or 1 (the line says why not).
+// tutti-node-check: one look at one path, in a process of its own that can be killed: a file system that
+// hangs must hang nobody else. Started by the worker; says one line and exits 0 (fine) or 1 (the line says
+// why not).
 //
 //   tutti-node-check space PATH             prints what worker/node/space.h reads
 //   tutti-node-check file FOLDER [UID GID]  creates, syncs, reads and removes a file there, as that user. A
@@ -70,8 +71,10 @@ int look_at_folder(const std::string& folder, bool sync) {
     errno = ENOTDIR;
     return fail(folder);
   }
-  while (at.has_parent_path() && at != at.parent_path() && !std::filesystem::exists(at, ec)) at = at.parent_path();
-  if (access(at.c_str(), W_OK | X_OK) != 0) return fail(folder + " is not there and cannot be made in " + at.string());
+  while (at.has_parent_path() && at != at.parent_path() && !std::filesystem::exists(at, ec))
+    at = at.parent_path();
+  if (access(at.c_str(), W_OK | X_OK) != 0)
+    return fail(folder + " is not there and cannot be made in " + at.string());
   std::puts("ok");
   return 0;
 }

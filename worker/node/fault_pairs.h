@@ -11,7 +11,10 @@ namespace tutti::node {
 
 class FaultPairs {
  public:
-  enum class Source { nvml, kernel_log };
+  enum class Source {
+    nvml,
+    kernel_log
+  };
   /// Has the other source told this already?
   bool is_known(const std::string& gpu, std::int32_t xid, std::int64_t boot_us, Source source);
 

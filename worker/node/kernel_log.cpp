@@ -7,10 +7,10 @@
 namespace tutti::node {
 namespace {
 
-constexpr std::size_t kMaxText = 1024;    // a record's text; the kernel's own bound is about that
+constexpr std::size_t kMaxText = 1024;  // a record's text; the kernel's own bound is about that
 constexpr std::size_t kMaxDetail = 300;
 constexpr std::size_t kMaxAddresses = 64;
-constexpr int kReportLines = 4;           // a loss of a GPU is told in one to three lines
+constexpr int kReportLines = 4;  // a loss of a GPU is told in one to three lines
 constexpr std::int64_t kSameLossUs = 5'000'000;
 
 template <class Number>
@@ -138,8 +138,9 @@ std::optional<KernelFinding> read_aer(const KernelRecord& record, std::string_vi
   const auto space = text.substr(0, at).rfind(' ');
   if (space != std::string_view::npos)
     f.pci = normal_pci(text.substr(space + 1, at - space - 1)).value_or("");
-  f.fatal = text.find("(Fatal)") != std::string_view::npos ||
-            (text.find("ncorrected") != std::string_view::npos && text.find("Non-Fatal") == std::string_view::npos);
+  f.fatal =
+      text.find("(Fatal)") != std::string_view::npos ||
+      (text.find("ncorrected") != std::string_view::npos && text.find("Non-Fatal") == std::string_view::npos);
   return f;
 }
 
@@ -242,7 +243,8 @@ std::optional<KernelFinding> KernelLogParser::off_the_bus(const KernelRecord& re
 
 bool KernelLogParser::is_news_79(const std::string& pci, std::int64_t boot_us) {
   const auto known = last_79_.find(pci);
-  if (known != last_79_.end() && boot_us >= known->second && boot_us - known->second <= kSameLossUs) return false;
+  if (known != last_79_.end() && boot_us >= known->second && boot_us - known->second <= kSameLossUs)
+    return false;
   if (known == last_79_.end() && last_79_.size() >= kMaxAddresses) last_79_.erase(last_79_.begin());
   last_79_[pci] = boot_us;
   return true;

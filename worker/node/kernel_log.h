@@ -19,7 +19,7 @@ namespace tutti::node {
 
 /// One record: "6,1234,5678901,-;text" and lines that continue it, each beginning with a space.
 struct KernelRecord {
-  int priority = 6;         // syslog level, without the facility
+  int priority = 6;          // syslog level, without the facility
   std::uint64_t number = 0;  // counts records; a gap is a loss
   std::int64_t boot_us = 0;
   std::string text;  // escapes undone, without the continuation lines (a dictionary for udev)

@@ -17,7 +17,7 @@
 namespace tutti::node {
 namespace {
 
-constexpr std::size_t kFirstBuffer = 8192;     // a record of /dev/kmsg fits
+constexpr std::size_t kFirstBuffer = 8192;       // a record of /dev/kmsg fits
 constexpr std::size_t kLargestBuffer = 1 << 17;  // what is longer is skipped
 constexpr int kPauseMs = 1000;
 
@@ -118,7 +118,8 @@ bool KernelReader::read_until_trouble(int fd, bool one_record_per_read) {
         pollfd both[2] = {{fd, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
         // What has come without a newline is whole when nothing follows it.
         if (poll(both, 2, lines.empty() ? -1 : 50) == 0) take_lines(lines, true);
-        if ((both[0].revents & (POLLHUP | POLLERR)) != 0 && (both[0].revents & POLLIN) == 0 && !pause()) return true;
+        if ((both[0].revents & (POLLHUP | POLLERR)) != 0 && (both[0].revents & POLLIN) == 0 && !pause())
+          return true;
         break;
       }
       case EINTR: break;

@@ -21,8 +21,9 @@ class KernelReader {
  public:
   struct Events {
     std::function<void(KernelRecord)> on_record;
-    std::function<void(std::uint64_t records)> on_loss;  // overwritten before they were read; 0: unknown how many
-    std::function<void(std::string why)> on_state;       // "" = it is being read; else why it cannot be
+    std::function<void(std::uint64_t records)>
+        on_loss;                                    // overwritten before they were read; 0: unknown how many
+    std::function<void(std::string why)> on_state;  // "" = it is being read; else why it cannot be
   };
   KernelReader(std::string path, Events events);
   ~KernelReader();

@@ -15,7 +15,8 @@ std::vector<LinkFinding> LinkWatch::on_sample(std::int64_t boot_us, const std::v
   }
   for (auto& [name, link] : links_)
     if (!seen.contains(name)) {
-      LinkSample gone{name, false, "gone", link.downs, link.errors.empty() ? 0 : link.errors.back().second, false};
+      LinkSample gone{name, false, "gone", link.downs, link.errors.empty() ? 0 : link.errors.back().second,
+                      false};
       look(link, gone, boot_us, false, out);
     }
   return out;
@@ -31,8 +32,8 @@ void LinkWatch::look(Link& link, const LinkSample& now, std::int64_t boot_us, bo
   // A flap between two samples shows in the counter only.
   const std::uint64_t counted = now.downs > link.downs ? now.downs - link.downs : 0;
   const bool went_down = !first && link.up && !now.up;
-  for (std::uint64_t i = 0; i < std::min<std::uint64_t>(std::max<std::uint64_t>(counted, went_down ? 1 : 0), kFlaps);
-       ++i)
+  for (std::uint64_t i = 0;
+       i < std::min<std::uint64_t>(std::max<std::uint64_t>(counted, went_down ? 1 : 0), kFlaps); ++i)
     link.flaps.push_back(boot_us);
   if (counted > 0 || went_down)
     out.push_back({"link_flap", now.name, true, now.name + " went down (" + now.state + ")"});
@@ -55,7 +56,8 @@ void LinkWatch::look(Link& link, const LinkSample& now, std::int64_t boot_us, bo
       now.name + " went down " + std::to_string(link.flaps.size()) + " times within 5 minutes");
 
   link.errors.emplace_back(boot_us, now.symbol_errors);
-  while (link.errors.size() > 1 && boot_us - link.errors.front().first > kFlapWindowUs) link.errors.pop_front();
+  while (link.errors.size() > 1 && boot_us - link.errors.front().first > kFlapWindowUs)
+    link.errors.pop_front();
   const auto base = link.errors.front().second;
   const auto fresh = now.symbol_errors > base ? now.symbol_errors - base : 0;
   say(link.said_errors, fresh >= kSymbolErrors, "link_errors",

@@ -15,8 +15,8 @@ namespace tutti::node {
 struct LinkSample {
   std::string name;  // "eth0", "mlx5_0/1"
   bool up = false;
-  std::string state;  // in the kernel's words
-  std::uint64_t downs = 0;      // times it went down since boot: carrier changes / 2, or link_downed
+  std::string state;        // in the kernel's words
+  std::uint64_t downs = 0;  // times it went down since boot: carrier changes / 2, or link_downed
   std::uint64_t symbol_errors = 0;
   bool named = false;  // somebody wants it up; else one that was never up is taken to have no cable
 };
@@ -31,10 +31,10 @@ struct LinkFinding {
 
 class LinkWatch {
  public:
-  static constexpr std::int64_t kDownUs = 10'000'000;       // so long down = link_down
+  static constexpr std::int64_t kDownUs = 10'000'000;  // so long down = link_down
   static constexpr std::int64_t kFlapWindowUs = 300'000'000;
-  static constexpr std::size_t kFlaps = 2;                  // so many in the window = link_flapping
-  static constexpr std::uint64_t kSymbolErrors = 10;        // so many new ones in the window = link_errors
+  static constexpr std::size_t kFlaps = 2;            // so many in the window = link_flapping
+  static constexpr std::uint64_t kSymbolErrors = 10;  // so many new ones in the window = link_errors
 
   /// Every second or so. A link that is no longer there counts as down.
   std::vector<LinkFinding> on_sample(std::int64_t boot_us, const std::vector<LinkSample>& links);

@@ -30,15 +30,16 @@ std::string bytes_text(std::uint64_t bytes) {
 }
 
 std::string format_space(const Space& s) {
-  return std::to_string(s.free_bytes) + " " + std::to_string(s.total_bytes) + " " + std::to_string(s.free_files) +
-         " " + std::to_string(s.total_files) + " " + (s.read_only ? "1" : "0");
+  return std::to_string(s.free_bytes) + " " + std::to_string(s.total_bytes) + " " +
+         std::to_string(s.free_files) + " " + std::to_string(s.total_files) + " " + (s.read_only ? "1" : "0");
 }
 
 std::optional<Space> parse_space(const std::string& text) {
   std::istringstream in(text);
   Space s;
   int read_only = 0;
-  if (!(in >> s.free_bytes >> s.total_bytes >> s.free_files >> s.total_files >> read_only)) return std::nullopt;
+  if (!(in >> s.free_bytes >> s.total_bytes >> s.free_files >> s.total_files >> read_only))
+    return std::nullopt;
   s.read_only = read_only != 0;
   return s;
 }

@@ -42,7 +42,8 @@ LinkSample read_interface(const fs::path& net, const std::string& name) {
 std::vector<fs::path> entries(const fs::path& folder) {
   std::vector<fs::path> out;
   std::error_code ec;
-  for (fs::directory_iterator it(folder, ec), end; !ec && it != end && out.size() < kMostPorts; it.increment(ec))
+  for (fs::directory_iterator it(folder, ec), end; !ec && it != end && out.size() < kMostPorts;
+       it.increment(ec))
     out.push_back(it->path());
   std::ranges::sort(out);
   return out;

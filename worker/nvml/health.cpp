@@ -178,18 +178,19 @@ void look_at_fabric(const Symbols& nvml, Device device, Conditions& conditions) 
   conditions.erase(FaultKind::fabric_not_ready);
   if (info.state == kFabricNotSupported) return;
   if (info.state != kFabricCompleted)
-    conditions.emplace(FaultKind::fabric_not_ready, info.state == kFabricNotStarted
-                                                        ? "the fabric manager has not begun to register it"
-                                                        : "the fabric manager has not finished registering it");
-  else if (info.status != Return::success)
     conditions.emplace(FaultKind::fabric_not_ready,
-                       "its registration with the fabric manager failed (" +
-                           std::to_string(static_cast<int>(info.status)) + ")");
+                       info.state == kFabricNotStarted
+                           ? "the fabric manager has not begun to register it"
+                           : "the fabric manager has not finished registering it");
+  else if (info.status != Return::success)
+    conditions.emplace(FaultKind::fabric_not_ready, "its registration with the fabric manager failed (" +
+                                                        std::to_string(static_cast<int>(info.status)) + ")");
 }
 
 }  // namespace
 
-Conditions look_deeply(const Library& library, Device device, const Conditions& before, std::uint64_t& links_up) {
+Conditions look_deeply(const Library& library, Device device, const Conditions& before,
+                       std::uint64_t& links_up) {
   Conditions conditions = before;
   look_at_pcie(library.symbols(), device, conditions);
   look_at_nvlinks(library.symbols(), device, conditions, links_up);

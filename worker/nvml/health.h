@@ -22,7 +22,8 @@ Conditions look_closely(const Library& library, Device device, const Conditions&
 
 // Every deep interval, because it costs many calls: NVLinks, PCIe, fabric. `links_up`, one bit per NVLink, is
 // what was ever seen up: a link that never was is not there, or not connected.
-Conditions look_deeply(const Library& library, Device device, const Conditions& before, std::uint64_t& links_up);
+Conditions look_deeply(const Library& library, Device device, const Conditions& before,
+                       std::uint64_t& links_up);
 
 GpuSample take_sample(const Library& library, Device device, const std::string& uuid);
 // Nothing but `error` when NVML cannot tell: an unanswered question is no proof.

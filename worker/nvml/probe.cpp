@@ -167,7 +167,8 @@ void Probe::look_at(Watched& gpu, bool closely, bool deeply) {
   }
   tell(gpu, gpu.brief, std::move(brief));
   if (closely && answers) tell(gpu, gpu.close, look_closely(*library_, gpu.device.handle, gpu.close));
-  if (deeply && answers) tell(gpu, gpu.deep, look_deeply(*library_, gpu.device.handle, gpu.deep, gpu.links_up));
+  if (deeply && answers)
+    tell(gpu, gpu.deep, look_deeply(*library_, gpu.device.handle, gpu.deep, gpu.links_up));
 }
 
 void Probe::tell(const Watched& gpu, Conditions& before, Conditions now) {

@@ -64,7 +64,8 @@ void NodeWatch::start() {
   look_at_disks();
 }
 
-void NodeWatch::set(bool holds, const std::string& kind, const std::string& subject, const std::string& detail) {
+void NodeWatch::set(bool holds, const std::string& kind, const std::string& subject,
+                    const std::string& detail) {
   if (holds) {
     holding_.insert({kind, subject});
     events_.on_condition(kind, subject, detail);
@@ -94,16 +95,18 @@ void NodeWatch::start_kernel_log() {
   events.on_loss = [this, tell](std::uint64_t records) {
     tell([this, records] {
       ring_.add_loss(records, to_boot_us(read_clocks()));
-      events_.on_incident("kernel_log_lost", (records == 0 ? "some" : std::to_string(records)) +
-                                                 " records of the kernel log were overwritten before they were read");
+      events_.on_incident("kernel_log_lost",
+                          (records == 0 ? "some" : std::to_string(records)) +
+                              " records of the kernel log were overwritten before they were read");
     });
   };
   events.on_state = [this, tell](std::string why) {
     tell([this, why = std::move(why)] {
       if (!why.empty())
-        spdlog::warn("the kernel log cannot be read, so Xids come from NVML alone: {}; give the worker CAP_SYSLOG or "
-                     "another --kernel-log",
-                     why);
+        spdlog::warn(
+            "the kernel log cannot be read, so Xids come from NVML alone: {}; give the worker CAP_SYSLOG or "
+            "another --kernel-log",
+            why);
       set(!why.empty(), "kernel_log_unreadable", "", why);
     });
   };
@@ -248,11 +251,12 @@ void NodeWatch::run_all(std::vector<Wanted> wanted, std::function<void(Results)>
     });
   for (std::size_t i = 0; i < wanted.size(); ++i) {
     const auto words = wanted[i].words;
-    paths_.run(words, settings_.check_deadline, [this, alive = alive_, round, i, one = wanted[i]](const auto& answer) {
-      if (!*alive) return;
-      round->results[i] = judge(one, answer);
-      if (--round->open == 0) round->done(std::move(round->results));
-    });
+    paths_.run(words, settings_.check_deadline,
+               [this, alive = alive_, round, i, one = wanted[i]](const auto& answer) {
+                 if (!*alive) return;
+                 round->results[i] = judge(one, answer);
+                 if (--round->open == 0) round->done(std::move(round->results));
+               });
   }
 }
 
@@ -262,9 +266,9 @@ NodeWatch::Results NodeWatch::check_limits() {
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   out.push_back(result("limit of open files", "host",
-                       limit.rlim_max < kLeastFiles
-                           ? "only " + std::to_string(limit.rlim_max) + "; raise LimitNOFILE of the worker's unit"
-                           : ""));
+                       limit.rlim_max < kLeastFiles ? "only " + std::to_string(limit.rlim_max) +
+                                                          "; raise LimitNOFILE of the worker's unit"
+                                                    : ""));
   getrlimit(RLIMIT_MEMLOCK, &limit);
   auto locked = result("limit of locked memory", "host", "");
   if (find_ib_hcas().empty()) {
@@ -286,9 +290,10 @@ void NodeWatch::gate(std::vector<std::string> folders, std::function<void(std::s
   std::ranges::sort(folders);
   folders.erase(std::unique(folders.begin(), folders.end()), folders.end());
   for (const auto& folder : folders)
-    wanted.push_back({"folder " + folder,
-                      "storage",
-                      {"write", folder, std::to_string(settings_.job_user.uid), std::to_string(settings_.job_user.gid)}});
+    wanted.push_back(
+        {"folder " + folder,
+         "storage",
+         {"write", folder, std::to_string(settings_.job_user.uid), std::to_string(settings_.job_user.gid)}});
   run_all(std::move(wanted), [done = std::move(done)](Results results) {
     std::ranges::move(check_limits(), std::back_inserter(results));
     for (const auto& c : results)

@@ -28,10 +28,12 @@ namespace tutti::worker {
 class NodeWatch {
  public:
   struct Events {
-    std::function<void(const std::string& kind, const std::string& subject, const std::string& detail)> on_condition;
+    std::function<void(const std::string& kind, const std::string& subject, const std::string& detail)>
+        on_condition;
     std::function<void(const std::string& kind, const std::string& subject)> on_over;
     std::function<void(const std::string& kind, const std::string& detail)> on_incident;
-    std::function<void(const node::KernelFinding&)> on_finding;  // news only: not what is older than this worker
+    std::function<void(const node::KernelFinding&)>
+        on_finding;  // news only: not what is older than this worker
   };
   NodeWatch(boost::asio::io_context& io, const Settings& settings, Events events);
   ~NodeWatch();

@@ -47,7 +47,8 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
     asio::post(io, [done = std::move(done), answer = std::move(answer)] { done(answer); });
   }
 
-  void run(std::vector<std::string> words, std::chrono::milliseconds deadline, std::function<void(Answer)> done) {
+  void run(std::vector<std::string> words, std::chrono::milliseconds deadline,
+           std::function<void(Answer)> done) {
     if (running.contains(words))
       return answer_later(std::move(done), {false, true, "an earlier look has not come back", {}});
     if (running.size() >= kMostAtOnce)
@@ -85,8 +86,8 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
     const auto helper = found->second;
     running.erase(found);
     helper->timer.cancel();
-    // Its exit code is not asked for: the pidfd only tells that it has ended. What it says begins with "ok" or
-    // with a number when all is well.
+    // Its exit code is not asked for: the pidfd only tells that it has ended. What it says begins with "ok"
+    // or with a number when all is well.
     const auto text = first_line(helper->out.get());
     const bool ok = text == "ok" || (!text.empty() && text.front() >= '0' && text.front() <= '9');
     answer(*helper, {ok, false, text.empty() ? "the helper died without a word" : text, {}});
@@ -101,7 +102,8 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
   }
 
   static void answer(Helper& helper, Answer a) {
-    a.took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - helper.began);
+    a.took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() -
+                                                                   helper.began);
     if (auto done = std::exchange(helper.done, nullptr)) done(a);
   }
 

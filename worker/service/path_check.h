@@ -25,7 +25,8 @@ class PathChecks {
   ~PathChecks();
 
   /// `words` for tutti-node-check, such as {"space", "/tmp"}.
-  void run(std::vector<std::string> words, std::chrono::milliseconds deadline, std::function<void(Answer)> done);
+  void run(std::vector<std::string> words, std::chrono::milliseconds deadline,
+           std::function<void(Answer)> done);
 
  private:
   struct State;

@@ -33,7 +33,8 @@ class ProbeProcess {
     std::chrono::milliseconds first;  // for the first sign of life: the driver may have to wake the GPUs
     std::chrono::milliseconds each;   // for every later one
   };
-  ProbeProcess(boost::asio::io_context& io, std::vector<std::string> argv, Deadlines deadlines, Events events);
+  ProbeProcess(boost::asio::io_context& io, std::vector<std::string> argv, Deadlines deadlines,
+               Events events);
   ~ProbeProcess();
 
   void start();

@@ -118,15 +118,14 @@ void Worker::start() {
   if (!settings_.gpus) return open_client();
   std::vector<std::string> argv = {settings_.probe};
   if (!settings_.nvml_library.empty()) argv.insert(argv.end(), {"--library", settings_.nvml_library});
-  probe_ =
-      std::make_unique<ProbeProcess>(io_, std::move(argv),
-                                     ProbeProcess::Deadlines{settings_.probe_start_deadline, settings_.probe_deadline},
-                                     ProbeProcess::Events{[this](const nvml::Message& m) { on_probe(m); },
-                                                          [this] {
-                                                            core_.on_probe_lost(read_clocks());
-                                                            settle();
-                                                          },
-                                                          [this](int times) { on_probe_hung(times); }});
+  probe_ = std::make_unique<ProbeProcess>(
+      io_, std::move(argv), ProbeProcess::Deadlines{settings_.probe_start_deadline, settings_.probe_deadline},
+      ProbeProcess::Events{[this](const nvml::Message& m) { on_probe(m); },
+                           [this] {
+                             core_.on_probe_lost(read_clocks());
+                             settle();
+                           },
+                           [this](int times) { on_probe_hung(times); }});
   probe_->start();
   // Registering without the GPUs would make them look as if they had gone.
   probe_wait_.expires_after(kProbeWait);

@@ -43,7 +43,8 @@ std::string write_kernel_line(const Options& options, const std::string& pci, lo
   const int fd = open(options.kernel_log.c_str(), O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return options.kernel_log + ": " + std::strerror(errno);
   const std::string line = "3,0," + std::to_string(at_us) + ",-;NVRM: Xid (PCI:" + pci +
-                           "): " + std::to_string(options.xid) + ", pid='<unknown>', name=<unknown>, simulated\n";
+                           "): " + std::to_string(options.xid) +
+                           ", pid='<unknown>', name=<unknown>, simulated\n";
   const bool written = write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
   close(fd);
   return written ? "" : options.kernel_log + " cannot be written";
@@ -93,7 +94,8 @@ std::string set_mode(const Options& options) {
   const auto mode = parse_mode(options.setting);
   if (!mode) {
     return "'" + options.setting +
-           "' is none of healthy, throttled, pcie_degraded, fabric_not_ready, remap_pending, ecc, link_down, remap_failed, reset_required, "
+           "' is none of healthy, throttled, pcie_degraded, fabric_not_ready, remap_pending, ecc, link_down, "
+           "remap_failed, reset_required, "
            "lost";
   }
   return change_gpu(options, [&](Gpu& gpu) {
@@ -154,7 +156,8 @@ int main(int argc, char** argv) {
                           [](Options& o) { return inject_xid(o); });
   of_gpu(xid);
   xid->add_option("--xid", options.xid, "number")->required();
-  auto* log = xid->add_option("--kernel-log", options.kernel_log, "write the driver's line there too: a file or FIFO");
+  auto* log = xid->add_option("--kernel-log", options.kernel_log,
+                              "write the driver's line there too: a file or FIFO");
   xid->add_flag("--kernel-log-only", options.silent, "NVML says nothing of it")->needs(log);
 
   CLI::App* mode = command("mode", "set how a GPU behaves", [](Options& o) { return set_mode(o); });
