@@ -36,6 +36,7 @@ struct Flags {
   bool all_events = false;
   ChangeOptions change;
   NodeChange node;
+  InspectOptions inspect;
   FaultOptions faults;
   UpOptions up;
   SimulateOptions simulate;
@@ -302,6 +303,11 @@ class CommandLine {
       sub->add_option("--reason", f_.node.reason, "for whoever finds it later")->required(word != "resume");
       sub->add_flag("--dry-run", f_.node.dry_run, "show what would be changed");
     }
+    CLI::App* inspect = verb(
+        "inspect", "run all its checks now: tutti node inspect n3",
+        [](Session& s, Flags& f) { return run_inspect(s, f.inspect); }, node);
+    inspect->add_option("node", f_.inspect.node, "name")->required();
+    inspect->add_flag("--last", f_.inspect.last, "show the last report instead");
     CLI::App* faults =
         verb("faults", "the fault ledger", [](Session& s, Flags& f) { return run_faults(s, f.faults); });
     faults->add_option("--node", f_.faults.node);

@@ -1,7 +1,10 @@
 // nodes, gpus, node drain/resume and faults: the machines.
 #include <boost/json/serialize.hpp>
+#include <chrono>
 #include <map>
 #include <ostream>
+#include <stdexcept>
+#include <thread>
 
 #include "cli/documents.h"
 #include "cli/verbs.h"
@@ -37,6 +40,24 @@ std::string list_of(const json::array& items) {
   return text;
 }
 
+// Why it takes no work, or what else is wrong: what a person said, then its conditions.
+std::string why_of(const json::object& node) {
+  std::string text = text_of(node, "service_reason");
+  for (const auto& item : array_of(node, "conditions")) {
+    const json::object& c = as_object(item);
+    const std::string subject = text_of(c, "subject");
+    text += (text.empty() ? "" : "; ") + text_of(c, "kind") + (subject.empty() ? "" : " " + subject) + ": " +
+            text_of(c, "detail");
+  }
+  return text;
+}
+
+bool is_closed(const json::object& node) {
+  for (const auto& item : array_of(node, "conditions"))
+    if (text_of(as_object(item), "effect") == "close") return true;
+  return false;
+}
+
 Table nodes_table(const Session& session, const Document& document) {
   Table table{{{"ID", true, false, true},
                {"NODE", false, true},
@@ -62,6 +83,8 @@ Table nodes_table(const Session& session, const Document& document) {
     if (const auto* linked = node.if_contains("linked");
         linked != nullptr && linked->is_bool() && !linked->get_bool() && state.text == "reachable")
       state = {.text = "unlinked", .tone = Tone::warn, .raw = "reachable"};
+    else if (state.text == "reachable" && is_closed(node))
+      state = {.text = "unfit", .tone = Tone::warn, .raw = "reachable"};
     table.rows.push_back(
         {{text_of(node, "id")},
          {text_of(node, "name")},
@@ -77,7 +100,7 @@ Table nodes_table(const Session& session, const Document& document) {
          {text_of(node, "address")},
          {text_of(node, "driver")},
          {text_of(node, "worker_version")},
-         {text_of(node, "service_reason")}});
+         {why_of(node)}});
   }
   return table;
 }
@@ -183,6 +206,35 @@ int run_node_change(Session& session, const NodeChange& change) {
       },
       table);
   return 0;
+}
+
+int run_inspect(Session& session, const InspectOptions& options) {
+  const std::string path = "/v1/nodes/" + percent_encode(options.node);
+  Document document = options.last ? session.client.get(path + "/inspection")
+                                   : session.client.post(path + ":inspect", json::object{});
+  const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  while (!options.last && flag_of(as_object(document.tree), "under_way") &&
+         std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    document = session.client.get(path + "/inspection");
+  }
+  const json::object& report = as_object(document.tree);
+  if (!options.last && flag_of(report, "under_way"))
+    throw std::runtime_error("node " + options.node + " has not sent its report within two minutes");
+  Table table{
+      {{"CHECK", false, true}, {"RESULT"}, {"TOOK", true}, {"OWNER", false, true}, {"DETAIL", false, true}},
+      {}};
+  for (const auto& item : array_of(report, "checks")) {
+    const json::object& c = as_object(item);
+    const std::string result = text_of(c, "result");
+    table.rows.push_back({{text_of(c, "name")},
+                          {.text = result, .tone = result == "failed" ? Tone::bad : Tone::plain},
+                          {text_of(c, "took_seconds")},
+                          {text_of(c, "owner")},
+                          {text_of(c, "detail")}});
+  }
+  session.print(document, [&] { return table; });
+  return options.last || flag_of(report, "passed") ? 0 : 1;
 }
 
 int run_faults(Session& session, const FaultOptions& options) {

@@ -137,6 +137,11 @@ struct NodeChange {
   bool dry_run = false;
 };
 int run_node_change(Session& session, const NodeChange& change);
+struct InspectOptions {
+  std::string node;
+  bool last = false;  // show the last report instead of asking for a new one
+};
+int run_inspect(Session& session, const InspectOptions& options);
 struct FaultOptions {
   std::string node, job;
   int limit = 100;

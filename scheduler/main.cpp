@@ -40,6 +40,8 @@ struct Flags {
   double lease_seconds = 6;
   double margin_seconds = 1.5;
   std::string policy = "fair";
+  bool inspect_after_failure = true;
+  double inspect_idle_hours = 24;
   bool migrate_only = false;
   std::string fault_table;
   BlameLimits blame;
@@ -84,6 +86,13 @@ Flags read_flags(int argc, char** argv) {
   app.add_option("--probation-hours", f.probation_hours,
                  "of a node back from repair; doubles with each return")
       ->check(CLI::Range(0.0, 720.0))
+      ->capture_default_str();
+  app.add_option("--inspect-after-failure", f.inspect_after_failure,
+                 "inspect the nodes of attempts that failed by no user's fault")
+      ->capture_default_str();
+  app.add_option("--inspect-idle-hours", f.inspect_idle_hours,
+                 "inspect nodes that have nothing to do so often; 0: never")
+      ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
@@ -214,6 +223,9 @@ int run(const Flags& f) {
   leader_settings.control.faults = load_fault_table(f.fault_table);
   leader_settings.control.blame = f.blame;
   leader_settings.control.probation = from_seconds(f.probation_hours * 3600);
+  leader_settings.control.inspect_after_failure = f.inspect_after_failure;
+  leader_settings.control.inspect_idle_every = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double, std::ratio<3600>>(f.inspect_idle_hours));
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
 

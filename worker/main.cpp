@@ -97,6 +97,7 @@ void complete(Settings& s, const Flags& flags) {
   s.rank = program("tutti-rank", flags);
   s.launch_agent = program("tutti-launch-agent", flags);
   s.capture = find_program("tutti-capture", flags.libexec).value_or("");
+  s.node_check = program("tutti-node-check", flags);
   if (s.gpus) s.probe = program("tutti-nvml-probe", flags);
   s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
   if (const auto folder = find_closed_folder(s.state_dir, s.job_user); !folder.empty())
@@ -130,6 +131,20 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_option("--torchrun", f.torchrun,
                  "program; default: ours where it is installed, else the one in PATH");
   app.add_option("--mpirun", s.mpirun)->capture_default_str();
+  app.add_option("--kernel-log", s.kernel_log, "where the kernel's messages are read; empty: not")
+      ->capture_default_str();
+  app.add_option("--sysfs", s.sysfs, "where the state of network links is read; empty: not")
+      ->capture_default_str();
+  app.add_option(
+      "--interface", s.interfaces,
+      "network interface that jobs need, beside that of --address and all InfiniBand ports; may be repeated");
+  app.add_option("--disk", s.disks,
+                 "path whose disk jobs need, beside --state-dir and /tmp: must not be full; may be repeated");
+  app.add_option(
+      "--check-path", s.check_paths,
+      "folder on a shared file system: a file is written and read there every 10 s; may be repeated");
+  app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")
+      ->capture_default_str();
   app.add_option("--log-level", f.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}));
 }
 

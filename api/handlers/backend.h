@@ -38,7 +38,7 @@ class Backend {
   virtual void submit(std::vector<SubmitRequest> requests, SubmitReply reply) = 0;
   // What people do to jobs: on_cancel, on_hold, …
   virtual void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) = 0;
-  // What people say of nodes: on_node_service, on_node_report.
+  // What people say of nodes: on_node_service, on_node_report, on_inspect.
   virtual void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change,
                             Reply<NodeId> reply) = 0;
 

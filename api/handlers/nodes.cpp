@@ -1,5 +1,5 @@
-// GET /v1/nodes, /v1/nodes/{name}, /v1/gpus and POST /v1/nodes/{name}:VERB, where an operator takes it out of
-// service and back, or a user says that it is bad. From memory.
+// GET /v1/nodes, /v1/nodes/{name}, /v1/nodes/{name}/inspection, /v1/gpus and POST /v1/nodes/{name}:VERB, where an
+// operator takes it out of service and back, has it inspected, or a user says that it is bad. From memory.
 #include "api/handlers/answer.h"
 #include "api/handlers/view.h"
 
@@ -80,6 +80,28 @@ void serve(const ApiPtr& api, const http::Request& request, Answer answer) {
   set_service(api, request, answer, service);
 }
 
+void answer_with_inspection(const ApiPtr& api, const Answer& answer, const std::string& name) {
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  const auto it = plane->cluster().node_by_name.find(name);
+  if (it == plane->cluster().node_by_name.end())
+    return answer.fail(not_found("no node '" + name + "'", "GET /v1/nodes lists the nodes there are"));
+  answer.json(200, inspection_view(plane->cluster().nodes.at(it->second)));
+}
+
+void get_inspection(const ApiPtr& api, const http::Request& request, Answer answer) {
+  answer_with_inspection(api, answer, request.param("name"));
+}
+
+void inspect_node(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const std::string name = request.param("name");
+  api->backend.change_nodes([name](ControlPlane& plane, Now now) { return plane.on_inspect(now, name); },
+                            [api, answer, name](const Result<NodeId>& asked) {
+                              if (!asked) return answer.fail(asked.error());
+                              answer_with_inspection(api, answer, name);
+                            });
+}
+
 }  // namespace
 
 void add_node_routes(const Routes& routes) {
@@ -93,6 +115,8 @@ void add_node_routes(const Routes& routes) {
   routes.post("/v1/nodes/{name}:retire", "nodes.retire", serve<NodeService::retired>);
   routes.post("/v1/nodes/{name}:resume", "nodes.resume", serve<NodeService::schedulable>);
   routes.post("/v1/nodes/{name}:report", "nodes.report", report_node);
+  routes.get("/v1/nodes/{name}/inspection", "nodes.inspection", get_inspection);
+  routes.post("/v1/nodes/{name}:inspect", "nodes.inspect", inspect_node);
   routes.get("/v1/gpus", "gpus.list", list_gpus);
 }
 

@@ -6,6 +6,7 @@
 
 #include "api/wire/text_values.h"
 #include "scheduler/core/lost_work.h"
+#include "scheduler/model/condition_table.h"
 
 namespace tutti::api {
 namespace {
@@ -322,6 +323,13 @@ json::object node_view(const Node& node, const ControlPlane& plane, const Absent
   if (const auto it = absent.find(node.row.id); it != absent.end())
     for (const Gpu* gpu : it->second) gpus.push_back(gpu_view(*gpu));
   for (const auto& key : node.members) jobs.emplace_back(key.job.value);
+  json::array conditions;
+  for (const auto& c : node.conditions)
+    conditions.push_back(json::object{{"kind", c.kind},
+                                      {"subject", c.subject},
+                                      {"detail", c.detail},
+                                      {"since", instant_or_null(c.since)},
+                                      {"effect", name(judge_condition(c.kind).effect)}});
   return {{"id", node.row.id.value},
           {"name", node.row.name},
           {"queue", node.row.queue},
@@ -334,6 +342,7 @@ json::object node_view(const Node& node, const ControlPlane& plane, const Absent
           {"returns", node.row.returns},
           {"suspicion", node.suspicion},
           {"linked", node.linked},
+          {"conditions", std::move(conditions)},
           {"cpus", node.row.cpus},
           {"cpus_used", held == nullptr ? 0 : held->cpus_held},
           {"memory_bytes", node.row.memory_bytes},
@@ -347,6 +356,28 @@ json::object node_view(const Node& node, const ControlPlane& plane, const Absent
           {"state_at", instant_or_null(node.row.state_at)},
           {"gpus", std::move(gpus)},
           {"jobs", std::move(jobs)}};
+}
+
+json::object inspection_view(const Node& node) {
+  json::array checks;
+  bool passed = node.inspection.has_value();
+  const auto seconds = [](std::int64_t us) { return static_cast<double>(us) / 1e6; };
+  if (node.inspection)
+    for (const auto& c : node.inspection->checks) {
+      if (c.result == "failed") passed = false;
+      checks.push_back(json::object{{"name", c.name},
+                                    {"owner", c.owner},
+                                    {"result", c.result},
+                                    {"detail", c.detail},
+                                    {"limit_seconds", seconds(c.limit_us)},
+                                    {"took_seconds", seconds(c.took_us)}});
+    }
+  return {{"node", node.row.name},
+          {"under_way", node.inspection_asked != 0},
+          {"at", node.inspection ? instant_or_null(node.inspection->at) : json::value(nullptr)},
+          {"trigger", node.inspection ? node.inspection->trigger : ""},
+          {"passed", passed},
+          {"checks", std::move(checks)}};
 }
 
 json::array reasons_view(const std::vector<Reason>& reasons) {

@@ -48,6 +48,7 @@ boost::json::object explanation_view(const Explanation& explanation);
 boost::json::value eta_view(const std::optional<Eta>& eta);
 boost::json::object lemon_view(const ControlPlane& plane, const Node& node, Now now);
 boost::json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent);
+boost::json::object inspection_view(const Node& node);
 boost::json::array reasons_view(const std::vector<Reason>& reasons);
 
 std::string_view gpu_state(const Gpu& gpu);

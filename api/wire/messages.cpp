@@ -80,6 +80,45 @@ void fields(V& v, M& m) {
   v("end", m.end);
 }
 
+template <class V, Is<NodeCondition> M>
+void fields(V& v, M& m) {
+  v("kind", m.kind, kName);
+  v("subject", m.subject);
+  v("detail", m.detail);
+  v("age_us", m.age_us);
+}
+
+template <class V, Is<NodeIncident> M>
+void fields(V& v, M& m) {
+  v("kind", m.kind, kName);
+  v("detail", m.detail);
+  v("age_us", m.age_us);
+}
+
+template <class V, Is<NodeHealth> M>
+void fields(V& v, M& m) {
+  v("conditions", m.conditions);
+  v("incidents", m.incidents);
+}
+
+template <class V, Is<CheckResult> M>
+void fields(V& v, M& m) {
+  v("name", m.name, kName);
+  v("owner", m.owner);
+  v("result", m.result, kName);
+  v("detail", m.detail);
+  v("limit_us", m.limit_us);
+  v("took_us", m.took_us);
+}
+
+template <class V, Is<InspectionReport> M>
+void fields(V& v, M& m) {
+  v("request", m.request);
+  v("trigger", m.trigger);
+  v("age_us", m.age_us);
+  v("checks", m.checks);
+}
+
 template <class V, Is<Hello> M>
 void fields(V& v, M& m) {
   v("protocol", m.protocol);
@@ -98,10 +137,16 @@ void fields(V& v, M& m) {
   v("labels", m.labels);
   v("gpus", m.gpus);
   v("attempts", m.attempts);
+  v("health", m.health);
 }
 
-template <class V, class M>
-  requires(Is<M, Heartbeat> || Is<M, HeartbeatAck>)
+template <class V, Is<Heartbeat> M>
+void fields(V& v, M& m) {
+  v("seq", m.seq);
+  v("wall_us", m.wall_us);
+}
+
+template <class V, Is<HeartbeatAck> M>
 void fields(V& v, M& m) {
   v("seq", m.seq);
 }
@@ -276,6 +321,12 @@ void fields(V& v, M& m) {
   v("what", m.what);
 }
 
+template <class V, Is<Inspect> M>
+void fields(V& v, M& m) {
+  v("request", m.request);
+  v("trigger", m.trigger);
+}
+
 constexpr std::string_view type_of(const Hello&) { return "hello"; }
 constexpr std::string_view type_of(const Heartbeat&) { return "heartbeat"; }
 constexpr std::string_view type_of(const AttemptStatus&) { return "attempt_status"; }
@@ -288,6 +339,9 @@ constexpr std::string_view type_of(const DeleteCheckpoint&) { return "delete_che
 constexpr std::string_view type_of(const Progress&) { return "progress"; }
 constexpr std::string_view type_of(const LogChunk&) { return "log_chunk"; }
 constexpr std::string_view type_of(const RankReport&) { return "rank_report"; }
+constexpr std::string_view type_of(const NodeHealth&) { return "node_health"; }
+constexpr std::string_view type_of(const InspectionReport&) { return "inspection_report"; }
+constexpr std::string_view type_of(const Inspect&) { return "inspect"; }
 constexpr std::string_view type_of(const Welcome&) { return "welcome"; }
 constexpr std::string_view type_of(const Refused&) { return "refused"; }
 constexpr std::string_view type_of(const HeartbeatAck&) { return "heartbeat_ack"; }

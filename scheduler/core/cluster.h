@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "scheduler/model/ids.h"
+#include "scheduler/model/protocol.h"
 #include "scheduler/model/rows.h"
 
 namespace tutti {
@@ -30,6 +31,17 @@ struct GpuGroup {
   std::int64_t memory_bytes = 0;
   std::int32_t island = 0;
   bool operator==(const GpuGroup&) const = default;
+};
+
+struct NodeCondition {
+  std::string kind, subject, detail;
+  Instant since;
+};
+
+struct InspectionReport {
+  Instant at;  // of its end
+  std::string trigger;
+  std::vector<protocol::CheckResult> checks;
 };
 
 struct Node {
@@ -53,8 +65,17 @@ struct Node {
   std::uint64_t link =
       0;  // which connection: rises with each hello, so that a late loss of an old one is told
 
+  // What its worker (or, of its clock, the scheduler) says is wrong with it. In memory only: the worker says
+  // it again with its next Hello, and takes no work before.
+  std::vector<NodeCondition> conditions;
+  std::string closing;  // kind of the first condition that keeps new work away; "" = none
+  std::optional<InspectionReport> inspection;  // the last one
+  std::int64_t inspection_asked = 0;           // number of the one under way, 0 = none
+  Mono inspection_asked_at{}, inspect_not_before{};
+
   bool accepts_work() const {
-    return row.state == NodeState::reachable && takes_work(row.service) && linked && stale.empty();
+    return row.state == NodeState::reachable && takes_work(row.service) && linked && stale.empty() &&
+           closing.empty();
   }
 };
 

@@ -383,6 +383,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
                    : AttemptResult::failed;
   if (all_ok) row.cause = Cause::none;
   if (row.running_at != Instant{}) job.row.ran += std::max(now.wall - row.running_at, Duration(1));
+  inspect_after(row, now);
   const CheckpointBook& book = checkpoints_[key.job];
   const CheckpointRow* from = book.find(row.resume_path);
   const bool damaged = row.cause == Cause::storage && row.running_at == Instant{} && from != nullptr &&
@@ -392,7 +393,9 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
                                .progressed = judge_resume(job, row, all_ok, now),
                                .damaged_checkpoint = damaged};
   apply(attempt, AttemptEvent::ended, now, row.detail);
-  if (const auto lost = compute_lost_work(row, book.rows())) row.lost_gpu = from_seconds(lost->gpu_seconds);
+  std::vector<CheckpointRow> saved;
+  for (const auto& [path, checkpoint] : book.rows()) saved.push_back(checkpoint);
+  if (const auto lost = compute_lost_work(row, saved)) row.lost_gpu = from_seconds(lost->gpu_seconds);
   out_.batch.attempts.push_back(row);
   if (!all_ok) remember_end(row);
   const AttemptRow ended = row;

@@ -124,6 +124,7 @@ void ControlPlane::explain_nodes(const planner::Planner& planner, const planner:
       for (const auto& [code, text] : kClosed)
         if (const auto n = planner::closed_nodes(nodes, ask, code); n > 0)
           out.reasons.push_back({std::string(code), nodes_text(n, text), 0, n});
+      explain_conditions(nodes, ask, out);
       continue;
     }
     const BlockerText t = text_of(static_cast<NodeBlocker>(i));

@@ -73,6 +73,11 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   welcome.keep.assign(node.members.begin(), node.members.end());
   welcome.quarantining = table().quarantining();
   send(node.row.id, std::move(welcome));  // before any order
+  if (hello.health)
+    on_node_health(now, node.row.id, *hello.health);
+  else
+    replace_conditions(node, {}, now);  // an older worker: it says nothing of them
+  node.inspection_asked = 0;            // the question may be lost with the former connection
   register_gpus(node, hello.gpus, new_boot, now);
   forget_reports(node.row.id);
   reconcile_members(node, hello, new_boot, now);

@@ -28,6 +28,7 @@ void ControlPlane::on_tick(Now now) {
     if (now.mono >= leases_.expires_at(id)) expire_node(node, now);
   }
   end_lost_parts(now);
+  inspect_idle(now);
   end_late(now);
   judge_hangs(now);
   expire_reservations(now);

@@ -53,6 +53,9 @@ struct ControlSettings {
   Duration launch_deadline = std::chrono::minutes(5);    // launched → every rank up
   std::size_t max_keys = 1'000'000;                      // idempotency keys remembered, the newest
   planner::Policy policy = *planner::find_policy("fair");
+  bool inspect_after_failure = false;  // the nodes of an attempt that failed by no user's fault
+  Duration inspect_idle_every{};       // of nodes that have nothing to do; zero: never
+  Duration inspect_patience = std::chrono::minutes(2);  // for a report; then it may be asked for again
   Duration checkpoint_wait = std::chrono::minutes(2);  // a victim of preemption gets so long for its next one
   Duration fault_checkpoint_wait =
       std::chrono::minutes(30);              // likewise one that leaves a GPU that begins to fail
@@ -242,6 +245,7 @@ class ControlPlane {
   Result<Warnings> on_remove_reservation(Now, const std::string& name, std::string_view who);
   Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason);
   Result<NodeId> on_node_report(Now, const std::string& node, std::string_view who, std::string_view reason);
+  Result<NodeId> on_inspect(Now, const std::string& node);  // its report comes later
 
   // ---- workers
   NodeId on_hello(Now, const protocol::Hello&);
@@ -255,6 +259,10 @@ class ControlPlane {
   void on_checkpoint_deleted(Now, NodeId, const protocol::CheckpointDeleted&);
   void on_progress(Now, NodeId, const protocol::Progress&);
   void on_rank_report(Now, NodeId, const protocol::RankReport&);
+  void on_node_health(Now, NodeId, const protocol::NodeHealth&);
+  // The node's wall clock against ours, by its heartbeats; nullopt: they agree (again).
+  void on_clock_skew(Now, NodeId, std::optional<Duration> ahead);
+  void on_inspection(Now, NodeId, const protocol::InspectionReport&);
 
   // ---- time
   static Instant first_run(const JobSpec& scheduled, Instant after);
@@ -458,6 +466,15 @@ class ControlPlane {
   void end_lost_parts(Now);
   void reconcile_members(Node&, const protocol::Hello&, bool new_boot, Now);
 
+  // control_conditions.cpp
+  void replace_conditions(Node&, std::vector<NodeCondition> now_true, Now);
+  void explain_conditions(const planner::Nodes&, const planner::GangAsk&, Explanation&) const;
+
+  // control_inspection.cpp
+  void ask_inspection(Node&, std::string trigger, Now);
+  void inspect_after(const AttemptRow& failed, Now);
+  void inspect_idle(Now);
+
   ControlSettings settings_;
   SpecText specs_;
   LeaseTable& leases_;
@@ -511,6 +528,7 @@ class ControlPlane {
   GpuId last_gpu_;
   EventId last_event_;
   FaultId last_fault_;
+  std::int64_t last_inspection_ = 0;
 
   Output out_;
   std::set<JobId> dirty_jobs_;

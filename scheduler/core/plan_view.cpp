@@ -18,7 +18,7 @@ std::string closed_of(const Node& node) {
   if (node.row.state != NodeState::reachable || !node.linked) return "not_reachable";
   if (!takes_work(node.row.service)) return "not_schedulable";
   if (!node.stale.empty()) return "stale_ranks";
-  return "";
+  return node.closing;
 }
 
 }  // namespace

@@ -18,6 +18,9 @@
 //   CheckpointChecked         ->              its checksums; also long after it was found
 //                                     <-     DeleteCheckpoint        one that is no longer kept
 //   CheckpointDeleted         ->
+//   NodeHealth {all conditions}  after any change ->
+//                                     <-     Inspect {checks to run}
+//   InspectionReport                  ->
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
 //                                     <-     Forget                  its end is committed: drop what is kept
@@ -93,6 +96,41 @@ struct AttemptStatus {
   std::optional<End> end;
 };
 
+// Something about a node that lasts: a row of scheduler/model/condition_table says what follows from it.
+struct NodeCondition {
+  std::string kind;         // "disk_full", "link_down", …
+  std::string subject;      // what of the node: a mount, an interface; "" = the node itself
+  std::string detail;       // one line for people
+  std::int64_t age_us = 0;  // since it began, at the sending of this message
+};
+
+// Something about a node that has happened: for the history only.
+struct NodeIncident {
+  std::string kind;  // "oom_kill", "aer", "link_flap", …
+  std::string detail;
+  std::int64_t age_us = 0;
+};
+
+struct NodeHealth {  // after any change: every condition that holds now, and what has happened since the last
+  std::vector<NodeCondition> conditions;
+  std::vector<NodeIncident> incidents;
+};
+
+struct CheckResult {
+  std::string name;    // "disk /tmp", "gpus", …
+  std::string owner;   // who is asked about it: "hardware", "storage", "network", "host"
+  std::string result;  // "ok" | "failed" | "skipped" (does not apply here; detail says why)
+  std::string detail;
+  std::int64_t limit_us = 0, took_us = 0;  // time allowed, time taken
+};
+
+struct InspectionReport {
+  std::int64_t request = 0;  // of the Inspect that asked for it
+  std::string trigger;       // "person" | "failure" | "idle"
+  std::int64_t age_us = 0;   // since its end
+  std::vector<CheckResult> checks;
+};
+
 struct Hello {
   std::int32_t protocol = kVersion;
   std::string worker_version;
@@ -110,10 +148,12 @@ struct Hello {
   std::map<std::string, std::string> labels;
   std::vector<GpuInfo> gpus;
   std::vector<AttemptStatus> attempts;  // all that it knows of
+  std::optional<NodeHealth> health;     // none: an older worker
 };
 
 struct Heartbeat {
   std::int64_t seq = 0;
+  std::optional<std::int64_t> wall_us{};  // the worker's wall clock; leases never look at it
 };
 
 struct GpuFault {
@@ -203,7 +243,8 @@ struct LogChunk {
 };
 
 using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
-                                CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport>;
+                                CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport, NodeHealth,
+                                InspectionReport>;
 
 // ---------------------------------------------------------------- scheduler → worker
 
@@ -285,7 +326,12 @@ struct ReadLog {
   std::string what{};        // "" = the rank's log, "evidence" = this node's part of the bundle
 };
 
-using ToWorker =
-    std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint, ReadLog>;
+struct Inspect {  // answered by an InspectionReport; while one is under way another changes nothing
+  std::int64_t request = 0;
+  std::string trigger;
+};
+
+using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint,
+                              ReadLog, Inspect>;
 
 }  // namespace tutti::protocol

@@ -3,11 +3,13 @@
 #include <sodium.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
+#include "scheduler/model/condition_table.h"
 #include "scheduler/service/clocks.h"
 
 namespace tutti {
@@ -107,6 +109,12 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  },
                  [&](protocol::GpuInventory& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_inventory(t, n, m); });
+                 },
+                 [&](protocol::NodeHealth& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_node_health(t, n, m); });
+                 },
+                 [&](protocol::InspectionReport& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_inspection(t, n, m); });
                  },
                  [&](protocol::CheckpointFound& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
@@ -216,8 +224,15 @@ void WorkerHub::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& 
   const ControlPlane* plane = leader_.plane();
   if (plane == nullptr) return;
   const Node* node = plane->cluster().find(c->node);
-  if (node != nullptr && node->row.state != NodeState::reachable)
+  if (node == nullptr) return;
+  if (node->row.state != NodeState::reachable)
     post(c, [](ControlPlane& p, Now t, NodeId n) { p.on_heard(t, n); });
+  if (!beat.wall_us) return;  // an older worker
+  c->clock.on_heartbeat(Instant(Duration(*beat.wall_us)), now_of_machine().wall);
+  // What the plane knows counts, not what it was told: it may have been built anew.
+  const bool known = std::ranges::count(node->conditions, kClockSkew, &NodeCondition::kind) > 0;
+  if (const auto skew = c->clock.skew(); skew.has_value() != known)
+    post(c, [skew](ControlPlane& p, Now t, NodeId n) { p.on_clock_skew(t, n, skew); });
 }
 
 void WorkerHub::on_closed(const ConnectionPtr& c, const std::string& why) {

@@ -15,6 +15,7 @@
 #include <string>
 
 #include "api/http/link.h"
+#include "scheduler/core/clock_watch.h"
 #include "scheduler/core/lease_table.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/metrics.h"
@@ -45,6 +46,7 @@ class WorkerHub : public WorkerMessages {
     std::uint64_t generation = 0;  // Node::link of its Hello
     std::string name;
     bool said_hello = false;
+    ClockWatch clock;
   };
   using ConnectionPtr = std::shared_ptr<Connection>;
   struct PendingLog {

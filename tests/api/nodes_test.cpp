@@ -60,6 +60,52 @@ TEST(Nodes, AGpuThatIsGoneIsShownAsAbsent) {
   EXPECT_EQ(gpus[1].at("state"), "absent");
 }
 
+TEST(Nodes, SayWhatIsWrongWithThem) {
+  ApiRig rig;
+  const auto n1 = rig.backend.add_node("n1", 2);
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    protocol::NodeHealth health;
+    health.conditions.push_back({"disk_full", "/tmp", "0 bytes are free", 0});
+    plane.on_node_health(now, n1, health);
+  });
+  const auto conditions = rig.get("/v1/nodes/n1").body().at("conditions");
+  ASSERT_EQ(conditions.as_array().size(), 1u);
+  EXPECT_EQ(conditions.at(0).at("kind"), "disk_full");
+  EXPECT_EQ(conditions.at(0).at("subject"), "/tmp");
+  EXPECT_EQ(conditions.at(0).at("effect"), "close");
+  rig.submit();
+  EXPECT_EQ(rig.get("/v1/jobs/1").body().at("state"), "queued");
+}
+
+TEST(Nodes, AreInspectedOnDemand) {
+  ApiRig rig;
+  const auto n1 = rig.backend.add_node("n1", 2);
+  auto none = rig.get("/v1/nodes/n1/inspection").body();
+  EXPECT_EQ(none.at("at"), nullptr);
+  EXPECT_EQ(none.at("passed"), false);
+  const auto asked = rig.post("/v1/nodes/n1:inspect");
+  ASSERT_EQ(asked.status(), 200);
+  EXPECT_EQ(asked.body().at("under_way"), true);
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    protocol::InspectionReport report;
+    report.request = plane.cluster().nodes.at(n1).inspection_asked;
+    report.trigger = "person";
+    report.checks.push_back({"disk /tmp", "host", "ok", "9 GiB free", 5'000'000, 20'000});
+    report.checks.push_back({"gpu 0", "hardware", "failed", "Xid 79", 0, 0});
+    plane.on_inspection(now, n1, report);
+  });
+  const auto report = rig.get("/v1/nodes/n1/inspection").body();
+  EXPECT_EQ(report.at("under_way"), false);
+  EXPECT_EQ(report.at("passed"), false);
+  EXPECT_EQ(report.at("checks").at(0).at("took_seconds"), 0.02);
+  EXPECT_EQ(report.at("checks").at(1).at("detail"), "Xid 79");
+  EXPECT_EQ(rig.get("/v1/nodes/n9/inspection").status(), 404);
+  EXPECT_EQ(rig.post("/v1/nodes/n9:inspect").status(), 404);
+  rig.backend.be_unready();
+  EXPECT_EQ(rig.get("/v1/nodes/n1/inspection").status(), 503);
+  EXPECT_EQ(rig.post("/v1/nodes/n1:inspect").status(), 503);
+}
+
 TEST(Nodes, DrainNeedsAReasonAndResumeDoesNot) {
   ApiRig rig;
   rig.backend.add_node("n1", 2);

@@ -159,6 +159,35 @@ TEST_F(ProbeProcess, TellsResetRequiredAndEccOnce) {
   }
 }
 
+TEST_F(ProbeProcess, TellsWhatIsOnlyWatchedAndItsEnd) {
+  start({"--poll-ms", "100", "--sample-ms", "100", "--deep-ms", "100"});
+  ASSERT_TRUE(await<Sample>());
+  const std::pair<const char*, FaultKind> modes[] = {{"throttled", FaultKind::throttled},
+                                                     {"pcie_degraded", FaultKind::pcie_degraded},
+                                                     {"fabric_not_ready", FaultKind::fabric_not_ready},
+                                                     {"remap_pending", FaultKind::remap_pending},
+                                                     {"remap_failed", FaultKind::remap_failed},
+                                                     {"link_down", FaultKind::nvlink_down}};
+  for (const auto& [mode, kind] : modes) {
+    sim({"mode", "--gpu", "1", "--set", mode});
+    const auto fault = await_fault(kind);
+    ASSERT_TRUE(fault) << mode;
+    EXPECT_EQ(fault->uuid, machine_.uuid(1));
+    EXPECT_FALSE(fault->detail.empty());
+    sim({"mode", "--gpu", "1", "--set", "healthy"});
+    ASSERT_TRUE(await<Recovered>([kind](const Recovered& r) { return r.kind == kind; })) << mode;
+  }
+}
+
+TEST_F(ProbeProcess, TellsEachActionThatTheDriverRecommends) {
+  start({"--poll-ms", "100"});
+  ASSERT_TRUE(await<Alive>());
+  sim({"mode", "--gpu", "0", "--set", "ecc"});
+  EXPECT_TRUE(await_fault(FaultKind::drain_required));
+  sim({"mode", "--gpu", "1", "--set", "link_down"});
+  EXPECT_TRUE(await_fault(FaultKind::reset_required));
+}
+
 TEST_F(ProbeProcess, AnswersWhoUsesAGpu) {
   start();
   ASSERT_TRUE(await<Alive>());

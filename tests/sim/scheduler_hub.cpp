@@ -75,6 +75,12 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::GpuInventory& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_inventory(t, n, m); });
                  },
+                 [&](protocol::NodeHealth& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_node_health(t, n, m); });
+                 },
+                 [&](protocol::InspectionReport& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_inspection(t, n, m); });
+                 },
                  [&](protocol::CheckpointFound& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
                  },

@@ -29,6 +29,8 @@ ControlSettings control_settings() {
   s.delete_again = 2s;
   s.prepare_deadline = 60s;  // both longer than the slowest commits in a row
   s.launch_deadline = 40s;
+  s.inspect_after_failure = true;
+  s.inspect_idle_every = 60s;
   return s;
 }
 

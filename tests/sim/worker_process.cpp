@@ -57,6 +57,7 @@ void WorkerProcess::resume() {
 void WorkerProcess::build_core(bool remember_epochs) {
   worker::CoreSettings settings;
   settings.fatal = &is_fatal;
+  settings.gate = true;
   settings.self.worker_version = "sim";
   settings.self.node = machine_.name();
   settings.self.address = "10.0.0." + std::to_string(1 + machine_.index());
@@ -268,6 +269,8 @@ void WorkerProcess::handle(const std::string& text) {
     core_->on_delete_checkpoint(*d);
   } else if (const auto* f = std::get_if<protocol::Forget>(&*message)) {
     core_->on_forget(now, *f);
+  } else if (const auto* i = std::get_if<protocol::Inspect>(&*message)) {
+    core_->on_inspect(now, *i);
   }
   settle();
 }
@@ -396,6 +399,29 @@ void WorkerProcess::act(worker::Retire& a) {
   watches_.erase(a.key);
   if (const auto dir = machine_.disk().attempts.find(a.key); dir != machine_.disk().attempts.end())
     dir->second.retired = true;
+}
+
+// Now and then the quick look finds something, or does not come back within the gate's time.
+void WorkerProcess::act(worker::RunGate& a) {
+  const bool benign = machine_.place().benign;
+  const bool hangs = !benign && dice_.chance(3);
+  const bool fails = !benign && dice_.chance(5);
+  soon(hangs ? Duration(20s) : dice_.between(1ms, 60ms), [this, key = a.key, fails] {
+    core_->on_gate(clock(), key, fails ? "scratch: create a file: No space left on device" : "");
+    settle();
+  });
+}
+
+void WorkerProcess::act(worker::RunInspection& a) {
+  soon(dice_.between(10ms, 2s), [this, request = a.request] {
+    protocol::InspectionReport report;
+    report.request = request.request;
+    report.trigger = request.trigger;
+    report.checks = core_->check_gpus();
+    const auto now = clock();
+    core_->on_inspection(now, std::move(report), now.wall, false);
+    settle();
+  });
 }
 
 void WorkerProcess::act(worker::SetLease& a) {

@@ -71,6 +71,8 @@ class WorkerProcess {
   void act(worker::CheckResume&);
   void act(worker::DeleteFiles&);
   void act(worker::Retire&);
+  void act(worker::RunGate&);
+  void act(worker::RunInspection&);
   void act(worker::SetLease&);
   void act(worker::SaveHealth&);
   void act(worker::Note&);

@@ -162,7 +162,61 @@ TEST(Messages, AttemptStatusInEveryPhase) {
   }
 }
 
+NodeHealth some_health() {
+  NodeHealth h;
+  h.conditions.push_back({"disk_full", "/tmp", "0 bytes are free", 5'000'000});
+  h.conditions.push_back({"probe_hangs", "", "NVML hangs", 7});
+  h.incidents.push_back({"oom_kill", "Killed process 7", 9});
+  return h;
+}
+
+void expect_same(const NodeHealth& a, const NodeHealth& b) {
+  ASSERT_EQ(a.conditions.size(), b.conditions.size());
+  for (std::size_t i = 0; i < a.conditions.size(); ++i)
+    EXPECT_EQ(std::tie(a.conditions[i].kind, a.conditions[i].subject, a.conditions[i].detail,
+                       a.conditions[i].age_us),
+              std::tie(b.conditions[i].kind, b.conditions[i].subject, b.conditions[i].detail,
+                       b.conditions[i].age_us));
+  ASSERT_EQ(a.incidents.size(), b.incidents.size());
+  for (std::size_t i = 0; i < a.incidents.size(); ++i)
+    EXPECT_EQ(std::tie(a.incidents[i].kind, a.incidents[i].detail, a.incidents[i].age_us),
+              std::tie(b.incidents[i].kind, b.incidents[i].detail, b.incidents[i].age_us));
+}
+
+TEST(Messages, NodeHealthAloneAndInAHello) {
+  expect_same(there_and_back(some_health()), some_health());
+  Hello hello;
+  hello.node = "n1";
+  hello.address = "10.0.0.1";
+  EXPECT_FALSE(there_and_back(hello).health) << "an older worker says nothing of it";
+  hello.health = some_health();
+  expect_same(*there_and_back(hello).health, some_health());
+  EXPECT_THAT(
+      refusal(R"({"type":"node_health","conditions":[{"kind":"","subject":"","detail":"","age_us":0}],)"
+              R"("incidents":[]})"),
+      HasSubstr("conditions[0].kind is empty"));
+}
+
+TEST(Messages, InspectAndItsReport) {
+  Inspect ask{5, "person"};
+  EXPECT_EQ(there_and_back(ask).request, 5);
+  EXPECT_EQ(there_and_back(ask).trigger, "person");
+  InspectionReport r;
+  r.request = 5;
+  r.trigger = "idle";
+  r.age_us = 12;
+  r.checks.push_back({"disk /tmp", "host", "failed", "0 bytes are free", 5'000'000, 1'234});
+  const auto back = there_and_back(r);
+  EXPECT_EQ(std::tie(back.request, back.trigger, back.age_us), std::tie(r.request, r.trigger, r.age_us));
+  ASSERT_EQ(back.checks.size(), 1U);
+  const auto &x = back.checks[0], &y = r.checks[0];
+  EXPECT_EQ(std::tie(x.name, x.owner, x.result, x.detail, x.limit_us, x.took_us),
+            std::tie(y.name, y.owner, y.result, y.detail, y.limit_us, y.took_us));
+}
+
 TEST(Messages, HeartbeatAndItsAcknowledgement) {
+  EXPECT_EQ(there_and_back(Heartbeat{17, 1'234}).wall_us, 1'234);
+  EXPECT_FALSE(there_and_back(Heartbeat{17}).wall_us);
   EXPECT_EQ(wire::encode(FromWorker(Heartbeat{17})), R"({"type":"heartbeat","seq":17})");
   EXPECT_EQ(there_and_back(Heartbeat{17}).seq, 17);
   EXPECT_EQ(there_and_back(HeartbeatAck{18}).seq, 18);

@@ -49,6 +49,12 @@ struct DeleteFiles {  // of a checkpoint; answer: on_checkpoint_deleted
 struct Retire {  // its end is committed: the directory is kept for its logs only
   AttemptKey key;
 };
+struct RunGate {  // the quick checks before an attempt; answer with on_gate
+  AttemptKey key;
+};
+struct RunInspection {  // all checks; answer with on_inspection
+  protocol::Inspect request;
+};
 struct SetLease {
   std::int64_t until_boot_us = 0;
 };
@@ -71,6 +77,6 @@ struct ResumeCheck {
 
 using Action =
     std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor, FinalScan,
-                 AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, SetLease, SaveHealth, Note>;
+                 AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, RunGate, RunInspection, SetLease, SaveHealth, Note>;
 
 }  // namespace tutti::worker

@@ -19,6 +19,13 @@ enum class Stage {
   ended        // said, and kept until forgotten; unproven: back to last_work as soon as it is
 };
 
+struct Gate {  // the quick checks before an attempt, while they are under way
+  bool shell_done = false;
+  std::map<std::string, std::int64_t> gpus;  // not yet seen to be free of others: UUID → question under way
+  std::string witness;                       // what was seen on one of them
+  Mono until{}, next_ask{};
+};
+
 struct WorkerCore::Attempt {
   Attempt(const protocol::Prepare& p, SpecPtr s) : key(p.key), prepare(p), spec(std::move(s)) {
     const bool resumes = !p.resume_path.empty() && p.index == 0 && spec && !spec->checkpoint.dir.empty();
@@ -43,6 +50,9 @@ struct WorkerCore::Attempt {
   bool supervisor_gone = false;
   std::optional<Mono> supervisor_by;  // when it must have done what it was told
   bool struck = false;  // a kill of ours is under way while the supervisor lives: what it finds is no proof
+
+  // Before its supervisor is started (stage spawning). None: passed, or there is none.
+  std::optional<Gate> gate;
 
   protocol::End end;  // from last_work on
   bool scanned = false;

@@ -100,6 +100,13 @@ const nvml::GpuInfo* GpuLedger::find(const std::string& uuid) const {
   return nullptr;
 }
 
+std::vector<std::string> GpuLedger::uuids_at(const std::string& pci) const {
+  std::vector<std::string> out;
+  for (const auto& g : inventory_.gpus)
+    if (g.pci == pci) out.push_back(g.uuid);
+  return out;
+}
+
 std::string GpuLedger::why_unhealthy(const std::string& uuid) const {
   const auto found = unhealthy_.find(uuid);
   return found == unhealthy_.end() ? std::string() : found->second.reason;

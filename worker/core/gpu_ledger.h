@@ -41,6 +41,8 @@ class GpuLedger {
   protocol::GpuInventory inventory() const;
   std::vector<DeviceFact> all_devices() const;
   const nvml::GpuInfo* find(const std::string& uuid) const;
+  /// At this PCI address: one GPU, or all its slices.
+  std::vector<std::string> uuids_at(const std::string& pci) const;
   /// "" = healthy, else why not.
   std::string why_unhealthy(const std::string& uuid) const;
 

@@ -58,7 +58,12 @@ void WorkerCore::say_hello(Now now) {
     hello.attempts.push_back(*a->reported);
   }
   hello_sent_at_ = now.mono;
+  hello.health = conditions_.take_message(boot_us(now));
   send(std::move(hello));
+  if (inspection_) {
+    inspection_->age_us = std::max<std::int64_t>(0, (now.wall - inspected_at_).count());
+    send(*inspection_);
+  }
   for (auto& [at, fault] : std::exchange(faults_unsent_, {})) {
     fault.age_us = boot_us(now) - at;
     send(std::move(fault));
@@ -95,7 +100,7 @@ void WorkerCore::heartbeat(Now now) {
   heartbeats_under_way_[seq] = now.mono;
   if (heartbeats_under_way_.size() > kMaxHeartbeatsUnderWay)
     heartbeats_under_way_.erase(heartbeats_under_way_.begin());
-  send(protocol::Heartbeat{seq});
+  send(protocol::Heartbeat{seq, now.wall.time_since_epoch().count()});
 }
 
 void WorkerCore::on_heartbeat_ack(Now, const protocol::HeartbeatAck& ack) {
@@ -179,7 +184,9 @@ void WorkerCore::on_prepare(Now now, const protocol::Prepare& p, const ParsedSpe
     if (key.job == p.key.job && a->stage != Stage::ended)
       stop_attempt(now, *a, protocol::Stop{key, "fenced", "KILL", 0});
   forget_epoch(p.key);
-  if (const auto why = why_not(p, parsed); !why.empty()) {
+  auto why = why_not(p, parsed);
+  if (why.empty() && settings_.gate) why = conditions_.why_closed();
+  if (!why.empty()) {
     auto a = std::make_unique<Attempt>(p, parsed.spec);
     a->stage = Stage::ended;
     a->final = ended(p.key, failure("launch", why, now), true, "never started", now);
@@ -191,7 +198,10 @@ void WorkerCore::on_prepare(Now now, const protocol::Prepare& p, const ParsedSpe
   }
   auto& a = *(attempts_[p.key] = std::make_unique<Attempt>(p, parsed.spec));
   act(Note{p.key, "", "preparing", ""});
-  act(SpawnSupervisor{p.key});
+  if (settings_.gate)
+    begin_gate(now, a);
+  else
+    act(SpawnSupervisor{p.key});
   publish(a);
 }
 
@@ -229,6 +239,12 @@ void WorkerCore::stop_attempt(Now now, Attempt& a, const protocol::Stop& stop) {
   a.stop = stop;
   a.stop_told = false;
   const Duration grace(at_once ? 0 : std::max<std::int64_t>(stop.grace_us, 0));
+  if (a.gate) {  // nothing has been started
+    a.gate.reset();
+    a.supervisor_gone = true;
+    begin_last_work(now, a, End{false, true, "never started", boot_us(now)});
+    return;
+  }
   a.supervisor_by = now.mono + grace + settings_.supervisor_patience;
   push_orders(a);
 }
@@ -284,6 +300,8 @@ bool WorkerCore::on_progress(Now now, const protocol::Progress& p) {
 // ---------------------------------------------------------------- time
 
 void WorkerCore::on_tick(Now now) {
+  tick_gates(now);
+  end_old_conditions(now);
   if (welcome_ && now.mono >= next_heartbeat_) heartbeat(now);
   // The supervisors watch the lease themselves; this is the second pair of eyes.
   if (lease_until_ != Mono{} && now.mono >= lease_until_ && !lease_enforced_) {
@@ -346,6 +364,7 @@ Duration WorkerCore::next_wake(Now now) const {
     if (a->supervisor_by && !a->supervisor_gone) wake = std::min(wake, *a->supervisor_by);
     if (needs_proof(*a)) wake = std::min(wake, a->prove_at);
     if (a->resume == Attempt::Resume::checking) wake = std::min(wake, a->resume_by);
+    if (a->gate) wake = std::min({wake, a->gate->until, a->gate->gpus.empty() ? wake : a->gate->next_ask});
   }
   return std::max(wake - now.mono, Duration(0));
 }

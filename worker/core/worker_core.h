@@ -12,6 +12,9 @@
 //     checkpoint has been reported; an end that could not be proven is proven later and said again.
 //  5. `ready` is said once the checkpoint that the attempt begins from has been looked at, by its first node.
 //  6. The lease runs from the sending of what was acknowledged, and never moves backwards.
+//  7. What is wrong with the node as a whole is said in full with each Hello and after each change; it stops
+//     nothing that runs.
+//  8. No supervisor is started before the node has passed its gate: what is known of it now, and a quick look.
 #pragma once
 
 #include <deque>
@@ -28,6 +31,9 @@
 #include "scheduler/model/protocol.h"
 #include "worker/core/actions.h"
 #include "worker/core/gpu_ledger.h"
+#include "worker/core/node_conditions.h"
+#include "worker/node/fault_pairs.h"
+#include "worker/node/kernel_log.h"
 #include "worker/supervisor/messages.h"
 
 namespace tutti::worker {
@@ -45,6 +51,9 @@ struct CoreSettings {
   Duration resume_check = std::chrono::seconds(60);
   // After the lease, for the supervisors to kill by themselves. Then we do: well within the kill margin.
   Duration lease_second_look = std::chrono::milliseconds(250);
+  bool gate = false;  // before a supervisor is started: RunGate, and are its GPUs free of others?
+  Duration gate_limit = std::chrono::seconds(5);
+  std::uint64_t gpu_memory_slack = 1ULL << 30;  // above what a GPU uses when nobody uses it
 };
 
 /// A job spec, or why the one that came cannot be read.
@@ -80,6 +89,7 @@ class WorkerCore {
   void on_stop(Now, const protocol::Stop&);
   void on_forget(Now, const protocol::Forget&);
   void on_delete_checkpoint(const protocol::DeleteCheckpoint&);
+  void on_inspect(Now, const protocol::Inspect&);
 
   // ---- supervisors
   void on_supervisor_status(Now, AttemptKey, const supervisor::Status&, bool first_of_connection);
@@ -98,6 +108,17 @@ class WorkerCore {
   void on_checkpoint_checked(Now, const protocol::CheckpointChecked&);
   void on_checkpoint_deleted(const protocol::CheckpointDeleted&);
   void on_resume_checked(Now, AttemptKey, const ResumeCheck&);
+  void on_probe_hung(Now, const std::string& how,
+                     bool for_good);  // no sign of life; for_good: again and again
+  void on_kernel_finding(Now, const node::KernelFinding&);
+  /// A condition of the node begins (or its detail changes), or is over.
+  void on_condition(Now, const std::string& kind, const std::string& subject, const std::string& detail);
+  void on_condition_over(Now, const std::string& kind, const std::string& subject);
+  void on_incident(Now, const std::string& kind, const std::string& detail);
+  /// The shell's part of the gate is done; `why` "" = passed.
+  void on_gate(Now, AttemptKey, const std::string& why);
+  /// All checks are done, or a former worker's report is read back.
+  void on_inspection(Now, protocol::InspectionReport, Instant ended_at, bool read_back);
   bool on_progress(Now, const protocol::Progress&);  // false: too soon after the last one
   void on_tick(Now);
   /// How long nothing will happen by itself; at most a second.
@@ -120,6 +141,10 @@ class WorkerCore {
   GpuLedger& gpus() { return gpus_; }
   std::int64_t lease_until_boot_us() const;
   protocol::AttemptStatus status_of(AttemptKey) const;
+  const NodeConditions& conditions() const { return conditions_; }
+  bool probe_up() const { return probe_up_; }
+  /// What a look at the GPUs through the last probe's eyes finds: part of every inspection.
+  std::vector<protocol::CheckResult> check_gpus() const;
 
  private:
   void act(Action a) { actions_.push_back(std::move(a)); }
@@ -143,6 +168,18 @@ class WorkerCore {
   void answer_about_unknown(Now, AttemptKey);
   void inventory_changed();
 
+  // worker_core_health.cpp
+  void begin_gate(Now, Attempt&);
+  void gate_answer(Now, Attempt&, const nvml::Processes&);
+  void ask_gate(Now, Attempt&);
+  void gate_failed(Now, Attempt&, const std::string& why);
+  void pass_if_clean(Now, Attempt&);
+  void tick_gates(Now);
+  void say_health(Now);
+  void end_old_conditions(Now);
+  void tell_fault(Now, const nvml::Fault&, node::FaultPairs::Source);
+  void remember_memory(const nvml::Sample&);
+
   CoreSettings settings_;
   GpuLedger gpus_;
   bool probe_up_ = false;
@@ -164,6 +201,14 @@ class WorkerCore {
   // While not connected, with the CLOCK_BOOTTIME of the evidence; bounded.
   std::deque<std::pair<std::int64_t, protocol::GpuFault>> faults_unsent_;
   std::vector<Action> actions_;
+
+  NodeConditions conditions_;
+  node::FaultPairs fault_pairs_;
+  std::map<std::string, std::uint64_t> idle_memory_;  // UUID → the least memory it was seen to use
+  std::optional<std::int64_t> switch_fault_at_;       // CLOCK_BOOTTIME
+  bool inspecting_ = false;
+  std::optional<protocol::InspectionReport> inspection_;  // the last one
+  Instant inspected_at_;
 };
 
 }  // namespace tutti::worker

@@ -11,10 +11,6 @@ using protocol::AttemptStatus;
 using protocol::End;
 using protocol::Phase;
 
-namespace {
-constexpr std::size_t kMaxUnsentFaults = 64;
-}  // namespace
-
 // ---------------------------------------------------------------- supervisors
 
 void WorkerCore::on_supervisor_status(Now now, AttemptKey key, const supervisor::Status& status,
@@ -208,21 +204,33 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
   if (const auto* m = std::get_if<nvml::Inventory>(&message)) {
     probe_up_ = true;
     gpus_.on_inventory(*m);
-  } else if (std::holds_alternative<nvml::Unavailable>(message)) {
+    for (const auto* kind : {"nvml_unavailable", "nvml_missing", "driver_mismatch", "probe_hangs"})
+      on_condition_over(now, kind, "");
+  } else if (std::holds_alternative<nvml::Alive>(message)) {
+    on_condition_over(now, "probe_hangs", "");
+  } else if (const auto* u = std::get_if<nvml::Unavailable>(&message)) {
+    constexpr int kVersionMismatch = 18;  // NVML's code
+    // Without a library, and never having seen a GPU, this may well be a machine that has none.
+    const std::string kind = u->code == kVersionMismatch ? "driver_mismatch"
+                             : u->code || gpus_.known()  ? "nvml_unavailable"
+                                                         : "nvml_missing";
+    for (const auto* other : {"driver_mismatch", "nvml_unavailable", "nvml_missing"})
+      if (kind != other) on_condition_over(now, other, "");
+    on_condition(now, kind, "", u->reason);
     on_probe_lost(now);
   } else if (const auto* f = std::get_if<nvml::Fault>(&message)) {
-    if (auto fault = gpus_.on_fault(*f, boot_us(now))) {
-      act(Note{{}, "", "GPU fault", fault->uuid + " " + fault->kind + " " + fault->detail});
-      if (connected_)
-        send(std::move(*fault));
-      else if (faults_unsent_.size() < kMaxUnsentFaults)
-        faults_unsent_.emplace_back(f->boot_us, std::move(*fault));
-    }
+    if (f->kind == nvml::FaultKind::fabric_not_ready)
+      on_condition(now, "fabric_not_ready", f->uuid, f->detail);
+    tell_fault(now, *f, node::FaultPairs::Source::nvml);
   } else if (const auto* r = std::get_if<nvml::Recovered>(&message)) {
     act(Note{{}, "", "GPU condition over", r->uuid + " " + std::string(nvml::name_of(r->kind))});
+    if (r->kind == nvml::FaultKind::fabric_not_ready) on_condition_over(now, "fabric_not_ready", r->uuid);
     gpus_.on_recovered(*r);
+  } else if (const auto* s = std::get_if<nvml::Sample>(&message)) {
+    remember_memory(*s);
   } else if (const auto* p = std::get_if<nvml::Processes>(&message)) {
     for (auto& [key, a] : attempts_) {
+      if (a->gate) gate_answer(now, *a, *p);
       const auto asked = a->gpus_waited_for.find(p->uuid);
       if (asked == a->gpus_waited_for.end() || asked->second != p->id) continue;
       if (p->pids && p->pids->empty()) a->gpus_waited_for.erase(asked);

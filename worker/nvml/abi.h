@@ -70,6 +70,12 @@ inline constexpr unsigned kEccUncorrected = 1;
 inline constexpr unsigned kEccVolatile = 0;  // since the driver was loaded or the GPU was reset
 inline constexpr unsigned kEccAggregate = 1;
 
+inline constexpr unsigned kFabricNotSupported = 0;
+inline constexpr unsigned kFabricNotStarted = 1;
+inline constexpr unsigned kFabricInProgress = 2;
+inline constexpr unsigned kFabricCompleted = 3;
+inline constexpr unsigned kMostNvlinks = 36;
+
 inline constexpr unsigned kTemperatureGpu = 0;
 inline constexpr unsigned kP2pNvlink = 2;
 inline constexpr unsigned kP2pStatusOk = 0;
@@ -131,6 +137,20 @@ struct Memory {
   unsigned long long used;
 };
 static_assert(sizeof(Memory) == 24 && offsetof(Memory, free) == 8 && offsetof(Memory, used) == 16);
+
+struct FabricInfo {  // nvmlDeviceGetGpuFabricInfoV, version 2
+  unsigned version;
+  unsigned char cluster_uuid[16];
+  Return status;  // of the registration, once the state is completed
+  unsigned clique_id;
+  unsigned char state;
+  unsigned health_mask;
+};
+inline constexpr unsigned kFabricInfoVersion = 0x2000024;
+static_assert(sizeof(FabricInfo) == (kFabricInfoVersion & 0xFFFFFF));
+static_assert(offsetof(FabricInfo, cluster_uuid) == 4 && offsetof(FabricInfo, status) == 20);
+static_assert(offsetof(FabricInfo, clique_id) == 24 && offsetof(FabricInfo, state) == 28);
+static_assert(offsetof(FabricInfo, health_mask) == 32);
 
 struct Utilization {
   unsigned gpu;
@@ -200,6 +220,11 @@ static_assert(sizeof(Return) == 4);
   OPTIONAL(nvmlDeviceGetRemappedRows,                                                                   \
            (::tutti::nvml::Device, unsigned*, unsigned*, unsigned*, unsigned*))                         \
   OPTIONAL(nvmlDeviceGetNvLinkState, (::tutti::nvml::Device, unsigned, unsigned*))                      \
+  OPTIONAL(nvmlDeviceGetCurrPcieLinkWidth, (::tutti::nvml::Device, unsigned*))                          \
+  OPTIONAL(nvmlDeviceGetMaxPcieLinkWidth, (::tutti::nvml::Device, unsigned*))                           \
+  OPTIONAL(nvmlDeviceGetCurrPcieLinkGeneration, (::tutti::nvml::Device, unsigned*))                     \
+  OPTIONAL(nvmlDeviceGetMaxPcieLinkGeneration, (::tutti::nvml::Device, unsigned*))                      \
+  OPTIONAL(nvmlDeviceGetGpuFabricInfoV, (::tutti::nvml::Device, ::tutti::nvml::FabricInfo*))            \
   OPTIONAL(nvmlDeviceGetP2PStatus,                                                                      \
            (::tutti::nvml::Device, ::tutti::nvml::Device, unsigned, unsigned*))                         \
   OPTIONAL(nvmlDeviceGetMigMode, (::tutti::nvml::Device, unsigned*, unsigned*))                         \

@@ -126,6 +126,78 @@ Conditions look_closely(const Library& library, Device device, const Conditions&
   return conditions;
 }
 
+namespace {
+
+// Idle GPUs lower the generation of their link to save power; the lanes they keep.
+void look_at_pcie(const Symbols& nvml, Device device, Conditions& conditions) {
+  constexpr unsigned kBusyPercent = 50;
+  unsigned now = 0, most = 0;
+  if (!nvml.nvmlDeviceGetCurrPcieLinkWidth || !nvml.nvmlDeviceGetMaxPcieLinkWidth) return;
+  if (nvml.nvmlDeviceGetCurrPcieLinkWidth(device, &now) != Return::success ||
+      nvml.nvmlDeviceGetMaxPcieLinkWidth(device, &most) != Return::success)
+    return;
+  conditions.erase(FaultKind::pcie_degraded);
+  if (now < most) {
+    conditions.emplace(FaultKind::pcie_degraded,
+                       std::to_string(now) + " of " + std::to_string(most) + " PCIe lanes are in use");
+    return;
+  }
+  Utilization load{};
+  if (!nvml.nvmlDeviceGetCurrPcieLinkGeneration || !nvml.nvmlDeviceGetMaxPcieLinkGeneration ||
+      !nvml.nvmlDeviceGetUtilizationRates)
+    return;
+  if (nvml.nvmlDeviceGetUtilizationRates(device, &load) != Return::success || load.gpu < kBusyPercent) return;
+  if (nvml.nvmlDeviceGetCurrPcieLinkGeneration(device, &now) == Return::success &&
+      nvml.nvmlDeviceGetMaxPcieLinkGeneration(device, &most) == Return::success && now < most)
+    conditions.emplace(FaultKind::pcie_degraded, "PCIe generation " + std::to_string(now) + " of " +
+                                                     std::to_string(most) + " under load");
+}
+
+void look_at_nvlinks(const Symbols& nvml, Device device, Conditions& conditions, std::uint64_t& links_up) {
+  if (!nvml.nvmlDeviceGetNvLinkState) return;
+  std::string down;
+  for (unsigned link = 0; link < kMostNvlinks; ++link) {
+    unsigned active = 0;
+    const Return result = nvml.nvmlDeviceGetNvLinkState(device, link, &active);
+    if (result == Return::invalid_argument || result == Return::not_supported) break;  // there are no more
+    if (result != Return::success) return;                                             // nothing is known
+    if (active != 0)
+      links_up |= 1ULL << link;
+    else if ((links_up & (1ULL << link)) != 0)
+      down += (down.empty() ? "" : ", ") + std::to_string(link);
+  }
+  conditions.erase(FaultKind::nvlink_down);
+  if (!down.empty()) conditions.emplace(FaultKind::nvlink_down, "NVLinks are down: " + down);
+}
+
+void look_at_fabric(const Symbols& nvml, Device device, Conditions& conditions) {
+  if (!nvml.nvmlDeviceGetGpuFabricInfoV) return;
+  FabricInfo info{};
+  info.version = kFabricInfoVersion;
+  if (nvml.nvmlDeviceGetGpuFabricInfoV(device, &info) != Return::success) return;
+  conditions.erase(FaultKind::fabric_not_ready);
+  if (info.state == kFabricNotSupported) return;
+  if (info.state != kFabricCompleted)
+    conditions.emplace(FaultKind::fabric_not_ready,
+                       info.state == kFabricNotStarted
+                           ? "the fabric manager has not begun to register it"
+                           : "the fabric manager has not finished registering it");
+  else if (info.status != Return::success)
+    conditions.emplace(FaultKind::fabric_not_ready, "its registration with the fabric manager failed (" +
+                                                        std::to_string(static_cast<int>(info.status)) + ")");
+}
+
+}  // namespace
+
+Conditions look_deeply(const Library& library, Device device, const Conditions& before,
+                       std::uint64_t& links_up) {
+  Conditions conditions = before;
+  look_at_pcie(library.symbols(), device, conditions);
+  look_at_nvlinks(library.symbols(), device, conditions, links_up);
+  look_at_fabric(library.symbols(), device, conditions);
+  return conditions;
+}
+
 GpuSample take_sample(const Library& library, Device device, const std::string& uuid) {
   const Symbols& nvml = library.symbols();
   GpuSample sample;

@@ -2,6 +2,7 @@
 // thread; each function is a few NVML calls and keeps nothing.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,6 +19,11 @@ Conditions look_briefly(const Library& library, Device device);
 // Every sample interval and after each event: ECC, row remapping, clocks. What cannot be read stays as it was
 // `before`: a GPU that stops answering is not cured of its ECC errors.
 Conditions look_closely(const Library& library, Device device, const Conditions& before);
+
+// Every deep interval, because it costs many calls: NVLinks, PCIe, fabric. `links_up`, one bit per NVLink, is
+// what was ever seen up: a link that never was is not there, or not connected.
+Conditions look_deeply(const Library& library, Device device, const Conditions& before,
+                       std::uint64_t& links_up);
 
 GpuSample take_sample(const Library& library, Device device, const std::string& uuid);
 // Nothing but `error` when NVML cannot tell: an unanswered question is no proof.

@@ -47,7 +47,10 @@ void Probe::run() {
     }
     say_alive();
     next_poll = std::max(next_poll + options_.poll, Clock::now());
-    while (wait_until(next_poll)) poll(true);
+    while (wait_until(next_poll)) {
+      next_deep_ = {};
+      poll(true);
+    }
   }
 }
 
@@ -70,7 +73,7 @@ void Probe::open_session() {
   std::vector<Device> handles;
   for (const NamedDevice& device : read.devices) {
     if (std::ranges::find(handles, device.handle) == handles.end()) handles.push_back(device.handle);
-    gpus_.push_back({device, {}, {}});
+    gpus_.push_back({device, {}, {}, {}, 0});
   }
   unidentified_ = read.message.unidentified;
   named_ = read.named;
@@ -83,6 +86,7 @@ void Probe::open_session() {
                                    EventWatch::Callbacks{[this](const EventData& data) { on_event(data); },
                                                          [this](Return) { look_soon(); }});
   last_unavailable_.clear();
+  next_deep_ = {};
   // Registered before it is written, started after: who reads the inventory misses no event, and hears of
   // none before it knows the GPU.
   out_.write(std::move(read.message));
@@ -117,7 +121,9 @@ void Probe::poll(bool closely) {
     if (library_ == nullptr) return;
     closely = true;
   }
-  for (Watched& gpu : gpus_) look_at(gpu, closely);
+  const bool deeply = closely && Clock::now() >= next_deep_;
+  if (deeply) next_deep_ = Clock::now() + options_.deep;
+  for (Watched& gpu : gpus_) look_at(gpu, closely, deeply);
 }
 
 bool Probe::inventory_changed(bool closely) {
@@ -139,7 +145,7 @@ bool Probe::slices_changed() const {
       [](const Watched& w) { return w.device.info.uuid; });
 }
 
-void Probe::look_at(Watched& gpu, bool closely) {
+void Probe::look_at(Watched& gpu, bool closely, bool deeply) {
   const Symbols& nvml = library_->symbols();
   const bool was_lost = gpu.brief.contains(FaultKind::gpu_lost);
   Device fresh = nullptr;
@@ -161,6 +167,8 @@ void Probe::look_at(Watched& gpu, bool closely) {
   }
   tell(gpu, gpu.brief, std::move(brief));
   if (closely && answers) tell(gpu, gpu.close, look_closely(*library_, gpu.device.handle, gpu.close));
+  if (deeply && answers)
+    tell(gpu, gpu.deep, look_deeply(*library_, gpu.device.handle, gpu.deep, gpu.links_up));
 }
 
 void Probe::tell(const Watched& gpu, Conditions& before, Conditions now) {

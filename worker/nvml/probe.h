@@ -33,6 +33,7 @@ struct ProbeOptions {
   std::string library;  // empty: the system's
   std::chrono::milliseconds poll{1000};
   std::chrono::milliseconds sample{5000};
+  std::chrono::milliseconds deep{30'000};  // at the next sample after that, and after each event
   std::chrono::milliseconds retry{3000};
   std::chrono::milliseconds event_stall{5000};  // the event wait returns every second when all is well
 };
@@ -48,6 +49,8 @@ class Probe {
     NamedDevice device;
     Conditions brief;
     Conditions close;
+    Conditions deep;
+    std::uint64_t links_up = 0;
   };
 
   void open_session();
@@ -56,7 +59,7 @@ class Probe {
   void poll(bool closely);
   bool inventory_changed(bool closely);  // or the library stopped working; both end the session
   bool slices_changed() const;
-  void look_at(Watched& gpu, bool closely);
+  void look_at(Watched& gpu, bool closely, bool deeply);
   void tell(const Watched& gpu, Conditions& before, Conditions now);
   void sample();
   void say_alive();
@@ -75,6 +78,7 @@ class Probe {
   // The session: from a successful init to shutdown. Poll thread only.
   std::unique_ptr<Library> library_;
   unsigned unidentified_ = 0;
+  Clock::time_point next_deep_{};
   unsigned named_ = 0;  // GPUs; gpus_ has their slices
   std::vector<Watched> gpus_;
   std::unique_ptr<EventWatch> events_;

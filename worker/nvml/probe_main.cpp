@@ -12,17 +12,22 @@ int main(int argc, char** argv) {
   tutti::nvml::ProbeOptions options;
   long long poll_ms = options.poll.count();
   long long sample_ms = options.sample.count();
+  long long deep_ms = options.deep.count();
   long long retry_ms = options.retry.count();
   long long event_stall_ms = options.event_stall.count();
   app.add_option("--library", options.library, "NVML library; default: the system's libnvidia-ml.so.1");
   app.add_option("--poll-ms", poll_ms, "between two looks at each GPU")->check(CLI::Range(10, 60'000));
+  app.add_option("--deep-ms", deep_ms, "NVLinks, PCIe and fabric: how often")->capture_default_str();
   app.add_option("--sample-ms", sample_ms, "between two samples")->check(CLI::Range(10, 600'000));
+  app.add_option("--deep-ms", deep_ms, "between two looks at NVLinks, PCIe and fabric")
+      ->check(CLI::Range(10, 3'600'000));
   app.add_option("--retry-ms", retry_ms, "between two tries to start NVML")->check(CLI::Range(10, 600'000));
   app.add_option("--event-stall-ms", event_stall_ms, "an event wait longer than this is a hang")
       ->check(CLI::Range(1500, 600'000));
   CLI11_PARSE(app, argc, argv);
   options.poll = std::chrono::milliseconds(poll_ms);
   options.sample = std::chrono::milliseconds(sample_ms);
+  options.deep = std::chrono::milliseconds(deep_ms);
   options.retry = std::chrono::milliseconds(retry_ms);
   options.event_stall = std::chrono::milliseconds(event_stall_ms);
 

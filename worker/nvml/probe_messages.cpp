@@ -19,6 +19,9 @@ constexpr std::pair<FaultKind, std::string_view> kFaultKinds[] = {
     {FaultKind::remap_pending, "remap_pending"},
     {FaultKind::remap_failed, "remap_failed"},
     {FaultKind::throttled, "throttled"},
+    {FaultKind::nvlink_down, "nvlink_down"},
+    {FaultKind::pcie_degraded, "pcie_degraded"},
+    {FaultKind::fabric_not_ready, "fabric_not_ready"},
     {FaultKind::unreadable, "unreadable"},
 };
 

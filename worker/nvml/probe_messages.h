@@ -23,16 +23,19 @@ inline constexpr std::size_t kMaxLineBytes = 1 << 20;  // longer lines are refus
 // What is wrong with a GPU. `xid` is an event; the others are conditions: a Fault says they began, a
 // Recovered that they ended.
 enum class FaultKind {
-  xid,              // the driver reported an Xid; `xid` holds the number
-  ecc,              // uncorrectable ECC errors since the last reset
-  gpu_lost,         // calls give GPU_IS_LOST; ends when the GPU answers again
-  reset_required,   // calls give RESET_REQUIRED, or the driver recommends a reset
-  reboot_required,  // the driver recommends a reboot of the node
-  drain_required,   // the driver recommends to drain, and then to reset
-  remap_pending,    // a row remap waits for a reset
-  remap_failed,     // a row remap failed
-  throttled,        // slowed down by hardware: heat, power brake
-  unreadable,       // it does not answer, for another reason; see detail
+  xid,               // the driver reported an Xid; `xid` holds the number
+  ecc,               // uncorrectable ECC errors since the last reset
+  gpu_lost,          // calls give GPU_IS_LOST; ends when the GPU answers again
+  reset_required,    // calls give RESET_REQUIRED, or the driver recommends a reset
+  reboot_required,   // the driver recommends a reboot of the node
+  drain_required,    // the driver recommends to drain, and then to reset
+  remap_pending,     // a row remap waits for a reset
+  remap_failed,      // a row remap failed
+  throttled,         // slowed down by hardware: heat, power brake
+  nvlink_down,       // an NVLink that was up is down
+  pcie_degraded,     // fewer PCIe lanes than the card has, or a lower generation under load
+  fabric_not_ready,  // the fabric manager has not registered this GPU
+  unreadable,        // it does not answer, for another reason; see detail
 };
 std::string_view name_of(FaultKind kind);
 std::optional<FaultKind> parse_fault_kind(std::string_view text);

@@ -7,6 +7,7 @@
 //   state.json, supervisor.*, logs/, stop, stop_deadline                  the supervisor's
 //   hostfile, endpoints.json, agent_secret, environment.json              for launchers and the record
 //   progress/ tmp/ capture/ work/                                         the job user's
+//   kernel.log      the kernel log from ten minutes before the failure on, as far as it is kept (0600)
 //   end.json        the end as it is told (0600)                          written before it is told
 //   retired         its end is committed: kept for logs only
 #pragma once

@@ -24,11 +24,10 @@ constexpr auto kRestartAfter = std::chrono::milliseconds(500);
 }  // namespace
 
 struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
-  State(asio::io_context& io_, std::vector<std::string> argv_, std::chrono::milliseconds deadline_,
-        Events events_)
+  State(asio::io_context& io_, std::vector<std::string> argv_, Deadlines deadlines_, Events events_)
       : io(io_),
         argv(std::move(argv_)),
-        deadline(deadline_),
+        deadlines(deadlines_),
         events(std::move(events_)),
         in(io_),
         out(io_),
@@ -64,16 +63,16 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
     questions.clear();
     writing = false;
     read();
-    expect_life();
+    expect_life(deadlines.first);
   }
 
-  void expect_life() {
-    timer.expires_after(deadline);
-    timer.async_wait([self = shared_from_this()](boost::system::error_code ec) {
+  void expect_life(std::chrono::milliseconds within) {
+    timer.expires_after(within);
+    timer.async_wait([self = shared_from_this(), within](boost::system::error_code ec) {
       if (ec || self->closed || !self->process) return;
       ++self->hung;
-      spdlog::error("probe: no sign of life for {} ms: killed", self->deadline.count());
-      if (self->hung % kHungTimes == 0) self->events.on_hung(self->hung);
+      spdlog::error("probe: no sign of life for {} ms: killed", within.count());
+      self->events.on_hung(self->hung);
       self->process->signal(SIGKILL);
     });
   }
@@ -114,7 +113,7 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
     const auto& m = std::get<nvml::Message>(message);
     if (std::holds_alternative<nvml::Alive>(m) || std::holds_alternative<nvml::Unavailable>(m)) {
       hung = 0;
-      expect_life();
+      expect_life(deadlines.each);
     }
     events.on_message(m);
   }
@@ -145,7 +144,7 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
 
   asio::io_context& io;
   std::vector<std::string> argv;
-  std::chrono::milliseconds deadline;
+  Deadlines deadlines;
   Events events;
   asio::posix::stream_descriptor in, out;
   asio::steady_timer timer;  // the sign of life, or the restart
@@ -157,9 +156,9 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
   bool writing = false, closed = false;
 };
 
-ProbeProcess::ProbeProcess(asio::io_context& io, std::vector<std::string> argv,
-                           std::chrono::milliseconds deadline, Events events)
-    : state_(std::make_shared<State>(io, std::move(argv), deadline, std::move(events))) {}
+ProbeProcess::ProbeProcess(asio::io_context& io, std::vector<std::string> argv, Deadlines deadlines,
+                           Events events)
+    : state_(std::make_shared<State>(io, std::move(argv), deadlines, std::move(events))) {}
 ProbeProcess::~ProbeProcess() { state_->close(); }
 
 void ProbeProcess::start() { state_->start(); }

@@ -24,12 +24,16 @@ class ProbeProcess {
   struct Events {
     std::function<void(const nvml::Message&)> on_message;
     std::function<void()> on_lost;  // it died or was killed; another one is on its way
-    /// That often in a row without a sign of life, in between: NVML itself hangs.
+    /// No sign of life in time: it is killed. So many times in a row; NVML itself hangs.
     std::function<void(int times)> on_hung;
   };
   static constexpr int kHungTimes = 3;
 
-  ProbeProcess(boost::asio::io_context& io, std::vector<std::string> argv, std::chrono::milliseconds deadline,
+  struct Deadlines {
+    std::chrono::milliseconds first;  // for the first sign of life: the driver may have to wake the GPUs
+    std::chrono::milliseconds each;   // for every later one
+  };
+  ProbeProcess(boost::asio::io_context& io, std::vector<std::string> argv, Deadlines deadlines,
                Events events);
   ~ProbeProcess();
 

@@ -44,8 +44,16 @@ struct Settings {
   std::string nvml_library;
   JobUser job_user;
 
+  // What is watched beside the GPUs; "" = not.
+  std::string kernel_log = "/dev/kmsg";
+  std::string sysfs = "/sys";
+  std::vector<std::string> interfaces;   // beside that of `address` and all InfiniBand ports
+  std::vector<std::string> disks;        // beside the state directory and /tmp: must not be full
+  std::vector<std::string> check_paths;  // shared file systems: a file is written and read there
+  bool gate = true;                      // quick checks before each attempt
+
   // Programs.
-  std::string supervisor, rank, launch_agent, probe;
+  std::string supervisor, rank, launch_agent, probe, node_check;
   std::string capture;  // "" = nothing is captured of a hang but what the worker sees itself
   std::vector<std::string> torchrun = {"torchrun"};
   std::string mpirun = "mpirun";
@@ -54,7 +62,11 @@ struct Settings {
   std::chrono::milliseconds back_off_min{100}, back_off_max{2000};
   std::chrono::milliseconds connect_deadline{3000};
   std::chrono::milliseconds welcome_deadline{5000};
-  std::chrono::milliseconds probe_deadline{5000};  // without a sign of life: it is killed
+  std::chrono::milliseconds probe_deadline{3000};  // without a sign of life: it is killed
+  std::chrono::milliseconds probe_start_deadline{
+      15'000};  // for its first one: the driver may have to wake GPUs
+  std::chrono::milliseconds links_every{1000}, disks_every{10'000};
+  std::chrono::milliseconds check_deadline{5000};  // of each look at a disk or file system
   std::chrono::milliseconds scan_every{500};       // for checkpoints and progress
   std::chrono::milliseconds scan_deadline{
       10'000};  // the last scan; a hung file server must not hold the end up

@@ -41,6 +41,7 @@ std::string kill_mode_in_use(const Settings& s) {
 CoreSettings core_settings(const Settings& s) {
   CoreSettings c;
   c.fatal = &is_fatal;
+  c.gate = s.gate;
   auto& self = c.self;
   self.worker_version = TUTTI_VERSION;
   self.node = s.node;
@@ -115,17 +116,18 @@ void Worker::start() {
   supervisor::replace_file(settings_.state_dir + "/boot_id", settings_.boot_id, true);
   settle();
   look_at_jobs();
+  start_node_watch();
   if (!settings_.gpus) return open_client();
   std::vector<std::string> argv = {settings_.probe};
   if (!settings_.nvml_library.empty()) argv.insert(argv.end(), {"--library", settings_.nvml_library});
-  probe_ =
-      std::make_unique<ProbeProcess>(io_, std::move(argv), settings_.probe_deadline,
-                                     ProbeProcess::Events{[this](const nvml::Message& m) { on_probe(m); },
-                                                          [this] {
-                                                            core_.on_probe_lost(read_clocks());
-                                                            settle();
-                                                          },
-                                                          [this](int times) { on_probe_hung(times); }});
+  probe_ = std::make_unique<ProbeProcess>(
+      io_, std::move(argv), ProbeProcess::Deadlines{settings_.probe_start_deadline, settings_.probe_deadline},
+      ProbeProcess::Events{[this](const nvml::Message& m) { on_probe(m); },
+                           [this] {
+                             core_.on_probe_lost(read_clocks());
+                             settle();
+                           },
+                           [this](int times) { on_probe_hung(times); }});
   probe_->start();
   // Registering without the GPUs would make them look as if they had gone.
   probe_wait_.expires_after(kProbeWait);
@@ -152,15 +154,9 @@ void Worker::on_probe(const nvml::Message& message) {
 }
 
 void Worker::on_probe_hung(int times) {
-  const auto now = read_clocks();
-  for (const auto& device : core_.gpus().all_devices()) {
-    nvml::Fault fault;
-    fault.uuid = device.uuid;
-    fault.kind = nvml::FaultKind::unreadable;
-    fault.boot_us = to_boot_us(now);
-    fault.detail = "NVML hangs: the probe was killed " + std::to_string(times) + " times in a row";
-    core_.on_probe(now, fault);
-  }
+  const auto how = "NVML hangs: the probe gave no sign of life and was killed" +
+                   (times == 1 ? std::string() : ", " + std::to_string(times) + " times in a row");
+  core_.on_probe_hung(read_clocks(), how, times % ProbeProcess::kHungTimes == 0);
   settle();
 }
 
@@ -208,6 +204,7 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::Forget& m) { w.core_.on_forget(now, m); }
     void operator()(const protocol::DeleteCheckpoint& m) { w.core_.on_delete_checkpoint(m); }
     void operator()(const protocol::ReadLog& m) { w.read(m); }
+    void operator()(const protocol::Inspect& m) { w.core_.on_inspect(now, m); }
   };
   std::visit(Dispatch{*this, now}, *message);
   settle();
@@ -300,6 +297,7 @@ void Worker::act(AskProcesses& a) {
 void Worker::act(RecordEnd& a) {
   note_gpus(a.status.key, "gpu_after.json");
   try {
+    keep_kernel_log(a.status);
     dirs_.write_end(a.status);
   } catch (const std::exception& e) {
     // A full disk must not keep the end from being told. After a restart it is proven anew.

@@ -27,6 +27,7 @@
 #include "worker/service/evidence.h"
 #include "worker/service/job_files.h"
 #include "worker/service/lease_file.h"
+#include "worker/service/node_watch.h"
 #include "worker/service/probe_process.h"
 #include "worker/service/rank_procs.h"
 #include "worker/service/scheduler_client.h"
@@ -92,6 +93,8 @@ class Worker {
   void act(CheckResume&);
   void act(DeleteFiles&);
   void act(Retire&);
+  void act(RunGate&);
+  void act(RunInspection&);
   void act(SetLease&);
   void act(SaveHealth&);
   void act(Note&);
@@ -111,6 +114,10 @@ class Worker {
   void say_ranks_again();
   void note_gpus(AttemptKey, const char* file);
   void read_evidence(const protocol::ReadLog&);
+  // worker_health.cpp
+  void start_node_watch();
+  void read_inspection();
+  void keep_kernel_log(const protocol::AttemptStatus& ended);
 
   // worker_attempts.cpp
   void recover();
@@ -157,6 +164,7 @@ class Worker {
   std::set<AttemptKey> being_killed_;
   std::list<WaitingRead> waiting_reads_;
   std::unique_ptr<ProbeProcess> probe_;
+  std::unique_ptr<NodeWatch> node_;
   std::unique_ptr<SchedulerClient> client_;
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
   bool settling_ = false;

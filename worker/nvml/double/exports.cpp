@@ -19,6 +19,8 @@ namespace {
 constexpr unsigned kDoubleVersion = 1;
 constexpr unsigned kNvlinksPerGpu = 18;
 constexpr unsigned kMostSlices = 7;
+constexpr unsigned kPcieLanes = 16;
+constexpr unsigned kPcieGeneration = 5;
 constexpr unsigned long long kIdleMemoryBytes = 512ULL << 20;
 
 Return copy_text(const std::string& text, char* buffer, unsigned size) {
@@ -53,6 +55,8 @@ unsigned recovery_action(GpuMode mode) {
   switch (mode) {
     case GpuMode::healthy:
     case GpuMode::throttled:
+    case GpuMode::pcie_degraded:
+    case GpuMode::fabric_not_ready:
     case GpuMode::remap_pending: return kRecoveryNone;
     case GpuMode::ecc:
     case GpuMode::remap_failed: return kRecoveryDrainAndReset;
@@ -348,6 +352,45 @@ Return nvmlDeviceGetNvLinkState(Device device, unsigned link, unsigned* active) 
                      *active = gpu.mode != GpuMode::link_down;
                      return Return::success;
                    });
+}
+
+Return nvmlDeviceGetCurrPcieLinkWidth(Device device, unsigned* lanes) {
+  return on_device(__func__, device, Access::live, lanes != nullptr, [&](const Gpu& gpu) {
+    *lanes = gpu.mode == GpuMode::pcie_degraded ? kPcieLanes / 2 : kPcieLanes;
+    return Return::success;
+  });
+}
+
+Return nvmlDeviceGetMaxPcieLinkWidth(Device device, unsigned* lanes) {
+  return on_device(__func__, device, Access::live, lanes != nullptr, [&](const Gpu&) {
+    *lanes = kPcieLanes;
+    return Return::success;
+  });
+}
+
+Return nvmlDeviceGetCurrPcieLinkGeneration(Device device, unsigned* generation) {
+  return on_device(__func__, device, Access::live, generation != nullptr, [&](const Gpu& gpu) {
+    *generation = busy(gpu) ? kPcieGeneration : 1;  // an idle link saves power
+    return Return::success;
+  });
+}
+
+Return nvmlDeviceGetMaxPcieLinkGeneration(Device device, unsigned* generation) {
+  return on_device(__func__, device, Access::live, generation != nullptr, [&](const Gpu&) {
+    *generation = kPcieGeneration;
+    return Return::success;
+  });
+}
+
+Return nvmlDeviceGetGpuFabricInfoV(Device device, FabricInfo* info) {
+  const bool known = info != nullptr && info->version == kFabricInfoVersion;
+  return on_device(__func__, device, Access::live, known, [&](const Gpu& gpu) {
+    *info = FabricInfo{};
+    info->version = kFabricInfoVersion;
+    info->state = gpu.mode == GpuMode::fabric_not_ready ? kFabricInProgress : kFabricCompleted;
+    info->status = Return::success;
+    return Return::success;
+  });
 }
 
 Return nvmlDeviceGetP2PStatus(Device one, Device other, unsigned index, unsigned* status) {

@@ -1,10 +1,13 @@
 // tutti-gpu-sim: makes a simulated GPU machine and breaks its parts on demand. Used by people, the demo and
 // tests. The double of libnvidia-ml (TUTTI_NVML_DOUBLE_STATE=DIR) shows what is done here to whoever asks
 // NVML.
+#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstring>
 #include <iostream>
 
 #include "worker/nvml/double/sim_files.h"
@@ -31,7 +34,21 @@ struct Options {
   unsigned gpu = 0;
   unsigned xid = 0;
   std::string setting;
+  std::string kernel_log;
+  bool silent = false;
 };
+
+// As the driver's line comes out of /dev/kmsg. One write: a reader of a FIFO sees it whole.
+std::string write_kernel_line(const Options& options, const std::string& pci, long long at_us) {
+  const int fd = open(options.kernel_log.c_str(), O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0) return options.kernel_log + ": " + std::strerror(errno);
+  const std::string line = "3,0," + std::to_string(at_us) + ",-;NVRM: Xid (PCI:" + pci +
+                           "): " + std::to_string(options.xid) +
+                           ", pid='<unknown>', name=<unknown>, simulated\n";
+  const bool written = write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  close(fd);
+  return written ? "" : options.kernel_log + " cannot be written";
+}
 
 std::string init(Options& options) {
   if (options.plan.gpus > kMaxGpus) return "a machine has at most " + std::to_string(kMaxGpus) + " GPUs";
@@ -60,9 +77,16 @@ std::string change_gpu(const Options& options, const std::function<void(Gpu&)>& 
 std::string inject_xid(const Options& options) {
   Event event;
   event.data = options.xid;
-  std::string why = change_gpu(options, [&](Gpu& gpu) { apply_xid(gpu, options.xid); }, &event.uuid);
+  std::string pci;
+  const auto change = [&](Gpu& gpu) {
+    pci = pci_address(gpu);
+    if (!options.silent) apply_xid(gpu, options.xid);
+  };
+  std::string why = change_gpu(options, change, &event.uuid);
   if (!why.empty()) return why;
   event.boot_us = boot_us();
+  if (!options.kernel_log.empty()) why = write_kernel_line(options, pci, event.boot_us);
+  if (!why.empty() || options.silent) return why;
   return append_event({options.folder}, event);
 }
 
@@ -70,7 +94,8 @@ std::string set_mode(const Options& options) {
   const auto mode = parse_mode(options.setting);
   if (!mode) {
     return "'" + options.setting +
-           "' is none of healthy, throttled, remap_pending, ecc, link_down, remap_failed, reset_required, "
+           "' is none of healthy, throttled, pcie_degraded, fabric_not_ready, remap_pending, ecc, link_down, "
+           "remap_failed, reset_required, "
            "lost";
   }
   return change_gpu(options, [&](Gpu& gpu) {
@@ -131,6 +156,9 @@ int main(int argc, char** argv) {
                           [](Options& o) { return inject_xid(o); });
   of_gpu(xid);
   xid->add_option("--xid", options.xid, "number")->required();
+  auto* log = xid->add_option("--kernel-log", options.kernel_log,
+                              "write the driver's line there too: a file or FIFO");
+  xid->add_flag("--kernel-log-only", options.silent, "NVML says nothing of it")->needs(log);
 
   CLI::App* mode = command("mode", "set how a GPU behaves", [](Options& o) { return set_mode(o); });
   of_gpu(mode);

@@ -22,14 +22,16 @@ inline constexpr unsigned kMaxGpus = 64;
 
 // Ordered from harmless to worst; every mode but `healthy` is left by reset or by setting another one.
 enum class GpuMode {
-  healthy,         // answers everything
-  throttled,       // answers, with a hardware slowdown among its clock reasons
-  remap_pending,   // answers, a row remap waits for a reset
-  ecc,             // answers, has uncorrectable ECC errors and asks for drain and reset
-  link_down,       // answers, its NVLinks are down
-  remap_failed,    // answers, a row remap failed
-  reset_required,  // identity only; every other call gives RESET_REQUIRED
-  lost,            // every call gives GPU_IS_LOST
+  healthy,           // answers everything
+  throttled,         // answers, with a hardware slowdown among its clock reasons
+  pcie_degraded,     // answers, with half of its PCIe lanes
+  fabric_not_ready,  // answers, the fabric manager has not registered it
+  remap_pending,     // answers, a row remap waits for a reset
+  ecc,               // answers, has uncorrectable ECC errors and asks for drain and reset
+  link_down,         // answers, its NVLinks are down
+  remap_failed,      // answers, a row remap failed
+  reset_required,    // identity only; every other call gives RESET_REQUIRED
+  lost,              // every call gives GPU_IS_LOST
 };
 std::string_view name_of(GpuMode mode);
 std::optional<GpuMode> parse_mode(std::string_view text);

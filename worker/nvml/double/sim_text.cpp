@@ -16,6 +16,8 @@ constexpr std::string_view kHeader = "tutti-gpu-sim state 1";
 constexpr std::pair<GpuMode, std::string_view> kModeNames[] = {
     {GpuMode::healthy, "healthy"},
     {GpuMode::throttled, "throttled"},
+    {GpuMode::pcie_degraded, "pcie_degraded"},
+    {GpuMode::fabric_not_ready, "fabric_not_ready"},
     {GpuMode::remap_pending, "remap_pending"},
     {GpuMode::ecc, "ecc"},
     {GpuMode::link_down, "link_down"},

@@ -1,0 +1,112 @@
+// Control plane, part 12: what is wrong with nodes as a whole. Level-triggered: a worker says all conditions
+// that hold, the table (scheduler/model/condition_table.h) says what follows from each. A condition closes
+// its node for new work or has it cordoned; it never ends what runs there.
+#include <algorithm>
+
+#include "scheduler/core/control_plane.h"
+#include "scheduler/model/condition_table.h"
+
+namespace tutti {
+namespace {
+
+constexpr std::size_t kMaxConditions = 256;  // of one node; a worker bounds its own far below
+constexpr std::size_t kMaxIncidents = 64;    // of one message
+constexpr std::size_t kNamed = 3;            // nodes in one reason
+
+Duration age(std::int64_t us) { return Duration(std::clamp<std::int64_t>(us, 0, 366LL * 86'400'000'000)); }
+
+std::string text_of(const NodeCondition& c) { return (c.subject.empty() ? "" : c.subject + ": ") + c.detail; }
+
+bool same_thing(const NodeCondition& a, const NodeCondition& b) {
+  return a.kind == b.kind && a.subject == b.subject;
+}
+
+const NodeCondition* find_same(const std::vector<NodeCondition>& list, const NodeCondition& c) {
+  const auto it = std::ranges::find_if(list, [&](const auto& other) { return same_thing(other, c); });
+  return it == list.end() ? nullptr : &*it;
+}
+
+}  // namespace
+
+void ControlPlane::on_node_health(Now now, NodeId id, const protocol::NodeHealth& health) {
+  Node* node = cluster_.find(id);
+  if (node == nullptr) return;
+  std::vector<NodeCondition> now_true;
+  for (const auto& c : health.conditions)
+    if (c.kind != kClockSkew && now_true.size() < kMaxConditions)
+      now_true.push_back({c.kind, c.subject, c.detail, now.wall - age(c.age_us)});
+  for (const auto& known : node->conditions)
+    if (known.kind == kClockSkew) now_true.push_back(known);
+  replace_conditions(*node, std::move(now_true), now);
+  std::size_t told = 0;
+  for (const auto& i : health.incidents)
+    if (told++ < kMaxIncidents)
+      record_node(id, now, {.kind = "incident", .from = "", .to = i.kind, .detail = i.detail});
+}
+
+void ControlPlane::on_clock_skew(Now now, NodeId id, std::optional<Duration> ahead) {
+  Node* node = cluster_.find(id);
+  if (node == nullptr) return;
+  std::vector<NodeCondition> now_true;
+  for (const auto& known : node->conditions)
+    if (known.kind != kClockSkew) now_true.push_back(known);
+  if (ahead) {
+    const auto ms = std::chrono::abs(*ahead).count() / 1000;
+    now_true.push_back({std::string(kClockSkew), "",
+                        "its clock is " + std::to_string(ms) + " ms " +
+                            (*ahead > Duration::zero() ? "ahead of" : "behind") +
+                            " the scheduler's: check its time service",
+                        now.wall});
+  }
+  replace_conditions(*node, std::move(now_true), now);
+}
+
+void ControlPlane::replace_conditions(Node& node, std::vector<NodeCondition> now_true, Now now) {
+  std::ranges::sort(now_true, [](const auto& a, const auto& b) {
+    return std::tie(a.kind, a.subject) < std::tie(b.kind, b.subject);
+  });
+  const auto before = std::exchange(node.conditions, {});
+  std::string cordon;
+  for (auto& c : now_true) {
+    if (find_same(node.conditions, c) != nullptr) continue;  // said twice
+    if (const auto* known = find_same(before, c)) {
+      c.since = known->since;
+    } else {
+      record_node(node.row.id, now, {.kind = "condition", .from = "", .to = c.kind, .detail = text_of(c)});
+      if (judge_condition(c.kind).effect == ConditionEffect::cordon) cordon = c.kind + ": " + text_of(c);
+    }
+    node.conditions.push_back(std::move(c));
+  }
+  for (const auto& c : before)
+    if (find_same(node.conditions, c) == nullptr)
+      record_node(node.row.id, now, {.kind = "condition", .from = c.kind, .to = "", .detail = text_of(c)});
+  const auto closes = std::ranges::find_if(node.conditions, [](const auto& c) {
+    return judge_condition(c.kind).effect == ConditionEffect::close;
+  });
+  std::string closing = closes == node.conditions.end() ? "" : closes->kind;
+  if (closing != std::exchange(node.closing, closing)) capacity_changed(node.row.id);
+  if (!cordon.empty() && node.row.service == NodeService::schedulable)
+    on_node_service(now, node.row.name, NodeService::cordoned, cordon);
+}
+
+// Nodes that would do, were it not for a condition; some of them by name.
+void ControlPlane::explain_conditions(const planner::Nodes& nodes, const planner::GangAsk& ask,
+                                      Explanation& out) const {
+  for (const auto& row : kConditions) {
+    if (row.effect != ConditionEffect::close) continue;
+    const int n = planner::closed_nodes(nodes, ask, row.kind);
+    if (n == 0) continue;
+    std::string text;
+    std::size_t named = 0;
+    for (const auto& [id, node] : cluster_.nodes) {
+      if (node.closing != row.kind || named == kNamed) continue;
+      const auto c = std::ranges::find(node.conditions, row.kind, &NodeCondition::kind);
+      text +=
+          (named++ == 0 ? "node " : "; node ") + node.row.name + ": " + c->kind + " (" + text_of(*c) + ")";
+    }
+    if (n > static_cast<int>(named)) text += "; and " + std::to_string(n - static_cast<int>(named)) + " more";
+    out.reasons.push_back({std::string(row.kind), text, 0, n});
+  }
+}
+
+}  // namespace tutti

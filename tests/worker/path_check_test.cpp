@@ -1,0 +1,132 @@
+// Looks at paths by helper processes: what they say, and helpers that never answer.
+#include "worker/service/path_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "worker/node/space.h"
+
+namespace tutti::worker {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+std::string helper() { return std::string(std::getenv("TUTTI_BIN")) + "/tutti-node-check"; }
+
+struct Folder {
+  Folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "tutti-check-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
+    path = name;
+  }
+  ~Folder() {
+    std::error_code ec;
+    std::filesystem::remove_all(path, ec);
+  }
+  std::string program(const std::string& text) const {
+    const auto file = path + "/program";
+    std::ofstream(file) << "#!/bin/sh\n" << text << "\n";
+    chmod(file.c_str(), 0755);
+    return file;
+  }
+  std::string path;
+};
+
+PathChecks::Answer ask(boost::asio::io_context& io, PathChecks& checks, std::vector<std::string> words,
+                       milliseconds deadline = seconds(20)) {
+  std::optional<PathChecks::Answer> answer;
+  checks.run(std::move(words), deadline, [&](const auto& a) { answer = a; });
+  io.restart();
+  while (!answer && io.run_one_for(seconds(30)) > 0) {
+  }
+  EXPECT_TRUE(answer);
+  return answer.value_or(PathChecks::Answer{});
+}
+
+TEST(PathChecks, TellSpaceAndWriteAFile) {
+  Folder folder;
+  boost::asio::io_context io;
+  PathChecks checks(io, helper());
+  const auto space = ask(io, checks, {"space", folder.path});
+  ASSERT_TRUE(space.ok) << space.text;
+  EXPECT_GT(node::parse_space(space.text)->total_bytes, 0U);
+  const auto file = ask(io, checks, {"file", folder.path});
+  EXPECT_TRUE(file.ok) << file.text;
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path)) << "it leaves nothing behind";
+}
+
+TEST(PathChecks, SayWhatIsWrongWithAPath) {
+  Folder folder;
+  boost::asio::io_context io;
+  PathChecks checks(io, helper());
+  std::ofstream(folder.path + "/file") << "x";
+  EXPECT_THAT(ask(io, checks, {"file", folder.path + "/file"}).text, HasSubstr("Not a directory"));
+  EXPECT_THAT(ask(io, checks, {"space", folder.path + "/none"}).text, HasSubstr("No such file"));
+  EXPECT_TRUE(ask(io, checks, {"file", folder.path + "/not/yet/there"}).ok) << "it can be made";
+}
+
+TEST(PathChecks, LookWithTheEyesOfTheJobsUser) {
+  if (getuid() != 0) GTEST_SKIP() << "only root can become another user";
+  Folder folder;
+  chmod(folder.path.c_str(), 0700);
+  boost::asio::io_context io;
+  PathChecks checks(io, helper());
+  EXPECT_TRUE(ask(io, checks, {"file", folder.path}).ok);
+  const auto nobody = ask(io, checks, {"file", folder.path, "65534", "65534"});
+  EXPECT_FALSE(nobody.ok);
+  EXPECT_THAT(nobody.text, HasSubstr("Permission denied"));
+}
+
+TEST(PathChecks, OnAHungFileSystemComeBackInTime) {
+  Folder folder;
+  boost::asio::io_context io;
+  PathChecks checks(io, folder.program("kill -STOP $$"));
+  const auto began = std::chrono::steady_clock::now();
+  const auto answer = ask(io, checks, {"file", "/shared"}, milliseconds(200));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, seconds(10));
+  EXPECT_TRUE(answer.hangs);
+  EXPECT_FALSE(answer.ok);
+  // Killed: once it has gone the question may be asked again.
+  const auto again = ask(io, checks, {"file", "/other"}, milliseconds(200));
+  EXPECT_TRUE(again.hangs);
+}
+
+TEST(PathChecks, StartNoSecondHelperWhileOneHangs) {
+  Folder folder;
+  boost::asio::io_context io;
+  PathChecks checks(io, folder.program("kill -STOP $$"));
+  int answers = 0;
+  bool still = false;
+  checks.run({"file", "/shared"}, seconds(3), [&](const auto& a) { answers += a.hangs; });
+  checks.run({"file", "/shared"}, seconds(3), [&](const auto& a) {
+    still = a.hangs && a.text.find("earlier look") != std::string::npos;
+    ++answers;
+  });
+  while (answers < 2 && io.run_one_for(seconds(30)) > 0) {
+  }
+  EXPECT_TRUE(still);
+}
+
+TEST(PathChecks, OfAMissingOrDyingHelperSayThat) {
+  Folder folder;
+  boost::asio::io_context io;
+  PathChecks missing(io, folder.path + "/no-such-program");
+  EXPECT_FALSE(ask(io, missing, {"space", "/"}).ok);
+  PathChecks dying(io, folder.program("kill -SEGV $$"));
+  const auto answer = ask(io, dying, {"space", "/"});
+  EXPECT_FALSE(answer.ok);
+  EXPECT_FALSE(answer.hangs);
+  EXPECT_THAT(answer.text, HasSubstr("died"));
+}
+
+}  // namespace
+}  // namespace tutti::worker

@@ -1,0 +1,59 @@
+// What is wrong with this node as a whole, now, and what has lately happened to it. Part of WorkerCore; pure.
+// Times are CLOCK_BOOTTIME.
+//
+//   1. A condition is one (kind, subject); it begins once, until it is over. A new detail is no new
+//   beginning.
+//   2. Conditions and untold incidents are bounded; incidents of one kind are told at most once in ten
+//      seconds, with how many there were.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "scheduler/model/protocol.h"
+
+namespace tutti::worker {
+
+class NodeConditions {
+ public:
+  struct Condition {
+    std::string detail;
+    std::int64_t since_us = 0;
+  };
+  using Key = std::pair<std::string, std::string>;  // kind, subject
+
+  /// True if it has begun just now.
+  bool begin(const std::string& kind, const std::string& subject, const std::string& detail,
+             std::int64_t boot_us);
+  /// True if it held.
+  bool end(const std::string& kind, const std::string& subject);
+  void incident(const std::string& kind, const std::string& detail, std::int64_t boot_us);
+
+  bool holds(const std::string& kind, const std::string& subject) const {
+    return all_.contains({kind, subject});
+  }
+  const std::map<Key, Condition>& all() const { return all_; }
+  /// "" = none that keeps new work away; else the first one, in words.
+  std::string why_closed() const;
+
+  /// Something is to be told.
+  bool changed() const { return changed_; }
+  /// All of it; incidents are told once.
+  protocol::NodeHealth take_message(std::int64_t now_boot_us);
+
+ private:
+  struct Incident {
+    std::string kind, detail;
+    std::int64_t boot_us = 0;
+    int more = 0;  // of its kind, within ten seconds
+  };
+  std::map<Key, Condition> all_;
+  std::deque<Incident> untold_;
+  std::map<std::string, std::int64_t> last_incident_;  // kind → when one was told
+  bool changed_ = false;
+};
+
+}  // namespace tutti::worker

@@ -1,0 +1,101 @@
+// tutti-node-check: one look at one path, in a process of its own that can be killed: a file system that
+// hangs must hang nobody else. Started by the worker; says one line and exits 0 (fine) or 1 (the line says
+// why not).
+//
+//   tutti-node-check space PATH             prints what worker/node/space.h reads
+//   tutti-node-check file FOLDER [UID GID]  creates, syncs, reads and removes a file there, as that user. A
+//                                           folder that is not there yet: its nearest parent must be writable
+//   tutti-node-check write FOLDER [UID GID] the same without the sync, which a busy disk can make slow
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "worker/node/space.h"
+
+namespace {
+
+int fail(const std::string& what) {
+  std::puts((what + ": " + std::strerror(errno)).c_str());
+  return 1;
+}
+
+int look_at_space(const std::string& path) {
+  struct statvfs info{};
+  if (statvfs(path.c_str(), &info) != 0) return fail(path);
+  tutti::node::Space s;
+  s.free_bytes = static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+  s.total_bytes = static_cast<std::uint64_t>(info.f_blocks) * info.f_frsize;
+  s.free_files = info.f_favail;
+  s.total_files = info.f_files;
+  s.read_only = (info.f_flag & ST_RDONLY) != 0;
+  std::puts(tutti::node::format_space(s).c_str());
+  return 0;
+}
+
+int use_file(const std::string& folder, bool sync) {
+  const std::string path = folder + "/.tutti-check-" + std::to_string(getpid());
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return fail("create a file in " + folder);
+  const std::string_view text = "written by tutti-node-check\n";
+  char back[64] = {};
+  std::string step;
+  if (write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    step = "write";
+  else if (sync && fsync(fd) != 0)
+    step = "fsync";
+  else if (pread(fd, back, sizeof back, 0) != static_cast<ssize_t>(text.size()) || text != back)
+    step = "read back";
+  const int error = errno;
+  if (unlink(path.c_str()) != 0 && step.empty()) return fail("remove " + path);
+  errno = error;
+  if (!step.empty()) return fail(step + " a file in " + folder);
+  std::puts("ok");
+  return 0;
+}
+
+int look_at_folder(const std::string& folder, bool sync) {
+  std::error_code ec;
+  std::filesystem::path at(folder);
+  if (std::filesystem::is_directory(at, ec)) return use_file(folder, sync);
+  if (std::filesystem::exists(at, ec)) {
+    errno = ENOTDIR;
+    return fail(folder);
+  }
+  while (at.has_parent_path() && at != at.parent_path() && !std::filesystem::exists(at, ec))
+    at = at.parent_path();
+  if (access(at.c_str(), W_OK | X_OK) != 0)
+    return fail(folder + " is not there and cannot be made in " + at.string());
+  std::puts("ok");
+  return 0;
+}
+
+int become(const char* user, const char* group) {
+  const auto uid = static_cast<uid_t>(std::strtoul(user, nullptr, 10));
+  const auto gid = static_cast<gid_t>(std::strtoul(group, nullptr, 10));
+  if (uid == getuid() && gid == getgid()) return 0;
+  if (setgroups(0, nullptr) != 0 || setgid(gid) != 0 || setuid(uid) != 0) return fail("become the job user");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string what = argc > 2 ? argv[1] : "";
+  if (what == "space" && argc == 3) return look_at_space(argv[2]);
+  if ((what == "file" || what == "write") && (argc == 3 || argc == 5)) {
+    if (argc == 5 && become(argv[3], argv[4]) != 0) return 1;
+    return look_at_folder(argv[2], what == "file");
+  }
+  std::fputs("usage: tutti-node-check space PATH | file FOLDER [UID GID] | write FOLDER [UID GID]\n", stderr);
+  return 2;
+}

@@ -1,0 +1,105 @@
+// The third part of worker.h: what the node watch finds goes to the core; the gate and inspections that the
+// core wants are run.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <iterator>
+
+#include "api/wire/messages.h"
+#include "worker/service/machine.h"
+#include "worker/service/worker.h"
+#include "worker/supervisor/files.h"
+
+namespace tutti::worker {
+
+namespace json = boost::json;
+
+namespace {
+constexpr std::int64_t kBeforeFailureUs = 600'000'000;
+}  // namespace
+
+void Worker::start_node_watch() {
+  read_inspection();
+  NodeWatch::Events events;
+  events.on_condition = [this](const auto& kind, const auto& subject, const auto& detail) {
+    core_.on_condition(read_clocks(), kind, subject, detail);
+    settle();
+  };
+  events.on_over = [this](const auto& kind, const auto& subject) {
+    core_.on_condition_over(read_clocks(), kind, subject);
+    settle();
+  };
+  events.on_incident = [this](const auto& kind, const auto& detail) {
+    core_.on_incident(read_clocks(), kind, detail);
+    settle();
+  };
+  events.on_finding = [this](const node::KernelFinding& finding) {
+    core_.on_kernel_finding(read_clocks(), finding);
+    settle();
+  };
+  node_ = std::make_unique<NodeWatch>(io_, settings_, std::move(events));
+  node_->start();
+}
+
+void Worker::act(RunGate& a) {
+  const auto view = core_.find(a.key);
+  if (!view || !view->spec) return;
+  std::vector<std::string> folders;
+  if (!view->spec->checkpoint.dir.empty()) folders.push_back(view->spec->checkpoint.dir);
+  node_->gate(std::move(folders), [this, key = a.key](const std::string& why) {
+    core_.on_gate(read_clocks(), key, why);
+    settle();
+  });
+}
+
+void Worker::act(RunInspection& a) {
+  const auto path = settings_.state_dir + "/inspection.json";
+  node_->inspect([this, path, request = a.request](std::vector<protocol::CheckResult> checks) {
+    const auto now = read_clocks();
+    protocol::InspectionReport report;
+    report.request = request.request;
+    report.trigger = request.trigger;
+    report.checks = core_.check_gpus();
+    std::ranges::move(checks, std::back_inserter(report.checks));
+    core_.on_inspection(now, report, now.wall, false);
+    settle();
+    try {
+      const json::object file = {{"ended_at_us", now.wall.time_since_epoch().count()},
+                                 {"report", json::parse(wire::encode(protocol::FromWorker(report)))}};
+      supervisor::replace_file(path, json::serialize(file), false);
+    } catch (const std::exception& e) {
+      spdlog::error("{}: {}", path, e.what());
+    }
+  });
+}
+
+// The last report is told again after a restart; what cannot be read is as good as none.
+void Worker::read_inspection() {
+  const auto text = supervisor::read_file(settings_.state_dir + "/inspection.json");
+  if (!text) return;
+  json::error_code ec;
+  const auto file = json::parse(*text, ec);
+  const auto* object = ec ? nullptr : file.if_object();
+  const auto* at = object ? object->if_contains("ended_at_us") : nullptr;
+  const auto* inner = object ? object->if_contains("report") : nullptr;
+  if (!at || !at->is_int64() || !inner) return;
+  const auto message = wire::decode_from_worker(json::serialize(*inner));
+  if (!message) return;
+  if (const auto* report = std::get_if<protocol::InspectionReport>(&message.value()))
+    core_.on_inspection(read_clocks(), *report, Instant(Duration(at->get_int64())), true);
+}
+
+void Worker::keep_kernel_log(const protocol::AttemptStatus& ended) {
+  if (!node_ || !ended.failure || !dirs_.exists(ended.key)) return;
+  const auto at = ended.failure->boot_us > 0 ? ended.failure->boot_us : to_boot_us(read_clocks());
+  const auto text = node_->kernel_slice(at - kBeforeFailureUs, to_boot_us(read_clocks()));
+  if (text.empty()) return;
+  try {
+    supervisor::replace_file(dirs_.path(ended.key) + "/kernel.log", text, false, 0600);
+  } catch (const std::exception& e) {
+    spdlog::warn("job {} epoch {}: kernel.log: {}", ended.key.job.value, ended.key.epoch.value, e.what());
+  }
+}
+
+}  // namespace tutti::worker
