@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The figures of docs/performance.md: `./dev bench [submit] [latency] [quality] [estimates] [planner]`. Starts its own scheduler and PostgreSQL
+"""The figures of docs/performance.md: `./dev bench [submit] [latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL
 (durable: fsync on), measures side by side in one run, prints a table and writes JSON. Standard library only."""
 import argparse
 import glob
@@ -193,8 +193,25 @@ def bench_planner(bin_dir, runs, _seconds):
     return result
 
 
+def bench_faults(bin_dir, _runs, _seconds):
+    """What the lemon score and probation are worth on the recorded fault log of 400 GPU servers."""
+    log = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traces", "node_faults.csv")
+    result = json.loads(subprocess.run([os.path.join(bin_dir, "lemon_replay"), log], check=True, stdout=subprocess.PIPE).stdout)
+    print(f"  {result['faults']} faults of {result['nodes']} nodes in {result['days']:.0f} days; the worst 5 % by score, listed weekly")
+    for row in result["lists"]:
+        name = f"{row['half_life_days']:.0f} d" if row["half_life_days"] < 10_000 else "none"
+        print(f"    half-life {name:>5}: {row['caught']:3} of {row['faults']} faults of the next 7 days caught ({row['share']:.1%}), "
+              f"{row['missed']} missed, lift {row['lift_7d']:.2f} (28 days: {row['lift_28d']:.2f}); flagged "
+              f"{row['flagged_node_weeks']} node-weeks, {row['flagged_caught']} faults in them")
+    print(f"    a list frozen at half time: lift {result['frozen_list_lift']:.2f}")
+    for row in result["probation"]:
+        print(f"    probation {row['hours']:3.0f} h: {row['kept_away_from_big_gangs']} of {row['re_faults']} re-faults kept away from "
+              f"big gangs ({row['share_of_re_faults']:.0%}; {row['share_of_all']:.0%} of all faults)")
+    return result
+
+
 BENCHES = {"submit": bench_submit, "latency": bench_latency, "quality": bench_quality, "estimates": bench_estimates,
-           "planner": bench_planner}
+           "planner": bench_planner, "faults": bench_faults}
 
 
 def main():
