@@ -200,10 +200,13 @@ def bench_faults(bin_dir, _runs, _seconds):
     print(f"  {result['faults']} faults of {result['nodes']} nodes in {result['days']:.0f} days; the worst 5 % by score, listed weekly")
     for row in result["lists"]:
         name = f"{row['half_life_days']:.0f} d" if row["half_life_days"] < 10_000 else "none"
-        print(f"    half-life {name:>5}: {row['caught']:3} of {row['faults']} faults of the next 7 days caught ({row['share']:.1%}), "
-              f"{row['missed']} missed, lift {row['lift_7d']:.2f} (28 days: {row['lift_28d']:.2f}); flagged "
+        print(f"    half-life {name:>5}: {row['caught']:5.1f} of {row['faults']} faults of the next 7 days caught ({row['share']:.1%}), "
+              f"{row['missed']:.1f} missed, lift {row['lift_7d']:.2f} (28 days: {row['lift_28d']:.2f}); flagged "
               f"{row['flagged_node_weeks']} node-weeks, {row['flagged_caught']} faults in them")
     print(f"    a list frozen at half time: lift {result['frozen_list_lift']:.2f}")
+    for row in result["blame"]:
+        print(f"    blame by score alone, gangs of {row['gang']:2} nodes: right {row['precision']:.0%} of {row['told']:.0f} times (chance "
+              f"{row['chance']:.0%})")
     for row in result["probation"]:
         print(f"    probation {row['hours']:3.0f} h: {row['kept_away_from_big_gangs']} of {row['re_faults']} re-faults kept away from "
               f"big gangs ({row['share_of_re_faults']:.0%}; {row['share_of_all']:.0%} of all faults)")
