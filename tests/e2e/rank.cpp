@@ -9,8 +9,14 @@
 //   --say              a line per step
 //   --ignore-term      SIGTERM does nothing
 //   --crash STEP:CODE  in attempt 1, rank 0 exits with CODE at that step
+//   --crash-each STEP:CODE  in every attempt it does
+//   --usr1 CODE        SIGUSR1 ends it with CODE
+//
+// With E2E_GPU_LOCKS it holds a lock of its own on the GPU of its local rank as long as it lives. One that is
+// taken is a GPU with two ranks on it: that is written to $E2E_GPU_LOCKS/doubles.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -31,8 +37,10 @@ volatile sig_atomic_t stop_wanted = 0;
 struct Options {
   long long steps = 0, step_ms = 5, every = 0, crash_at = -1;
   int crash_code = 1;
-  bool say = false, ignore_term = false;
+  int usr1_code = 0;
+  bool say = false, ignore_term = false, crash_each = false;
 };
+int exit_on_usr1 = 0;
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -51,7 +59,11 @@ Options parse(int argc, char** argv) {
     } else if (word == "--steps" || word == "--step-ms" || word == "--every") {
       (word == "--steps" ? o.steps : word == "--step-ms" ? o.step_ms : o.every) = std::atoll(next.c_str());
       ++i;
-    } else if (word == "--crash") {
+    } else if (word == "--usr1") {
+      o.usr1_code = std::atoi(next.c_str());
+      ++i;
+    } else if (word == "--crash" || word == "--crash-each") {
+      o.crash_each = word == "--crash-each";
       if (std::sscanf(next.c_str(), "%lld:%d", &o.crash_at, &o.crash_code) != 2) std::exit(64);
       ++i;
     } else {
@@ -89,6 +101,28 @@ class Stamp {
  private:
   std::int64_t* page_ = nullptr;
 };
+
+// Held until the process ends, and never inherited.
+void lock_gpu() {
+  const std::string dir = variable("E2E_GPU_LOCKS"), devices = variable("TUTTI_SIM_DEVICES");
+  if (dir.empty() || devices.empty()) return;
+  std::size_t at = 0;
+  for (int i = std::atoi(variable("LOCAL_RANK").c_str()); i > 0; --i) {
+    at = devices.find(',', at);
+    if (at == devices.npos) return;  // more ranks than GPUs
+    ++at;
+  }
+  std::string name = devices.substr(at, devices.find(',', at) - at);
+  for (char& c : name)
+    if (c == '/') c = '_';
+  const int fd = open((dir + "/" + name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd < 0) std::exit(74);
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return;
+  const int doubles = open((dir + "/doubles").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  const std::string line = variable("TUTTI_ATTEMPT_KEY") + " found " + name + " taken\n";
+  if (write(doubles, line.data(), line.size()) < 0) std::exit(74);
+  std::exit(70);
+}
 
 struct State {
   long long step = 0;
@@ -152,6 +186,9 @@ int main(int argc, char** argv) {
     signal(SIGTERM, SIG_IGN);
   else if (!variable("CHECKPOINT_DIR").empty())
     signal(SIGTERM, [](int) { stop_wanted = 1; });
+  exit_on_usr1 = o.usr1_code;
+  if (exit_on_usr1 != 0) signal(SIGUSR1, [](int) { _exit(exit_on_usr1); });
+  lock_gpu();
   Stamp stamp;  // whoever sees it may send signals now
   setvbuf(stdout, nullptr, _IOLBF, 0);
   const bool first = variable("RANK") == "0";
@@ -166,7 +203,8 @@ int main(int argc, char** argv) {
     state.advance();
     stamp.alive();
     if (o.say) std::printf("step %lld\n", state.step);
-    if (first && variable("TUTTI_ATTEMPT") == "1" && state.step == o.crash_at) return o.crash_code;
+    if (first && (o.crash_each || variable("TUTTI_ATTEMPT") == "1") && state.step == o.crash_at)
+      return o.crash_code;
     if (first && o.every > 0 && state.step % o.every == 0) save(state);
     if (!progress.empty() && state.step % 20 == 0)
       replace(progress,
