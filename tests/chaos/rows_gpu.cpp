@@ -17,7 +17,8 @@ void fail_gpu(Lab& lab, const std::function<void(e2e::Worker&, int gpu)>& fail) 
   lab.mend_later([&worker, gpu = gpu] { worker.gpu_sim("reset", {"--gpu", std::to_string(gpu)}); });
   const auto hit = lab.strike(lab.gang(), [&] { fail(worker, gpu); });
   lab.await_back(hit);
-  for (const auto& member : c.attempts(lab.gang()).back().at("gang").as_array())
+  const auto attempts = c.attempts(lab.gang());
+  for (const auto& member : attempts.back().at("gang").as_array())
     if (text_of(member.as_object(), "node") == node)
       for (const auto& used : member.at("gpus").as_array())
         if (number_of(used.as_object(), "index") == gpu)

@@ -40,7 +40,7 @@ void worker_killed(Lab& lab) {
   const auto node = lab.some_node(lab.gang());
   auto& worker = c.worker(node);
   lab.count_injection();
-  lab.mend_later([&] {
+  lab.mend_later([&c, &worker, node] {
     if (!worker.process().running()) c.start_worker(worker);
     c.await_linked({node});
   });
@@ -62,7 +62,7 @@ void worker_and_supervisors_killed(Lab& lab) {
   auto there = e2e::find_processes("E2E_ROOT", worker.directory() + "/");
   std::erase_if(there, [](const e2e::Seen& s) { return s.program != "tutti-supervisor"; });
   lab.hit_node(node);
-  lab.mend_later([&] {
+  lab.mend_later([&c, &worker, node] {
     if (!worker.process().running()) c.start_worker(worker);
     c.await_linked({node});
   });
@@ -96,7 +96,7 @@ void worker_frozen(Lab& lab) {
   const auto node = lab.some_node(lab.gang());
   auto& worker = c.worker(node);
   lab.hit_node(node);
-  lab.mend_later([&] {
+  lab.mend_later([&c, &worker, node] {
     worker.process().signal(SIGCONT);
     c.await_linked({node});
   });
