@@ -11,6 +11,10 @@ using e2e::kPatience;
 using e2e::number_of;
 using e2e::text_of;
 
+// The rest of a gang is told to stop when lease and margin of the lost part are over; to kill it and prove it
+// takes time, on a busy machine of two cores up to this many seconds.
+constexpr double kKillTime = 2;
+
 Lab::Lab(LabOptions options, std::uint64_t seed, RowFigures& figures)
     : options_(options),
       figures_(figures),
@@ -92,7 +96,7 @@ void Lab::judge() {
   const auto lives = load_lives(cluster().stamps());
   const auto& o = options_.cluster;
   if (!options_.wall_clock_steps) take(judge_ends(lives, attempts));
-  take(judge_wholeness(lives, attempts, static_cast<std::int64_t>((o.lease + o.margin + 1) * 1e6),
+  take(judge_wholeness(lives, attempts, static_cast<std::int64_t>((o.lease + o.margin + kKillTime) * 1e6),
                        e2e::boot_us()));
   take(judge_epochs(cluster()));
   take(judge_gpu_locks(cluster()));

@@ -109,11 +109,9 @@ void disk_full(Lab& lab) {
   const auto pinned = [&](const std::string& name, const std::string& run) {
     auto spec = forgiving(c.spec(name, run, 1, 1));
     spec["constraints"] = json::array{"name=n8"};
-    const auto id = c.submit(spec);
-    lab.expect_success(name, id);
-    return id;
+    return c.submit(spec);
   };
-  const auto before = pinned("before", c.rank("--steps 2400"));
+  const auto before = pinned("before", c.rank(""));
   c.await_running(before, 1);
   const std::string filler = c.worker("n8").directory() + "/state/filler";
   lab.mend_later([filler] { ::unlink(filler.c_str()); });
@@ -128,10 +126,14 @@ void disk_full(Lab& lab) {
   lab.watch_unharmed(9s);
   const auto j = c.job(before);
   if (e2e::number_of(j, "epoch") != 1 || text_of(j, "state") != "running")
-    lab.violated({Rule::healthy_killed, "a job was ended by its node's full disk: " + text_of(j, "reason")});
+    lab.violated({Rule::healthy_killed, "a job was ended by its node's full disk, it is " +
+                                            text_of(j, "state") + ": " + text_of(j, "reason")});
+  if (text_of(c.job(later), "state") == "running") throw Failure("a job runs on a node whose disk is full");
   ::unlink(filler.c_str());
+  lab.expect_success("later", later);
   c.await_state(later, "succeeded");
-  c.await_state(before, "succeeded");
+  c.rest().post("/v1/jobs/" + std::to_string(before) + ":cancel");
+  c.await_state(before, "cancelled");
 }
 
 void three_nodes(Lab& lab) {

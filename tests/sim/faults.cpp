@@ -18,7 +18,12 @@ Faults::Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine
       machines_(machines),
       dice_(world_.dice(2)) {}
 
-void Faults::start(Time until) { next(until); }
+void Faults::start(Time until) {
+  if (place_.storm)
+    next_storm(until);
+  else
+    next(until);
+}
 
 void Faults::next(Time until) {
   world_.after(dice_.between(200ms, 6s), [this, until] {
@@ -58,6 +63,7 @@ void Faults::heal() {
 void Faults::note(const std::string& what) {
   world_.log([&] { return "---- fault: " + what; });
   world_.mark("fault: " + what);
+  world_.injected();
   for (const auto* s : place_.schedulers) {
     if (s->plane() == nullptr) continue;
     std::set<std::string> met;
@@ -104,6 +110,8 @@ std::uint64_t Faults::favourite() const {
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
+    case Canary::no_margin:
+    case Canary::free_unproven:
     case Canary::no_boot_grace:
     case Canary::proof_without_death:
     case Canary::no_adoption:

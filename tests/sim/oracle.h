@@ -8,7 +8,8 @@
 //   I5 every GPU's time is accounted for: allocations are closed when all is over;
 //   I6 a fault of the control plane alone kills nothing (runs with `benign` faults);
 //   I7 a gang does not live on in part;
-//   and a job's history walks the edges of the state table.
+//   and a job's history walks the edges of the state table, and schedules keep the rules of
+//   schedule_oracle.h.
 #pragma once
 
 #include <map>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "db/memory/memory_reader.h"
+#include "tests/sim/schedule_oracle.h"
 #include "tests/sim/world.h"
 
 namespace tutti::sim {
@@ -76,6 +78,7 @@ class Oracle {
   std::map<JobId, Epoch> epoch_;                        // by the rows
   std::map<GpuId, std::string> uuid_;
   std::map<std::pair<std::string, std::string>, JobId> acknowledged_;
+  ScheduleOracle schedules_;
 };
 
 }  // namespace tutti::sim
