@@ -47,7 +47,8 @@ std::string line_of(const RowFigures& row) {
   }
   for (const auto rule : {Rule::double_run, Rule::lost_job, Rule::healthy_killed})
     line += padded(std::to_string(count(row, rule)), 6);
-  return line + (row.failed() ? "FAILED" : "ok");
+  const bool gap = !row.known_gap.empty() && count(row, Rule::healthy_killed) > 0;
+  return line + (row.failed() ? "FAILED" : gap ? "known gap" : "ok");
 }
 
 }  // namespace
@@ -106,6 +107,8 @@ std::string table(const std::vector<RowFigures>& rows) {
     all.add(row);
   }
   for (const auto& row : rows) {
+    if (!row.known_gap.empty() && !row.skipped && count(row, Rule::healthy_killed) > 0)
+      out += row.row + ": known gap: " + row.known_gap + "\n";
     if (!row.note.empty() && !row.skipped) out += row.row + ": " + row.note + "\n";
     for (const auto& failure : row.failures) out += row.row + " FAILED: " + failure + "\n";
   }
@@ -144,6 +147,7 @@ json::object to_json(const std::vector<RowFigures>& rows) {
                                {"injections", row.injections},
                                {"stages_seconds", stages},
                                {"violations", violations},
+                               {"known_gap", row.known_gap},
                                {"note", row.note},
                                {"failures", json::value_from(row.failures)}});
   }

@@ -79,7 +79,6 @@ void scheduler_frozen(Lab& lab) {
   c.scheduler().signal(SIGSTOP);
   lab.watch_unharmed(10s);
   c.scheduler().signal(SIGCONT);
-  lab.note("as Fl: to the nodes a frozen scheduler is none");
 }
 
 LabOptions with_own_database() {

@@ -108,6 +108,8 @@ void disk_full(Lab& lab) {
   lab.count_injection();
   const auto pinned = [&](const std::string& name, const std::string& run) {
     auto spec = forgiving(c.spec(name, run, 1, 1));
+    spec["retry"].as_object()["backoff"] = json::object{{"launch", {{"initial", "1s"}, {"max", "1s"}}},
+                                                        {"storage", {{"initial", "1s"}, {"max", "1s"}}}};
     spec["constraints"] = json::array{"name=n8"};
     return c.submit(spec);
   };

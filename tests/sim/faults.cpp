@@ -107,11 +107,11 @@ std::uint64_t Faults::favourite() const {
     case Canary::no_second_look: return 17;
     case Canary::forget_epochs: return 18;
     case Canary::ignore_lease: return 11;
+    case Canary::free_unproven: return 9;
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
     case Canary::no_margin:
-    case Canary::free_unproven:
     case Canary::no_boot_grace:
     case Canary::proof_without_death:
     case Canary::no_adoption:
