@@ -22,7 +22,10 @@ Lab::Lab(LabOptions options, std::uint64_t seed, RowFigures& figures)
       cluster_(std::make_unique<e2e::Cluster>(options.cluster)) {
   offset_ = clock_offset();
   auto& c = cluster();
-  gang_ = c.submit(forgiving(c.spec("gang", c.rank("--usr1 3"), kGangNodes, kGangGpus)));
+  // With checkpoints: faults of ours that repeat without progress are tried again ever later.
+  auto gang = forgiving(c.spec("gang", c.rank("--usr1 3 --every 50"), kGangNodes, kGangGpus));
+  gang["checkpoint"] = json::object{{"dir", c.checkpoints("gang")}};
+  gang_ = c.submit(gang);
   bystander_ = c.submit(forgiving(c.spec("bystander", c.rank(""), kBystanderNodes, kBystanderGpus)));
   settle();
   traffic_ = std::make_unique<Traffic>(c, 700ms);

@@ -105,7 +105,7 @@ class Stamp {
 // Held until the process ends, and never inherited.
 void lock_gpu() {
   const std::string dir = variable("E2E_GPU_LOCKS"), devices = variable("TUTTI_SIM_DEVICES");
-  if (dir.empty() || devices.empty()) return;
+  if (dir.empty() || devices.empty() || variable("LOCAL_RANK").empty()) return;
   std::size_t at = 0;
   for (int i = std::atoi(variable("LOCAL_RANK").c_str()); i > 0; --i) {
     at = devices.find(',', at);
