@@ -95,6 +95,18 @@ std::vector<const Row*> choose(const Options& options) {
   return chosen;
 }
 
+void write_json(std::vector<RowFigures> rows, const Options& options) {
+  if (options.json.empty()) return;
+  std::erase_if(rows, [](const RowFigures& f) { return f.row.empty(); });
+  auto json = to_json(rows);
+  json["seed"] = options.seed;
+  json["runs"] = options.runs;
+  std::ofstream out(options.json);
+  out << boost::json::serialize(json) << "\n";
+  out.close();
+  if (!out) throw std::runtime_error("cannot write " + options.json);
+}
+
 int campaign(const Options& options) {
   const auto chosen = choose(options);
   const auto begin = Clock::now();
@@ -123,19 +135,11 @@ int campaign(const Options& options) {
                                      : "",
                   figures.injections, std::chrono::duration<double>(Clock::now() - started).count());
       std::fflush(stdout);
+      write_json(all, options);  // so far: who stops the campaign keeps its figures
     }
   std::erase_if(all, [](const RowFigures& f) { return f.row.empty(); });
   std::cout << "\n" << table(all);
   std::printf("%.1f minutes\n", std::chrono::duration<double>(Clock::now() - begin).count() / 60);
-  if (!options.json.empty()) {
-    auto json = to_json(all);
-    json["seed"] = options.seed;
-    json["runs"] = options.runs;
-    std::ofstream out(options.json);
-    out << boost::json::serialize(json) << "\n";
-    out.close();
-    if (!out) throw std::runtime_error("cannot write " + options.json);
-  }
   return std::ranges::any_of(all, [](const RowFigures& f) { return f.failed(); }) ? 1 : 0;
 }
 
