@@ -217,6 +217,7 @@ int main(int argc, char** argv) {
         {"nodes", kNodes},
         {"lists", lifts},
         {"frozen_list_lift", frozen_lift(faults)},
+        {"blame", {blame(faults, 2), blame(faults, 8), blame(faults, 32)}},
         {"probation", {probation(faults, 0), probation(faults, 24), probation(faults, 168)}}};
     std::cout << json::serialize(out) << "\n";
     return 0;

@@ -1,5 +1,6 @@
 #include "tests/e2e/cluster.h"
 
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,8 +43,14 @@ std::string end_of(const std::string& path, std::size_t bytes) {
 // ---------------------------------------------------------------- parts
 
 void Worker::xid(int gpu, int number) const {
-  run({Site::instance().program("tutti-gpu-sim"), "xid", "--state", directory_ + "/gpu", "--gpu",
-       std::to_string(gpu), "--xid", std::to_string(number)});
+  gpu_sim("xid", {"--gpu", std::to_string(gpu), "--xid", std::to_string(number)});
+}
+
+void Worker::gpu_sim(const std::string& word, const std::vector<std::string>& more) const {
+  std::vector<std::string> argv = {Site::instance().program("tutti-gpu-sim"), word, "--state",
+                                   directory_ + "/gpu"};
+  argv.insert(argv.end(), more.begin(), more.end());
+  run(argv);
 }
 
 Cluster::Cluster(ClusterOptions options) : options_(options) {
@@ -51,7 +58,8 @@ Cluster::Cluster(ClusterOptions options) : options_(options) {
   directory_ = site.next_directory();
   shared_ = directory_ + "/shared";
   make_open_directory(shared_);
-  make_open_directory(shared_ + "/stamps");
+  make_open_directory(stamps());
+  make_open_directory(gpu_locks());
   std::ofstream(shared_ + "/intervals").close();
   ::chmod((shared_ + "/intervals").c_str(), 0666);
   if (options_.own_database) own_postgres_ = std::make_unique<PostgresServer>(directory_ + "/pg");
@@ -73,6 +81,12 @@ Cluster::Cluster(ClusterOptions options) : options_(options) {
     run({site.program("tutti-gpu-sim"), "init", "--state", w.directory() + "/gpu", "--gpus",
          std::to_string(options_.gpus), "--model", "H100", "--node", name});
     if (options_.namespaces) heal(name);
+    if (name == options_.small_disk) {
+      fs::create_directory(w.directory() + "/state");
+      if (::mount("tmpfs", (w.directory() + "/state").c_str(), "tmpfs", 0,
+                  ("size=" + std::to_string(kSmallDisk)).c_str()) != 0)
+        throw Failure("cannot mount a small disk for " + name);
+    }
     start_worker(w);
   }
   await_linked();
@@ -83,6 +97,7 @@ Cluster::~Cluster() {
   scheduler_.kill();
   for (const auto* name : {"TUTTI_ATTEMPT_DIR", "E2E_ROOT"}) kill_all(name, directory_ + "/", seconds(20));
   remove_cgroups(directory_);
+  remove_mounts(directory_);
   if (options_.namespaces)
     for (auto& worker : workers_) {
       try {
@@ -105,7 +120,8 @@ void Cluster::start_scheduler() {
                   std::to_string(options_.lease),
                   "--kill-margin",
                   std::to_string(options_.margin)};
-  options.env = {{"E2E_ROOT", directory_ + "/"}};
+  options.env = options_.scheduler_env;
+  options.env["E2E_ROOT"] = directory_ + "/";
   options.log = directory_ + "/scheduler.log";
   scheduler_ = Process(options);
   const auto still_runs = [this] {
@@ -136,6 +152,12 @@ pid_t Cluster::embedded_postmaster() const {
 
 void Cluster::kill_scheduler() { scheduler_.kill(); }
 
+std::vector<std::string> Cluster::nodes() const {
+  std::vector<std::string> names;
+  for (const auto& worker : workers_) names.push_back(worker->name());
+  return names;
+}
+
 Worker& Cluster::worker(const std::string& name) {
   for (auto& worker : workers_)
     if (worker->name() == name) return *worker;
@@ -165,7 +187,9 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
       "64",
       "--nvml-library",
       site.nvml_double()};
-  options.env = {{"E2E_ROOT", w.directory() + "/"}, {"TUTTI_NVML_DOUBLE_STATE", w.directory() + "/gpu"}};
+  options.env = options_.worker_env;
+  options.env["E2E_ROOT"] = w.directory() + "/";
+  options.env["TUTTI_NVML_DOUBLE_STATE"] = w.directory() + "/gpu";
   options.log = w.log();
   if (network) {
     options.network = Network::name_space(w.number());
@@ -213,7 +237,8 @@ json::object Cluster::spec(const std::string& name, const std::string& run, int 
           {"resources", {{"gpus", gpus}}},
           {"procs_per_node", std::max(gpus, 1)},
           {"stop", {{"grace", "5s"}}},
-          {"env", {{"TUTTI_INTERVAL_FILE", shared_ + "/intervals"}, {"E2E_STAMPS", shared_ + "/stamps"}}}};
+          {"env",
+           {{"TUTTI_INTERVAL_FILE", intervals()}, {"E2E_STAMPS", stamps()}, {"E2E_GPU_LOCKS", gpu_locks()}}}};
 }
 
 std::int64_t Cluster::submit(const json::object& spec) {
@@ -364,6 +389,8 @@ void Cluster::stop_jobs() {
 }
 
 void Cluster::check_gpus() {
+  if (const std::string line = first_line(gpu_locks() + "/doubles"); !line.empty())
+    throw Failure("two ranks on one GPU: " + line);
   const auto nodes = rest_->get("/v1/nodes");
   for (const auto& node : nodes.at("nodes").as_array())
     for (const auto& gpu : node.at("gpus").as_array()) {

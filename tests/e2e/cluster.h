@@ -10,6 +10,7 @@
 //  4. no GPU had two owners at a time (the rows), no process of ours died of a sanitizer or an assertion.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -28,7 +29,12 @@ struct ClusterOptions {
   bool own_database = false;
   bool embedded = false;           // the scheduler's own PostgreSQL
   double lease = 6, margin = 1.5;  // as delivered
+  std::string small_disk{};          // this node's state directory is a file system of kSmallDisk bytes
+  std::map<std::string, std::string> scheduler_env{};  // for its process alone
+  std::map<std::string, std::string> worker_env{};     // for the processes of all workers
 };
+
+inline constexpr int kSmallDisk = 16 << 20;
 
 class Worker {
  public:
@@ -40,6 +46,8 @@ class Worker {
   std::string log() const { return directory_ + "/worker.log"; }
   Process& process() { return process_; }
   void xid(int gpu, int number) const;
+  /// tutti-gpu-sim WORD --state … MORE: breaks and mends GPUs and the NVML library.
+  void gpu_sim(const std::string& word, const std::vector<std::string>& more) const;
 
  private:
   friend class Cluster;
@@ -107,6 +115,13 @@ class Cluster {
   std::int64_t await_started(std::int64_t id, std::int64_t epoch, int rank) const;  // when
   void await_alive(std::int64_t id, std::int64_t epoch, int rank, std::int64_t after_us) const;
   Seen supervisor(std::int64_t id, std::int64_t epoch, const std::string& node);
+
+  std::string intervals() const { return shared_ + "/intervals"; }
+  std::string stamps() const { return shared_ + "/stamps"; }
+  /// Where ranks hold one lock per GPU; whoever finds one taken says so in the file `doubles` there.
+  std::string gpu_locks() const { return shared_ + "/gpu-locks"; }
+  std::vector<std::string> nodes() const;
+  const std::string& connection() const { return connection_; }
 
   Rest rest() const { return {port_, token_}; }
   std::uint16_t port() const { return port_; }

@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
   const bool over = !std::filesystem::exists(directory, ec);
   for (const auto* name : {"TUTTI_ATTEMPT_DIR", "E2E_ROOT"})
     tutti::e2e::kill_all(name, directory, std::chrono::seconds(20));
+  tutti::e2e::remove_mounts(directory);
   for (const auto& cluster : std::filesystem::directory_iterator(directory, ec))
     tutti::e2e::remove_cgroups(cluster.path());
   try {

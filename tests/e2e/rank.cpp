@@ -12,8 +12,14 @@
 //   --lockstep DIR     no rank makes a step before all have made the one before, as in a collective: they see
 //                      each other in DIR/ATTEMPT
 //   --crash STEP:CODE  in attempt 1, rank 0 exits with CODE at that step
+//   --crash-each STEP:CODE  in every attempt it does
+//   --usr1 CODE        SIGUSR1 ends it with CODE
+//
+// With E2E_GPU_LOCKS it holds a lock of its own on the GPU of its local rank as long as it lives. One that is
+// taken is a GPU with two ranks on it: that is written to $E2E_GPU_LOCKS/doubles.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -36,8 +42,10 @@ struct Options {
   long long steps = 0, step_ms = 5, every = 0, tell = 20, crash_at = -1;
   std::string lockstep;
   int crash_code = 1;
-  bool say = false, ignore_term = false;
+  int usr1_code = 0;
+  bool say = false, ignore_term = false, crash_each = false;
 };
+int exit_on_usr1 = 0;
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -62,7 +70,11 @@ Options parse(int argc, char** argv) {
     } else if (word == "--lockstep") {
       o.lockstep = next;
       ++i;
-    } else if (word == "--crash") {
+    } else if (word == "--usr1") {
+      o.usr1_code = std::atoi(next.c_str());
+      ++i;
+    } else if (word == "--crash" || word == "--crash-each") {
+      o.crash_each = word == "--crash-each";
       if (std::sscanf(next.c_str(), "%lld:%d", &o.crash_at, &o.crash_code) != 2) std::exit(64);
       ++i;
     } else {
@@ -133,6 +145,28 @@ class Lockstep {
   std::int64_t* steps_ = nullptr;
 };
 
+// Held until the process ends, and never inherited.
+void lock_gpu() {
+  const std::string dir = variable("E2E_GPU_LOCKS"), devices = variable("TUTTI_SIM_DEVICES");
+  if (dir.empty() || devices.empty() || variable("LOCAL_RANK").empty()) return;
+  std::size_t at = 0;
+  for (int i = std::atoi(variable("LOCAL_RANK").c_str()); i > 0; --i) {
+    at = devices.find(',', at);
+    if (at == devices.npos) return;  // more ranks than GPUs
+    ++at;
+  }
+  std::string name = devices.substr(at, devices.find(',', at) - at);
+  for (char& c : name)
+    if (c == '/') c = '_';
+  const int fd = open((dir + "/" + name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd < 0) std::exit(74);
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return;
+  const int doubles = open((dir + "/doubles").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  const std::string line = variable("TUTTI_ATTEMPT_KEY") + " found " + name + " taken\n";
+  if (write(doubles, line.data(), line.size()) < 0) std::exit(74);
+  std::exit(70);
+}
+
 struct State {
   long long step = 0;
   std::uint64_t sum = 0xcbf29ce484222325ULL;
@@ -142,13 +176,14 @@ struct State {
   }
 };
 
+// What is told about progress may fail (a full disk); a checkpoint may not.
 void replace(const std::string& path, const std::string& text, bool durable) {
   const std::string next = path + ".next";
   const int fd = open(next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0 || write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size()) ||
       (durable && fsync(fd) != 0) || close(fd) != 0 || rename(next.c_str(), path.c_str()) != 0) {
     std::perror(path.c_str());
-    std::exit(74);
+    if (durable) std::exit(74);
   }
 }
 
@@ -195,6 +230,9 @@ int main(int argc, char** argv) {
     signal(SIGTERM, SIG_IGN);
   else if (!variable("CHECKPOINT_DIR").empty())
     signal(SIGTERM, [](int) { stop_wanted = 1; });
+  exit_on_usr1 = o.usr1_code;
+  if (exit_on_usr1 != 0) signal(SIGUSR1, [](int) { _exit(exit_on_usr1); });
+  lock_gpu();
   Stamp stamp;  // whoever sees it may send signals now
   setvbuf(stdout, nullptr, _IOLBF, 0);
   const bool first = variable("RANK") == "0";
@@ -211,7 +249,8 @@ int main(int argc, char** argv) {
     state.advance();
     stamp.alive();
     if (o.say) std::printf("step %lld\n", state.step);
-    if (first && variable("TUTTI_ATTEMPT") == "1" && state.step == o.crash_at) return o.crash_code;
+    if (first && (o.crash_each || variable("TUTTI_ATTEMPT") == "1") && state.step == o.crash_at)
+      return o.crash_code;
     if (first && o.every > 0 && state.step % o.every == 0) save(state);
     if (!progress.empty() && state.step % o.tell == 0)
       replace(progress,

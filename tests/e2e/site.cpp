@@ -1,6 +1,7 @@
 #include "tests/e2e/site.h"
 
 #include <libpq-fe.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,10 +90,12 @@ std::string Network::prefix() { return "te" + std::to_string(getpid()); }
 Network::Network(int nodes) : nodes_(nodes) {
   const auto pid = static_cast<unsigned>(getpid());
   subnet_ = "10." + std::to_string(128 + (pid >> 8) % 96) + "." + std::to_string(pid & 255);
-  const std::string bridge = prefix() + "b";
+  const std::string bridge = prefix() + "b", other_side = prefix() + "o";
   run({"ip", "link", "add", bridge, "type", "bridge"});
   run({"ip", "address", "add", scheduler_address() + "/24", "dev", bridge});
   run({"ip", "link", "set", bridge, "up"});
+  run({"ip", "link", "add", other_side, "type", "bridge"});
+  run({"ip", "link", "set", other_side, "up"});
   for (int i = 1; i <= nodes; ++i) {
     const std::string ns = name_space(i), outside = prefix() + "v" + std::to_string(i),
                       inside = prefix() + "i" + std::to_string(i);
@@ -117,6 +120,25 @@ Network::~Network() {
 void Network::cut(int node) { run({"ip", "link", "set", prefix() + "v" + std::to_string(node), "nomaster"}); }
 void Network::heal(int node) {
   run({"ip", "link", "set", prefix() + "v" + std::to_string(node), "master", prefix() + "b"});
+  if (one_way_.erase(node) == 0) return;
+  run({"ip", "-n", name_space(node), "neighbor", "flush", "dev", "eth0", "nud", "permanent"});
+  run({"ip", "neighbor", "flush", address(node), "dev", prefix() + "b", "nud", "permanent"});
+}
+// By the address of a card that nobody has: the bridge shows the frames to everybody, and nobody takes them.
+// It needs no packet filter, and the sender notices nothing.
+constexpr auto kNobody = "02:00:00:00:00:01";
+void Network::lose_from(int node) {
+  one_way_.insert(node);
+  run({"ip", "-n", name_space(node), "neighbor", "replace", scheduler_address(), "lladdr", kNobody, "dev",
+       "eth0", "nud", "permanent"});
+}
+void Network::lose_to(int node) {
+  one_way_.insert(node);
+  run({"ip", "neighbor", "replace", address(node), "lladdr", kNobody, "dev", prefix() + "b", "nud",
+       "permanent"});
+}
+void Network::split_off(int node) {
+  run({"ip", "link", "set", prefix() + "v" + std::to_string(node), "master", prefix() + "o"});
 }
 
 void remove_network(const std::string& prefix) {
@@ -140,6 +162,14 @@ void remove_network(const std::string& prefix) {
       if (std::string(e.what()).find("Cannot find device") == std::string::npos) throw;
     }
   });
+}
+
+void remove_mounts(const std::string& directory) {
+  std::ifstream mounts("/proc/self/mounts");
+  std::vector<std::string> below;
+  for (std::string what, where, rest; mounts >> what >> where && std::getline(mounts, rest);)
+    if (where.starts_with(directory)) below.push_back(where);
+  for (const auto& path : below) ::umount2(path.c_str(), MNT_DETACH);
 }
 
 void remove_cgroups(const std::string& directory) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,14 +50,23 @@ class Network {
   std::string address(int node) const { return subnet_ + "." + std::to_string(10 + node); }
   static std::string name_space(int node) { return prefix() + "n" + std::to_string(node); }
   void cut(int node);   // what leaves it is lost, what is sent to it too
-  void heal(int node);  // also when it is whole
+  void heal(int node);  // also when it is whole; mends whatever is broken about it
+  /// One direction alone: what the node sends to the scheduler is lost, or what the scheduler sends to it.
+  void lose_from(int node);
+  void lose_to(int node);
+  /// The node is cut off from the scheduler, and still hears the others that have been split off.
+  void split_off(int node);
 
  private:
   int nodes_;
   std::string subnet_;
+  std::set<int> one_way_;
 };
 /// Removes every interface and namespace whose name begins so.
 void remove_network(const std::string& prefix);
+
+/// What was mounted below `directory`: small disks of nodes.
+void remove_mounts(const std::string& directory);
 
 /// Of attempts below `directory` that were left without a proof of death (a node that lost its power), once
 /// nothing of them runs. A real machine would have lost them too.
@@ -75,7 +85,7 @@ class Site {
   const std::string& root() const { return root_; }
 
   PostgresServer& postgres();
-  static constexpr int kNodes = 4;
+  static constexpr int kNodes = 8;
   static bool may_use_network() { return geteuid_is_root(); }
   Network& network();
 

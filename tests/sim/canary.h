@@ -14,6 +14,8 @@ enum class Canary : std::uint8_t {
   none,
   speak_before_commit,  // replies and orders leave before the transaction
   short_lease,          // the scheduler waits less than the worker's lease before it places again
+  no_margin,            // it places again when the lease is over, without the margin for the kill itself
+  free_unproven,        // it takes a worker's word that ranks are gone for a proof
   no_boot_grace,        // a new scheduler does not wait for leases that its predecessor may have renewed
   lease_from_ack,       // the worker counts its lease from the acknowledgement instead of its heartbeat
   forget_epochs,        // the worker starts whatever it is told, however old
@@ -27,6 +29,8 @@ enum class Canary : std::uint8_t {
 inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_view>>({
     {Canary::speak_before_commit, "speak_before_commit"},
     {Canary::short_lease, "short_lease"},
+    {Canary::no_margin, "no_margin"},
+    {Canary::free_unproven, "free_unproven"},
     {Canary::no_boot_grace, "no_boot_grace"},
     {Canary::lease_from_ack, "lease_from_ack"},
     {Canary::forget_epochs, "forget_epochs"},

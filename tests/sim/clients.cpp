@@ -25,6 +25,7 @@ JobSpec Clients::make_spec(const std::string& name) {
   s.name = name;
   s.run = "train";
   s.nodes = dice_.between(1, std::min<int>(3, static_cast<int>(nodes_)));
+  if (nodes_ > 100) s.nodes = dice_.chance(50) ? dice_.between(17, 64) : dice_.between(1, 16);
   s.resources.gpus = dice_.chance(150) ? 0 : dice_.between(1, gpus_per_node_);
   s.launcher = dice_.chance(150) ? Launcher::script : Launcher::direct;
   s.procs_per_node = std::max(1, std::min(2, s.resources.gpus));

@@ -18,7 +18,12 @@ Faults::Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine
       machines_(machines),
       dice_(world_.dice(2)) {}
 
-void Faults::start(Time until) { next(until); }
+void Faults::start(Time until) {
+  if (place_.storm)
+    next_storm(until);
+  else
+    next(until);
+}
 
 void Faults::next(Time until) {
   world_.after(dice_.between(200ms, 6s), [this, until] {
@@ -58,6 +63,7 @@ void Faults::heal() {
 void Faults::note(const std::string& what) {
   world_.log([&] { return "---- fault: " + what; });
   world_.mark("fault: " + what);
+  world_.injected();
   for (const auto* s : place_.schedulers) {
     if (s->plane() == nullptr) continue;
     std::set<std::string> met;
@@ -101,9 +107,11 @@ std::uint64_t Faults::favourite() const {
     case Canary::no_second_look: return 17;
     case Canary::forget_epochs: return 18;
     case Canary::ignore_lease: return 11;
+    case Canary::free_unproven: return 9;
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
+    case Canary::no_margin:
     case Canary::no_boot_grace:
     case Canary::proof_without_death:
     case Canary::no_adoption:

@@ -22,6 +22,21 @@ class Faults {
 
  private:
   void next(Time until);
+
+  // storm.cpp: many at once
+  void next_storm(Time until);
+  void storm();
+  std::vector<std::size_t> some_rack();
+  void flap(std::size_t node, Time until);
+  void flapping_rack();
+  void switch_lost();
+  void rack_without_power();
+  void burst_of_xids();
+  void burst_of_dead_ranks();
+  void workers_of_a_rack_killed();
+  void workers_of_a_rack_paused();
+  // One of many: counted, not described by what it met.
+  void one_of_many(const std::string& what);
   void hostile();
   std::uint64_t favourite() const;
   void benign();

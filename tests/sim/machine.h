@@ -41,6 +41,7 @@ struct Place {  // what all machines share
   std::vector<SchedulerProcess*> schedulers;
   Canary canary = Canary::none;
   bool benign = false;
+  bool storm = false;  // many faults at once (storm.cpp)
 };
 
 class Machine {

@@ -72,6 +72,7 @@ void Oracle::lease_ran_out(AttemptKey key, std::size_t node) {
 void Oracle::committed(const Batch& batch) {
   check_batch(batch);
   check_history(batch);
+  if (const auto why = schedules_.committed(batch); !why.empty()) world_.fail("I8: " + why);
 }
 
 void Oracle::check_batch(const Batch& batch) {
@@ -180,6 +181,8 @@ void Oracle::acknowledged(const std::string& owner, const std::string& key, JobI
 }
 
 void Oracle::sweep(bool excused, Duration limit) {
+  if (const auto why = schedules_.overdue(kSchedulerEpoch + world_.now(), excused, limit); !why.empty())
+    return world_.fail("I8: " + why);
   for (auto& [key, since] : broken_since_) {
     if (excused || !steps(key)) since = world_.now();
     if (world_.now() - since > limit)
@@ -211,7 +214,7 @@ void Oracle::at_end() {
         return world_.fail("I5: attempt " + text({a.job, a.epoch}) + " has never ended");
     // One submission, one job: the workload gives every job, array and schedule a name of its own.
     const JobSpec spec = wire::parse_spec_json(job->spec_json, Now{}).spec;
-    if (spec.schedule || spec.scheduled_by) continue;
+    if (spec.schedule || spec.scheduled_by) continue;  // schedules_ has watched them
     const auto wanted = static_cast<std::size_t>(spec.array_task ? spec.array_task->tasks : 1);
     if (reader_.resolve_name(job->name, 10).size() != wanted)
       return world_.fail("I4: " + job->name + " does not exist " + std::to_string(wanted) + " times");

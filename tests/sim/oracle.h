@@ -10,7 +10,8 @@
 //   I7 a gang does not live on in part;
 //   I8 no attempt begins from a checkpoint that is marked bad, is being deleted, or is of its own or a later
 //      epoch; the only one of a job that can be used is never given up for deletion;
-//   and a job's history walks the edges of the state table.
+//   and a job's history walks the edges of the state table, and schedules keep the rules of
+//   schedule_oracle.h.
 #pragma once
 
 #include <map>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "db/memory/memory_reader.h"
+#include "tests/sim/schedule_oracle.h"
 #include "tests/sim/world.h"
 
 namespace tutti::sim {
@@ -81,6 +83,7 @@ class Oracle {
   std::set<AttemptKey> attempts_seen_;
   std::map<GpuId, std::string> uuid_;
   std::map<std::pair<std::string, std::string>, JobId> acknowledged_;
+  ScheduleOracle schedules_;
 };
 
 }  // namespace tutti::sim

@@ -67,6 +67,7 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::Heartbeat& m) { on_heartbeat(c, m); },
                  [&](protocol::LogChunk&) {},
                  [&](protocol::AttemptStatus& m) {
+                   if (canary_ == Canary::free_unproven && m.end) m.end->proven = true;
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_attempt_status(t, n, m); });
                  },
                  [&](protocol::GpuFault& m) {

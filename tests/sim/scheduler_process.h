@@ -102,6 +102,7 @@ class SchedulerProcess {
   void committed(InFlight& done);
   void failed(InFlight& lost, Outcome why);
   void arm_timer();
+  bool time_to_check();
 
   // scheduler_hub.cpp: connections of workers
   void on_text(const ConnectionPtr& c, const std::string& text);
@@ -136,6 +137,7 @@ class SchedulerProcess {
   std::deque<Command> inbox_;
   bool committing_ = false, kicked_ = false, tick_due_ = false;
   std::uint64_t timer_ = 0;
+  Time checked_at_{};
   Mono last_store_contact_{};
   Duration retry_delay_ = 100ms;
   std::map<std::uint64_t, ConnectionPtr> connections_;  // by Link::id

@@ -20,7 +20,8 @@ std::string how_to_repeat(std::uint64_t seed) {
 TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
   std::map<std::string, std::uint64_t> marks;
   for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    const RunResult result = run_simulation({.seed = seed, .canary = Canary::none, .verbose = false});
+    const RunResult result =
+        run_simulation({.seed = seed, .canary = Canary::none, .verbose = false, .nodes = 0, .storm = false});
     ASSERT_FALSE(result.failure) << "seed " << seed << " at " << to_seconds(result.failed_at)
                                  << " s: " << *result.failure << "\n"
                                  << how_to_repeat(seed);
@@ -58,13 +59,31 @@ TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
     EXPECT_GT(marks[mark], 0u) << "never met: " << mark;
 }
 
+TEST(Simulation, StormsBreakNoRule) {
+  std::uint64_t injections = 0;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    const RunResult result =
+        run_simulation({.seed = seed, .canary = Canary::none, .verbose = false, .nodes = 12, .storm = true});
+    ASSERT_FALSE(result.failure) << "seed " << seed << " at " << to_seconds(result.failed_at)
+                                 << " s: " << *result.failure << "\nrepeat with: ./dev sim --seed " << seed
+                                 << " --nodes 12 --storm --verbose";
+    injections += result.injections;
+  }
+  EXPECT_GT(injections, 1000u);
+}
+
 TEST(Simulation, SameSeedSameRun) {
   for (std::uint64_t seed : {1u, 2u, 3u, 4u, 5u}) {
-    const RunResult one = run_simulation({.seed = seed, .canary = Canary::none, .verbose = false}),
-                    two = run_simulation({.seed = seed, .canary = Canary::none, .verbose = false});
+    const RunResult one = run_simulation(
+                        {.seed = seed, .canary = Canary::none, .verbose = false, .nodes = 0, .storm = false}),
+                    two = run_simulation(
+                        {.seed = seed, .canary = Canary::none, .verbose = false, .nodes = 0, .storm = false});
     EXPECT_EQ(one.hash, two.hash) << "seed " << seed;
     EXPECT_EQ(one.events, two.events) << "seed " << seed;
-    EXPECT_NE(one.hash, run_simulation({.seed = seed + 1000, .canary = Canary::none, .verbose = false}).hash);
+    EXPECT_NE(one.hash,
+              run_simulation(
+                  {.seed = seed + 1000, .canary = Canary::none, .verbose = false, .nodes = 0, .storm = false})
+                  .hash);
   }
 }
 
@@ -73,7 +92,8 @@ class CanaryTest : public ::testing::TestWithParam<std::pair<Canary, std::string
 // By the oracles: that a run does not come to rest would not be enough.
 TEST_P(CanaryTest, IsNoticed) {
   for (std::uint64_t seed = 1; seed <= kCanarySeeds; ++seed) {
-    const RunResult result = run_simulation({.seed = seed, .canary = GetParam().first, .verbose = false});
+    const RunResult result = run_simulation(
+        {.seed = seed, .canary = GetParam().first, .verbose = false, .nodes = 0, .storm = false});
     if (!result.failure || !result.failure->starts_with("I")) continue;
     RecordProperty("seed", std::to_string(seed));
     RecordProperty("failure", *result.failure);

@@ -15,6 +15,8 @@ namespace {
 
 constexpr Duration kToRest = 600s;  // after everything is mended: jobs restarted last want their whole run
 constexpr Duration kQuiet = 20s;    // after the last job: for ends that are still to be told
+// In a storm schedulers and links go away again before what was to be done could be told.
+constexpr Duration kStormLimit = 30s;
 constexpr Duration kLivesOn = 6s + 1500ms + 3s + 5s;  // lease, margin, grace, and the way there
 
 class Simulation {
@@ -22,10 +24,11 @@ class Simulation {
   explicit Simulation(const RunOptions& options)
       : world_(options.seed, options.verbose),
         dice_(world_.dice(0)),
-        benign_(options.canary == Canary::none && dice_.chance(350)),
+        asked_nodes_(options.nodes),
+        benign_(options.canary == Canary::none && dice_.chance(350) && !options.storm),
         network_(world_, static_cast<std::size_t>(nodes_)),
         oracle_(world_, server_.database, benign_),
-        place_{network_, oracle_, workload_, {}, options.canary, benign_},
+        place_{network_, oracle_, workload_, {}, options.canary, benign_, options.storm},
         clients_(place_, static_cast<std::size_t>(nodes_), gpus_),
         faults_(place_, server_, machines_) {
     // Sometimes a second scheduler waits for the lead.
@@ -41,10 +44,10 @@ class Simulation {
   }
 
   RunResult run() {
-    const Time until = dice_.between(30s, 90s);
+    const Time until = large() ? dice_.between(20s, 30s) : dice_.between(30s, 90s);
     for (auto& s : schedulers_) s->start();
     for (auto& machine : machines_) world_.at(dice_.between(0ms, 2s), [m = machine.get()] { m->boot(); });
-    clients_.start(until, dice_.between(5, 20));
+    clients_.start(until, large() ? nodes_ / 8 : dice_.between(5, 20));
     faults_.start(until);
     watch();
     world_.at(until, [this] { mend(); });
@@ -55,6 +58,7 @@ class Simulation {
     result.failure = world_.failure();
     result.failed_at = result.length = world_.now();
     result.events = world_.events();
+    result.injections = world_.injections();
     result.hash = world_.hash();
     result.marks = world_.marks();
     return result;
@@ -63,7 +67,7 @@ class Simulation {
  private:
   void watch() {
     world_.after(1s, [this] {
-      oracle_.sweep(faults_.control_plane_down(), kLivesOn);
+      oracle_.sweep(faults_.control_plane_down(), place_.storm ? kLivesOn + kStormLimit : kLivesOn);
       watch();
     });
   }
@@ -85,6 +89,7 @@ class Simulation {
   void put_in_order() {
     std::vector<std::string> names;
     for (auto& machine : machines_) {
+      if (large() && takes_work(machine->name())) continue;
       machine->reset_gpus();
       names.push_back(machine->name());
     }
@@ -94,6 +99,21 @@ class Simulation {
       if (!why_not_free().empty()) put_in_order();
     });
   }
+
+  // In service, and none of its GPUs set aside.
+  bool takes_work(const std::string& name) const {
+    const ControlPlane* plane = this->plane();
+    if (plane == nullptr) return false;
+    for (const auto& [id, node] : plane->cluster().nodes) {
+      if (node.row.name != name) continue;
+      return node.accepts_work() && std::ranges::all_of(node.gpus, [&](GpuId gpu) {
+               return plane->cluster().gpus.at(gpu).row.health == GpuHealth::healthy;
+             });
+    }
+    return false;
+  }
+
+  bool large() const { return nodes_ > 100; }
 
   void await_rest() {
     world_.after(500ms, [this] {
@@ -174,7 +194,8 @@ class Simulation {
 
   World world_;
   Dice dice_;
-  const int nodes_ = dice_.between(2, 5);
+  const int asked_nodes_;
+  const int nodes_ = asked_nodes_ > 0 ? asked_nodes_ : dice_.between(2, 5);
   const int gpus_ = dice_.between(1, 4);
   const bool benign_;
   Server server_;

@@ -16,12 +16,15 @@ struct RunOptions {
   std::uint64_t seed = 1;
   Canary canary = Canary::none;
   bool verbose = false;
+  int nodes = 0;       // 0: two to five, as the seed says
+  bool storm = false;  // many faults at once
 };
 
 struct RunResult {
   std::optional<std::string> failure;
   Time failed_at{};
   std::uint64_t events = 0;
+  std::uint64_t injections = 0;
   std::uint64_t hash = 0;
   Time length{};
   std::map<std::string, std::uint64_t> marks;

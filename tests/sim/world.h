@@ -71,6 +71,10 @@ class World {
   void mark(const std::string& what) { ++marks_[what]; }
   const std::map<std::string, std::uint64_t>& marks() const { return marks_; }
 
+  // A thing that was made to fail: a process, a link, a GPU, a commit.
+  void injected(std::uint64_t n = 1) { injections_ += n; }
+  std::uint64_t injections() const { return injections_; }
+
   void fail(std::string why);
   const std::optional<std::string>& failure() const { return failure_; }
 
@@ -86,7 +90,7 @@ class World {
   const std::uint64_t seed_;
   const bool verbose_;
   Time now_{};
-  std::uint64_t seq_ = 0, events_ = 0, hash_ = 0xcbf29ce484222325ULL;
+  std::uint64_t seq_ = 0, events_ = 0, injections_ = 0, hash_ = 0xcbf29ce484222325ULL;
   std::vector<Event> queue_;  // a heap by `later`
   std::map<std::string, std::uint64_t> marks_;
   std::optional<std::string> failure_;

@@ -34,6 +34,40 @@ TEST(WorkerCore, TheEndWaitsUntilTheGpusAreLetGo) {
   EXPECT_TRUE(b.last_status().end->proven);
 }
 
+// Found by the chaos campaign (row Ss, seed 3): on a busy machine the probe needed longer for an answer than
+// the worker waited before it asked again, under another number. No answer counted, and the GPUs were dirty
+// after 50 s.
+TEST(WorkerCore, AnAnswerThatIsSlowCounts) {
+  Bench b;
+  b.gpus(1);
+  b.connect();
+  b.start(kFirst, {"GPU-0"});
+  b.end(kFirst, true);
+  const auto asked = b.take<AskProcesses>();
+  ASSERT_EQ(asked.size(), 1u);
+  b.settle(kFirst);
+  b.advance(milliseconds(1500));
+  EXPECT_TRUE(b.take<AskProcesses>().empty()) << "questions pile up";
+  nvml::Processes p;
+  p.id = asked[0].id;
+  p.uuid = "GPU-0";
+  p.pids.emplace();
+  b.core.on_probe(b.now, p);
+  EXPECT_TRUE(b.last_status().end->proven);
+}
+
+TEST(WorkerCore, AQuestionThatWasLostIsAskedAgain) {
+  Bench b;
+  b.gpus(1);
+  b.connect();
+  b.start(kFirst, {"GPU-0"});
+  b.end(kFirst, true);
+  ASSERT_EQ(b.take<AskProcesses>().size(), 1u);
+  b.settle(kFirst);
+  b.advance(milliseconds(4500));
+  EXPECT_EQ(b.take<AskProcesses>().size(), 1u);
+}
+
 // A lost GPU answers no question: waiting for its answer made the recovery from an Xid 79 take the whole
 // deadline.
 TEST(WorkerCore, ABrokenGpuIsNotAskedForItsProcesses) {

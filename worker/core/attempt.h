@@ -56,9 +56,10 @@ struct WorkerCore::Attempt {
 
   protocol::End end;  // from last_work on
   bool scanned = false;
-  std::map<std::string, std::int64_t> gpus_waited_for;  // UUID → question under way
-  std::string gpu_witness;                              // why a GPU is not proven free
-  Mono gpu_deadline{}, next_ask{}, prove_at{};
+  std::map<std::string, std::int64_t>
+      gpus_waited_for;      // UUID → question under way, 0: answered, not free yet
+  std::string gpu_witness;  // why a GPU is not proven free
+  Mono gpu_deadline{}, next_ask{}, asked_in_vain_at{}, prove_at{};
   protocol::AttemptStatus final;  // when ended
 
   // The check of what it begins from.

@@ -331,7 +331,11 @@ void WorkerCore::on_tick(Now now) {
         conclude_if_done(now, *a);
       } else if (now.mono >= a->next_ask) {
         a->next_ask = now.mono + settings_.gpu_poll;
+        const bool lost = now.mono >= a->asked_in_vain_at;
+        if (lost) a->asked_in_vain_at = now.mono + settings_.gpu_answer;
         for (auto& [uuid, id] : a->gpus_waited_for) {
+          // One that is only slow must count when it comes: under a new number it would be for nothing.
+          if (id != 0 && !lost) continue;
           id = next_question_++;
           act(AskProcesses{uuid, id});
         }

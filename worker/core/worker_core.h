@@ -43,6 +43,7 @@ struct CoreSettings {
   FatalFault fatal = nullptr;
   Duration gpu_proof = std::chrono::seconds(50);  // after the ranks' death, for the GPUs to be let go
   Duration gpu_poll = std::chrono::milliseconds(250);
+  Duration gpu_answer = std::chrono::seconds(4);   // a question without an answer is taken for lost
   Duration prove_again = std::chrono::seconds(5);  // while an end is unproven
   // For a supervisor to do as it was told, beyond the grace of a Stop: longer than it looks for a proof
   // itself (50 s). Then it is killed, its ranks with it.

@@ -119,6 +119,7 @@ void WorkerCore::begin_last_work(Now now, Attempt& a, const End& end) {
 void WorkerCore::ask_gpus(Now now, Attempt& a) {
   a.gpus_waited_for.clear();
   a.next_ask = now.mono + settings_.gpu_poll;
+  a.asked_in_vain_at = now.mono + settings_.gpu_answer;
   if (!probe_up_) return;
   for (const auto& uuid : a.prepare.gpu_uuids) {
     if (!gpus_.find(uuid)) continue;  // fallen off the bus: nothing can be asked
@@ -233,6 +234,7 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
       if (a->gate) gate_answer(now, *a, *p);
       const auto asked = a->gpus_waited_for.find(p->uuid);
       if (asked == a->gpus_waited_for.end() || asked->second != p->id) continue;
+      asked->second = 0;
       if (p->pids && p->pids->empty()) a->gpus_waited_for.erase(asked);
       if (p->pids && !p->pids->empty())
         a->gpu_witness = "process " + std::to_string(p->pids->front()) + " is still on GPU " + p->uuid;
