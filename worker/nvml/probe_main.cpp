@@ -17,7 +17,6 @@ int main(int argc, char** argv) {
   long long event_stall_ms = options.event_stall.count();
   app.add_option("--library", options.library, "NVML library; default: the system's libnvidia-ml.so.1");
   app.add_option("--poll-ms", poll_ms, "between two looks at each GPU")->check(CLI::Range(10, 60'000));
-  app.add_option("--deep-ms", deep_ms, "NVLinks, PCIe and fabric: how often")->capture_default_str();
   app.add_option("--sample-ms", sample_ms, "between two samples")->check(CLI::Range(10, 600'000));
   app.add_option("--deep-ms", deep_ms, "between two looks at NVLinks, PCIe and fabric")
       ->check(CLI::Range(10, 3'600'000));
