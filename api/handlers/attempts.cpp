@@ -57,7 +57,7 @@ void get_attempts(const ApiPtr& api, const http::Request& request, Answer answer
                 attempt_view(live == nullptr ? row : live->row, plane->cluster(), live, rows->checkpoints));
           }
           answer.json(200, json::object{{"attempts", std::move(attempts)},
-                                        {"goodput", goodput_view(*rows, api->backend.now())}});
+                                        {"goodput", goodput_view(rows->attempts, api->backend.now())}});
         });
   });
 }
