@@ -33,6 +33,7 @@ constexpr int kEvents = 500;
 struct Found {
   std::optional<JobView> job;
   std::vector<AttemptRow> attempts;
+  std::vector<CheckpointRow> checkpoints;
   std::vector<EventRow> events;
   std::vector<FaultRow> faults;
 };
@@ -219,7 +220,7 @@ void begin(const ApiPtr& api, const Answer& answer, const Found& found, const At
       {"made_at", wire::format_instant(api->backend.now().wall)},
       {"scheduler_version", api->settings.version},
       {"job", row.job.value},
-      {"attempt", attempt_view(row, plane->cluster(), live)},
+      {"attempt", attempt_view(row, plane->cluster(), live, found.checkpoints)},
       {"attempts_so_far", static_cast<std::int64_t>(found.attempts.size())},
       {"spec", parsed.ok() ? spec_view(found.job->spec_json, parsed.spec) : json::value(nullptr)},
       {"faults", std::move(faults)},
@@ -238,6 +239,7 @@ void get_evidence(const ApiPtr& api, const http::Request& request, Answer answer
           Found found;
           found.job = reader.find_job(id);
           found.attempts = reader.attempts(id);
+          found.checkpoints = reader.checkpoints(id);
           found.events = reader.job_events(id, EventId(), kEvents);
           FaultFilter of_job;
           of_job.job = id;

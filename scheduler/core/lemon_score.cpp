@@ -8,8 +8,8 @@ namespace {
 
 double days(Duration d) { return std::chrono::duration<double, std::chrono::days::period>(d).count(); }
 
-// A fleet in which chance explains every difference, and one in which a few nodes have all the failures: beyond
-// these the fit says more about few data than about the nodes.
+// A fleet in which chance explains every difference, and one in which a few nodes have all the failures:
+// beyond these the fit says more about few data than about the nodes.
 constexpr double kSmallestShape = 0.1, kLargestShape = 10;
 constexpr int kMostTerms = 1000;  // of the sums below; they need about √shape + x
 

@@ -1,11 +1,13 @@
-// How bad a node is, from the failures that were blamed on it: a decayed count, shrunk to what the fleet does.
-// Repaired nodes come back and bad batches age out, so a list that is never forgotten is worthless; a half-life
-// of weeks finds next week's faults several times better than chance (bench/lemon_replay.cpp measures it).
+// How bad a node is, from the failures that were blamed on it: a decayed count, shrunk to what the fleet
+// does. Repaired nodes come back and bad batches age out, so a list that is never forgotten is worthless; a
+// half-life of weeks finds next week's faults several times better than chance (bench/lemon_replay.cpp
+// measures it).
 //
-// Called by: the control plane (placement weight, node view, quarantine rule), lemon_replay. Any thread: pure.
+// Called by: the control plane (placement weight, node view, quarantine rule), lemon_replay. Any thread:
+// pure.
 //
-// The model (Gamma-Poisson). The rates of the nodes are drawn from Gamma(shape, shape / fleet rate); a node with S
-// decayed failures in E decayed days has the rate Gamma(shape + S, shape / fleet rate + E).
+// The model (Gamma-Poisson). The rates of the nodes are drawn from Gamma(shape, shape / fleet rate); a node
+// with S decayed failures in E decayed days has the rate Gamma(shape + S, shape / fleet rate + E).
 //  1. Decayed: what happened a half-life ago counts half, in S as well as in E.
 //  2. Shared: while no node of a gang of n has been named, each of them carries 1/n of the failure.
 //  3. Shrunk: few failures move a node little away from the fleet, however few the fleet has.
@@ -55,8 +57,8 @@ struct LemonScore {
   bool flagged = false;
 };
 
-/// `since`: from when on failures of this node would be known. Failures before it count; those dated after `now`
-/// (a clock was set back) count as if they were of now.
+/// `since`: from when on failures of this node would be known. Failures before it count; those dated after
+/// `now` (a clock was set back) count as if they were of now.
 LemonCount count_lemon_failures(std::span<const LemonFailure> failures, Instant since, Instant now,
                                 const LemonSettings& settings = {});
 
