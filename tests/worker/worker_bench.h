@@ -79,7 +79,7 @@ struct Bench {
 
   void connect(std::vector<AttemptKey> keep = {}) {
     core.on_connected(now);
-    core.on_welcome(now, Welcome{1, 6'000'000, 1'000'000, std::move(keep)});
+    core.on_welcome(now, Welcome{1, 6'000'000, 1'000'000, std::move(keep), {}});
   }
   void gpus(int n) {
     nvml::Inventory m;

@@ -81,7 +81,7 @@ TEST(WorkerCheckpoints, AFolderThatDoesNotAnswerIsStorageTroubleAfterADeadline) 
   ResumingBench b;
   b.set_up();
   b.sent<AttemptStatus>();
-  b.core.on_welcome(b.now, Welcome{1, 600'000'000, 1'000'000, {kSecond}});
+  b.core.on_welcome(b.now, Welcome{1, 600'000'000, 1'000'000, {kSecond}, {}});
   b.advance(seconds(61));
   const auto s = b.last_status();
   ASSERT_TRUE(s.failure);

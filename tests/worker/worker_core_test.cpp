@@ -43,7 +43,7 @@ TEST(WorkerCore, ASupervisorThatDoesNotObeyIsKilled) {
   b.connect();
   b.start(kFirst);
   b.collect();
-  b.core.on_welcome(b.now, Welcome{1, 600'000'000, 1'000'000, {kFirst}});
+  b.core.on_welcome(b.now, Welcome{1, 600'000'000, 1'000'000, {kFirst}, {}});
   b.collect();
   b.actions.clear();
   b.core.on_stop(b.now, Stop{kFirst, "cancelled", "TERM", 30'000'000});
@@ -211,7 +211,7 @@ TEST(WorkerCore, WelcomeStopsWhatIsNotToBeKept) {
   const auto hello = b.sent<Hello>();
   ASSERT_EQ(hello.size(), 1u);
   EXPECT_EQ(hello[0].attempts.size(), 2u);
-  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {kOther}});
+  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {kOther}, {}});
   const auto told = b.take<TellSupervisor>();
   ASSERT_EQ(told.size(), 1u);
   EXPECT_EQ(told[0].key, kFirst);
@@ -238,7 +238,7 @@ TEST(WorkerCore, TheLeaseRunsFromTheSending) {
   b.core.on_connected(b.now);
   const auto hello_at = b.now.mono;
   b.now.mono += milliseconds(700);
-  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {}});
+  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {}, {}});
   const auto us = [](Mono t) { return t.time_since_epoch().count(); };
   EXPECT_EQ(b.take<SetLease>().at(0).until_boot_us, us(hello_at + seconds(6)));
   const auto first = b.sent<Heartbeat>();

@@ -269,7 +269,7 @@ TEST(WorkerCore, AdoptsALivingAttempt) {
   const auto hello = b.sent<Hello>();
   ASSERT_EQ(hello.at(0).attempts.size(), 1u);
   EXPECT_EQ(hello[0].attempts[0].phase, Phase::running);
-  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {kFirst}});
+  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {kFirst}, {}});
   EXPECT_TRUE(b.take<SpawnSupervisor>().empty());
   EXPECT_TRUE(b.take<KillAndProve>().empty());
   b.core.on_prepare(b.now, Bench::prepare(kOther, {"GPU-0"}), Bench::spec());

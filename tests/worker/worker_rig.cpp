@@ -104,7 +104,7 @@ struct FakeScheduler::State {
       if (const auto* hello = std::get_if<protocol::Hello>(&*message)) {
         node = hello->node;
         links[node] = link;
-        protocol::Welcome welcome{1, owner.lease_us, owner.heartbeat_us, kept[node]};
+        protocol::Welcome welcome{1, owner.lease_us, owner.heartbeat_us, kept[node], {}};
         link->send(wire::encode(protocol::ToWorker(std::move(welcome))));
       } else if (const auto* beat = std::get_if<protocol::Heartbeat>(&*message); beat && acknowledging) {
         link->send(wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat->seq})));
