@@ -1,5 +1,6 @@
-// GET /v1/nodes, /v1/nodes/{name}, /v1/nodes/{name}/inspection, /v1/gpus and POST /v1/nodes/{name}:VERB, where an
-// operator takes it out of service and back, has it inspected, or a user says that it is bad. From memory.
+// GET /v1/nodes, /v1/nodes/{name}, /v1/nodes/{name}/inspection, /v1/gpus and POST /v1/nodes/{name}:VERB,
+// where an operator takes it out of service and back, has it inspected, or a user says that it is bad. From
+// memory.
 #include "api/handlers/answer.h"
 #include "api/handlers/view.h"
 

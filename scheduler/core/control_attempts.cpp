@@ -43,8 +43,8 @@ Cause cause_of(const protocol::Failure& f) {
   if (f.kind == "lease") return Cause::node_lost;
   if (f.kind == "exit") return f.exit_code == 85 ? Cause::requeued : Cause::user;
   if (f.kind == "signal") {
-    // Sent by somebody who left no trace, or (SIGILL, SIGBUS) what broken memory, a full /dev/shm or a lost file
-    // looks like as well: whether it is the program's own shows when it is so elsewhere too.
+    // Sent by somebody who left no trace, or (SIGILL, SIGBUS) what broken memory, a full /dev/shm or a lost
+    // file looks like as well: whether it is the program's own shows when it is so elsewhere too.
     constexpr auto kUndecided = std::to_array<int>({4, 7, 9, 15});
     return std::ranges::find(kUndecided, f.signal) != kUndecided.end() ? Cause::unknown : Cause::user;
   }

@@ -64,8 +64,8 @@ struct ControlSettings {
   Duration probation = std::chrono::hours(24);  // of a node back from repair; doubles with each return
   double requeues_a_second = 5;                 // gangs that start again after faults; 0 = no limit
   double requeue_burst = 50;
-  Duration delete_after = std::chrono::hours(1);       // a retired checkpoint
-  Duration delete_again = std::chrono::minutes(10);    // the order, while no answer has come
+  Duration delete_after = std::chrono::hours(1);     // a retired checkpoint
+  Duration delete_again = std::chrono::minutes(10);  // the order, while no answer has come
 };
 
 struct Job {

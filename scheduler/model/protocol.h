@@ -242,9 +242,9 @@ struct LogChunk {
   std::int64_t stamp = 0;  // of an evidence bundle: chunks with another one are of another bundle
 };
 
-using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
-                                CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport, NodeHealth,
-                                InspectionReport>;
+using FromWorker =
+    std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound, CheckpointChecked,
+                 CheckpointDeleted, Progress, LogChunk, RankReport, NodeHealth, InspectionReport>;
 
 // ---------------------------------------------------------------- scheduler → worker
 

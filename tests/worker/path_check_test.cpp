@@ -64,6 +64,19 @@ TEST(PathChecks, TellSpaceAndWriteAFile) {
   EXPECT_TRUE(std::filesystem::is_empty(folder.path)) << "it leaves nothing behind";
 }
 
+// A worker has just begun to look at its disk when the first attempt's gate asks the same.
+TEST(PathChecks, WhoAsksTheSameMeanwhileGetsTheSameAnswer) {
+  Folder folder;
+  boost::asio::io_context io;
+  PathChecks checks(io, folder.program("echo x >>" + folder.path + "/runs; echo ok"));
+  int good = 0;
+  for (int i = 0; i < 3; ++i) checks.run({"file", "/a"}, seconds(20), [&](const auto& a) { good += a.ok; });
+  while (good < 3 && io.run_one_for(seconds(30)) > 0) {
+  }
+  EXPECT_EQ(good, 3);
+  EXPECT_EQ(std::filesystem::file_size(folder.path + "/runs"), 2U) << "one look";
+}
+
 TEST(PathChecks, SayWhatIsWrongWithAPath) {
   Folder folder;
   boost::asio::io_context io;

@@ -56,13 +56,13 @@ class WorkerCheckpointService : public ::testing::Test {
         "exec sleep 1000";
     run(kFirst, make_prepare(spec, kFirst, {"n1"}, 0, 1));
     for (const int step : {10, 20}) {
-      const auto found = scheduler.wait<CheckpointFound>(
-          "n1", [&](const CheckpointFound& c) { return c.step == step; });
+      const auto found =
+          scheduler.wait<CheckpointFound>("n1", [&](const CheckpointFound& c) { return c.step == step; });
       EXPECT_EQ(std::tuple(found.epoch_in_file, found.bytes, found.shards, found.path, found.problem),
                 std::tuple(1, 100000, 1, path(step), ""));
       EXPECT_GT(found.cost_us, 0);
-      const auto checked = scheduler.wait<CheckpointChecked>(
-          "n1", [&](const CheckpointChecked& c) { return c.step == step; });
+      const auto checked =
+          scheduler.wait<CheckpointChecked>("n1", [&](const CheckpointChecked& c) { return c.step == step; });
       EXPECT_EQ(checked.verdict, CheckpointVerdict::verified) << checked.why;
     }
   }

@@ -150,6 +150,7 @@ TEST_F(WorkerNode, ACrashingDriverCallTakesTheProbeOnly) {
 
 TEST_F(WorkerNode, TheGateRefusesAJobThatCannotWriteItsCheckpoints) {
   start();
+  std::filesystem::permissions(folder, std::filesystem::perms(0755));  // the job's user looks
   std::ofstream(folder + "/file") << "x";
   auto spec = direct("true");
   spec.checkpoint.dir = folder + "/file";

@@ -75,8 +75,8 @@ struct ResumeCheck {
   bool whole = true;  // usable, and all its checksums have been compared
 };
 
-using Action =
-    std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor, FinalScan,
-                 AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, RunGate, RunInspection, SetLease, SaveHealth, Note>;
+using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
+                            FinalScan, AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, RunGate,
+                            RunInspection, SetLease, SaveHealth, Note>;
 
 }  // namespace tutti::worker

@@ -14,7 +14,8 @@
 //  6. The lease runs from the sending of what was acknowledged, and never moves backwards.
 //  7. What is wrong with the node as a whole is said in full with each Hello and after each change; it stops
 //     nothing that runs.
-//  8. No supervisor is started before the node has passed its gate: what is known of it now, and a quick look.
+//  8. No supervisor is started before the node has passed its gate: what is known of it now, and a quick
+//  look.
 #pragma once
 
 #include <deque>

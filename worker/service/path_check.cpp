@@ -21,6 +21,7 @@ using supervisor::Fd;
 
 namespace {
 constexpr std::size_t kMostAtOnce = 64;
+constexpr std::size_t kMostWaiting = 64;
 constexpr std::size_t kMostText = 4096;  // less than a pipe holds: the helper never waits for us
 
 std::string first_line(int fd) {
@@ -38,7 +39,8 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
     std::unique_ptr<Watched> process;
     asio::steady_timer timer;
     std::chrono::steady_clock::time_point began;
-    std::function<void(Answer)> done;  // empty once answered
+    std::vector<std::function<void(Answer)>> waiting;  // for its answer, which comes once
+    bool late = false;                                 // answered without having ended
   };
 
   State(asio::io_context& io_, std::string program_) : io(io_), program(std::move(program_)) {}
@@ -49,8 +51,13 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
 
   void run(std::vector<std::string> words, std::chrono::milliseconds deadline,
            std::function<void(Answer)> done) {
-    if (running.contains(words))
-      return answer_later(std::move(done), {false, true, "an earlier look has not come back", {}});
+    if (const auto found = running.find(words); found != running.end()) {
+      Helper& earlier = *found->second;
+      if (earlier.late || earlier.waiting.size() >= kMostWaiting)
+        return answer_later(std::move(done), {false, true, "an earlier look still hangs", {}});
+      earlier.waiting.push_back(std::move(done));  // who asks meanwhile gets the same answer
+      return;
+    }
     if (running.size() >= kMostAtOnce)
       return answer_later(std::move(done), {false, true, "too many looks have not come back", {}});
     auto helper = std::make_shared<Helper>(io);
@@ -71,7 +78,7 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
       return answer_later(std::move(done), {false, false, e.what(), {}});
     }
     helper->began = std::chrono::steady_clock::now();
-    helper->done = std::move(done);
+    helper->waiting.push_back(std::move(done));
     helper->timer.expires_after(deadline);
     helper->timer.async_wait([self = weak_from_this(), words, deadline](boost::system::error_code ec) {
       const auto state = self.lock();
@@ -98,13 +105,14 @@ struct PathChecks::State : std::enable_shared_from_this<PathChecks::State> {
     if (found == running.end()) return;
     const auto helper = found->second;
     helper->process->signal(SIGKILL);
+    helper->late = true;
     answer(*helper, {false, true, "no answer within " + std::to_string(deadline.count()) + " ms", {}});
   }
 
   static void answer(Helper& helper, Answer a) {
     a.took = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() -
                                                                    helper.began);
-    if (auto done = std::exchange(helper.done, nullptr)) done(a);
+    for (const auto& done : std::exchange(helper.waiting, {})) done(a);
   }
 
   asio::io_context& io;

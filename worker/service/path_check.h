@@ -1,7 +1,8 @@
 // Looks at paths by helper processes (tutti-node-check), because a file system that hangs hangs whoever
 // touches it. On the worker's thread; answers come back there. A helper that is late is killed and its answer
-// given at once; one that cannot be killed (it waits in the kernel) is kept in mind: until it ends, the same
-// question is answered with "still hangs" and starts no other.
+// given at once; who asks the same while a look is under way gets its answer. One that cannot be killed (it
+// waits in the kernel) is kept in mind: until it ends, the same question is answered with "still hangs" and
+// starts no other.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

@@ -87,11 +87,11 @@ void Supervisor::listen() {
                            if (exit.signal == SIGKILL && oom_kills(cgroup_).value_or(0) > 0)
                              part_.on_oom(rank);
                          },
-                     [this] {
-                       const bool current = !part_.finishing() && boot_us() < lease_.until_us();
-                       return "{\"epoch\":" + std::to_string(config_.key.epoch.value) +
-                              ",\"current\":" + (current ? "true}" : "false}");
-                     }});
+                         [this] {
+                           const bool current = !part_.finishing() && boot_us() < lease_.until_us();
+                           return "{\"epoch\":" + std::to_string(config_.key.epoch.value) +
+                                  ",\"current\":" + (current ? "true}" : "false}");
+                         }});
   worker_listener_ = listen_unix(config_.dir, kWorkerSocket, 0600, geteuid());
   poller_.add(worker_listener_.get(), EPOLLIN, [this](std::uint32_t) { accept_workers(); });
 }
