@@ -48,7 +48,7 @@ class Dice {
 };
 
 struct LabOptions {
-  e2e::ClusterOptions cluster{.workers = kNodes, .gpus = kGpusPerNode, .namespaces = true};
+  e2e::ClusterOptions cluster{.workers = kNodes, .gpus = kGpusPerNode, .namespaces = true, .blames = false};
   bool wall_clock_steps = false;  // stamps of rows say nothing about what came first
 };
 

@@ -29,6 +29,7 @@ struct ClusterOptions {
   bool own_database = false;
   bool embedded = false;           // the scheduler's own PostgreSQL
   double lease = 6, margin = 1.5;  // as delivered
+  bool blames = true;              // a history of faults sets hardware aside, as delivered
   std::string small_disk{};        // this node's state directory is a file system of kSmallDisk bytes
   std::map<std::string, std::string> scheduler_env{};  // for its process alone
   std::map<std::string, std::string> worker_env{};     // for the processes of all workers

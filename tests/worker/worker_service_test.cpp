@@ -249,10 +249,9 @@ TEST_F(WorkerService, AKilledSupervisorTakesItsRanksWithIt) {
   run(direct("setsid sh -c 'echo $$ > " + worker.scratch("child") +
              "'$RANK'; exec sleep 1000' & exec sleep 1000"));
   const auto children = ranks_of("child", 2);
-  // Its own stands first, before those of its ranks.
-  const auto pid = run_command(
-      {"sh", "-c",
-       "grep -o '\"pid\":[0-9]*' " + worker.attempt_dir(kKey) + "/state.json | head -n 1 | cut -d: -f2"});
+  // Its own, not those of its ranks.
+  const auto pid = run_command({"sed", "-n", R"(s/.*"kill_mode":"[a-z0-9-]*","pid":\([0-9]*\).*/\1/p)",
+                                worker.attempt_dir(kKey) + "/state.json"});
   ::kill(std::stoi(pid), SIGKILL);
   const auto end = scheduler.wait_end("n1", kKey);
   EXPECT_EQ(end.failure->kind, "supervisor");
