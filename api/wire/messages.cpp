@@ -252,7 +252,7 @@ void fields(V& v, M& m) {
   v("lease_us", m.lease_us);
   v("heartbeat_us", m.heartbeat_us);
   v("keep", m.keep);
-  v("quarantining", m.quarantining);
+  v.later("quarantining", m.quarantining);
 }
 
 template <class V, Is<Refused> M>

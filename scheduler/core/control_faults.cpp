@@ -179,7 +179,8 @@ void ControlPlane::move_charge(AttemptRow& row, Cause to, const std::string& why
 
 void ControlPlane::remember_end(const AttemptRow& row) {
   recent_ends_.push_back({row});
-  if (recent_ends_.size() > kRecentEnds) recent_ends_.pop_front();
+  while (recent_ends_.size() > kRecentEnds || row.ended_at - recent_ends_.front().row.ended_at > kAfterTheEnd)
+    recent_ends_.pop_front();
 }
 
 // It ends after its next checkpoint, or after a while without one. A job that writes none lives or dies by
