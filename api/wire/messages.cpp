@@ -351,12 +351,6 @@ constexpr std::string_view type_of(const Stop&) { return "stop"; }
 constexpr std::string_view type_of(const Forget&) { return "forget"; }
 constexpr std::string_view type_of(const ReadLog&) { return "read_log"; }
 
-constexpr std::pair<Phase, std::string_view> kPhases[] = {{Phase::preparing, "preparing"},
-                                                          {Phase::ready, "ready"},
-                                                          {Phase::launched, "launched"},
-                                                          {Phase::running, "running"},
-                                                          {Phase::ended, "ended"}};
-
 constexpr std::pair<CheckpointVerdict, std::string_view> kVerdicts[] = {
     {CheckpointVerdict::verified, "verified"},
     {CheckpointVerdict::damaged, "damaged"},
@@ -402,11 +396,7 @@ class Writer {
     return n;
   }
   static json::value put(double d, Bound) { return std::isfinite(d) ? d : 0.0; }
-  static json::value put(Phase p, Bound) {
-    for (const auto& [phase, name] : kPhases)
-      if (phase == p) return json::value(name);
-    return nullptr;
-  }
+  static json::value put(Phase p, Bound) { return json::value(name(p)); }
   static json::value put(CheckpointVerdict p, Bound) {
     for (const auto& [verdict, name] : kVerdicts)
       if (verdict == p) return json::value(name);
@@ -500,11 +490,11 @@ class Reader {
     out = v.to_number<double>();
   }
   static void get(const json::value& v, Phase& out, const std::string& name, Bound) {
-    for (const auto& [phase, text] : kPhases)
-      if (v.is_string() && v.get_string() == text) {
-        out = phase;
-        return;
-      }
+    const auto phase = v.is_string() ? parse_phase(v.get_string()) : std::nullopt;
+    if (phase) {
+      out = *phase;
+      return;
+    }
     throw Wrong{name, "must be a phase (preparing, ready, launched, running, ended)"};
   }
   static void get(const json::value& v, CheckpointVerdict& out, const std::string& name, Bound) {

@@ -35,7 +35,6 @@ FaultRow& ControlPlane::add_fault(Now now, FaultRow row) {
   last_fault_ = FaultId(last_fault_.value + 1);
   row.id = last_fault_;
   ledger_.add(row, now.wall);
-  if (row.shared_by > 0) lemons_at_ = Instant{};  // the scores are old
   out_.batch.faults.push_back(std::move(row));
   return out_.batch.faults.back();
 }

@@ -74,7 +74,6 @@ void ControlPlane::settle_cause(Job& job, Attempt& attempt, Now now) {
               .cause = Cause::user});
   row.cause = Cause::user;
   ledger_.forgive(job.row.id);
-  lemons_at_ = Instant{};
   add_fault(now, {.id = {},
                   .at = now.wall,
                   .node = {},

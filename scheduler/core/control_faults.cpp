@@ -28,7 +28,7 @@ std::int32_t shared_by(const FaultRule& rule) {
 
 std::string action_of(const FaultRule& rule) {
   std::string action(name(rule.gpu));
-  if (rule.job != FaultJob::none) action += rule.job == FaultJob::stop ? ", stop" : ", leave";
+  if (rule.job != FaultJob::none) action += ", " + std::string(name(rule.job));
   return rule.shadow ? "shadow: " + action : action;
 }
 
@@ -141,8 +141,7 @@ void ControlPlane::fault_hits(Attempt& attempt, const FaultRule& rule, const pro
 // A fault told after its attempt has ended, for a reason that it explains better.
 void ControlPlane::fault_came_late(GpuId gpu, const FaultRule& rule, const std::string& what, Instant seen_at,
                                    Now now) {
-  for (auto& end : recent_ends_) {
-    AttemptRow& row = end.row;
+  for (AttemptRow& row : recent_ends_) {
     const CauseClass was = class_of(row.cause);
     const bool explains = was == CauseClass::user || was == CauseClass::undecided;
     const bool held = std::ranges::any_of(
@@ -178,8 +177,8 @@ void ControlPlane::move_charge(AttemptRow& row, Cause to, const std::string& why
 }
 
 void ControlPlane::remember_end(const AttemptRow& row) {
-  recent_ends_.push_back({row});
-  while (recent_ends_.size() > kRecentEnds || row.ended_at - recent_ends_.front().row.ended_at > kAfterTheEnd)
+  recent_ends_.push_back(row);
+  while (recent_ends_.size() > kRecentEnds || row.ended_at - recent_ends_.front().ended_at > kAfterTheEnd)
     recent_ends_.pop_front();
 }
 

@@ -515,10 +515,7 @@ class ControlPlane {
   Instant lemons_at_;
   std::vector<Instant> set_aside_;  // nodes by rule, lately
   Instant last_node_lost_;
-  struct RecentEnd {
-    AttemptRow row;
-  };
-  std::deque<RecentEnd> recent_ends_;  // whose charge may still move
+  std::deque<AttemptRow> recent_ends_;  // whose charge may still move
   double requeue_tokens_ = 0;
   Mono requeue_tokens_at_;
   std::map<JobId, CheckpointBook> checkpoints_;

@@ -7,11 +7,7 @@ namespace {
 
 constexpr Duration kKept = std::chrono::days(120);  // several half-lives of the lemon score
 constexpr std::size_t kPerNode = 500;
-
-int count(const std::deque<Blame>& all, Instant since, GpuId gpu) {
-  return static_cast<int>(std::ranges::count_if(
-      all, [&](const Blame& b) { return b.shared_by == 1 && b.at > since && (!gpu || b.gpu == gpu); }));
-}
+constexpr std::size_t kPerGpu = 100;  // limits count a day
 
 }  // namespace
 
@@ -26,6 +22,10 @@ void FaultLedger::add(const FaultRow& row, Instant now) {
                  .shared_by = row.shared_by});
   ++size_;
   drop_old(all, now);
+  if (!row.gpu || row.shared_by != 1) return;
+  auto& times = by_gpu_[row.gpu];
+  times.push_back(row.at);
+  if (times.size() > kPerGpu) times.pop_front();
 }
 
 void FaultLedger::drop_old(std::deque<Blame>& all, Instant now) {
@@ -41,14 +41,16 @@ void FaultLedger::forgive(JobId job) {
 }
 
 int FaultLedger::of_gpu(GpuId gpu, Instant since) const {
-  int n = 0;
-  for (const auto& [node, all] : by_node_) n += count(all, since, gpu);  // a card may have moved
-  return n;
+  const auto found = by_gpu_.find(gpu);
+  if (found == by_gpu_.end()) return 0;
+  return static_cast<int>(std::ranges::count_if(found->second, [&](Instant at) { return at > since; }));
 }
 
 int FaultLedger::of_node(NodeId node, Instant since) const {
   const auto found = by_node_.find(node);
-  return found == by_node_.end() ? 0 : count(found->second, since, {});
+  if (found == by_node_.end()) return 0;
+  return static_cast<int>(
+      std::ranges::count_if(found->second, [&](const Blame& b) { return b.shared_by == 1 && b.at > since; }));
 }
 
 std::vector<LemonFailure> FaultLedger::lemon_failures(NodeId node) const {

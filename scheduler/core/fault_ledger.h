@@ -38,6 +38,7 @@ class FaultLedger {
   void drop_old(std::deque<Blame>& all, Instant now);
 
   std::map<NodeId, std::deque<Blame>> by_node_;
+  std::map<GpuId, std::deque<Instant>> by_gpu_;  // faults that name it alone; a card may move between nodes
   std::size_t size_ = 0;
 };
 

@@ -29,10 +29,13 @@
 //   LogChunk                          ->
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -65,6 +68,14 @@ enum class Phase : std::uint8_t {
   running,    // every local rank is up
   ended       // every local process is dead; `end` is set
 };
+inline constexpr auto kPhaseNames =
+    std::to_array<std::string_view>({"preparing", "ready", "launched", "running", "ended"});  // by number
+constexpr std::string_view name(Phase p) { return kPhaseNames[static_cast<std::size_t>(p)]; }
+constexpr std::optional<Phase> parse_phase(std::string_view word) {
+  for (std::size_t i = 0; i < kPhaseNames.size(); ++i)
+    if (kPhaseNames[i] == word) return static_cast<Phase>(i);
+  return std::nullopt;
+}
 
 // How one node's part of an attempt failed first. Sent as soon as it is known, before the kill is proven,
 // so that the scheduler can stop the rest of the gang meanwhile.

@@ -69,7 +69,7 @@ bool Traffic::submit(e2e::Rest& rest, const std::string& key) {
         trouble_ = key + " is never answered: " + e.what();
         return false;
       }
-      std::this_thread::sleep_for(50ms);  // as a client that means well
+      std::this_thread::sleep_for(50ms);  // the scheduler is away: a client tries again, not at once
     }
   }
 }

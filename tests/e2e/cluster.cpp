@@ -121,7 +121,8 @@ void Cluster::start_scheduler() {
                   "--kill-margin",
                   std::to_string(options_.margin)};
   if (!options_.blames)
-    for (const char* word : {"--gpu-faults-a-day", "0", "--node-faults-a-week", "0"}) options.argv.push_back(word);
+    for (const char* word : {"--gpu-faults-a-day", "0", "--node-faults-a-week", "0"})
+      options.argv.push_back(word);
   options.env = options_.scheduler_env;
   options.env["E2E_ROOT"] = directory_ + "/";
   options.log = directory_ + "/scheduler.log";

@@ -215,9 +215,9 @@ class WorkerBadLibrary : public ::testing::TestWithParam<std::string> {};
 // The worker registers without GPUs, says why, and goes on to serve jobs that need none.
 TEST_P(WorkerBadLibrary, IsAConditionOfTheNode) {
   FakeScheduler scheduler;
-  WorkerProcess placeholder(scheduler, "n4");
-  const auto path = placeholder.dir() + "/libnvidia-ml.so.1";
-  std::filesystem::create_directories(placeholder.dir());
+  WorkerProcess never_started(scheduler, "n4");  // for a folder that goes with the test
+  const auto path = never_started.dir() + "/libnvidia-ml.so.1";
+  std::filesystem::create_directories(never_started.dir());
   std::ofstream(path) << GetParam();
   WorkerProcess worker(scheduler, "n4", {"--nvml-library", path, "--kernel-log", ""});
   worker.start();

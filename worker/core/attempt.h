@@ -102,17 +102,6 @@ inline bool needs_proof(const WorkerCore::Attempt& a) {
   return a.stage == Stage::ended && !a.final.end->proven && a.supervisor_gone;
 }
 
-inline std::string phase_word(protocol::Phase phase) {
-  switch (phase) {
-    case protocol::Phase::preparing: return "preparing";
-    case protocol::Phase::ready: return "ready";
-    case protocol::Phase::launched: return "launched";
-    case protocol::Phase::running: return "running";
-    case protocol::Phase::ended: return "ended";
-  }
-  return "?";
-}
-
 // The phase to be said while it has not ended: never `ended` before the proof is whole.
 inline protocol::Phase live_phase(const WorkerCore::Attempt& a) {
   using protocol::Phase;
@@ -124,7 +113,8 @@ inline std::string phase_word(const WorkerCore::Attempt& a) {
   switch (a.stage) {
     case Stage::spawning: return "preparing";
     case Stage::supervised:
-      return a.status.phase == protocol::Phase::ended ? "ending" : phase_word(a.status.phase);
+      return a.status.phase == protocol::Phase::ended ? "ending"
+                                                      : std::string(protocol::name(a.status.phase));
     case Stage::killing: return "killing";
     case Stage::last_work: return "ending";
     case Stage::ended: return "ended";

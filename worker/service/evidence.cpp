@@ -30,17 +30,6 @@ constexpr std::string_view kNothing = "there is no evidence of ";
 
 std::string name_of(AttemptKey key) { return to_string(key.job) + "-" + to_string(key.epoch); }
 
-const char* phase_name(protocol::Phase phase) {
-  switch (phase) {
-    case protocol::Phase::preparing: return "preparing";
-    case protocol::Phase::ready: return "ready";
-    case protocol::Phase::launched: return "launched";
-    case protocol::Phase::running: return "running";
-    case protocol::Phase::ended: return "ended";
-  }
-  return "?";
-}
-
 json::value failure_json(const std::optional<protocol::Failure>& f) {
   if (!f) return nullptr;
   return json::object{
@@ -179,9 +168,9 @@ void EvidenceStore::write(AttemptKey key, const std::string& path) {
                     {"boot_id", settings_.boot_id},
                     {"first_rank", gang_node.first_rank},
                     {"ranks", ranks_json(state)},
-                    {"phase", phase_name(end     ? protocol::Phase::ended
-                                         : state ? state->phase
-                                                 : protocol::Phase::preparing)},
+                    {"phase", protocol::name(end     ? protocol::Phase::ended
+                                             : state ? state->phase
+                                                     : protocol::Phase::preparing)},
                     {"first_failure", failure_json(failure)},
                     {"gpus", json::array(prepare->gpu_uuids.begin(), prepare->gpu_uuids.end())}};
   if (end && end->end)

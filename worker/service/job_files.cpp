@@ -11,6 +11,7 @@
 
 #include "api/wire/utf8.h"
 #include "worker/supervisor/fd.h"
+#include "worker/supervisor/whole_number.h"
 
 namespace tutti::worker {
 namespace {
@@ -54,14 +55,6 @@ std::optional<json::object> parse_object(const std::string& text) {
   auto v = json::parse(text, ec);
   if (ec || !v.is_object()) return std::nullopt;
   return std::move(v.get_object());
-}
-
-std::optional<std::int64_t> whole(const json::object& o, const char* name) {
-  const auto* v = o.if_contains(name);
-  if (v == nullptr) return std::nullopt;
-  if (v->is_int64()) return v->get_int64();
-  if (v->is_double() && std::abs(v->get_double()) < 1e15) return static_cast<std::int64_t>(v->get_double());
-  return std::nullopt;
 }
 
 std::optional<double> number(const json::object& o, const char* name) {
@@ -125,7 +118,7 @@ std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t ow
   if (!file) return std::nullopt;
   const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
   if (!object) return std::nullopt;
-  const auto step = whole(*object, "step");
+  const auto step = supervisor::whole_number(*object, "step");
   if (!step) return std::nullopt;
   if (age != nullptr) {
     timespec now{};
@@ -136,7 +129,7 @@ std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t ow
   protocol::Progress p;
   p.key = key;
   p.step = *step;
-  p.total = whole(*object, "total").value_or(0);
+  p.total = supervisor::whole_number(*object, "total").value_or(0);
   p.eta_seconds = number(*object, "eta_s").value_or(0);
   if (const auto compute = number(*object, "compute_s")) p.metrics["compute_s"] = *compute;
   if (const auto* metrics = object->if_contains("metrics"); metrics != nullptr && metrics->is_object())

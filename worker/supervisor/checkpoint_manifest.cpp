@@ -8,6 +8,8 @@
 #include <cstring>
 #include <set>
 
+#include "worker/supervisor/whole_number.h"
+
 namespace tutti::supervisor {
 namespace {
 
@@ -16,15 +18,6 @@ namespace json = boost::json;
 constexpr std::size_t kMaxName = 1024;
 constexpr double kMaxSaveSeconds = 7 * 24 * 3600;
 
-std::optional<std::int64_t> whole(const json::object& o, const char* name) {
-  const auto* v = o.if_contains(name);
-  if (v == nullptr) return std::nullopt;
-  if (v->is_int64()) return v->get_int64();
-  // Some writers have only floating point numbers.
-  if (v->is_double() && std::abs(v->get_double()) < 1e15) return static_cast<std::int64_t>(v->get_double());
-  return std::nullopt;
-}
-
 std::string read_shard(const json::value& v, Shard& shard) {
   const auto* o = v.if_object();
   if (o == nullptr) return "is no object";
@@ -32,7 +25,7 @@ std::string read_shard(const json::value& v, Shard& shard) {
   if (file == nullptr || !file->is_string()) return "has no 'file'";
   shard.file = std::string(std::string_view(file->get_string()));
   if (auto why = why_no_shard_name(shard.file); !why.empty()) return why;
-  const auto bytes = whole(*o, "bytes");
+  const auto bytes = whole_number(*o, "bytes");
   if (!bytes || *bytes < 0) return "has no 'bytes' (a whole number, not negative)";
   shard.bytes = *bytes;
   const auto* crc = o->if_contains("crc32c");
@@ -102,21 +95,21 @@ ParsedManifest parse_manifest(std::string_view text) {
   if (ec || !v.is_object()) return {std::nullopt, "is no JSON object"};
   const auto& o = v.get_object();
   Manifest m;
-  const auto step = whole(o, "step");
-  const auto epoch = whole(o, "epoch");
+  const auto step = whole_number(o, "step");
+  const auto epoch = whole_number(o, "epoch");
   if (!step || *step < 0) return {std::nullopt, "has no 'step' (a whole number, not negative)"};
   if (!epoch || *epoch < 0) return {std::nullopt, "has no 'epoch' (of $TUTTI_EPOCH)"};
   m.step = *step;
   m.epoch = *epoch;
-  m.bytes = std::max<std::int64_t>(0, whole(o, "bytes").value_or(0));
+  m.bytes = std::max<std::int64_t>(0, whole_number(o, "bytes").value_or(0));
   if (const auto* s = o.if_contains("save_seconds"); s != nullptr && s->is_number())
     if (const auto d = s->to_number<double>(); d > 0 && d < kMaxSaveSeconds)
       m.save_us = static_cast<std::int64_t>(d * 1e6);
   if (const auto* shards = o.if_contains("shards"); shards != nullptr && shards->is_array()) {
     if (auto why = read_list(shards->get_array(), m); !why.empty()) return {std::nullopt, why};
   } else {
-    m.shards =
-        static_cast<std::int32_t>(std::clamp<std::int64_t>(whole(o, "shards").value_or(0), 0, 1 << 30));
+    m.shards = static_cast<std::int32_t>(
+        std::clamp<std::int64_t>(whole_number(o, "shards").value_or(0), 0, 1 << 30));
   }
   return {std::move(m), ""};
 }

@@ -81,11 +81,8 @@ std::string line_of(const json::object& o) { return json::serialize(o) + '\n'; }
 
 // ---------------------------------------------------------------- parts
 
-constexpr std::string_view kPhaseNames[] = {"preparing", "ready", "launched", "running", "ended"};
-
 protocol::Phase phase_named(std::string_view name) {
-  for (std::size_t i = 0; i < std::size(kPhaseNames); ++i)
-    if (kPhaseNames[i] == name) return static_cast<protocol::Phase>(i);
+  if (const auto phase = protocol::parse_phase(name)) return *phase;
   malformed("unknown phase \"" + std::string(name) + "\"");
 }
 
@@ -177,7 +174,7 @@ ToSupervisor decode_command(std::string_view line) {
 }
 
 std::string encode(const Status& s) {
-  json::object o{{"phase", kPhaseNames[static_cast<std::size_t>(s.phase)]},
+  json::object o{{"phase", protocol::name(s.phase)},
                  {"agent_port", s.agent_port},
                  {"master_port", s.master_port},
                  {"ranks_up", s.ranks_up},
