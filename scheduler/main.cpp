@@ -39,6 +39,7 @@ struct Flags {
   std::string log_level = "info";
   double lease_seconds = 6;
   double margin_seconds = 1.5;
+  double continue_minutes = 10;
   std::string policy = "fair";
   bool inspect_after_failure = true;
   double inspect_idle_hours = 24;
@@ -66,6 +67,11 @@ Flags read_flags(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--kill-margin", f.margin_seconds, "seconds added before its work is placed elsewhere")
       ->check(CLI::Range(0.2, 60.0))
+      ->capture_default_str();
+  app.add_option("--continue-minutes", f.continue_minutes,
+                 "so long a job goes on while no scheduler is there, if its nodes hear each other; 0: it ends "
+                 "with the lease")
+      ->check(CLI::Range(0.0, 60.0 * 24))
       ->capture_default_str();
   app.add_option("--policy", f.policy,
                  "fair: shares, short jobs first, backfill; checkpoint: stops long jobs for "
@@ -222,6 +228,7 @@ int run(const Flags& f) {
   leader_settings.control.policy = *planner::find_policy(f.policy);
   leader_settings.control.faults = load_fault_table(f.fault_table);
   leader_settings.control.blame = f.blame;
+  leader_settings.control.continue_for = from_seconds(f.continue_minutes * 60);
   leader_settings.control.probation = from_seconds(f.probation_hours * 3600);
   leader_settings.control.inspect_after_failure = f.inspect_after_failure;
   leader_settings.control.inspect_idle_every = std::chrono::duration_cast<Duration>(

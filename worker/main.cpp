@@ -114,6 +114,9 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_option("--token-file", f.token_file, "file whose first line is the token");
   app.add_option("--node", s.node, "name of this node, unique; default: the host name");
   app.add_option("--address", s.address, "where other nodes reach this one; default: towards the scheduler");
+  app.add_option("--peer-port", s.peer_port,
+                 "UDP port where workers of other nodes reach this one; default: any free one")
+      ->check(CLI::Range(1, 65535));
   app.add_option("--queue", s.queue, "queue this node serves")->capture_default_str();
   app.add_option("--label", f.labels, "KEY=VALUE; may be repeated");
   app.add_option("--state-dir", s.state_dir, "for attempts and their logs")

@@ -24,8 +24,10 @@ inline constexpr std::size_t kMaxItems = 16384;           // of one list or map
 
 std::string encode(const protocol::FromWorker&);
 std::string encode(const protocol::ToWorker&);
+std::string encode(const protocol::PeerMessage&);
 Result<protocol::FromWorker> decode_from_worker(std::string_view text);
 Result<protocol::ToWorker> decode_to_worker(std::string_view text);
+Result<protocol::PeerMessage> decode_peer(std::string_view text);
 
 /// The value of "type" that encode writes for this message; for log lines.
 std::string_view type_name(const protocol::FromWorker&);

@@ -305,15 +305,16 @@ constexpr Statement kUpsertAttempts{"upsert_attempts", R"(
 WITH hit AS (
   INSERT INTO attempt AS a (job, epoch, number, state, result, cause, detail, evidence_json, gang, resume_path,
                             resume_step, last_step, exit_code, placed_at, preflight_at, starting_at, running_at,
-                            restored_at, caught_up_at, fault_at, stopping_at, ended_at, signature, lost_gpu_us)
+                            restored_at, caught_up_at, fault_at, stopping_at, ended_at, signature, lost_gpu_us,
+                            continue_for_us, witness)
   SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i::jsonb, u.j, u.k, u.l, u.m, u.n, u.o, u.p, u.q, u.r, u.s, u.t,
-         u.u, u.v, u.w, u.x
+         u.u, u.v, u.w, u.x, u.y, u.z
   FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::smallint[], $6::smallint[],
               $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::integer[],
               $14::timestamptz[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[],
               $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::timestamptz[],
-              $22::timestamptz[], $23::text[], $24::bigint[])
-       AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x)
+              $22::timestamptz[], $23::text[], $24::bigint[], $25::bigint[], $26::bigint[])
+       AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z)
   ON CONFLICT (job, epoch) DO UPDATE SET number = excluded.number, state = excluded.state,
     result = excluded.result, cause = excluded.cause, detail = excluded.detail,
     evidence_json = excluded.evidence_json, gang = excluded.gang, resume_path = excluded.resume_path,
@@ -324,7 +325,7 @@ WITH hit AS (
     ended_at = excluded.ended_at
   WHERE a.state <> 6 OR excluded.state = 6
   RETURNING 1)
-SELECT tutti_expect((SELECT count(*) FROM hit), $25::bigint, 'attempts'))"};
+SELECT tutti_expect((SELECT count(*) FROM hit), $27::bigint, 'attempts'))"};
 
 constexpr Statement kCloseAllocations{"close_allocations", R"(
 WITH hit AS (
@@ -374,7 +375,9 @@ void add_attempts(Pipeline& p, const std::vector<AttemptRow>& attempts) {
         &AttemptRow::ended_at})
     params.column(rows, [at](const AttemptRow* a) { return null_if_zero(a->*at); });
   params.column(rows, [](const AttemptRow* a) -> std::string_view { return a->signature; })
-      .column(rows, [](const AttemptRow* a) { return static_cast<std::int64_t>(a->lost_gpu.count()); });
+      .column(rows, [](const AttemptRow* a) { return static_cast<std::int64_t>(a->lost_gpu.count()); })
+      .column(rows, [](const AttemptRow* a) { return static_cast<std::int64_t>(a->continue_for.count()); })
+      .column(rows, [](const AttemptRow* a) { return a->witness; });
   params.bigint(static_cast<std::int64_t>(rows.size()));
   p.add(kUpsertAttempts, std::move(params));
 }

@@ -138,6 +138,8 @@ AttemptRow read_attempt(RowReader& r) {
     *at = read_optional_instant(r);
   a.signature = r.text();
   a.lost_gpu = Duration(r.bigint());
+  a.continue_for = Duration(r.bigint());
+  a.witness = read_id<NodeId>(r);
   return a;
 }
 

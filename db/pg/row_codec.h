@@ -21,7 +21,7 @@ inline constexpr const char* kAttemptColumns =
     "a.job, a.epoch, a.number, a.state, a.result, a.cause, a.detail, a.evidence_json, a.gang::text, "
     "a.resume_path, a.resume_step, a.last_step, a.exit_code, a.placed_at, a.preflight_at, a.starting_at, "
     "a.running_at, a.restored_at, a.caught_up_at, a.fault_at, a.stopping_at, a.ended_at, a.signature, "
-    "a.lost_gpu_us";
+    "a.lost_gpu_us, a.continue_for_us, a.witness";
 AttemptRow read_attempt(RowReader& r);
 
 inline constexpr const char* kAllocationColumns = "gpu, job, epoch, from_at, until_at";

@@ -62,6 +62,8 @@ struct Node {
   Instant last_fault_at;  // of a fault that was acted upon: what follows at once is its cascade
   std::map<std::string, Instant> reported;  // by whom, when last
   bool linked = false;                      // a connection is open (not the same as reachable)
+  bool counted_lost = false;                // its present silence is in the fault ledger
+  std::int32_t peer_port = 0;               // as its Hello said; 0 = none, or not registered here yet
   std::uint64_t link =
       0;  // which connection: rises with each hello, so that a late loss of an old one is told
 

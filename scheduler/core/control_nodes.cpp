@@ -1,22 +1,9 @@
-// Control plane, part 4: nodes, their leases, their GPUs. One liveness authority: only here is a node
-// declared dead, and the same transaction closes the node, ends its parts of attempts and takes its GPUs out
-// of use.
+// Control plane, part 4: nodes as they register, and their GPUs.
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
 
 namespace tutti {
-namespace {
-
-constexpr Duration kAlone = std::chrono::seconds(5);
-
-std::string seconds_text(Duration d) {
-  const auto tenths = d.count() / 100'000;
-  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
-}
-
-}  // namespace
-
 void ControlPlane::set_node_state(Node& node, NodeEvent event, Now now, std::string detail) {
   const auto to = next(kNodeEdges, node.row.state, event);
   if (!to) return;
@@ -57,7 +44,10 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   node.row.driver = hello.driver;
   node.row.simulated_gpus = hello.simulated_gpus;
   node.row.labels = hello.labels;
+  node.peer_port = hello.peer_port;
   node.linked = true;
+  node.counted_lost = false;
+  silent_.erase(node.row.id);
   ++node.link;
   touch_node(node.row.id);
   leases_.grant(node.row.id, now.mono);
@@ -93,7 +83,7 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
   std::set<AttemptKey> said;
   for (const auto& status : hello.attempts) {
     said.insert(status.key);
-    if (Attempt* attempt = find_live(status.key)) attempt->lost_parts.erase(id);  // it is known again
+    lost_parts_.erase({status.key, id});  // it is known again
     on_attempt_status(now, id, status);
   }
   // What it no longer speaks of it will never prove: from now on a person's word is enough.
@@ -121,7 +111,7 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
     } else {  // it had it, it is the same boot, and it does not know any more
       // Another state directory, or another machine of the same name: who had the ranks gets no lease from us
       // now, and they are dead when the last one is over. Not before.
-      attempt->lost_parts.emplace(id, now.mono + leases_.settings().lease + leases_.settings().kill_margin);
+      lost_parts_.try_emplace({key, id}, LostPart{.since = now.mono});
       if (attempt->row.state != AttemptState::stopping)
         begin_stop(*attempt, Cause::control, "node " + node.row.name + " lost its record of the attempt",
                    "KILL", Duration::zero(), now);
@@ -240,64 +230,6 @@ void ControlPlane::on_heard(Now now, NodeId id) {
   Node* node = cluster_.find(id);
   if (node != nullptr && node->row.state == NodeState::unreachable)
     set_node_state(*node, NodeEvent::heard, now, "heartbeat");
-}
-
-void ControlPlane::end_lost_parts(Now now) {
-  std::vector<std::pair<AttemptKey, NodeId>> over;
-  for (const auto& [key, attempt] : attempts_)
-    for (const auto& [node, until] : attempt.lost_parts)
-      if (now.mono >= until) over.emplace_back(key, node);
-  for (const auto& [key, id] : over) {
-    Attempt* attempt = find_live(key);
-    if (attempt == nullptr) continue;
-    attempt->lost_parts.erase(id);
-    auto member = std::ranges::find(attempt->row.gang, id, &GangMember::node);
-    if (member->state == MemberState::ended) continue;
-    end_member(*attempt, *member, false, true, "lease", now);
-    advance(*attempt, now);
-  }
-}
-
-// Lease and kill margin are over: whatever ran there has been killed by its own watchdog.
-void ControlPlane::expire_node(Node& node, Now now) {
-  leases_.revoke(node.row.id);
-  set_node_state(node, NodeEvent::expired, now,
-                 "no heartbeat within lease and kill margin (" +
-                     seconds_text(leases_.settings().lease + leases_.settings().kill_margin) + ")");
-  node.linked = false;
-  const std::set<AttemptKey> members = node.members;
-  const AttemptKey hit = members.empty() ? AttemptKey{} : *members.begin();
-  // Many at once have one cause, and it is none of them.
-  const bool alone = now.wall - last_node_lost_ > kAlone || last_node_lost_ == Instant{};
-  last_node_lost_ = now.wall;
-  add_fault(now, {.id = {},
-                  .at = now.wall - (now.mono - leases_.heard_at(node.row.id)),
-                  .node = node.row.id,
-                  .gpu = {},
-                  .job = hit.job,
-                  .epoch = hit.epoch,
-                  .fault_class = "node_lost",
-                  .action = "dead",
-                  .detail = std::to_string(members.size()) + " attempts had ranks there",
-                  .rule = "",
-                  .slot = "",
-                  .shared_by = alone ? 1 : 0});
-  for (AttemptKey key : members) {
-    Attempt& attempt = attempts_.at(key);
-    auto member = std::ranges::find(attempt.row.gang, node.row.id, &GangMember::node);
-    if (attempt.row.state != AttemptState::stopping) {
-      attempt.row.fault_at = now.wall - (now.mono - leases_.heard_at(node.row.id));
-      begin_stop(attempt, Cause::node_lost, "node " + node.row.name + " lost: lease and kill margin over",
-                 "KILL", Duration::zero(), now);
-    }
-    end_member(attempt, *member, false, true, "lease", now);
-    advance(attempt, now);
-  }
-  Effect goodbye;
-  goodbye.to = node.row.id;
-  goodbye.disconnect = true;  // it must register anew, and say what it still has
-  out_.effects.push_back(std::move(goodbye));
-  judge_history(node, {}, now);
 }
 
 }  // namespace tutti

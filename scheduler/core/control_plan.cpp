@@ -25,9 +25,10 @@ void ControlPlane::on_tick(Now now) {
     if (node.row.state == NodeState::dead) continue;
     if (now.mono - leases_.heard_at(id) >= leases_.settings().suspicion)
       set_node_state(node, NodeEvent::silence, now, "no heartbeat");
-    if (now.mono >= leases_.expires_at(id)) expire_node(node, now);
+    if (leases_.held(id) && now.mono >= leases_.expires_at(id)) expire_lease(node, now);
   }
   end_lost_parts(now);
+  declare_dead(now);
   inspect_idle(now);
   end_late(now);
   judge_hangs(now);

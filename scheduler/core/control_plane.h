@@ -9,7 +9,7 @@
 //  2. A job has a live attempt iff it is active; its epoch is the attempt's.
 //  3. A GPU's holder is a live attempt that lists it, and nobody else lists it.
 //  4. A gang is placed whole or not at all.
-//  5. An attempt ends only when every member has ended: by proof, or by lease and kill margin.
+//  5. An attempt ends only when every member has ended: by proof, or by the end of its lease and kill margin.
 #pragma once
 
 #include <deque>
@@ -64,6 +64,8 @@ struct ControlSettings {
   Duration probation = std::chrono::hours(24);  // of a node back from repair; doubles with each return
   double requeues_a_second = 5;                 // gangs that start again after faults; 0 = no limit
   double requeue_burst = 50;
+  // Without a scheduler an attempt goes on so long, while its nodes acknowledge each other; 0: not at all.
+  Duration continue_for = std::chrono::minutes(10);
   Duration delete_after = std::chrono::hours(1);     // a retired checkpoint
   Duration delete_again = std::chrono::minutes(10);  // the order, while no answer has come
 };
@@ -95,14 +97,22 @@ struct Attempt {
   std::string leave_why;
   Cause leave_cause = Cause::preempted;
   NodeId failed_on;  // whose failure ended it, 0 = nobody's
-  // Parts whose worker no longer knows them, and when the lease that held them is over at the latest.
-  std::map<NodeId, Mono> lost_parts;
   bool dirty = false;
   std::optional<protocol::Progress> progress;  // newest, not stored
   GangWatch watch;                             // what its ranks do; not stored: workers say it again
   std::optional<Instant> hung_since;           // no rank moves since then
   Mono hang_seen_at{};
   std::string hung_why;  // in words, with the suspect
+};
+
+// A part of an attempt that we do not hear of: its node is silent, or its worker no longer knows it. It ends
+// when it must be dead.
+struct LostPart {
+  Mono since;              // the lease that holds it was renewed then, at the latest
+  bool silent = false;     // the node is; else the record of it is gone
+  bool proven = false;     // a peer that it needs has not acknowledged it for longer than a lease
+  std::int64_t asked = 0;  // number of the first question about it; what answers an older one proves nothing
+  Mono ask_at{};
 };
 
 // A message to a worker. Leaves after the commit of the rows that caused it.
@@ -263,6 +273,7 @@ class ControlPlane {
   // The node's wall clock against ours, by its heartbeats; nullopt: they agree (again).
   void on_clock_skew(Now, NodeId, std::optional<Duration> ahead);
   void on_inspection(Now, NodeId, const protocol::InspectionReport&);
+  void on_peer_silence(Now, NodeId, const protocol::PeerSilence&);
 
   // ---- time
   static Instant first_run(const JobSpec& scheduled, Instant after);
@@ -462,9 +473,19 @@ class ControlPlane {
   void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);
   void gpu_is_back(Gpu&, Now);
   void set_node_state(Node&, NodeEvent, Now, std::string detail);
-  void expire_node(Node&, Now);
-  void end_lost_parts(Now);
   void reconcile_members(Node&, const protocol::Hello&, bool new_boot, Now);
+
+  // control_silence.cpp
+  using PartId = std::pair<AttemptKey, NodeId>;
+  NodeId choose_witness(const std::vector<GangMember>& gang) const;
+  protocol::GangHold hold_of(const AttemptRow&) const;
+  void expire_lease(Node&, Now);
+  void end_lost_parts(Now);
+  void forget_lost_parts(AttemptKey);
+  bool must_be_dead(const Attempt&, const LostPart&, Now) const;
+  void ask_peers(const Attempt&, NodeId, LostPart&, Now);
+  void count_node_lost(Node&, Now);
+  void declare_dead(Now);
 
   // control_conditions.cpp
   void replace_conditions(Node&, std::vector<NodeCondition> now_true, Now);
@@ -481,6 +502,9 @@ class ControlPlane {
   std::map<JobId, Job> jobs_;               // unfinished
   std::map<AttemptKey, Attempt> attempts_;  // live
   std::set<AttemptKey> hung_;               // of them: no rank moves
+  std::map<PartId, LostPart> lost_parts_;
+  std::set<NodeId> silent_;  // their lease is over, and they are not dead yet
+  std::int64_t last_question_ = 0;
   Cluster cluster_;
   DelayQueue delayed_;
   planner::Planner planner_;

@@ -21,6 +21,8 @@
 //   NodeHealth {all conditions}  after any change ->
 //                                     <-     Inspect {checks to run}
 //   InspectionReport                  ->
+//                                     <-     AskSilence {attempt, node}    of a node that we do not hear any more
+//   PeerSilence               ->
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
 //                                     <-     Forget                  its end is committed: drop what is kept
@@ -160,6 +162,7 @@ struct Hello {
   std::vector<GpuInfo> gpus;
   std::vector<AttemptStatus> attempts;  // all that it knows of
   std::optional<NodeHealth> health;     // none: an older worker
+  std::int32_t peer_port = 0;           // UDP, at `address`, for other workers; 0: it holds no gang leases
 };
 
 struct Heartbeat {
@@ -253,9 +256,18 @@ struct LogChunk {
   std::int64_t stamp = 0;  // of an evidence bundle: chunks with another one are of another bundle
 };
 
-using FromWorker =
-    std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound, CheckpointChecked,
-                 CheckpointDeleted, Progress, LogChunk, RankReport, NodeHealth, InspectionReport>;
+// Answer to AskSilence: so long this worker has not acknowledged that node for that attempt. When the question
+// was put after the node's own lease was over, more than a lease of silence proves that its part is dead.
+struct PeerSilence {
+  std::int64_t request = 0;
+  AttemptKey key;
+  std::string node;
+  std::int64_t silent_us = 0;
+};
+
+using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
+                                CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport,
+                                NodeHealth, InspectionReport, PeerSilence>;
 
 // ---------------------------------------------------------------- scheduler → worker
 
@@ -265,6 +277,7 @@ struct Welcome {
   std::int64_t heartbeat_us = 0;
   std::vector<AttemptKey> keep;  // attempts of this node that are current; the worker stops all others
   std::vector<std::string> quarantining;  // faults that make a GPU unhealthy until its reset: "xid:79", …
+  std::string peer_secret{};              // of all workers of this cluster: signs what they say to each other
 };
 
 struct Refused {
@@ -280,6 +293,14 @@ struct GangNode {
   std::string address;
   std::int32_t first_rank = 0;
   std::int32_t ranks = 0;
+  std::int32_t peer_port = 0;  // as its Hello said
+};
+
+// How long an attempt may go on without a scheduler (docs/design/0002-fence.md).
+struct GangHold {
+  std::int64_t lease_us = 0;         // every peer must have acknowledged a ping sent since then
+  std::int64_t continue_for_us = 0;  // after the end of the node's own lease, at most; 0: not at all
+  std::optional<GangNode> witness;   // a node outside the gang that is asked as well
 };
 
 struct Prepare {
@@ -295,6 +316,7 @@ struct Prepare {
   std::int64_t resume_epoch = 0;
   std::string restart_cause;  // name of the Cause of the previous attempt, "" at first
   std::string secret;         // shared by the nodes of this attempt, for the launch agent
+  GangHold hold;
 };
 
 struct Endpoint {
@@ -337,12 +359,40 @@ struct ReadLog {
   std::string what{};        // "" = the rank's log, "evidence" = this node's part of the bundle
 };
 
+// Answered by PeerSilence.
+struct AskSilence {
+  std::int64_t request = 0;
+  AttemptKey key;
+  std::string node;     // whose part of the attempt is meant
+  bool refuse = false;  // and from now on do not acknowledge the attempt to anybody
+};
+
 struct Inspect {  // answered by an InspectionReport; while one is under way another changes nothing
   std::int64_t request = 0;
   std::string trigger;
 };
 
 using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint,
-                              ReadLog, Inspect>;
+                              ReadLog, Inspect, AskSilence>;
+
+// ---------------------------------------------------------------- worker ↔ worker, over UDP, signed
+//
+//   PeerPing {attempts}      each second to every peer of an attempt  ->
+//                                                                    <-  PeerAck {those that are not over}
+// The gang's lease runs from the *sending* of what was acknowledged.
+
+struct PeerPing {
+  std::string from, to;      // names of nodes
+  std::int64_t sent_us = 0;  // CLOCK_BOOTTIME of the sender
+  std::vector<AttemptKey> attempts;
+};
+
+struct PeerAck {
+  std::string from, to;
+  std::int64_t sent_us = 0;  // of the ping
+  std::vector<AttemptKey> attempts;
+};
+
+using PeerMessage = std::variant<PeerPing, PeerAck>;
 
 }  // namespace tutti::protocol

@@ -112,6 +112,9 @@ struct AttemptRow {
   Instant ended_at;                   // every rank proven dead
   std::string signature;  // of its failure: kind, code and first failing rank's last words; "" = none
   Duration lost_gpu{};  // GPU time since its last checkpoint, or since it ran: work that is to be done again
+  // Without a scheduler it goes on so long, while its nodes and this one acknowledge each other; 0: not.
+  Duration continue_for{};
+  NodeId witness;  // 0 = none
 };
 
 // Table allocation: one GPU held by one attempt over a time. An exclusion constraint forbids overlap.

@@ -116,6 +116,9 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  [&](protocol::InspectionReport& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_inspection(t, n, m); });
                  },
+                 [&](protocol::PeerSilence& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_peer_silence(t, n, m); });
+                 },
                  [&](protocol::CheckpointFound& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
                  },
@@ -260,8 +263,7 @@ void WorkerHub::report_loss(const ConnectionPtr& c) {
 
 // ---------------------------------------------------------------- to workers
 
-std::string WorkerHub::attempt_secret(AttemptKey key) const {
-  const std::string text = to_string(key.job) + "-" + to_string(key.epoch);
+std::string WorkerHub::secret_of(const std::string& text) const {
   unsigned char hash[32];
   crypto_generichash(hash, sizeof hash, reinterpret_cast<const unsigned char*>(text.data()), text.size(),
                      reinterpret_cast<const unsigned char*>(secret_key_.data()), secret_key_.size());
@@ -280,8 +282,10 @@ void WorkerHub::deliver(Effect effect) {
   }
   if (auto* prepare = std::get_if<protocol::Prepare>(&effect.message)) {
     prepare->spec_json = wire::encode_spec(*effect.spec);
-    prepare->secret = attempt_secret(prepare->key);
+    prepare->secret = secret_of(to_string(prepare->key.job) + "-" + to_string(prepare->key.epoch));
   }
+  if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message))
+    welcome->peer_secret = secret_of("peers");
   c->link->send(wire::encode(effect.message));
 }
 

@@ -68,7 +68,7 @@ class WorkerHub : public WorkerMessages {
   void report_loss(const ConnectionPtr& c);
   template <class Decide>
   void post(const ConnectionPtr& c, Decide decide);
-  std::string attempt_secret(AttemptKey key) const;
+  std::string secret_of(const std::string& text) const;  // what only this cluster's scheduler can make
   void sweep_logs();
 
   boost::asio::any_io_executor executor_;

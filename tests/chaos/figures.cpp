@@ -47,8 +47,7 @@ std::string line_of(const RowFigures& row) {
   }
   for (const auto rule : {Rule::double_run, Rule::lost_job, Rule::healthy_killed})
     line += padded(std::to_string(count(row, rule)), 6);
-  const bool gap = !row.known_gap.empty() && count(row, Rule::healthy_killed) > 0;
-  return line + (row.failed() ? "FAILED" : gap ? "known gap" : "ok");
+  return line + (row.failed() ? "FAILED" : "ok");
 }
 
 }  // namespace
@@ -107,8 +106,6 @@ std::string table(const std::vector<RowFigures>& rows) {
     all.add(row);
   }
   for (const auto& row : rows) {
-    if (!row.known_gap.empty() && !row.skipped && count(row, Rule::healthy_killed) > 0)
-      out += row.row + ": known gap: " + row.known_gap + "\n";
     if (!row.note.empty() && !row.skipped) out += row.row + ": " + row.note + "\n";
     for (const auto& failure : row.failures) out += row.row + " FAILED: " + failure + "\n";
   }
@@ -147,7 +144,6 @@ json::object to_json(const std::vector<RowFigures>& rows) {
                                {"injections", row.injections},
                                {"stages_seconds", stages},
                                {"violations", violations},
-                               {"known_gap", row.known_gap},
                                {"note", row.note},
                                {"failures", json::value_from(row.failures)}});
   }

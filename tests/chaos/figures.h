@@ -45,7 +45,6 @@ struct RowFigures {
   std::vector<Target> targets;
   std::map<Rule, int> violations;
   std::vector<std::string> failures;  // one line each
-  std::string known_gap;              // why healthy gangs may end here still: counted, but no failure
   std::string note;                   // what it does not cover; why it was skipped
   bool skipped = false;
   bool control_fault = false;

@@ -52,7 +52,6 @@ RowFigures run_row(const Row& row, std::uint64_t seed, const Options& options, C
   figures.title = row.title;
   figures.targets = row.targets;
   figures.control_fault = row.control_fault;
-  if (row.known_gap != nullptr) figures.known_gap = row.known_gap;
   if (const auto why = why_not(row); !why.empty()) {
     figures.skipped = true;
     figures.note = why;

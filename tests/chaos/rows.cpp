@@ -71,10 +71,7 @@ const std::vector<Row>& table() {
        .title = "no scheduler for longer than the lease",
        .inject = scheduler_away,
        .injections = 1,
-       .control_fault = true,
-       .known_gap =
-           "without a scheduler for longer than the lease nodes fence themselves; members of a gang do not "
-           "hold each other's leases yet"},
+       .control_fault = true},
       {.name = "F'",
        .title = "the leader's host is cut off, a standby leads",
        .inject = nullptr,
@@ -148,10 +145,7 @@ const std::vector<Row>& table() {
        .title = "the scheduler is frozen beyond the lease",
        .inject = scheduler_frozen,
        .injections = 1,
-       .control_fault = true,
-       .known_gap =
-           "without a scheduler for longer than the lease nodes fence themselves; members of a gang do not "
-           "hold each other's leases yet"},
+       .control_fault = true},
       {.name = "Tw",
        .title = "workers' calendar clocks jump",
        .inject = clock_of_a_worker,

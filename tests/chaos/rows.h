@@ -20,8 +20,6 @@ struct Row {
   std::vector<Target> targets{};      // p50 and p99 that are aimed at
   LabOptions (*options)() = nullptr;  // null: a plain lab
   const char* missing = nullptr;
-  const char* known_gap =
-      nullptr;  // healthy gangs end here still, and why: counted and shown, but no failure
 };
 std::span<const Row> rows();
 

@@ -65,11 +65,8 @@ void scheduler_away(Lab& lab) {
   lab.count_injection();
   mend_scheduler(lab);
   c.kill_scheduler();
-  lab.watch_unharmed(10s);
+  lab.watch_unharmed(lab.dice().between(8s, 20s));
   c.start_scheduler();
-  lab.note(
-      "without a scheduler for longer than the lease gangs end unless their members hold each other's "
-      "leases");
 }
 
 void scheduler_frozen(Lab& lab) {
@@ -77,7 +74,7 @@ void scheduler_frozen(Lab& lab) {
   lab.count_injection();
   mend_scheduler(lab);
   c.scheduler().signal(SIGSTOP);
-  lab.watch_unharmed(10s);
+  lab.watch_unharmed(lab.dice().between(8s, 20s));
   c.scheduler().signal(SIGCONT);
 }
 

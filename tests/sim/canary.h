@@ -23,6 +23,8 @@ enum class Canary : std::uint8_t {
   ignore_lease,         // supervisor and worker do not watch the lease
   no_second_look,       // the worker leaves the lease to a supervisor that does nothing
   no_adoption,          // a restarted worker does not look at what its predecessor left
+  silence_guessed,      // a worker says that it has not acknowledged a peer for long, and it has
+  acks_forgotten,       // a restarted worker knows nothing of what its former life has acknowledged
   blind_recovery        // after a doubtful commit the scheduler goes on from memory
 };
 
@@ -38,6 +40,8 @@ inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_vi
     {Canary::ignore_lease, "ignore_lease"},
     {Canary::no_second_look, "no_second_look"},
     {Canary::no_adoption, "no_adoption"},
+    {Canary::silence_guessed, "silence_guessed"},
+    {Canary::acks_forgotten, "acks_forgotten"},
     {Canary::blind_recovery, "blind_recovery"},
 });
 

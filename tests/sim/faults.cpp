@@ -108,6 +108,8 @@ std::uint64_t Faults::favourite() const {
     case Canary::forget_epochs: return 18;
     case Canary::ignore_lease: return 11;
     case Canary::free_unproven: return 9;
+    case Canary::silence_guessed: return 12;
+    case Canary::acks_forgotten: return 12;
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
@@ -220,11 +222,15 @@ void Faults::cut(std::size_t node, bool up, bool down, Duration length) {
                       : ""));
   world_.log(
       [&] { return "     node n" + std::to_string(node) + " for " + std::to_string(length / 1ms) + " ms"; });
+  const bool peers = up && down && !place_.benign && dice_.chance(500);
+  if (peers) world_.mark("node cut from its peers as well");
   if (up) place_.network.cut(node, Side::worker);
   if (down) place_.network.cut(node, Side::scheduler);
-  mend_after(length, [this, node, up, down] {
+  if (peers) place_.network.cut_peers(node);
+  mend_after(length, [this, node, up, down, peers] {
     if (up) place_.network.heal(node, Side::worker);
     if (down) place_.network.heal(node, Side::scheduler);
+    if (peers) place_.network.heal_peers(node);
   });
 }
 

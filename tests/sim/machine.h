@@ -18,9 +18,11 @@ namespace tutti::sim {
 
 class WorkerProcess;
 class SchedulerProcess;
+class Machine;
 
 struct AttemptDir {  // files in their text form, as they lie on the disk
   std::string prepare, config, state, end;
+  std::int64_t lease_us = 0;
   bool retired = false;
 };
 struct Disk {
@@ -42,6 +44,7 @@ struct Place {  // what all machines share
   Canary canary = Canary::none;
   bool benign = false;
   bool storm = false;  // many faults at once (storm.cpp)
+  std::vector<Machine*> machines{};
 };
 
 class Machine {

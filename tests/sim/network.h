@@ -87,6 +87,13 @@ class Network {
   // Cuts nest: each is healed by itself.
   void cut(std::size_t node, Side from);
   void heal(std::size_t node, Side from);
+  // Between machines. Cuts of these nest as well.
+  void cut_peers(std::size_t node) { ++cuts_[node].peers; }
+  void heal_peers(std::size_t node) { --cuts_[node].peers; }
+  bool peers_reachable(std::size_t a, std::size_t b) const {
+    return cuts_[a].peers == 0 && cuts_[b].peers == 0;
+  }
+  bool datagram_lost() { return dice_.chance(10); }
   Duration latency() { return dice_.chance(20) ? dice_.between(1ms, 200ms) : dice_.between(50us, 3ms); }
   Dice& dice() { return dice_; }
 
@@ -94,6 +101,7 @@ class Network {
   friend class Link;
   struct Cuts {
     int count[2] = {0, 0};
+    int peers = 0;
   };
   World& world_;
   Dice dice_;

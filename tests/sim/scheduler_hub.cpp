@@ -82,6 +82,9 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::InspectionReport& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_inspection(t, n, m); });
                  },
+                 [&](protocol::PeerSilence& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_peer_silence(t, n, m); });
+                 },
                  [&](protocol::CheckpointFound& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint(t, n, m); });
                  },
@@ -179,6 +182,7 @@ void SchedulerProcess::deliver(Effect effect) {
   if (auto* prepare = std::get_if<protocol::Prepare>(&effect.message)) {
     prepare->spec_json = wire::encode_spec(*effect.spec);
     prepare->secret = "secret";
+    prepare->hold.lease_us = LeaseSettings{}.lease.count();
   }
   // The canary's scheduler waits less than it says.
   if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message))

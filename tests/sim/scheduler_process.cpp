@@ -24,8 +24,9 @@ LeaseSettings lease_settings(Canary canary) {
   return s;
 }
 
-ControlSettings control_settings() {
+ControlSettings control_settings(const Server& server) {
   ControlSettings s;
+  s.continue_for = server.continue_for;
   s.delete_after = 3s;
   s.delete_again = 2s;
   s.prepare_deadline = 60s;  // both longer than the slowest commits in a row
@@ -194,7 +195,7 @@ void SchedulerProcess::loaded(const Snapshot& snapshot) {
   if (canary_ == Canary::no_boot_grace)  // as if every node had been silent for long
     for (const auto& node : snapshot.nodes)
       if (leases_->heard_at(node.id) == Mono{}) leases_->grant(node.id, clock().mono - 7s);
-  plane_ = std::make_unique<ControlPlane>(control_settings(), snapshot,
+  plane_ = std::make_unique<ControlPlane>(control_settings(server_), snapshot,
                                           SpecText{.parse = parse_stored_spec, .encode = wire::encode_spec},
                                           *leases_, clock());
   world_.log([&] {

@@ -32,6 +32,7 @@ struct Command {
 struct Server {
   std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
   bool up = true;
+  Duration continue_for{};                                           // as every scheduler is set up
   Duration slowest = 3ms;                                            // of one half of a round trip
   db::MemoryStore::Fault next_fault = db::MemoryStore::Fault::none;  // for the next commit, whoever makes it
 };

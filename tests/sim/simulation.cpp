@@ -31,6 +31,7 @@ class Simulation {
         place_{network_, oracle_, workload_, {}, options.canary, benign_, options.storm},
         clients_(place_, static_cast<std::size_t>(nodes_), gpus_),
         faults_(place_, server_, machines_) {
+    server_.continue_for = dice_.chance(400) ? 0s : dice_.chance(500) ? 15s : 600s;
     // Sometimes a second scheduler waits for the lead.
     const int schedulers = !benign_ && options.canary == Canary::none && dice_.chance(300) ? 2 : 1;
     for (int i = 0; i < schedulers; ++i) {
@@ -41,6 +42,7 @@ class Simulation {
     }
     for (int i = 0; i < nodes_; ++i)
       machines_.push_back(std::make_unique<Machine>(place_, static_cast<std::size_t>(i), gpus_));
+    for (const auto& machine : machines_) place_.machines.push_back(machine.get());
   }
 
   RunResult run() {

@@ -87,7 +87,9 @@ void Faults::switch_lost() {
                             : "a link is lost with its switch");
     place_.network.cut(node, Side::worker);
     place_.network.cut(node, Side::scheduler);
+    place_.network.cut_peers(node);
     mend_after(length, [this, node] {
+      place_.network.heal_peers(node);
       place_.network.heal(node, Side::worker);
       place_.network.heal(node, Side::scheduler);
     });

@@ -262,10 +262,14 @@ std::optional<std::int64_t> SupervisorProcess::step() const {
 
 // ---------------------------------------------------------------- each round, and the end
 
+std::int64_t SupervisorProcess::lease_us() const {
+  return machine_.disk().attempts.at(config_.key).lease_us;
+}
+
 void SupervisorProcess::turn() {
   if (!alive_) return;
   const std::int64_t now = boot_us();
-  if (!part_.finishing() && machine_.canary() != Canary::ignore_lease && now >= machine_.disk().lease_us) {
+  if (!part_.finishing() && machine_.canary() != Canary::ignore_lease && now >= lease_us()) {
     world_.log([&] {
       return machine_.name() + ": the lease has run out under " + to_string(config_.key.job) + "/" +
              to_string(config_.key.epoch);
@@ -285,7 +289,7 @@ void SupervisorProcess::arm() {
   std::optional<std::int64_t> next;
   const auto sooner = [&](std::int64_t when) { next = std::min(next.value_or(when), when); };
   if (!part_.finishing()) {
-    if (machine_.canary() != Canary::ignore_lease) sooner(machine_.disk().lease_us);
+    if (machine_.canary() != Canary::ignore_lease) sooner(lease_us());
     if (part_.kill_at()) sooner(*part_.kill_at());
   } else if (!(end_ && end_->proven)) {
     sooner(std::max(prove_at_, boot_us() + 1));

@@ -77,6 +77,7 @@ class SupervisorProcess : public std::enable_shared_from_this<SupervisorProcess>
   void strike();
   void prove();
   void end(bool proven, const std::string& how);
+  std::int64_t lease_us() const;
   void turn();
   void arm();
   void publish();

@@ -65,6 +65,8 @@ void WorkerProcess::build_core(bool remember_epochs) {
   settings.self.cpus = 64;
   settings.self.memory_bytes = 1LL << 40;
   settings.self.kill_mode = "cgroup2";
+  settings.self.peer_port = 1;
+  settings.started = machine_.canary() == Canary::acks_forgotten ? Mono{} : clock().mono;
   core_ = std::make_unique<worker::WorkerCore>(std::move(settings));
   auto& disk = machine_.disk();
   const bool former_boot = !disk.boot_id.empty() && disk.boot_id != machine_.boot_id();
@@ -72,6 +74,7 @@ void WorkerProcess::build_core(bool remember_epochs) {
     disk.lease_us = 0;
   else
     core_->gpus().remember(disk.gpu_health);
+  core_->restore_lease(Mono(Duration(disk.lease_us)));
   recover(former_boot, remember_epochs);
   disk.boot_id = machine_.boot_id();
 }
@@ -124,6 +127,7 @@ void WorkerProcess::recover(bool former_boot, bool remember_epochs) {
       found.recorded_end = std::get<protocol::AttemptStatus>(wire::decode_from_worker(dir.end).value());
     if (!dir.state.empty()) found.last_status = supervisor::decode_status(dir.state);
     found.former_boot = former_boot;
+    if (!former_boot) found.lease_until = Mono(Duration(dir.lease_us));
     const auto supervisor = machine_.supervisor_of(key);
     found.supervisor_alive = !former_boot && supervisor && supervisor->alive();
     if (found.supervisor_alive) open_local(key, supervisor);
@@ -271,13 +275,50 @@ void WorkerProcess::handle(const std::string& text) {
     core_->on_forget(now, *f);
   } else if (const auto* i = std::get_if<protocol::Inspect>(&*message)) {
     core_->on_inspect(now, *i);
+  } else if (const auto* q = std::get_if<protocol::AskSilence>(&*message)) {
+    core_->on_ask_silence(now, *q);
   }
   settle();
+}
+
+// ---------------------------------------------------------------- other workers
+
+void WorkerProcess::act(worker::PingPeer& a) {
+  for (Machine* peer : machine_.place().machines)
+    if (peer->name() == a.ping.to) tell_peer(*peer, a.ping);
+}
+
+void WorkerProcess::tell_peer(Machine& to, const protocol::PeerMessage& message) {
+  auto& network = machine_.place().network;
+  if (!network.peers_reachable(machine_.index(), to.index()) || network.datagram_lost()) return;
+  world_.after(network.latency(), [from = &machine_, to = &to, text = wire::encode(message)] {
+    if (!from->place().network.peers_reachable(from->index(), to->index()) || to->worker() == nullptr) return;
+    to->worker()->hear_peer(*from, text);
+  });
+}
+
+// While it is paused its socket keeps what comes.
+void WorkerProcess::hear_peer(Machine& from, const std::string& text) {
+  if (!alive_) return;
+  gate([this, from = &from, text] {
+    const auto message = wire::decode_peer(text);
+    if (!message) return world_.fail("a worker said what cannot be read: " + message.error().message);
+    if (const auto* ping = std::get_if<protocol::PeerPing>(&*message)) {
+      if (const auto ack = core_->on_peer_ping(clock(), *ping)) tell_peer(*from, *ack);
+    } else if (const auto* ack = std::get_if<protocol::PeerAck>(&*message)) {
+      core_->on_peer_ack(clock(), *ack);
+    }
+    settle();
+  });
 }
 
 // ---------------------------------------------------------------- actions
 
 void WorkerProcess::act(worker::Send& a) {
+  if (auto* said = std::get_if<protocol::PeerSilence>(&a.message)) {
+    world_.mark("a peer is asked");
+    if (machine_.canary() == Canary::silence_guessed) said->silent_us += 20'000'000;
+  }
   if (link_) link_->send(Side::worker, wire::encode(a.message));
 }
 
@@ -297,6 +338,7 @@ void WorkerProcess::act(worker::SpawnSupervisor& a) {
   auto& dir = machine_.disk().attempts[a.key];
   dir.prepare = wire::encode(protocol::ToWorker(*view->prepare));
   dir.config = supervisor::encode(preparation.config);
+  dir.lease_us = core_->lease_until_boot_us(a.key);
   if (!machine_.place().benign && dice_.chance(5)) {  // no memory, no disk
     world_.mark("a supervisor cannot be started");
     return core_->on_launch_failed(clock(), a.key, "fork: Cannot allocate memory", false);
@@ -428,6 +470,15 @@ void WorkerProcess::act(worker::SetLease& a) {
   machine_.disk().lease_us = machine_.canary() == Canary::lease_from_ack
                                  ? machine_.boot_us() + Duration(LeaseSettings{}.lease).count()
                                  : a.until_boot_us;
+}
+
+void WorkerProcess::act(worker::SetAttemptLease& a) {
+  const auto dir = machine_.disk().attempts.find(a.key);
+  if (dir == machine_.disk().attempts.end()) return;
+  dir->second.lease_us = machine_.canary() == Canary::lease_from_ack
+                             ? machine_.boot_us() + Duration(LeaseSettings{}.lease).count()
+                             : a.until_boot_us;
+  if (a.until_boot_us > machine_.disk().lease_us) world_.mark("a gang holds its own lease");
 }
 
 void WorkerProcess::act(worker::SaveHealth&) { machine_.disk().gpu_health = core_->gpus().remembered(); }

@@ -31,6 +31,7 @@ class WorkerProcess {
   void crash_probe();
   const worker::WorkerCore* core() const { return core_.get(); }
   void drop_link();
+  void hear_peer(Machine& from, const std::string& text);
 
  private:
   struct LocalLink {  // to one supervisor
@@ -74,6 +75,9 @@ class WorkerProcess {
   void act(worker::RunGate&);
   void act(worker::RunInspection&);
   void act(worker::SetLease&);
+  void act(worker::SetAttemptLease&);
+  void act(worker::PingPeer&);
+  void tell_peer(Machine& to, const protocol::PeerMessage& message);
   void act(worker::SaveHealth&);
   void act(worker::Note&);
 

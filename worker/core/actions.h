@@ -55,8 +55,17 @@ struct RunGate {  // the quick checks before an attempt; answer with on_gate
 struct RunInspection {  // all checks; answer with on_inspection
   protocol::Inspect request;
 };
-struct SetLease {
+struct SetLease {  // of the node
   std::int64_t until_boot_us = 0;
+};
+struct SetAttemptLease {
+  AttemptKey key;
+  std::int64_t until_boot_us = 0;
+};
+struct PingPeer {
+  protocol::PeerPing ping;
+  std::string address;
+  std::int32_t port = 0;  // 0: wherever it last spoke from
 };
 struct SaveHealth {};  // of the GPUs
 struct Note {          // one log line: job attempt from to why
@@ -77,6 +86,6 @@ struct ResumeCheck {
 
 using Action = std::variant<Send, SpawnSupervisor, LaunchRanks, TellSupervisor, KillAndProve, KillSupervisor,
                             FinalScan, AskProcesses, RecordEnd, CheckResume, DeleteFiles, Retire, RunGate,
-                            RunInspection, SetLease, SaveHealth, Note>;
+                            RunInspection, SetLease, SetAttemptLease, PingPeer, SaveHealth, Note>;
 
 }  // namespace tutti::worker

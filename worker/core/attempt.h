@@ -37,6 +37,9 @@ struct WorkerCore::Attempt {
     return i < prepare.gang.size() ? prepare.gang[i].ranks : 0;
   }
 
+  // It may have ranks, so that its lease counts.
+  bool may_run() const { return stage == Stage::spawning || stage == Stage::supervised; }
+
   AttemptKey key;
   protocol::Prepare prepare;
   SpecPtr spec;
@@ -49,6 +52,9 @@ struct WorkerCore::Attempt {
   bool launch_told = false, stop_told = false;  // over the present connection
   bool supervisor_gone = false;
   std::optional<Mono> supervisor_by;  // when it must have done what it was told
+  Mono lease_until{};                            // never moves backwards; zero = none yet
+  std::map<std::string, Mono> acknowledged;      // by each peer: when that was sent
+  bool lease_over = false, lease_struck = false;
   bool struck = false;  // a kill of ours is under way while the supervisor lives: what it finds is no proof
 
   // Before its supervisor is started (stage spawning). None: passed, or there is none.

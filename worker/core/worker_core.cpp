@@ -22,7 +22,8 @@ constexpr Duration kProgressEvery = std::chrono::seconds(1);
 
 }  // namespace
 
-WorkerCore::WorkerCore(CoreSettings settings) : settings_(std::move(settings)), gpus_(settings_.fatal) {
+WorkerCore::WorkerCore(CoreSettings settings)
+    : settings_(std::move(settings)), gpus_(settings_.fatal), peers_(settings_.started) {
   TUTTI_ASSERT(settings_.fatal != nullptr, "the fault table is handed in by the shell");
 }
 WorkerCore::~WorkerCore() = default;
@@ -72,6 +73,7 @@ void WorkerCore::say_hello(Now now) {
 
 void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
   if (!connected_) return;
+  enforce_leases(now);
   welcome_ = true;
   lease_ = Duration(std::max<std::int64_t>(w.lease_us, 0));
   heartbeat_every_ = std::clamp(Duration(w.heartbeat_us), Duration(std::chrono::milliseconds(10)),
@@ -103,7 +105,8 @@ void WorkerCore::heartbeat(Now now) {
   send(protocol::Heartbeat{seq, now.wall.time_since_epoch().count()});
 }
 
-void WorkerCore::on_heartbeat_ack(Now, const protocol::HeartbeatAck& ack) {
+void WorkerCore::on_heartbeat_ack(Now now, const protocol::HeartbeatAck& ack) {
+  enforce_leases(now);
   const auto found = heartbeats_under_way_.find(ack.seq);
   if (found == heartbeats_under_way_.end() || !welcome_) return;
   extend_lease(found->second);
@@ -114,8 +117,8 @@ void WorkerCore::extend_lease(Mono sent_at) {
   const auto until = sent_at + lease_;
   if (until <= lease_until_) return;
   lease_until_ = until;
-  lease_enforced_ = lease_struck_ = false;
   act(SetLease{lease_until_boot_us()});
+  for (auto& [key, a] : attempts_) renew(*a);
 }
 
 std::int64_t WorkerCore::lease_until_boot_us() const { return lease_until_.time_since_epoch().count(); }
@@ -198,6 +201,8 @@ void WorkerCore::on_prepare(Now now, const protocol::Prepare& p, const ParsedSpe
   }
   auto& a = *(attempts_[p.key] = std::make_unique<Attempt>(p, parsed.spec));
   act(Note{p.key, "", "preparing", ""});
+  renew(a);
+  next_ping_ = now.mono;
   if (settings_.gate)
     begin_gate(now, a);
   else
@@ -300,28 +305,11 @@ bool WorkerCore::on_progress(Now now, const protocol::Progress& p) {
 // ---------------------------------------------------------------- time
 
 void WorkerCore::on_tick(Now now) {
+  enforce_leases(now);
+  ping_peers(now);
   tick_gates(now);
   end_old_conditions(now);
   if (welcome_ && now.mono >= next_heartbeat_) heartbeat(now);
-  // The supervisors watch the lease themselves; this is the second pair of eyes.
-  if (lease_until_ != Mono{} && now.mono >= lease_until_ && !lease_enforced_) {
-    lease_enforced_ = true;
-    for (auto& [key, a] : attempts_)
-      if (a->stage == Stage::spawning || a->stage == Stage::supervised) {
-        if (!a->failure) a->failure = failure("lease", "no word from the scheduler within the lease", now);
-        stop_attempt(now, *a, protocol::Stop{key, "lease", "KILL", 0});
-      }
-  }
-  // A supervisor that does nothing (stopped, traced, waiting for a disk) must not keep its ranks alive.
-  if (lease_until_ != Mono{} && now.mono >= lease_until_ + settings_.lease_second_look && !lease_struck_) {
-    lease_struck_ = true;
-    for (auto& [key, a] : attempts_)
-      if (a->stage == Stage::spawning || a->stage == Stage::supervised) {
-        a->struck = true;
-        act(Note{key, phase_word(*a), "killing", "the supervisor is late"});
-        act(KillAndProve{key});
-      }
-  }
   for (auto& [key, a] : attempts_) {
     if (a->stage == Stage::last_work && !a->gpus_waited_for.empty()) {
       if (now.mono >= a->gpu_deadline) {
@@ -359,10 +347,10 @@ void WorkerCore::on_tick(Now now) {
 Duration WorkerCore::next_wake(Now now) const {
   auto wake = now.mono + std::chrono::seconds(1);
   if (welcome_) wake = std::min(wake, next_heartbeat_);
-  if (lease_until_ != Mono{} && !lease_enforced_) wake = std::min(wake, lease_until_);
-  if (lease_until_ != Mono{} && !lease_struck_)
-    wake = std::min(wake, lease_until_ + settings_.lease_second_look);
   for (const auto& [key, a] : attempts_) {
+    if (a->may_run() && a->lease_until != Mono{} && !a->lease_struck)
+      wake = std::min(wake, a->lease_over ? a->lease_until + settings_.lease_second_look : a->lease_until);
+    if (a->may_run() && a->prepare.hold.continue_for_us > 0) wake = std::min(wake, next_ping_);
     if (a->stage == Stage::last_work && !a->gpus_waited_for.empty())
       wake = std::min({wake, a->next_ask, a->gpu_deadline});
     if (a->supervisor_by && !a->supervisor_gone) wake = std::min(wake, *a->supervisor_by);

@@ -11,7 +11,8 @@
 //  4. `ended` is said once the supervisor is gone too (its device locks are free then) and its last
 //     checkpoint has been reported; an end that could not be proven is proven later and said again.
 //  5. `ready` is said once the checkpoint that the attempt begins from has been looked at, by its first node.
-//  6. The lease runs from the sending of what was acknowledged, and never moves backwards.
+//  6. The lease runs from the sending of what was acknowledged, and never moves backwards. An attempt's own
+//     lease lasts as long, and longer while all its peers acknowledge it; once it is over it stays over.
 //  7. What is wrong with the node as a whole is said in full with each Hello and after each change; it stops
 //     nothing that runs.
 //  8. No supervisor is started before the node has passed its gate: what is known of it now, and a quick
@@ -33,6 +34,7 @@
 #include "worker/core/actions.h"
 #include "worker/core/gpu_ledger.h"
 #include "worker/core/node_conditions.h"
+#include "worker/core/peer_watch.h"
 #include "worker/node/fault_pairs.h"
 #include "worker/node/kernel_log.h"
 #include "worker/supervisor/messages.h"
@@ -56,6 +58,7 @@ struct CoreSettings {
   bool gate = false;  // before a supervisor is started: RunGate, and are its GPUs free of others?
   Duration gate_limit = std::chrono::seconds(5);
   std::uint64_t gpu_memory_slack = 1ULL << 30;  // above what a GPU uses when nobody uses it
+  Mono started{};                               // of this worker; its former life may have acknowledged peers
 };
 
 /// A job spec, or why the one that came cannot be read.
@@ -72,6 +75,7 @@ struct Adopted {
   std::optional<supervisor::Status> last_status;        // state.json
   bool supervisor_alive = false;
   bool former_boot = false;  // this machine has booted since: nothing of it lives
+  Mono lease_until{};        // its own lease, as the former worker last wrote it; zero: it has none
 };
 
 class WorkerCore {
@@ -92,6 +96,12 @@ class WorkerCore {
   void on_forget(Now, const protocol::Forget&);
   void on_delete_checkpoint(const protocol::DeleteCheckpoint&);
   void on_inspect(Now, const protocol::Inspect&);
+  void on_ask_silence(Now, const protocol::AskSilence&);
+
+  // ---- other workers: worker_core_peers.cpp
+  /// What to answer, over the way it came.
+  std::optional<protocol::PeerAck> on_peer_ping(Now, const protocol::PeerPing&);
+  void on_peer_ack(Now, const protocol::PeerAck&);
 
   // ---- supervisors
   void on_supervisor_status(Now, AttemptKey, const supervisor::Status&, bool first_of_connection);
@@ -102,6 +112,10 @@ class WorkerCore {
   void on_final_scan(Now, AttemptKey);
 
   // ---- this node
+  /// For the next Hello; 0: this node takes part in no gang lease.
+  void set_peer_port(std::uint16_t port) { settings_.self.peer_port = port; }
+  /// The node's lease as the former worker last wrote it, in this boot. Before adopt().
+  void restore_lease(Mono until) { lease_until_ = until; }
   void adopt(Now, const Adopted&);
   void forget_epoch(AttemptKey);  // a retired attempt found on disk: its epoch must not come again
   void on_probe(Now, const nvml::Message&);
@@ -142,6 +156,7 @@ class WorkerCore {
   std::vector<DeviceFact> devices_of(AttemptKey) const;
   GpuLedger& gpus() { return gpus_; }
   std::int64_t lease_until_boot_us() const;
+  std::int64_t lease_until_boot_us(AttemptKey) const;
   protocol::AttemptStatus status_of(AttemptKey) const;
   const NodeConditions& conditions() const { return conditions_; }
   bool probe_up() const { return probe_up_; }
@@ -154,6 +169,10 @@ class WorkerCore {
   void say_hello(Now);
   void heartbeat(Now);
   void extend_lease(Mono sent_at);
+  void renew(Attempt&);
+  void enforce_leases(Now);
+  void ping_peers(Now);
+  bool acknowledges(AttemptKey) const;
   std::string why_not(const protocol::Prepare&, const ParsedSpec&) const;
   const Attempt* holder_of(const std::string& uuid) const;
   bool is_stale(AttemptKey) const;
@@ -198,7 +217,8 @@ class WorkerCore {
   std::int64_t heartbeat_seq_ = 0;
   std::map<std::int64_t, Mono> heartbeats_under_way_;  // seq → sent at; bounded
   Mono lease_until_{};                                 // zero = none yet
-  bool lease_enforced_ = false, lease_struck_ = false;
+  PeerWatch peers_;
+  Mono next_ping_{};
   std::int64_t next_question_ = 1;
   // While not connected, with the CLOCK_BOOTTIME of the evidence; bounded.
   std::deque<std::pair<std::int64_t, protocol::GpuFault>> faults_unsent_;

@@ -162,6 +162,8 @@ void WorkerCore::adopt(Now now, const Adopted& found) {
   const auto key = found.prepare.key;
   forget_epoch(key);
   auto& a = *(attempts_[key] = std::make_unique<Attempt>(found.prepare, found.spec.spec));
+  a.lease_until = found.lease_until;
+  if (a.lease_until == Mono{} || now.mono < a.lease_until) renew(a);  // what is over stays over
   if (found.last_status) {
     a.status = *found.last_status;
     if (a.status.phase != Phase::ended) a.reached = a.status.phase;

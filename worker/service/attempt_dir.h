@@ -3,6 +3,7 @@
 // and kills: by its pool).
 //
 //   prepare.json    the Prepare, as it came (0600: it has the secret)     written first
+//   lease           when its ranks must be dead: one int64, CLOCK_BOOTTIME µs (lease_file.h)
 //   supervise.json  the supervisor's configuration (0600)                 written before it is started
 //   state.json, supervisor.*, logs/, stop, stop_deadline                  the supervisor's
 //   hostfile, endpoints.json, agent_secret, environment.json              for launchers and the record

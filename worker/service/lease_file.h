@@ -1,6 +1,6 @@
-// `<state dir>/lease`: one int64, CLOCK_BOOTTIME µs at which all ranks of this node must be dead. Written by
-// the worker, mapped by every supervisor; never replaced or cut, so that all of them see each renewal at
-// once.
+// One int64, CLOCK_BOOTTIME µs at which all ranks of an attempt (`<attempt's directory>/lease`) must be dead;
+// in `<state dir>/lease` that of the node itself, for the next worker. Written by the worker, mapped by the
+// attempt's supervisor; never replaced or cut, so that it sees each renewal at once.
 #pragma once
 
 #include <cstdint>

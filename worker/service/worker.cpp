@@ -42,6 +42,7 @@ CoreSettings core_settings(const Settings& s) {
   CoreSettings c;
   c.fatal = &is_fatal;
   c.gate = s.gate;
+  c.started = read_clocks().mono;
   auto& self = c.self;
   self.worker_version = TUTTI_VERSION;
   self.node = s.node;
@@ -78,9 +79,44 @@ Worker::Worker(asio::io_context& io, Settings settings)
   read_boot();
   read_health();
   lease_ = std::make_unique<LeaseFile>(settings_.state_dir + "/lease", former_boot_);
+  core_.restore_lease(Mono(Duration(lease_->load())));
+  open_peer_link();
 }
 
 Worker::~Worker() { leaving_ = true; }
+
+// Without it the node takes part in no gang lease: its jobs end with the node's own.
+void Worker::open_peer_link() {
+  try {
+    peer_link_ = std::make_unique<PeerLink>(
+        io_, settings_.address, settings_.peer_port, settings_.state_dir + "/peer_port",
+        PeerLink::Events{[this](const protocol::PeerPing& ping) {
+                           auto ack = core_.on_peer_ping(read_clocks(), ping);
+                           settle();
+                           return ack;
+                         },
+                         [this](const protocol::PeerAck& ack) {
+                           core_.on_peer_ack(read_clocks(), ack);
+                           settle();
+                         }});
+    core_.set_peer_port(peer_link_->port());
+  } catch (const std::exception& e) {
+    spdlog::error("no UDP port for other workers: {}; jobs of this node end when no scheduler is heard", e.what());
+    return;
+  }
+  if (const auto secret = supervisor::read_file(settings_.state_dir + "/peer_secret", 4096))
+    peer_link_->set_secret(*secret);
+}
+
+// Kept: a worker that starts while no scheduler is there needs it.
+void Worker::use_peer_secret(const std::string& secret) {
+  if (!peer_link_ || secret.empty() || !peer_link_->set_secret(secret)) return;
+  try {
+    supervisor::replace_file(settings_.state_dir + "/peer_secret", secret, true, 0600);
+  } catch (const std::exception& e) {
+    spdlog::error("peer_secret: {}", e.what());
+  }
+}
 
 void Worker::lock_state_dir() {
   const auto path = settings_.state_dir + "/worker.lock";
@@ -193,6 +229,7 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::Welcome& m) {
       spdlog::info("registered as node {}, lease {} ms", m.node_id, m.lease_us / 1000);
       w.client_->on_welcome();
+      w.use_peer_secret(m.peer_secret);
       w.core_.on_welcome(now, m);
       w.say_ranks_again();
     }
@@ -205,6 +242,7 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::DeleteCheckpoint& m) { w.core_.on_delete_checkpoint(m); }
     void operator()(const protocol::ReadLog& m) { w.read(m); }
     void operator()(const protocol::Inspect& m) { w.core_.on_inspect(now, m); }
+    void operator()(const protocol::AskSilence& m) { w.core_.on_ask_silence(now, m); }
   };
   std::visit(Dispatch{*this, now}, *message);
   settle();
@@ -235,6 +273,8 @@ void Worker::act(SpawnSupervisor& a) {
   if (!view) return;
   try {
     dirs_.create(a.key, *view->prepare);
+    leases_.try_emplace(a.key, dirs_.path(a.key) + "/lease", false)
+        .first->second.store(core_.lease_until_boot_us(a.key));
     note_gpus(a.key, "gpu_before.json");
     dirs_.write_preparation(a.key, plan_preparation(*view->spec, *view->prepare, facts_of(a.key)));
     make_link(a.key).start(settings_.supervisor);
@@ -309,6 +349,7 @@ void Worker::act(Retire& a) {
   links_.erase(a.key);
   supervisor_locks_.erase(a.key);
   watches_.erase(a.key);
+  leases_.erase(a.key);
   rank_watches_.erase(a.key);
   try {
     dirs_.retire(a.key);
@@ -322,6 +363,14 @@ void Worker::act(Retire& a) {
 }
 
 void Worker::act(SetLease& a) { lease_->store(a.until_boot_us); }
+
+void Worker::act(SetAttemptLease& a) {  // before its supervisor is started there is no file yet
+  if (const auto file = leases_.find(a.key); file != leases_.end()) file->second.store(a.until_boot_us);
+}
+
+void Worker::act(PingPeer& a) {
+  if (peer_link_) peer_link_->send(a.ping, a.address, static_cast<std::uint16_t>(a.port));
+}
 
 void Worker::act(SaveHealth&) {
   json::object o;

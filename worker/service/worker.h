@@ -28,6 +28,7 @@
 #include "worker/service/job_files.h"
 #include "worker/service/lease_file.h"
 #include "worker/service/node_watch.h"
+#include "worker/service/peer_link.h"
 #include "worker/service/probe_process.h"
 #include "worker/service/rank_procs.h"
 #include "worker/service/scheduler_client.h"
@@ -79,6 +80,8 @@ class Worker {
   void read_boot();
   void read_health();
   void open_client();
+  void open_peer_link();
+  void use_peer_secret(const std::string&);
   void handle(const std::string& text);
   void settle();  // after every event: actions, then the timer
   void act(Send&);
@@ -96,6 +99,8 @@ class Worker {
   void act(RunGate&);
   void act(RunInspection&);
   void act(SetLease&);
+  void act(SetAttemptLease&);
+  void act(PingPeer&);
   void act(SaveHealth&);
   void act(Note&);
   void arm_tick();
@@ -152,6 +157,8 @@ class Worker {
   bool former_boot_ = false;
   AttemptDirs dirs_;
   std::unique_ptr<LeaseFile> lease_;
+  std::map<AttemptKey, LeaseFile> leases_;  // of attempts that may run
+  std::unique_ptr<PeerLink> peer_link_;
   WorkerCore core_;
   std::map<AttemptKey, std::unique_ptr<SupervisorLink>> links_;
   std::map<AttemptKey, supervisor::Fd> supervisor_locks_;  // of dead supervisors: none may start again

@@ -1,5 +1,6 @@
 // The second half of worker.h: attempts found on disk, their supervisors, and what jobs write.
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <boost/asio/post.hpp>
 #include <csignal>
@@ -53,7 +54,7 @@ NodeFacts Worker::facts_of(AttemptKey key) {
   f.launch_agent = settings_.launch_agent;
   f.torchrun = settings_.torchrun;
   f.mpirun = settings_.mpirun;
-  f.lease_path = settings_.state_dir + "/lease";
+  f.lease_path = f.dir + "/lease";
   f.kill_mode = settings_.kill_mode;
   f.cgroup_parent = settings_.cgroup_parent;
   return f;
@@ -81,6 +82,9 @@ void Worker::recover_one(AttemptKey key) {
   found.last_status = dirs_.read_state(key);
   found.former_boot = former_boot_;
   found.supervisor_alive = !former_boot_ && adopt_supervisor(key);
+  if (const auto path = dirs_.path(key) + "/lease"; !former_boot_ && access(path.c_str(), F_OK) == 0)
+    found.lease_until =
+        Mono(Duration(leases_.try_emplace(key, path, false).first->second.load()));
   core_.adopt(read_clocks(), found);
   if (found.supervisor_alive && found.recorded_end && found.recorded_end->end->proven) {
     TellSupervisor quit{key, supervisor::Quit{}};  // the former worker's may have been lost
