@@ -68,9 +68,10 @@ Flags read_flags(int argc, char** argv) {
   app.add_option("--kill-margin", f.margin_seconds, "seconds added before its work is placed elsewhere")
       ->check(CLI::Range(0.2, 60.0))
       ->capture_default_str();
-  app.add_option("--continue-minutes", f.continue_minutes,
-                 "so long a job goes on while no scheduler is there, if its nodes hear each other; 0: it ends "
-                 "with the lease")
+  app.add_option(
+         "--continue-minutes", f.continue_minutes,
+         "so long a job goes on while no scheduler is there, if its nodes hear each other; 0: it ends "
+         "with the lease")
       ->check(CLI::Range(0.0, 60.0 * 24))
       ->capture_default_str();
   app.add_option("--policy", f.policy,

@@ -139,7 +139,8 @@ void ControlPlane::start_attempt(Job& job, const std::vector<NodePick>& picks, N
     }
     node.members.insert(key);
   }
-  if (std::ranges::all_of(row.gang, [&](const auto& m) { return cluster_.nodes.at(m.node).peer_port != 0; })) {
+  if (std::ranges::all_of(row.gang,
+                          [&](const auto& m) { return cluster_.nodes.at(m.node).peer_port != 0; })) {
     row.continue_for = settings_.continue_for;
     if (row.continue_for > Duration::zero()) row.witness = choose_witness(row.gang);
   }
@@ -165,8 +166,7 @@ void ControlPlane::send_prepare(const Attempt& attempt, const Job& job, std::siz
   p.attempt = attempt.row.number;
   p.owner = job.row.owner;
   for (const auto& m : attempt.row.gang)
-    p.gang.push_back(
-        {m.node_name, m.address, m.first_rank, m.ranks, cluster_.nodes.at(m.node).peer_port});
+    p.gang.push_back({m.node_name, m.address, m.first_rank, m.ranks, cluster_.nodes.at(m.node).peer_port});
   p.hold = hold_of(attempt.row);
   p.index = static_cast<std::int32_t>(index);
   const GangMember& member = attempt.row.gang[index];
@@ -241,7 +241,8 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
     }
     return;
   }
-  if (lost_parts_.contains({status.key, node_id})) return;  // it knows nothing of it: what it says proves nothing
+  if (lost_parts_.contains({status.key, node_id}))
+    return;  // it knows nothing of it: what it says proves nothing
   const auto before = std::tuple(member->state, member->agent_port, member->master_port);
   if (const MemberState said = member_state_of(status.phase);
       said > member->state && said != MemberState::ended)

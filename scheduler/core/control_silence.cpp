@@ -68,12 +68,13 @@ void ControlPlane::expire_lease(Node& node, Now now) {
     const Attempt& attempt = attempts_.at(key);
     const auto [known, fresh] = lost_parts_.try_emplace({key, id}, part);
     if (!fresh || must_be_dead(attempt, known->second, now)) continue;
-    record_job(jobs_.at(key.job), now,
-               {.kind = "attempt",
-                .from = std::string(name(attempt.row.state)),
-                .to = std::string(name(attempt.row.state)),
-                .detail = "node " + node.row.name + " is not heard; it goes on while its peers hear it, for " +
-                          seconds_text(attempt.row.continue_for) + " at most"});
+    record_job(
+        jobs_.at(key.job), now,
+        {.kind = "attempt",
+         .from = std::string(name(attempt.row.state)),
+         .to = std::string(name(attempt.row.state)),
+         .detail = "node " + node.row.name + " is not heard; it goes on while its peers hear it, for " +
+                   seconds_text(attempt.row.continue_for) + " at most"});
   }
 }
 
@@ -109,10 +110,11 @@ void ControlPlane::on_peer_silence(Now now, NodeId from, const protocol::PeerSil
   if (found == lost_parts_.end() || attempt == nullptr) return;
   LostPart& part = found->second;
   if (part.asked == 0 || said.request < part.asked) return;
-  const bool peer = from == attempt->row.witness ||
-                    std::ranges::count(attempt->row.gang, from, &GangMember::node) > 0;
+  const bool peer =
+      from == attempt->row.witness || std::ranges::count(attempt->row.gang, from, &GangMember::node) > 0;
   if (!peer) return;
-  const Duration missing = leases_.settings().lease + leases_.settings().kill_margin - Duration(said.silent_us);
+  const Duration missing =
+      leases_.settings().lease + leases_.settings().kill_margin - Duration(said.silent_us);
   if (missing > Duration::zero()) {
     part.ask_at = std::min(part.ask_at, now.mono + std::max(missing, kAskSoonest));
     return;
@@ -182,9 +184,8 @@ void ControlPlane::count_node_lost(Node& node, Now now) {
 void ControlPlane::declare_dead(Now now) {
   std::vector<NodeId> dead;
   for (const NodeId id : silent_) {
-    const bool held = std::ranges::any_of(cluster_.nodes.at(id).members, [&](AttemptKey key) {
-      return lost_parts_.contains({key, id});
-    });
+    const bool held = std::ranges::any_of(cluster_.nodes.at(id).members,
+                                          [&](AttemptKey key) { return lost_parts_.contains({key, id}); });
     if (!held) dead.push_back(id);
   }
   for (const NodeId id : dead) {

@@ -21,7 +21,8 @@
 //   NodeHealth {all conditions}  after any change ->
 //                                     <-     Inspect {checks to run}
 //   InspectionReport                  ->
-//                                     <-     AskSilence {attempt, node}    of a node that we do not hear any more
+//                                     <-     AskSilence {attempt, node}    of a node that we do not hear any
+//                                     more
 //   PeerSilence               ->
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
@@ -256,8 +257,9 @@ struct LogChunk {
   std::int64_t stamp = 0;  // of an evidence bundle: chunks with another one are of another bundle
 };
 
-// Answer to AskSilence: so long this worker has not acknowledged that node for that attempt. When the question
-// was put after the node's own lease was over, more than a lease of silence proves that its part is dead.
+// Answer to AskSilence: so long this worker has not acknowledged that node for that attempt. When the
+// question was put after the node's own lease was over, more than a lease of silence proves that its part is
+// dead.
 struct PeerSilence {
   std::int64_t request = 0;
   AttemptKey key;

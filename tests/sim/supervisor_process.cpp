@@ -262,9 +262,7 @@ std::optional<std::int64_t> SupervisorProcess::step() const {
 
 // ---------------------------------------------------------------- each round, and the end
 
-std::int64_t SupervisorProcess::lease_us() const {
-  return machine_.disk().attempts.at(config_.key).lease_us;
-}
+std::int64_t SupervisorProcess::lease_us() const { return machine_.disk().attempts.at(config_.key).lease_us; }
 
 void SupervisorProcess::turn() {
   if (!alive_) return;

@@ -1,5 +1,5 @@
-// Nodes that are not heard, and parts of attempts that may go on without a scheduler: when they count as dead,
-// in virtual time (docs/design/0002-fence.md).
+// Nodes that are not heard, and parts of attempts that may go on without a scheduler: when they count as
+// dead, in virtual time (docs/design/0002-fence.md).
 #include "tests/support/test_env.h"
 
 namespace tutti::testing {

@@ -51,9 +51,9 @@ struct WorkerCore::Attempt {
   std::optional<protocol::Stop> stop;
   bool launch_told = false, stop_told = false;  // over the present connection
   bool supervisor_gone = false;
-  std::optional<Mono> supervisor_by;  // when it must have done what it was told
-  Mono lease_until{};                            // never moves backwards; zero = none yet
-  std::map<std::string, Mono> acknowledged;      // by each peer: when that was sent
+  std::optional<Mono> supervisor_by;         // when it must have done what it was told
+  Mono lease_until{};                        // never moves backwards; zero = none yet
+  std::map<std::string, Mono> acknowledged;  // by each peer: when that was sent
   bool lease_over = false, lease_struck = false;
   bool struck = false;  // a kill of ours is under way while the supervisor lives: what it finds is no proof
 

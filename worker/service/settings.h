@@ -31,7 +31,7 @@ struct Settings {
   std::vector<Peer> schedulers;  // tried in turn
   std::string token;             // "" = none
   std::string node;
-  std::string address;  // where other nodes reach this one
+  std::string address;          // where other nodes reach this one
   std::uint16_t peer_port = 0;  // UDP, for other workers; 0: any free one, the same again if it can be had
   std::string queue = "default";
   std::string state_dir;  // absolute

@@ -101,7 +101,8 @@ void Worker::open_peer_link() {
                          }});
     core_.set_peer_port(peer_link_->port());
   } catch (const std::exception& e) {
-    spdlog::error("no UDP port for other workers: {}; jobs of this node end when no scheduler is heard", e.what());
+    spdlog::error("no UDP port for other workers: {}; jobs of this node end when no scheduler is heard",
+                  e.what());
     return;
   }
   if (const auto secret = supervisor::read_file(settings_.state_dir + "/peer_secret", 4096))

@@ -83,8 +83,7 @@ void Worker::recover_one(AttemptKey key) {
   found.former_boot = former_boot_;
   found.supervisor_alive = !former_boot_ && adopt_supervisor(key);
   if (const auto path = dirs_.path(key) + "/lease"; !former_boot_ && access(path.c_str(), F_OK) == 0)
-    found.lease_until =
-        Mono(Duration(leases_.try_emplace(key, path, false).first->second.load()));
+    found.lease_until = Mono(Duration(leases_.try_emplace(key, path, false).first->second.load()));
   core_.adopt(read_clocks(), found);
   if (found.supervisor_alive && found.recorded_end && found.recorded_end->end->proven) {
     TellSupervisor quit{key, supervisor::Quit{}};  // the former worker's may have been lost
