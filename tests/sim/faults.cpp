@@ -78,13 +78,17 @@ void Faults::benign() {
   const auto kind = dice_.below(8);
   // Losses of the scheduler process or of commits leave no room for a second fault within a lease.
   if (world_.now() < quiet_until_) return;
+  Duration down{};
   switch (kind) {
     case 0:
       if (!server_.up || server_.slowest > kUsualStore) return;  // a new scheduler needs the rows
       for (std::size_t i = 0; i < machines_.size(); ++i)
         if (!place_.network.reachable(i)) return;
-      quiet_until_ = world_.now() + 14s;
-      return kill_scheduler(dice_.between(100ms, 1200ms));
+      // Attempts that hold their own leases live through a long absence.
+      down = server_.continue_for > 1min && dice_.chance(400) ? dice_.between(6s, 40s)
+                                                              : dice_.between(100ms, 1200ms);
+      quiet_until_ = world_.now() + down + 14s;
+      return kill_scheduler(down);
     case 1: return next_commit(db::MemoryStore::Fault::unavailable, "commit refused");
     case 2: return next_commit(db::MemoryStore::Fault::in_doubt_applied, "in doubt, applied");
     case 3: return next_commit(db::MemoryStore::Fault::in_doubt_not_applied, "in doubt, not applied");
@@ -96,7 +100,11 @@ void Faults::benign() {
     case 6:
       return slow_store(dice_.chance(500) ? dice_.between(50ms, 400ms) : dice_.between(1s, 9s),
                         dice_.between(1s, 20s));
-    default: return cut(node, dice_.chance(700), dice_.chance(700), dice_.between(50ms, 2s));
+    default: {
+      const bool long_one = server_.continue_for > 1min && dice_.chance(300);
+      return cut(node, dice_.chance(700), dice_.chance(700),
+                 long_one ? dice_.between(2s, 30s) : dice_.between(50ms, 2s));
+    }
   }
 }
 
@@ -109,7 +117,7 @@ std::uint64_t Faults::favourite() const {
     case Canary::ignore_lease: return 11;
     case Canary::free_unproven: return 9;
     case Canary::silence_guessed: return 12;
-    case Canary::acks_forgotten: return 12;
+    case Canary::acks_forgotten: return 18;
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
@@ -124,7 +132,7 @@ std::uint64_t Faults::favourite() const {
 
 void Faults::hostile() {
   const auto node = dice_.below(machines_.size());
-  std::uint64_t kind = dice_.below(19);
+  std::uint64_t kind = dice_.below(20);
   if (favourite() != 0 && dice_.chance(400)) kind = favourite();
   switch (kind) {
     case 0: return kill_scheduler(dice_.chance(500) ? dice_.between(10ms, 3s) : dice_.between(3s, 20s));
@@ -153,6 +161,7 @@ void Faults::hostile() {
     case 15: return pause_worker(node, dice_.chance(500) ? dice_.between(10ms, 4s) : dice_.between(4s, 15s));
     case 16: return cut_by_and_by(node);
     case 17: return freeze_supervisor(node);
+    case 18: return cut_and_restart_peers(node);
     default: {
       note("burst of repeated orders and connections");
       for (int i = 0; i < 8; ++i)
@@ -262,6 +271,17 @@ void Faults::cut_by_and_by(std::size_t node) {
     if (over_) return;
     place_.network.cut(node, other(first));
     mend_after(length, [this, node, first] { place_.network.heal(node, other(first)); });
+  });
+}
+
+// Its peers still hear it; then all their workers start anew, while the scheduler asks them about it.
+void Faults::cut_and_restart_peers(std::size_t node) {
+  note("node cut from the scheduler while its peers' workers start anew");
+  place_.network.cut(node, Side::worker);
+  mend_after(dice_.between(10s, 25s), [this, node] { place_.network.heal(node, Side::worker); });
+  world_.after(dice_.between(6s, 12s), [this, node] {
+    for (std::size_t i = 0; i < machines_.size() && !over_; ++i)
+      if (i != node) kill_worker(i, dice_.between(10ms, 1500ms));
   });
 }
 

@@ -53,6 +53,7 @@ class Faults {
   void kill_worker(std::size_t node, Duration down);
   void pause_worker(std::size_t node, Duration length);
   void cut_by_and_by(std::size_t node);
+  void cut_and_restart_peers(std::size_t node);
   void kill_supervisor(std::size_t node);
   void freeze_supervisor(std::size_t node);
   bool any_frozen(std::size_t node) const;

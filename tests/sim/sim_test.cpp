@@ -54,6 +54,9 @@ TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
                            "adopted an end",
                            "adopted after a boot",
                            "submission replayed",
+                           "a gang holds its own lease",
+                           "a peer is asked",
+                           "node cut from its peers as well",
                            "cancel while stopping",
                            "requeue while starting"})
     EXPECT_GT(marks[mark], 0u) << "never met: " << mark;

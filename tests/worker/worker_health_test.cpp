@@ -242,7 +242,7 @@ TEST(Gate, FindsMemoryThatAnEarlierJobHasLeft) {
   b.core.on_prepare(b.now, Bench::prepare(kFirst, {"GPU-0"}), Bench::spec());
   b.core.on_gate(b.now, kFirst, "");
   b.core.on_probe(b.now, processes("GPU-0", b.take<AskProcesses>().at(0).id, {}, 20ULL << 30));
-  b.advance(seconds(6));
+  b.advance(seconds(5));
   b.settle(kFirst);
   EXPECT_THAT(b.last_status().failure->detail, HasSubstr("20480 MiB in use and 500 MiB when idle"));
 }
