@@ -96,6 +96,9 @@ void complete(Settings& s, const Flags& flags) {
   s.supervisor = program("tutti-supervisor", flags);
   s.rank = program("tutti-rank", flags);
   s.launch_agent = program("tutti-launch-agent", flags);
+  s.preflight = find_program("tutti-preflight", flags.libexec).value_or("");
+  s.collective_mpi = find_program("tutti-collective-check", flags.libexec).value_or("");
+  s.collective_nccl = find_program("tutti-collective-check-nccl", flags.libexec).value_or("");
   s.capture = find_program("tutti-capture", flags.libexec).value_or("");
   s.node_check = program("tutti-node-check", flags);
   if (s.gpus) s.probe = program("tutti-nvml-probe", flags);

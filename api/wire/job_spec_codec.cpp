@@ -318,6 +318,17 @@ void read_hang(SpecReader& r, const Path& at, const json::value& v, JobSpec& int
   read_fields(r, at, v, into.hang, kHangFields);
 }
 
+void read_preflight(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto s = r.string(at, v, 64);
+  if (!s) return;
+  for (const auto preflight : {Preflight::none, Preflight::quick, Preflight::full})
+    if (*s == name(preflight)) {
+      into.preflight = preflight;
+      return;
+    }
+  r.problem(at, "must be \"none\", \"quick\" or \"full\", not " + shown(v));
+}
+
 void read_compat(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
   const auto s = r.string(at, v, 64);
   if (!s) return;
@@ -364,7 +375,7 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"secrets", not_yet<JobSpec>},
     {"schedule", read_schedule},
     {"scheduled_by", read_scheduled_by},
-    {"preflight", not_yet<JobSpec>},
+    {"preflight", read_preflight},
     {"hang", read_hang},
     {"notify", not_yet<JobSpec>},
 });

@@ -226,6 +226,7 @@ std::string encode_spec(const JobSpec& s) {
         checkpoint.key("max_interval") += "null";
     }
     write_retry(w, s.retry);
+    w.text("preflight", name(s.preflight));
     if (s.hang.after || s.hang.action) {
       ObjectWriter hang(w.key("hang"));
       hang.optional("after", s.hang.after);

@@ -333,6 +333,15 @@ void fields(V& v, M& m) {
   v("refuse", m.refuse);
 }
 
+template <class V, Is<CollectiveResult> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("backend", m.backend, kName);
+  v("bytes", m.bytes);
+  v("ranks", m.ranks);
+  v("gigabytes_per_second", m.gigabytes_per_second);
+}
+
 template <class V, Is<PeerSilence> M>
 void fields(V& v, M& m) {
   v("request", m.request);
@@ -388,6 +397,7 @@ constexpr std::string_view type_of(const Forget&) { return "forget"; }
 constexpr std::string_view type_of(const ReadLog&) { return "read_log"; }
 constexpr std::string_view type_of(const AskSilence&) { return "ask_silence"; }
 constexpr std::string_view type_of(const PeerSilence&) { return "peer_silence"; }
+constexpr std::string_view type_of(const CollectiveResult&) { return "collective_result"; }
 constexpr std::string_view type_of(const PeerPing&) { return "peer_ping"; }
 constexpr std::string_view type_of(const PeerAck&) { return "peer_ack"; }
 

@@ -284,6 +284,9 @@ void check_together(SpecReader& r, const Path& root, const JobSpec& spec) {
     alone(!spec.depends_on.empty(), "depends_on", "overlap: queue orders the runs");
     alone(spec.deadline.has_value(), "deadline", "total_time_limit bounds a run");
   }
+  if (spec.preflight == Preflight::full && spec.launcher != Launcher::mpirun)
+    r.problem({&root, "preflight"}, "full needs launcher mpirun, which starts the check",
+              "use quick, or launcher: mpirun");
   if (spec.min_nodes > 0 && spec.launcher == Launcher::script)
     r.problem({&root, "nodes"}, "an elastic number of nodes needs torchrun, direct or mpirun");
 }

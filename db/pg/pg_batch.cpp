@@ -230,20 +230,20 @@ void add_done(Pipeline& p, const std::vector<Batch::JobDone>& done) {
 constexpr Statement kUpsertNodes{"upsert_nodes", R"(
 INSERT INTO node (id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus,
                   memory_bytes, kill_mode, driver, simulated_gpus, labels, registered_at, state_at, service_at,
-                  service_until, returns)
-SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q, u.r, u.s, u.t
+                  service_until, returns, instance)
+SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q, u.r, u.s, u.t, u.u
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[],
             $8::smallint[], $9::text[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::boolean[],
             $15::text[], $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::timestamptz[],
-            $20::integer[])
-     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t)
+            $20::integer[], $21::text[])
+     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, address = excluded.address,
   boot_id = excluded.boot_id, worker_version = excluded.worker_version, state = excluded.state,
   service = excluded.service, service_reason = excluded.service_reason, cpus = excluded.cpus,
   memory_bytes = excluded.memory_bytes, kill_mode = excluded.kill_mode, driver = excluded.driver,
   simulated_gpus = excluded.simulated_gpus, labels = excluded.labels, registered_at = excluded.registered_at,
   state_at = excluded.state_at, service_at = excluded.service_at, service_until = excluded.service_until,
-  returns = excluded.returns)"};
+  returns = excluded.returns, instance = excluded.instance)"};
 
 constexpr Statement kUpsertGpus{"upsert_gpus", R"(
 INSERT INTO gpu (id, node, uuid, gpu_index, model, memory_bytes, pci, island, health, health_reason, present)
@@ -276,7 +276,8 @@ void add_nodes(Pipeline& p, const std::vector<NodeRow>& nodes) {
       .column(rows, [](const NodeRow* n) { return null_if_zero(n->state_at); })
       .column(rows, [](const NodeRow* n) { return null_if_zero(n->service_at); })
       .column(rows, [](const NodeRow* n) { return null_if_zero(n->service_until); })
-      .column(rows, [](const NodeRow* n) { return n->returns; });
+      .column(rows, [](const NodeRow* n) { return n->returns; })
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->instance; });
   p.add(kUpsertNodes, std::move(params));
 }
 

@@ -30,7 +30,7 @@ AllocationRow read_allocation(RowReader& r);
 inline constexpr const char* kNodeColumns =
     "id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus, memory_bytes, "
     "kill_mode, driver, simulated_gpus, labels::text, registered_at, state_at, service_at, "
-    "service_until, returns";
+    "service_until, returns, instance";
 NodeRow read_node(RowReader& r);
 
 inline constexpr const char* kGpuColumns =

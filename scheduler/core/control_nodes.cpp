@@ -34,6 +34,9 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   }
   Node& node = cluster_.nodes.at(known->second);
   const bool new_boot = !created && node.row.boot_id != hello.boot_id;
+  const bool same_machine =
+      created || node.row.instance.empty() || node.row.instance == hello.instance;
+  node.row.instance = hello.instance;
   node.row.queue = hello.queue;
   node.row.address = hello.address;
   node.row.boot_id = hello.boot_id;
@@ -70,13 +73,14 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   node.inspection_asked = 0;            // the question may be lost with the former connection
   register_gpus(node, hello.gpus, new_boot, now);
   forget_reports(node.row.id);
-  reconcile_members(node, hello, new_boot, now);
+  reconcile_members(node, hello, same_machine, new_boot, now);
   capacity_changed(node.row.id);
   return node.row.id;
 }
 
 // What the worker has, against what it should have.
-void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, bool new_boot, Now now) {
+void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, bool same_machine,
+                                     bool new_boot, Now now) {
   const NodeId id = node.row.id;
   node.stale.clear();
   const std::set<AttemptKey> mine = node.members;
@@ -95,7 +99,8 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
     if (member->state == MemberState::ended) continue;
     if (said.contains(key)) {
       repeat_orders(*attempt, *member, now);
-    } else if (new_boot) {  // nothing survives a reboot
+    } else if (new_boot && same_machine) {  // nothing survives a reboot
+      lost_parts_.erase({key, id});
       if (attempt->row.state != AttemptState::stopping)
         begin_stop(*attempt, Cause::node_lost, "node " + node.row.name + " rebooted", "KILL",
                    Duration::zero(), now);
@@ -109,9 +114,12 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
         repeat_orders(*attempt, *member, now);
       }
     } else {  // it had it, it is the same boot, and it does not know any more
-      // Another state directory, or another machine of the same name: who had the ranks gets no lease from us
-      // now, and they are dead when the last one is over. Not before.
-      lost_parts_.try_emplace({key, id}, LostPart{.since = now.mono});
+      // A worker that has its state directory still would hold the lease, and does not: it ends. Else another
+      // machine may have the ranks under this name, and be acknowledged by its gang; only then is that waited for.
+      lost_parts_.try_emplace({key, id},
+                              LostPart{.since = now.mono,
+                                       .hold = same_machine ? Duration::zero() : attempt->row.continue_for,
+                                       .ask_at = {}});
       if (attempt->row.state != AttemptState::stopping)
         begin_stop(*attempt, Cause::control, "node " + node.row.name + " lost its record of the attempt",
                    "KILL", Duration::zero(), now);

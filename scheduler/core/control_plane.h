@@ -98,6 +98,7 @@ struct Attempt {
   Cause leave_cause = Cause::preempted;
   NodeId failed_on;  // whose failure ended it, 0 = nobody's
   bool dirty = false;
+  bool collective_judged = false;              // its result has come
   std::optional<protocol::Progress> progress;  // newest, not stored
   GangWatch watch;                             // what its ranks do; not stored: workers say it again
   std::optional<Instant> hung_since;           // no rank moves since then
@@ -110,6 +111,7 @@ struct Attempt {
 struct LostPart {
   Mono since;              // the lease that holds it was renewed then, at the latest
   bool silent = false;     // the node is; else the record of it is gone
+  Duration hold{};         // its peers may hold it so long beyond that lease; zero: nobody does
   bool proven = false;     // a peer that it needs has not acknowledged it for longer than a lease
   std::int64_t asked = 0;  // number of the first question about it; what answers an older one proves nothing
   Mono ask_at{};
@@ -274,6 +276,7 @@ class ControlPlane {
   void on_clock_skew(Now, NodeId, std::optional<Duration> ahead);
   void on_inspection(Now, NodeId, const protocol::InspectionReport&);
   void on_peer_silence(Now, NodeId, const protocol::PeerSilence&);
+  void on_collective_result(Now, NodeId, const protocol::CollectiveResult&);
 
   // ---- time
   static Instant first_run(const JobSpec& scheduled, Instant after);
@@ -473,7 +476,7 @@ class ControlPlane {
   void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);
   void gpu_is_back(Gpu&, Now);
   void set_node_state(Node&, NodeEvent, Now, std::string detail);
-  void reconcile_members(Node&, const protocol::Hello&, bool new_boot, Now);
+  void reconcile_members(Node&, const protocol::Hello&, bool same_machine, bool new_boot, Now);
 
   // control_silence.cpp
   using PartId = std::pair<AttemptKey, NodeId>;
@@ -482,7 +485,7 @@ class ControlPlane {
   void expire_lease(Node&, Now);
   void end_lost_parts(Now);
   void forget_lost_parts(AttemptKey);
-  bool must_be_dead(const Attempt&, const LostPart&, Now) const;
+  bool must_be_dead(const LostPart&, Now) const;
   void ask_peers(const Attempt&, NodeId, LostPart&, Now);
   void count_node_lost(Node&, Now);
   void declare_dead(Now);
@@ -502,6 +505,7 @@ class ControlPlane {
   std::map<JobId, Job> jobs_;               // unfinished
   std::map<AttemptKey, Attempt> attempts_;  // live
   std::set<AttemptKey> hung_;               // of them: no rank moves
+  std::map<std::string, std::deque<double>> collectives_;  // shape of gang → what the last ones reached
   std::map<PartId, LostPart> lost_parts_;
   std::set<NodeId> silent_;  // their lease is over, and they are not dead yet
   std::int64_t last_question_ = 0;

@@ -64,10 +64,11 @@ void ControlPlane::expire_lease(Node& node, Now now) {
   goodbye.disconnect = true;
   out_.effects.push_back(std::move(goodbye));
   for (AttemptKey key : node.members) {
-    LostPart part{.since = leases_.heard_at(id), .silent = true};
     const Attempt& attempt = attempts_.at(key);
+    const LostPart part{
+        .since = leases_.heard_at(id), .silent = true, .hold = attempt.row.continue_for, .ask_at = {}};
     const auto [known, fresh] = lost_parts_.try_emplace({key, id}, part);
-    if (!fresh || must_be_dead(attempt, known->second, now)) continue;
+    if (!fresh || must_be_dead(known->second, now)) continue;
     record_job(
         jobs_.at(key.job), now,
         {.kind = "attempt",
@@ -78,10 +79,10 @@ void ControlPlane::expire_lease(Node& node, Now now) {
   }
 }
 
-bool ControlPlane::must_be_dead(const Attempt& attempt, const LostPart& part, Now now) const {
+bool ControlPlane::must_be_dead(const LostPart& part, Now now) const {
   const Mono over = part.since + leases_.settings().lease + leases_.settings().kill_margin;
   if (now.mono < over) return false;
-  return part.proven || now.mono >= over + attempt.row.continue_for;
+  return part.proven || now.mono >= over + part.hold;
 }
 
 void ControlPlane::ask_peers(const Attempt& attempt, NodeId about, LostPart& part, Now now) {
@@ -129,7 +130,7 @@ void ControlPlane::end_lost_parts(Now now) {
   for (auto& [id, part] : lost_parts_) {
     const Attempt& attempt = attempts_.at(id.first);
     const Mono may_ask = part.since + leases_.settings().lease + leases_.settings().kill_margin;
-    if (must_be_dead(attempt, part, now))
+    if (must_be_dead(part, now))
       over.push_back(id);
     else if (now.mono >= may_ask && now.mono >= part.ask_at)
       ask_peers(attempt, id.second, part, now);

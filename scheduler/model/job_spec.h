@@ -2,11 +2,13 @@
 // immutable afterwards, shared by pointer. Names and meaning are those of the user's spec.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "scheduler/model/cron.h"
@@ -116,6 +118,15 @@ struct HangPolicy {
   std::optional<HangAction> action;
 };
 
+// What is looked at before the program starts (docs/faults.md).
+enum class Preflight : std::uint8_t {
+  none,
+  quick,  // the nodes, each by itself: milliseconds
+  full    // and an all-reduce over the whole gang, against what others of its shape have reached
+};
+inline constexpr auto kPreflightNames = std::to_array<std::string_view>({"none", "quick", "full"});
+constexpr std::string_view name(Preflight p) { return kPreflightNames[static_cast<std::size_t>(p)]; }
+
 struct CheckpointPolicy {
   std::string dir;  // empty: the job writes none
   // Which ones are kept; the others are deleted while the job runs. 0: all.
@@ -212,6 +223,7 @@ struct JobSpec {
   CheckpointPolicy checkpoint;
   RetryPolicy retry;
   HangPolicy hang;
+  Preflight preflight = Preflight::quick;
   bool compat_slurm = false;
 
   int fewest_nodes() const { return min_nodes > 0 ? min_nodes : nodes; }

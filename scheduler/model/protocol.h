@@ -257,6 +257,15 @@ struct LogChunk {
   std::int64_t stamp = 0;  // of an evidence bundle: chunks with another one are of another bundle
 };
 
+// What the all-reduce over the whole gang has reached before the program starts, by the first node.
+struct CollectiveResult {
+  AttemptKey key;
+  std::string backend;     // "mpi" | "nccl"
+  std::int64_t bytes = 0;  // of the buffer
+  std::int32_t ranks = 0;
+  double gigabytes_per_second = 0;  // bus bandwidth: bytes x 2 (n - 1) / n over the median time of a round
+};
+
 // Answer to AskSilence: so long this worker has not acknowledged that node for that attempt. When the
 // question was put after the node's own lease was over, more than a lease of silence proves that its part is
 // dead.
@@ -269,7 +278,7 @@ struct PeerSilence {
 
 using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
                                 CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport,
-                                NodeHealth, InspectionReport, PeerSilence>;
+                                NodeHealth, InspectionReport, PeerSilence, CollectiveResult>;
 
 // ---------------------------------------------------------------- scheduler → worker
 

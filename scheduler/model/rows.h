@@ -174,6 +174,7 @@ struct NodeRow {
   Instant service_at;        // of the last change of `service`
   Instant service_until;     // of probation: then it is schedulable again; epoch 0 = no end by itself
   std::int32_t returns = 0;  // from repair, within four weeks: each doubles the probation
+  std::string instance;      // of its worker's state directory: another machine of that name has another
 };
 
 // Table gpu. Identified by UUID; `index` and `pci` may change after a reset.

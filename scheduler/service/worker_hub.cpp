@@ -116,6 +116,9 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  [&](protocol::InspectionReport& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_inspection(t, n, m); });
                  },
+                 [&](protocol::CollectiveResult& m) {
+                   post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_collective_result(t, n, m); });
+                 },
                  [&](protocol::PeerSilence& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_peer_silence(t, n, m); });
                  },

@@ -45,7 +45,7 @@ TEST(JobSpecCodec, ShortestLegalJobGetsEveryDefault) {
       R"("env":{},"launcher":"direct","procs_per_node":1,"setup":"","run":"nvidia-smi","time_limit":null,)"
       R"("total_time_limit":null,"begin_time":null,"deadline":null,"depends_on":[],"schedule":null,"scheduled_by":null,"array":null,"preemptible":true,"stop":{"signal":"TERM","grace":"30s"},)"
       R"("checkpoint":{"dir":"","keep":0,"keep_every":0,"max_interval":null},)"
-      R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"hang":null,"compat":null})");
+      R"("retry":{"budget":{},"backoff":{},"exit_codes":{},"no_progress_limit":3},"preflight":"quick","hang":null,"compat":null})");
 }
 
 TEST(JobSpecCodec, ReadsTheForms) {
@@ -102,6 +102,8 @@ TEST(JobSpecCodec, ReadsTheForms) {
   EXPECT_EQ(hang.after, std::chrono::minutes(15));
   EXPECT_EQ(hang.action, HangAction::capture_only);
   EXPECT_EQ(good(R"("hang":{"action":"capture_and_restart"})").hang.after, std::nullopt);
+  EXPECT_EQ(good(R"("preflight":"none")").preflight, Preflight::none);
+  EXPECT_EQ(good(R"("preflight":"full","launcher":"mpirun")").preflight, Preflight::full);
   EXPECT_EQ(good(R"("launcher":"mpirun")").launcher, Launcher::mpirun);
 }
 
@@ -240,6 +242,8 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("compat":"pbs")", "compat", "slurm"},
            {R"("hang":{"after":"10ms"})", "hang.after", "at least"},
            {R"("hang":{"action":"kill"})", "hang.action", "capture_and_restart"},
+           {R"("preflight":"thorough")", "preflight", "quick"},
+           {R"("preflight":"full")", "preflight", "needs launcher mpirun"},
            {R"("hang":{"limit":"5m"})", "hang.limit", "unknown field"},
            {R"("queue":"a\nb")", "queue", "control characters"},
            {R"("queue":"")", "queue", "must not be empty"},
@@ -255,7 +259,7 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
 
 TEST(JobSpecCodec, WhatIsNotDoneYetIsRefusedNotIgnored) {
   for (const std::string_view members : {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])",
-                                         R"("preflight":"quick")", R"("notify":[{"on":["failed"]}])"}) {
+                                         R"("notify":[{"on":["failed"]}])"}) {
     const auto p = parse(members);
     ASSERT_EQ(p.problems.size(), 1u) << members << problems_of(p);
     EXPECT_EQ(p.problems[0].message, "not supported by this version yet") << members;

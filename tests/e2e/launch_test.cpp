@@ -47,6 +47,25 @@ TEST_F(E2e, MpirunTrainsOverTwoNodes) {
   finish();
 }
 
+TEST_F(E2e, AFullPreflightMeasuresTheGangBeforeItsProgramStarts) {
+  if (!Site::instance().has("tutti-collective-check")) GTEST_SKIP() << "it is not built (no Open MPI)";
+  ClusterOptions options;
+  options.namespaces = Site::may_use_network();
+  Cluster& c = start(options);
+  auto spec = c.spec("checked", c.rank("--steps 10"), 2, 1);
+  spec["launcher"] = "mpirun";
+  spec["preflight"] = "full";
+  const auto id = c.submit(spec);
+  c.await_state(id, "succeeded");
+  const auto attempts = c.attempts(id);
+  ASSERT_EQ(attempts.size(), 1u);
+  const auto& evidence = attempts[0].at("evidence").as_array();
+  ASSERT_EQ(evidence.size(), 1u);
+  EXPECT_EQ(text_of(evidence[0].as_object(), "kind"), "collective");
+  EXPECT_NE(text_of(evidence[0].as_object(), "detail").find(" GB/s"), std::string::npos);
+  finish();
+}
+
 TEST_F(E2e, TorchrunTrainsOverTwoNodes) {
   const std::string fetch = Site::source("training/fetch-digits");
   if (fetch.empty()) GTEST_SKIP() << "not in a source tree";

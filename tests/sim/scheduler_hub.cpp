@@ -82,6 +82,9 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::InspectionReport& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_inspection(t, n, m); });
                  },
+                 [&](protocol::CollectiveResult& m) {
+                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_collective_result(t, n, m); });
+                 },
                  [&](protocol::PeerSilence& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_peer_silence(t, n, m); });
                  },

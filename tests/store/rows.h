@@ -100,6 +100,8 @@ inline AttemptRow full_attempt(std::int64_t job, std::int64_t epoch) {
   a.caught_up_at = at(14);
   a.signature = kNastyText;
   a.lost_gpu = Duration(123'456'789'012);
+  a.continue_for = Duration(600'000'000);
+  a.witness = NodeId(3);
   a.fault_at = at(14);
   a.stopping_at = at(15);
   return a;
@@ -133,6 +135,7 @@ inline NodeRow full_node(std::int64_t id) {
   n.service_at = at(22);
   n.service_until = at(23);
   n.returns = 3;
+  n.instance = "4711";
   return n;
 }
 

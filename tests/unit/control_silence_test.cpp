@@ -189,6 +189,36 @@ TEST_F(GangLease, PartsOfOneNodeAreJudgedOneByOne) {
   (void)c;
 }
 
+TEST_F(GangLease, AnotherMachineOfTheSameNameProvesNothing) {
+  const NodeId a = node("a"), b = node("b");
+  auto hello = env.hello("a");
+  hello.peer_port = 4000;
+  hello.instance = "first";
+  env.register_node(hello);
+  const JobId job = env.submit(job_spec(1, 8));
+  const AttemptKey key = env.run(job);
+  ASSERT_EQ(env.nodes_of(key), std::vector{a});
+  hello.instance = "second";
+  hello.boot_id = "boot-2";
+  env.register_node(hello);
+  EXPECT_EQ(env.state(job), JobState::stopping);
+  env.tick_alive(20s);
+  EXPECT_EQ(env.state(job), JobState::stopping) << "the first may be cut off from here, and heard by its peer";
+  protocol::AskSilence ask{.request = 1'000'000, .key = key, .node = "a"};
+  answer(b, ask, 8s);
+  EXPECT_NE(env.state(job), JobState::stopping);
+}
+
+TEST_F(GangLease, AWorkerThatHasItsDirectoryAndNoRecordIsWaitedForNoLongerThanALease) {
+  node("a");
+  const JobId job = env.submit(job_spec(1, 8));
+  env.run(job);
+  node("a");
+  EXPECT_EQ(env.state(job), JobState::stopping);
+  env.tick_alive(8s);
+  EXPECT_NE(env.state(job), JobState::stopping);
+}
+
 TEST_F(GangLease, ANewLeaderKnowsWhichAttemptsMayGoOn) {
   const NodeId a = node("a"), b = node("b");
   const JobId job = env.submit(job_spec(1, 8));

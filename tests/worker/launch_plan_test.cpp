@@ -121,6 +121,23 @@ TEST(LaunchPlan, MpirunOtherNode) { expect_golden("mpirun-other", text_of(two_no
 TEST(LaunchPlan, ScriptFirstNode) { expect_golden("script-first", text_of(two_nodes(Launcher::script, 0))); }
 TEST(LaunchPlan, ScriptOtherNode) { expect_golden("script-other", text_of(two_nodes(Launcher::script, 1))); }
 
+TEST(LaunchPlan, AFullPreflightRunsTheCheckOverTheSameNodesFirst) {
+  auto c = two_nodes(Launcher::mpirun, 0);
+  const auto plain = planned(c).launch.processes[0].argv;
+  c.spec.preflight = Preflight::full;
+  EXPECT_FALSE(plan_launch(c.spec, c.prepare, c.launch, c.facts, kNow)) << "nothing to check with";
+  c.facts.preflight_program = "/x/tutti-preflight";
+  c.facts.collective_check = "/x/tutti-collective-check";
+  const auto argv = planned(c).launch.processes[0].argv;
+  const auto then = std::find(argv.begin(), argv.end(), "--then");
+  ASSERT_NE(then, argv.end());
+  EXPECT_EQ(std::vector<std::string>(then + 1, argv.end()), plain);
+  EXPECT_EQ(argv[0], "/x/tutti-preflight");
+  EXPECT_EQ(*(then - 2), "/x/tutti-collective-check");
+  EXPECT_THAT(*(then - 1), testing::EndsWith("/progress/collective.json"));
+  EXPECT_THAT(std::vector<std::string>(argv.begin() + 4, then), testing::Contains("--host"));
+}
+
 TEST(LaunchPlan, NeverOverwritesWhatTheUserGave) {
   for (auto launcher : {Launcher::direct, Launcher::torchrun, Launcher::mpirun, Launcher::script}) {
     auto c = two_nodes(launcher, 0);

@@ -184,6 +184,28 @@ TEST(GangPart, NodeWithoutLauncherWaitsForTheAgentsCommand) {
   EXPECT_FALSE(part.kill_at());
 }
 
+// `preflight: full`: the check's own launcher comes first, and goes.
+TEST(GangPart, NodeThatIsServedByAnAgentWaitsForTheNextLauncherAfterOneThatEndedWell) {
+  for (const bool by_agent : {true, false}) {
+    GangPart part(2, {.by_agent = by_agent});
+    part.on_ready();
+    part.on_launched();
+    part.on_process_started();
+    part.on_process_ended({0, 0}, false, false, "the agent's command", kSecond);
+    part.settle(kSecond);
+    part.settle(7 * kSecond);
+    EXPECT_EQ(part.finishing(), !by_agent);
+    if (!by_agent) continue;
+    part.on_process_started();
+    EXPECT_TRUE(part.on_rank_up(0, 2));
+    EXPECT_TRUE(part.on_rank_up(1, 2));
+    part.settle(8 * kSecond);
+    EXPECT_EQ(part.phase(), Phase::running);
+    part.settle(60 * kSecond);
+    EXPECT_FALSE(part.finishing());
+  }
+}
+
 TEST(GangPart, KeeperThatEndsWithoutAWordIsALaunchFailureEvenWithZero) {
   GangPart part(1);
   part.on_ready();

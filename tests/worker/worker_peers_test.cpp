@@ -78,11 +78,17 @@ TEST(GangLease, ItLastsNoLongerThanItMayGoOn) {
   EXPECT_TRUE(b.stopped()) << "six seconds of the node's own lease, and a minute";
 }
 
-TEST(GangLease, AJobWithoutPeersGoesOnForItsTime) {
+TEST(GangLease, AJobWithoutPeersGoesOnForItsTimeWhileTheWorkerLives) {
   GangBench b;
   b.connect();
   b.start_held(kFirst, {}, kMinute);
-  EXPECT_EQ(b.until(kFirst), b.in(seconds(66)));
+  b.core.on_disconnected(b.now);
+  b.seconds_with({}, kFirst, 30);
+  EXPECT_EQ(b.until(kFirst), b.in(seconds(6))) << "no longer ahead than a lease, should the worker die";
+  b.seconds_with({}, kFirst, 35);
+  EXPECT_FALSE(b.stopped());
+  b.seconds_with({}, kFirst, 1);
+  EXPECT_TRUE(b.stopped());
 }
 
 TEST(GangLease, AWitnessMustAcknowledgeAsWell) {

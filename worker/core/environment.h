@@ -55,6 +55,8 @@ struct NodeFacts {
   std::vector<std::string> torchrun = {"torchrun"};  // how to call it
   std::string mpirun = "mpirun";
   std::string python = "/usr/bin/python3";
+  std::string preflight_program;                     // path of tutti-preflight
+  std::string collective_check;                      // what it starts on every rank; "" = there is none
   std::string lease_path, kill_mode = "auto", cgroup_parent;
 };
 
@@ -70,6 +72,7 @@ inline constexpr auto kProgress = "progress";
 inline constexpr auto kTmp = "tmp";
 inline constexpr auto kWork = "work";  // where a job without a workdir runs
 inline constexpr auto kCapture = "capture";
+inline constexpr auto kCollective = "progress/collective.json";  // what the all-reduce of the gang reached
 }  // namespace files
 
 /// The variables that all processes of the attempt on this node share. Those that are known at the launch

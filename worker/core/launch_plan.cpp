@@ -9,6 +9,8 @@
 namespace tutti::worker {
 namespace {
 
+constexpr int kCollectiveLimit = 60;  // seconds, the start of mpirun included
+
 Environment shared_environment(const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
   Environment env(spec.env);
   set_identity(env, spec, p, facts);
@@ -112,8 +114,8 @@ bool all_inside(const std::string& subnet, const protocol::Prepare& p) {
   });
 }
 
-std::vector<std::string> mpirun_argv(const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts,
-                                     const Environment& env) {
+std::vector<std::string> mpirun_argv(const protocol::Prepare& p, const NodeFacts& facts,
+                                     const Environment& env, std::vector<std::string> program) {
   std::vector<std::string> argv = {facts.mpirun};
   const auto mca = [&](const char* name, const std::string& value) {
     argv.insert(argv.end(), {"--mca", name, value});
@@ -142,7 +144,20 @@ std::vector<std::string> mpirun_argv(const JobSpec& spec, const protocol::Prepar
   argv.insert(argv.end(), {"-np", std::to_string(last.first_rank + last.ranks)});
   for (const auto* name : {"MASTER_PORT", "TUTTI_TIME_LIMIT_AT"})
     if (env.listed().contains(name)) argv.insert(argv.end(), {"-x", name});
-  for (auto& word : rank_argv(spec, facts)) argv.push_back(std::move(word));
+  for (auto& word : program) argv.push_back(std::move(word));
+  return argv;
+}
+
+// The ranks; with `preflight: full` an all-reduce over the same nodes first, by the same launcher.
+std::vector<std::string> mpirun_line(const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts,
+                                     const Environment& env) {
+  auto ranks = mpirun_argv(p, facts, env, rank_argv(spec, facts));
+  if (spec.preflight != Preflight::full) return ranks;
+  std::vector<std::string> argv = {facts.preflight_program, "--limit", std::to_string(kCollectiveLimit), "--"};
+  for (auto& word : mpirun_argv(p, facts, env, {facts.collective_check, facts.dir + "/" + files::kCollective}))
+    argv.push_back(std::move(word));
+  argv.emplace_back("--then");
+  argv.insert(argv.end(), ranks.begin(), ranks.end());
   return argv;
 }
 
@@ -221,6 +236,11 @@ Result<LaunchPlan> plan_launch(const JobSpec& spec, const protocol::Prepare& p,
     e.field = "endpoints";
     return e;
   }
+  if (spec.preflight == Preflight::full && (facts.collective_check.empty() || facts.preflight_program.empty())) {
+    Error e;
+    e.message = "preflight: full needs tutti-preflight and tutti-collective-check beside the worker";
+    return e;
+  }
   LaunchPlan plan;
   std::set<std::string> listed;
   auto env = shared_environment(spec, p, facts);
@@ -249,7 +269,7 @@ Result<LaunchPlan> plan_launch(const JobSpec& spec, const protocol::Prepare& p,
     case Launcher::mpirun:
       if (p.index != 0) break;
       set_mpi(env, p, facts);
-      add(mpirun_argv(spec, p, facts, env), env, logs + "launcher.log", false);
+      add(mpirun_line(spec, p, facts, env), env, logs + "launcher.log", false);
       for (std::size_t i = 0; const auto& host : mpi_hosts(p)) {
         plan.agents.push_back({host, launch.endpoints[i].address, launch.endpoints[i].agent_port});
         ++i;

@@ -188,7 +188,8 @@ void WorkerCore::on_prepare(Now now, const protocol::Prepare& p, const ParsedSpe
       stop_attempt(now, *a, protocol::Stop{key, "fenced", "KILL", 0});
   forget_epoch(p.key);
   auto why = why_not(p, parsed);
-  if (why.empty() && settings_.gate) why = conditions_.why_closed();
+  const bool gate = settings_.gate && (!parsed.spec || parsed.spec->preflight != Preflight::none);
+  if (why.empty() && gate) why = conditions_.why_closed();
   if (!why.empty()) {
     auto a = std::make_unique<Attempt>(p, parsed.spec);
     a->stage = Stage::ended;
@@ -203,7 +204,7 @@ void WorkerCore::on_prepare(Now now, const protocol::Prepare& p, const ParsedSpe
   act(Note{p.key, "", "preparing", ""});
   renew(a);
   next_ping_ = now.mono;
-  if (settings_.gate)
+  if (gate)
     begin_gate(now, a);
   else
     act(SpawnSupervisor{p.key});

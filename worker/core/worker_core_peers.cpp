@@ -12,7 +12,8 @@ namespace {
 
 constexpr Duration kPingEvery = std::chrono::seconds(1);
 
-// Everybody who has to acknowledge this node's part: the rest of the gang, and the witness.
+// Everybody who has to acknowledge this node's part: the rest of the gang, and the witness. Without any the
+// worker itself does (ping_peers): the ranks must not outlive whoever could be asked about them for long.
 std::vector<const protocol::GangNode*> peers_of(const protocol::Prepare& p) {
   std::vector<const protocol::GangNode*> out;
   for (std::size_t i = 0; i < p.gang.size(); ++i)
@@ -22,22 +23,24 @@ std::vector<const protocol::GangNode*> peers_of(const protocol::Prepare& p) {
 }
 
 // Until then, with a node's lease that ends at `node_lease`.
-Mono held_until(const WorkerCore::Attempt& a, Mono node_lease) {
+Mono held_until(const WorkerCore::Attempt& a, const std::string& self, Mono node_lease) {
   const auto& hold = a.prepare.hold;
   if (hold.continue_for_us <= 0 || node_lease == Mono{}) return node_lease;
   Mono until = node_lease + Duration(hold.continue_for_us);
-  for (const auto* peer : peers_of(a.prepare)) {
-    const auto sent = a.acknowledged.find(peer->node);
-    if (sent == a.acknowledged.end()) return node_lease;
-    until = std::min(until, sent->second + Duration(hold.lease_us));
-  }
+  const auto acknowledged_by = [&](const std::string& peer) {
+    const auto sent = a.acknowledged.find(peer);
+    until = std::min(until, sent == a.acknowledged.end() ? Mono{} : sent->second + Duration(hold.lease_us));
+  };
+  const auto peers = peers_of(a.prepare);
+  for (const auto* peer : peers) acknowledged_by(peer->node);
+  if (peers.empty()) acknowledged_by(self);
   return std::max(until, node_lease);
 }
 
 }  // namespace
 
 void WorkerCore::renew(Attempt& a) {
-  const Mono until = held_until(a, lease_until_);
+  const Mono until = held_until(a, settings_.self.node, lease_until_);
   if (a.lease_over || until <= a.lease_until) return;
   a.lease_until = until;
   act(SetAttemptLease{a.key, lease_until_boot_us(a.key)});
@@ -71,7 +74,12 @@ void WorkerCore::ping_peers(Now now) {
   std::map<std::string, PingPeer> pings;
   for (const auto& [key, a] : attempts_) {
     if (!a->may_run() || a->lease_over || a->stop || a->prepare.hold.continue_for_us <= 0) continue;
-    for (const auto* peer : peers_of(a->prepare)) {
+    const auto peers = peers_of(a->prepare);
+    if (peers.empty()) {
+      a->acknowledged[settings_.self.node] = now.mono;
+      renew(*a);
+    }
+    for (const auto* peer : peers) {
       auto& to = pings[peer->node];
       to.address = peer->address;
       to.port = peer->peer_port;

@@ -139,4 +139,21 @@ std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t ow
   return p;
 }
 
+std::optional<protocol::CollectiveResult> read_collective(const std::string& dir, uid_t owner,
+                                                          AttemptKey key) {
+  const auto file = open_regular(dir + "/progress/collective.json", owner);
+  if (!file) return std::nullopt;
+  const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
+  if (!object) return std::nullopt;
+  const auto* backend = object->if_contains("backend");
+  const auto bytes = supervisor::whole_number(*object, "bytes"), ranks = supervisor::whole_number(*object, "ranks");
+  const auto reached = number(*object, "gigabytes_per_second");
+  constexpr std::int64_t kMostRanks = 1 << 24;
+  if (backend == nullptr || !backend->is_string() || !bytes || !ranks || !reached || *ranks < 1 ||
+      *ranks > kMostRanks || *bytes < 0)
+    return std::nullopt;
+  return protocol::CollectiveResult{key, std::string(backend->get_string()), *bytes,
+                                    static_cast<std::int32_t>(*ranks), *reached};
+}
+
 }  // namespace tutti::worker

@@ -32,4 +32,7 @@ protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol:
 std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey,
                                                 std::int32_t rank, Duration* age = nullptr);
 
+/// What tutti-collective-check wrote; none if there is nothing readable yet.
+std::optional<protocol::CollectiveResult> read_collective(const std::string& dir, uid_t owner, AttemptKey);
+
 }  // namespace tutti::worker

@@ -55,6 +55,7 @@ struct Settings {
 
   // Programs.
   std::string supervisor, rank, launch_agent, probe, node_check;
+  std::string preflight, collective_mpi, collective_nccl;  // for `preflight: full`; "" = not installed
   std::string capture;  // "" = nothing is captured of a hang but what the worker sees itself
   std::vector<std::string> torchrun = {"torchrun"};
   std::string mpirun = "mpirun";

@@ -233,6 +233,7 @@ void Worker::handle(const std::string& text) {
       w.use_peer_secret(m.peer_secret);
       w.core_.on_welcome(now, m);
       w.say_ranks_again();
+      for (auto& [key, watch] : w.watches_) watch.collective_said = false;
     }
     void operator()(const protocol::Refused& m) { w.client_->refused(m.why); }
     void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }

@@ -53,6 +53,7 @@ class Worker {
     bool final_wanted = false;
     std::unique_ptr<boost::asio::steady_timer> final_deadline;
     std::optional<protocol::Progress> last_progress;
+    bool collective_said = false;  // over the present connection
   };
   struct RankWatch {  // of an attempt whose ranks run: do they move?
     explicit RankWatch(HangWatch w) : watch(std::move(w)) {}
@@ -134,6 +135,7 @@ class Worker {
   ParsedSpec parse(const std::string& spec_json) const;
   void look_at_jobs();  // each scan_every: progress and checkpoints
   void read_progress_of(AttemptKey, Watch&);
+  void read_collective_of(AttemptKey, Watch&);
   void read(const protocol::ReadLog&);
   bool answer(const protocol::ReadLog&, bool at_once);
   void poll_logs();

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <csignal>
 #include <filesystem>
@@ -52,6 +53,11 @@ NodeFacts Worker::facts_of(AttemptKey key) {
   f.ib_hcas = find_ib_hcas();
   f.rank_program = settings_.rank;
   f.launch_agent = settings_.launch_agent;
+  f.preflight_program = settings_.preflight;
+  const bool real_gpus =
+      !f.devices.empty() && std::ranges::none_of(f.devices, [](const DeviceFact& d) { return d.simulated; });
+  f.collective_check = real_gpus && !settings_.collective_nccl.empty() ? settings_.collective_nccl
+                                                                      : settings_.collective_mpi;
   f.torchrun = settings_.torchrun;
   f.mpirun = settings_.mpirun;
   f.lease_path = f.dir + "/lease";
@@ -152,6 +158,7 @@ void Worker::look_at_jobs() {
       continue;
     auto& watch = watches_[key];
     read_progress_of(key, watch);
+    read_collective_of(key, watch);
     watch_ranks(key);
     if (view->prepare->index == 0 && !view->spec->checkpoint.dir.empty()) scan(key);
   }
@@ -171,6 +178,16 @@ void Worker::read_progress_of(AttemptKey key, Watch& watch) {
   const auto& last = watch.last_progress;
   if (last && last->step == progress->step && last->metrics == progress->metrics) return;
   if (core_.on_progress(read_clocks(), *progress)) watch.last_progress = std::move(progress);
+}
+
+// Said again after each reconnect: the scheduler takes it once.
+void Worker::read_collective_of(AttemptKey key, Watch& watch) {
+  const auto view = core_.find(key);
+  if (!client_ || watch.collective_said || view->spec->preflight != Preflight::full || view->prepare->index != 0) return;
+  const auto result = read_collective(dirs_.path(key), settings_.job_user.uid, key);
+  if (!result) return;
+  watch.collective_said = true;
+  client_->send(wire::encode(protocol::FromWorker(*result)));
 }
 
 // ---------------------------------------------------------------- logs

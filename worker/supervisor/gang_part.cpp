@@ -125,7 +125,8 @@ void GangPart::settle(std::int64_t now) {
   if (launched() && live_processes_ == 0) {
     const bool all_done = ranks_done_ >= local_ranks_;
     // Nothing was started here and no rank has come: the agent's command is still to arrive.
-    const bool awaits_agent = !last_process_ && local_ranks_ > 0 && !all_done;
+    const bool none_yet = !last_process_ || (patience_.by_agent && last_process_->well() && ranks_.empty());
+    const bool awaits_agent = none_yet && local_ranks_ > 0 && !all_done;
     if (all_done) {
       finishing_ = true;
     } else if (!awaits_agent) {

@@ -33,6 +33,9 @@ class GangPart {
     std::int64_t restart_us = 30'000'000;  // for the other ranks once one has exited 85
     std::int64_t tail_us = 15'000'000;     // for launchers, once every rank of a single-node gang is done
     std::int64_t orphan_us = 5'000'000;    // for ranks whose launcher is gone
+    // What runs here is started by another node's launchers: one that ended well before any rank came is
+    // followed by the next.
+    bool by_agent = false;
   };
 
   explicit GangPart(std::int32_t local_ranks) : GangPart(local_ranks, Patience()) {}

@@ -44,7 +44,7 @@ int signal_named(std::string name) {
 Supervisor::Supervisor(Config config)
     : config_(std::move(config)),
       user_(look_up_user(config_.uid, config_.gid)),
-      part_(config_.local_ranks),
+      part_(config_.local_ranks, {.by_agent = config_.listen_agent}),
       lease_(config_.lease_path, boot_us() + kLeaseMissing) {}
 
 Supervisor::~Supervisor() = default;
