@@ -1,6 +1,7 @@
 #include "tests/chaos/lab.h"
 
 #include <algorithm>
+#include <filesystem>
 
 namespace tutti::chaos {
 
@@ -99,7 +100,9 @@ void Lab::judge() {
   const auto lives = load_lives(cluster().stamps());
   const auto& o = options_.cluster;
   if (!options_.wall_clock_steps) take(judge_ends(lives, attempts));
-  take(judge_wholeness(lives, attempts, static_cast<std::int64_t>((o.lease + o.margin + kKillTime) * 1e6),
+  auto whole = attempts;
+  std::erase_if(whole, [&](const AttemptStamps& a) { return silenced_.contains({a.job, a.epoch}); });
+  take(judge_wholeness(lives, whole, static_cast<std::int64_t>((o.lease + o.margin + kKillTime) * 1e6),
                        e2e::boot_us()));
   take(judge_epochs(cluster()));
   take(judge_gpu_locks(cluster()));
@@ -217,19 +220,58 @@ void Lab::power_on(const std::string& node) {
   cluster().start_worker(cluster().worker(node), true);
 }
 
-bool Lab::try_submit() {
+std::optional<std::int64_t> Lab::try_submit() {
   auto& c = cluster();
   const std::string name = "own-" + std::to_string(++submissions_);
   in_doubt_.insert(name);
   try {
     auto rest = c.rest();
     const auto spec = forgiving(c.spec(name, c.rank("--steps 5"), 1, 1));
-    expect_success(name, number_of(rest.post("/v1/jobs", spec, name).as_object(), "id"));
+    const auto id = number_of(rest.post("/v1/jobs", spec, name).as_object(), "id");
+    expect_success(name, id);
     in_doubt_.erase(name);
-    return true;
+    return id;
   } catch (const e2e::Unreachable&) {
-    return false;
+    return std::nullopt;
   }
+}
+
+void Lab::await_condition(const std::string& node, const std::string& kind, bool holds) {
+  await_true(
+      node + (holds ? " has " : " has no more ") + kind, kPatience,
+      [&] {
+        const auto there = cluster().node(node);
+        for (const auto& c : there.at("conditions").as_array())
+          if (text_of(c.as_object(), "kind") == kind) return holds;
+        return !holds;
+      },
+      [&] { return json::serialize(cluster().node(node)); });
+}
+
+std::int64_t Lab::submit_lockstep(const std::string& kind, const std::string& more) {
+  auto& c = cluster();
+  const auto name = kind + "-" + std::to_string(e2e::boot_us());  // with checkpoints of its own
+  const std::string dir = c.shared() + "/lockstep";
+  std::filesystem::create_directories(dir);
+  std::filesystem::permissions(dir, std::filesystem::perms::all);
+  const auto rank = c.rank("--step-ms 200 --tell 1 --every 10 --lockstep " + dir + " " + more);
+  auto spec = forgiving(c.spec(name, rank, 2, 2));
+  spec["checkpoint"] = json::object{{"dir", c.checkpoints(name)}};
+  const auto id = c.submit(spec);
+  c.await_running(id, 1);
+  c.await_ranks(id, 1, 4);
+  return id;
+}
+
+void Lab::await_step(std::int64_t job, std::int64_t step) {
+  cluster().await_job(job, "is at step " + std::to_string(step), [&](const json::object& j) {
+    return j.at("progress").is_object() && number_of(j.at("progress").as_object(), "step") >= step;
+  });
+}
+
+void Lab::cancel(std::int64_t job) {
+  cluster().rest().post("/v1/jobs/" + std::to_string(job) + ":cancel");
+  cluster().await_state(job, "cancelled");
 }
 
 // ---------------------------------------------------------------- what must follow

@@ -14,9 +14,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/chaos/oracles.h"
@@ -84,6 +86,8 @@ class Lab {
   /// Now, to this job. More than one injection of a row counts each.
   Hit strike(std::int64_t job, const std::function<void()>& inject);
   void hit_job(std::int64_t job) { hit_.insert(job); }
+  /// A rank of it was stopped: that it gives no sign of life does not mean that the others live without it.
+  void silence(const Hit& hit) { silenced_.insert({hit.job, hit.epoch}); }
   /// Every gang that was there at the beginning of the injection, or is there now.
   void hit_node(const std::string& node);
   void count_injection(int n = 1) { figures_.injections += n; }
@@ -104,8 +108,14 @@ class Lab {
   void violated(const Violation& v);
   /// Must end, and succeed, like the traffic.
   void expect_success(const std::string& name, std::int64_t id) { own_[name] = id; }
-  /// A small job under a new key; false when it was not accepted now (it is asked for again at the end).
-  bool try_submit();
+  /// A small job under a new key; nothing when it was not accepted now (it is asked for again at the end).
+  std::optional<std::int64_t> try_submit();
+  /// A condition of the node holds, or not.
+  void await_condition(const std::string& node, const std::string& kind, bool holds);
+  /// A gang of 2 × 2 ranks in lockstep, as in collectives, that tells each step; of `rank`'s options more.
+  std::int64_t submit_lockstep(const std::string& kind, const std::string& more);
+  void await_step(std::int64_t job, std::int64_t step);
+  void cancel(std::int64_t job);
 
  private:
   struct Before {
@@ -127,6 +137,7 @@ class Lab {
   std::unique_ptr<Traffic> traffic_;
   std::map<std::int64_t, Before> before_;
   std::set<std::int64_t> hit_;
+  std::set<std::pair<std::int64_t, std::int64_t>> silenced_;  // attempts: job and epoch
   std::vector<std::function<void()>> mends_;
   std::set<std::string> known_;  // violations that have been counted
   std::map<std::string, std::int64_t> own_;

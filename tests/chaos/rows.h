@@ -44,6 +44,8 @@ void short_cut(Lab&);
 void flapping(Lab&);
 void disk_full(Lab&);
 LabOptions with_small_disk();
+void file_server_stalls(Lab&);
+LabOptions with_checked_files();
 void three_nodes(Lab&);
 void seven_nodes(Lab&);
 // rows_control.cpp
@@ -57,6 +59,10 @@ void clock_of_a_worker(Lab&);
 void clock_of_the_scheduler(Lab&);
 LabOptions with_fake_clocks();
 std::string why_no_fake_clocks();  // "" = there are
+// rows_slow.cpp
+void rank_hangs(Lab&);
+void straggler(Lab&);
+void checkpoint_corrupt(Lab&);
 // rows_random.cpp
 void overlapping(Lab&);
 void anything(Lab&);

@@ -97,12 +97,12 @@ void database_restarts(Lab& lab) {
     c.postgres().kill();
   else
     c.postgres().stop();
-  await_true("a submission is refused", e2e::kPatience, [&] { return !lab.try_submit(); });
+  await_true("a submission is refused", e2e::kPatience, [&] { return !lab.try_submit().has_value(); });
   lab.measured(Stage::detected, at, e2e::boot_us());
   lab.watch_unharmed(lab.dice().between(0ms, 8s));  // also for longer than the lease
   const auto again = e2e::boot_us();
   c.postgres().start();
-  await_true("a submission is accepted", e2e::kPatience, [&] { return lab.try_submit(); });
+  await_true("a submission is accepted", e2e::kPatience, [&] { return lab.try_submit().has_value(); });
   lab.measured(Stage::back, again, e2e::boot_us());
   lab.watch_unharmed(1s);
 }
@@ -144,8 +144,9 @@ void jump(Lab& lab, const char* whose) {
     set_clock(whose, offset);
     lab.watch_unharmed(8s);  // longer than lease and margin
     // Work starts and ends under the wrong clock too.
-    if (!lab.try_submit())
-      throw e2e::Failure(std::string("no submission is accepted with a clock at ") + offset);
+    const auto job = lab.try_submit();
+    if (!job) throw e2e::Failure(std::string("no submission is accepted with a clock at ") + offset);
+    lab.cluster().await_state(*job, "succeeded");
   }
 }
 

@@ -49,9 +49,16 @@ void nvml_hangs(Lab& lab) {
     worker.gpu_sim("library", {"--set", "ok"});
     c.await_linked({node});
   });
+  const auto at = e2e::boot_us();
   worker.gpu_sim("library", {"--set", "hang:nvmlDeviceGetCount_v2:forever"});
   worker.gpu_sim("library", {"--set", "hang:nvmlDeviceGetUtilizationRates:forever"});
+  lab.await_condition(node, "probe_hangs", true);
+  lab.measured(Stage::detected, at, e2e::boot_us());
   lab.watch_unharmed(12s);
+  const auto mended = e2e::boot_us();
+  worker.gpu_sim("library", {"--set", "ok"});
+  lab.await_condition(node, "probe_hangs", false);
+  lab.measured(Stage::back, mended, e2e::boot_us());
 }
 
 }  // namespace tutti::chaos

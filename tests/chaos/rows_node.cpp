@@ -1,11 +1,14 @@
-// Rows E, E', H, K and N: nodes without power, without network in one way or both, without disk.
+// Rows E, E', H, K and N: nodes without power, without network in one way or both, without disk or file
+// server.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
+#include <memory>
 
 #include "tests/chaos/rows.h"
+#include "tests/support/stalled_fs.h"
 
 namespace tutti::chaos {
 
@@ -124,18 +127,52 @@ void disk_full(Lab& lab) {
     while (size > 0)
       if (::write(fd.get(), page.data(), size) <= 0) size /= 2;
   }
+  const auto at = e2e::boot_us();
+  lab.await_condition("n8", "disk_full", true);
+  lab.measured(Stage::detected, at, e2e::boot_us());
   const auto later = pinned("later", c.rank("--steps 20"));
+  const auto why = [&] {
+    return json::serialize(c.rest().get("/v1/jobs/" + std::to_string(later) + "/explain"));
+  };
+  e2e::await_true(
+      "it is said that the disk is full", e2e::kPatience,
+      [&] { return why().find("disk_full") != std::string::npos; }, why);
   lab.watch_unharmed(9s);
   const auto j = c.job(before);
   if (e2e::number_of(j, "epoch") != 1 || text_of(j, "state") != "running")
     lab.violated({Rule::healthy_killed, "a job was ended by its node's full disk, it is " +
                                             text_of(j, "state") + ": " + text_of(j, "reason")});
-  if (text_of(c.job(later), "state") == "running") throw Failure("a job runs on a node whose disk is full");
+  if (const auto n = c.attempts(later).size(); n != 0)
+    throw Failure("on a node whose disk is full a job was tried " + std::to_string(n) + " times");
   ::unlink(filler.c_str());
   lab.expect_success("later", later);
   c.await_state(later, "succeeded");
   c.rest().post("/v1/jobs/" + std::to_string(before) + ":cancel");
   c.await_state(before, "cancelled");
+}
+
+LabOptions with_checked_files() {
+  LabOptions o;
+  o.cluster.check_shared = true;
+  return o;
+}
+
+// The file server of all nodes stalls: nothing starts, nothing that runs is touched, and it ends by itself.
+void file_server_stalls(Lab& lab) {
+  auto& c = lab.cluster();
+  lab.count_injection();
+  auto stalled = std::make_shared<std::unique_ptr<test::StalledFileSystem>>();
+  const auto at = e2e::boot_us();
+  *stalled = std::make_unique<test::StalledFileSystem>(c.checked());
+  lab.mend_later([stalled] { stalled->reset(); });
+  if (!(*stalled)->mounted()) throw Failure("no FUSE here");
+  for (const auto& node : c.nodes()) lab.await_condition(node, "filesystem_hang", true);
+  lab.measured(Stage::detected, at, e2e::boot_us());
+  lab.watch_unharmed(9s);  // longer than lease and margin
+  const auto mended = e2e::boot_us();
+  stalled->reset();
+  for (const auto& node : c.nodes()) lab.await_condition(node, "filesystem_hang", false);
+  lab.measured(Stage::back, mended, e2e::boot_us());
 }
 
 void three_nodes(Lab& lab) {

@@ -1,7 +1,7 @@
 // Faults that overlap: three at once by plan, and whatever the dice say. After each storm everything is
 // mended, both gangs must run, and the oracles are asked. Which gang may have ended is known from what was
 // hit.
-#include <thread>
+#include <utility>
 
 #include "tests/chaos/rows.h"
 
@@ -54,73 +54,95 @@ void overlapping(Lab& lab) {
   lab.await_back(hit, node);
 }
 
+namespace {
+
+// One fault after the other, as the dice say; what each of them may have ended is told to the lab.
+class Storm {
+ public:
+  explicit Storm(Lab& lab) : lab_(lab), c_(lab.cluster()), dice_(lab.dice()) {}
+
+  void next_fault() {
+    const auto node = dice_.pick(c_.nodes());
+    auto& worker = c_.worker(node);
+    lab_.count_injection();
+    switch (dice_.below(9)) {
+      case 0: kill_scheduler(); break;
+      case 1: stop_the_database(); break;
+      case 2: cut_for_a_while(lab_, node); break;
+      case 3: lab_.power_off(node); break;
+      case 4: kill_worker(node, worker); break;
+      case 5: freeze_worker(node, worker); break;
+      case 6: deafen(node, worker); break;
+      case 7: break_gpu(node, worker); break;
+      default: kill_rank(node, worker); break;
+    }
+  }
+  // A database that is away keeps a new scheduler from leading, and beyond its lease a gang without one ends.
+  void hit_all_without_scheduler() {
+    if (!scheduler_down_ || std::exchange(all_hit_, true)) return;
+    for (const auto& name : c_.nodes()) lab_.hit_node(name);
+  }
+  void perhaps_start_scheduler() {
+    if (!scheduler_down_ || database_down_ || !dice_.chance(50)) return;
+    c_.start_scheduler();
+    scheduler_down_ = false;
+  }
+
+ private:
+  void kill_scheduler() {
+    if (!std::exchange(scheduler_down_, true)) c_.kill_scheduler();
+  }
+  void stop_the_database() {
+    if (!std::exchange(database_down_, true)) stop_database(lab_);
+  }
+  void kill_worker(const std::string& node, e2e::Worker& worker) {
+    lab_.mend_later([&c = c_, &worker] {
+      if (!worker.process().running()) c.start_worker(worker);
+    });
+    worker.process().kill();
+    lab_.hit_node(node);  // it may stay away for longer than the lease
+  }
+  void freeze_worker(const std::string& node, e2e::Worker& worker) {
+    lab_.mend_later([&worker] { worker.process().signal(SIGCONT); });
+    worker.process().signal(SIGSTOP);
+    lab_.hit_node(node);
+  }
+  void deafen(const std::string& node, e2e::Worker& worker) {
+    lab_.hit_node(node);
+    lab_.mend_later([&c = c_, node] { c.heal(node); });
+    lab_.network().lose_to(worker.number());
+  }
+  void break_gpu(const std::string& node, e2e::Worker& worker) {
+    const int gpu = static_cast<int>(dice_.below(kGpusPerNode));
+    lab_.hit_node(node);
+    lab_.mend_later([&worker, gpu] { worker.gpu_sim("reset", {"--gpu", std::to_string(gpu)}); });
+    worker.xid(gpu, 79);
+  }
+  void kill_rank(const std::string& node, e2e::Worker& worker) {
+    auto there = e2e::find_processes("TUTTI_ATTEMPT_DIR", worker.directory() + "/");
+    std::erase_if(there, [](const e2e::Seen& s) { return s.program != "e2e_rank"; });
+    if (there.empty()) return;
+    lab_.hit_node(node);
+    there[dice_.below(there.size())].signal(SIGKILL);
+  }
+
+  Lab& lab_;
+  e2e::Cluster& c_;
+  Dice& dice_;
+  bool database_down_ = false, scheduler_down_ = false, all_hit_ = false;
+};
+
+}  // namespace
+
 void anything(Lab& lab) {
-  auto& c = lab.cluster();
-  auto& dice = lab.dice();
-  bool database_down = false, scheduler_down = false, all_hit = false;
   restart_scheduler(lab);
-  const int faults = 4 + static_cast<int>(dice.below(4));
+  Storm storm(lab);
+  const int faults = 4 + static_cast<int>(lab.dice().below(4));
   for (int i = 0; i < faults; ++i) {
-    const auto node = dice.pick(c.nodes());
-    auto& worker = c.worker(node);
-    lab.count_injection();
-    switch (dice.below(9)) {
-      case 0:
-        if (scheduler_down) break;
-        scheduler_down = true;
-        c.kill_scheduler();
-        break;
-      case 1:
-        if (database_down) break;
-        database_down = true;
-        stop_database(lab);
-        break;
-      case 2: cut_for_a_while(lab, node); break;
-      case 3: lab.power_off(node); break;
-      case 4:
-        lab.mend_later([&c, &worker] {
-          if (!worker.process().running()) c.start_worker(worker);
-        });
-        worker.process().kill();
-        lab.hit_node(node);  // it may stay away for longer than the lease
-        break;
-      case 5:
-        lab.mend_later([&worker] { worker.process().signal(SIGCONT); });
-        worker.process().signal(SIGSTOP);
-        lab.hit_node(node);
-        break;
-      case 6:
-        lab.hit_node(node);
-        lab.mend_later([&c, node] { c.heal(node); });
-        lab.network().lose_to(worker.number());
-        break;
-      case 7: {
-        const int gpu = static_cast<int>(dice.below(kGpusPerNode));
-        lab.hit_node(node);
-        lab.mend_later([&worker, gpu] { worker.gpu_sim("reset", {"--gpu", std::to_string(gpu)}); });
-        worker.xid(gpu, 79);
-        break;
-      }
-      default: {
-        auto there = e2e::find_processes("TUTTI_ATTEMPT_DIR", worker.directory() + "/");
-        std::erase_if(there, [](const e2e::Seen& s) { return s.program != "e2e_rank"; });
-        if (there.empty()) break;
-        lab.hit_node(node);
-        there[dice.below(there.size())].signal(SIGKILL);
-        break;
-      }
-    }
-    // A database that is away keeps a new scheduler from leading, and beyond its lease a gang without one
-    // ends.
-    if (scheduler_down && !all_hit) {
-      all_hit = true;
-      for (const auto& name : c.nodes()) lab.hit_node(name);
-    }
-    lab.watch_unharmed(dice.between(0ms, 3s));
-    if (scheduler_down && !database_down && dice.chance(50)) {
-      c.start_scheduler();
-      scheduler_down = false;
-    }
+    storm.next_fault();
+    storm.hit_all_without_scheduler();
+    lab.watch_unharmed(lab.dice().between(0ms, 3s));
+    storm.perhaps_start_scheduler();
   }
 }
 

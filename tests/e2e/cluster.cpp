@@ -190,6 +190,10 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
       "64",
       "--nvml-library",
       site.nvml_double()};
+  if (options_.check_shared) {
+    std::filesystem::create_directories(checked());
+    options.argv.insert(options.argv.end(), {"--check-path", checked()});
+  }
   options.env = options_.worker_env;
   options.env["E2E_ROOT"] = w.directory() + "/";
   options.env["TUTTI_NVML_DOUBLE_STATE"] = w.directory() + "/gpu";

@@ -31,6 +31,7 @@ struct ClusterOptions {
   double lease = 6, margin = 1.5;  // as delivered
   bool blames = true;              // a history of faults sets hardware aside, as delivered
   std::string small_disk{};        // this node's state directory is a file system of kSmallDisk bytes
+  bool check_shared = false;       // all workers look whether files can be written in checked()
   std::map<std::string, std::string> scheduler_env{};  // for its process alone
   std::map<std::string, std::string> worker_env{};     // for the processes of all workers
 };
@@ -90,6 +91,7 @@ class Cluster {
   }
   std::string checkpoints(const std::string& name) const { return shared_ + "/ckpt-" + name; }
   std::string shared() const { return shared_; }
+  std::string checked() const { return shared_ + "/checked"; }
   std::int64_t submit(const json::object& spec);
   json::object job(std::int64_t id);
   json::object await_state(std::int64_t id, const std::string& state);

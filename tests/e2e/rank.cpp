@@ -14,6 +14,8 @@
 //   --crash STEP:CODE  in attempt 1, rank 0 exits with CODE at that step
 //   --crash-each STEP:CODE  in every attempt it does
 //   --usr1 CODE        SIGUSR1 ends it with CODE
+//   --usr2 spin|slow   from SIGUSR2 on it computes for ever and makes no step, or takes thrice as long for
+//   each
 //
 // With E2E_GPU_LOCKS it holds a lock of its own on the GPU of its local rank as long as it lives. One that is
 // taken is a GPU with two ranks on it: that is written to $E2E_GPU_LOCKS/doubles.
@@ -36,11 +38,11 @@
 namespace {
 
 constexpr int kRestartMe = 85;
-volatile sig_atomic_t stop_wanted = 0;
+volatile sig_atomic_t stop_wanted = 0, usr2_came = 0;
 
 struct Options {
   long long steps = 0, step_ms = 5, every = 0, tell = 20, crash_at = -1;
-  std::string lockstep;
+  std::string lockstep, usr2;
   int crash_code = 1;
   int usr1_code = 0;
   bool say = false, ignore_term = false, crash_each = false;
@@ -72,6 +74,9 @@ Options parse(int argc, char** argv) {
       ++i;
     } else if (word == "--usr1") {
       o.usr1_code = std::atoi(next.c_str());
+      ++i;
+    } else if (word == "--usr2") {
+      o.usr2 = next;
       ++i;
     } else if (word == "--crash" || word == "--crash-each") {
       o.crash_each = word == "--crash-each";
@@ -195,8 +200,8 @@ void save(const State& state) {
   replace(dir + "/state", text, true);
   replace(dir + "/COMPLETE.json",
           "{\"step\":" + std::to_string(state.step) + ",\"time\":" + std::to_string(::time(nullptr)) +
-              ",\"shards\":1,\"bytes\":" + std::to_string(text.size()) +
-              ",\"epoch\":" + variable("TUTTI_EPOCH") + "}\n",
+              ",\"shards\":[{\"file\":\"state\",\"bytes\":" + std::to_string(text.size()) +
+              "}],\"bytes\":" + std::to_string(text.size()) + ",\"epoch\":" + variable("TUTTI_EPOCH") + "}\n",
           true);
 }
 
@@ -232,6 +237,7 @@ int main(int argc, char** argv) {
     signal(SIGTERM, [](int) { stop_wanted = 1; });
   exit_on_usr1 = o.usr1_code;
   if (exit_on_usr1 != 0) signal(SIGUSR1, [](int) { _exit(exit_on_usr1); });
+  if (!o.usr2.empty()) signal(SIGUSR2, [](int) { usr2_came = 1; });
   lock_gpu();
   Stamp stamp;  // whoever sees it may send signals now
   setvbuf(stdout, nullptr, _IOLBF, 0);
@@ -240,12 +246,16 @@ int main(int argc, char** argv) {
   Lockstep gang(o.lockstep);
   const std::string progress = variable("TUTTI_PROGRESS_FILE");
   while (o.steps == 0 || state.step < o.steps) {
-    pace(o.step_ms, stamp);
+    const auto begun = boot_us();
+    pace(usr2_came != 0 && o.usr2 == "slow" ? 3 * o.step_ms : o.step_ms, stamp);
+    const auto own_us = boot_us() - begun;
     gang.made(state.step + 1, stamp);
     if (stop_wanted != 0) {
       if (first) save(state);
       return kRestartMe;
     }
+    // After the others have its part of the step, so that they are ahead of it.
+    while (usr2_came != 0 && o.usr2 == "spin") stamp.alive();
     state.advance();
     stamp.alive();
     if (o.say) std::printf("step %lld\n", state.step);
@@ -254,7 +264,10 @@ int main(int argc, char** argv) {
     if (first && o.every > 0 && state.step % o.every == 0) save(state);
     if (!progress.empty() && state.step % o.tell == 0)
       replace(progress,
-              "{\"step\":" + std::to_string(state.step) + ",\"total\":" + std::to_string(o.steps) + "}\n",
+              "{\"step\":" + std::to_string(state.step) + ",\"total\":" + std::to_string(o.steps) +
+                  (o.usr2 == "slow" ? ",\"compute_s\":" + std::to_string(static_cast<double>(own_us) / 1e6)
+                                    : "") +
+                  "}\n",
               false);
   }
   std::printf("final %lld %llu\n", state.step, static_cast<unsigned long long>(state.sum));

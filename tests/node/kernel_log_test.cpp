@@ -36,6 +36,28 @@ TEST(KernelRecords, AreFramedWithPriorityNumberTimeAndContinuation) {
   EXPECT_EQ(r->text, "NVRM: hello");
 }
 
+// Whoever may write to /dev/kmsg could close a node; the kernel never lets him have facility 0.
+TEST(KernelRecords, OfUserSpaceSayNothing) {
+  KernelLogParser parser;
+  auto r = parse_record("12,1,2,-;NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.");
+  ASSERT_TRUE(r);
+  EXPECT_EQ(r->facility, 1U);
+  EXPECT_FALSE(parser.take(*r));
+  EXPECT_FALSE(parser.take(*parse_record("30,1,2,-;Out of memory: Killed process 1 (x)")));
+  r = parse_record("4,1,2,-;NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.");
+  EXPECT_TRUE(parser.take(*r));
+}
+
+TEST(KernelRecords, OfASliceNameItsGpu) {
+  const auto f = read("NVRM: Xid (PCI:0000:01:00 GPU-I:05): 94, pid=4711, name=python, Contained: SM (0x1)");
+  ASSERT_TRUE(f);
+  EXPECT_EQ(f->pci, "0000:01:00");
+  EXPECT_EQ(f->xid, 94);
+  const auto instance = read("NVRM: Xid (PCI:0000:01:00 GPU-I:05 GPU-CI:00): 43, pid=4711");
+  ASSERT_TRUE(instance);
+  EXPECT_EQ(instance->pci, "0000:01:00");
+}
+
 TEST(KernelRecords, MayHaveFieldsOfALaterKernelAndEscapedBytes) {
   const auto r = parse_record("6,1,2,c,caller=T12;a\\x0ab \\x5c \\xzz");
   ASSERT_TRUE(r);

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -25,7 +26,12 @@ class Heard {  // what a reader said, to be waited for
  public:
   KernelReader::Events events() {
     KernelReader::Events e;
-    e.on_record = [this](KernelRecord r) { change([&] { records_.push_back(std::move(r)); }); };
+    e.on_record = [this](KernelRecord r, bool live) {
+      change([&] {
+        records_.push_back(std::move(r));
+        live_.push_back(live);
+      });
+    };
     e.on_loss = [this](std::uint64_t n) { change([&] { losses_.push_back(n); }); };
     e.on_state = [this](std::string why) { change([&] { states_.push_back(std::move(why)); }); };
     return e;
@@ -36,6 +42,7 @@ class Heard {  // what a reader said, to be waited for
     return changed_.wait_for(lock, seconds(20), [&] { return condition(*this); });
   }
   std::vector<KernelRecord> records_;
+  std::vector<bool> live_;
   std::vector<std::uint64_t> losses_;
   std::vector<std::string> states_;
 
@@ -72,7 +79,7 @@ TEST(KernelReader, ReadsAFifoRecordByRecordAndCountsGaps) {
   const auto path = folder.path + "/kmsg";
   ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
   Heard heard;
-  KernelReader reader(path, heard.events());
+  KernelReader reader(path, heard.events(), [] { return Arrival{3000, 0}; });
   ASSERT_TRUE(heard.wait([](const Heard& h) { return !h.states_.empty(); }));
   EXPECT_EQ(heard.states_[0], "");
   const int fd = open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC);
@@ -131,6 +138,24 @@ TEST(KernelReader, SurvivesARecordLongerThanAnyBuffer) {
   EXPECT_TRUE(
       heard.wait([](const Heard& h) { return !h.records_.empty() && h.records_.back().text == "after it"; }));
   EXPECT_FALSE(heard.losses_.empty());
+}
+
+// The kernel's clock was 250 ms behind, and nobody could know that from what lay in the log already.
+TEST(KernelReader, TellsWhatIsNewAndItsTimeByOurClock) {
+  Folder folder;
+  const auto path = folder.path + "/kmsg";
+  std::ofstream(path) << "6,1,1000000,-;from before\n";
+  Heard heard;
+  std::atomic<std::int64_t> now{9'000'000};
+  KernelReader reader(path, heard.events(), [&] { return Arrival{now, 0}; });
+  ASSERT_TRUE(heard.wait([](const Heard& h) { return h.records_.size() == 1 && !h.states_.empty(); }));
+  EXPECT_FALSE(heard.live_[0]);
+  EXPECT_EQ(heard.records_[0].boot_us, 1'000'000);
+  now = 10'250'000;
+  std::ofstream(path, std::ios::app) << "6,2,10000000,-;now\n";
+  ASSERT_TRUE(heard.wait([](const Heard& h) { return h.records_.size() == 2; }));
+  EXPECT_TRUE(heard.live_[1]);
+  EXPECT_EQ(heard.records_[1].boot_us, 10'250'000);
 }
 
 TEST(KernelReader, EndsPromptlyWhileNothingComes) {

@@ -32,8 +32,8 @@ INSTANTIATE_TEST_SUITE_P(
         Message(Fault{"GPU-3", "0000:5d:00", FaultKind::xid, 79, 123'456'789'012, "Xid 79"}),
         Message(Fault{"", "", FaultKind::gpu_lost, {}, 1, ""}),
         Message(Recovered{"GPU-3", "0000:5d:00", FaultKind::throttled, 5}),
-        Message(Sample{7, {GpuSample{"GPU-3", 97, 1ULL << 36, 640'000, 61, {{10, 20}}}}}),
-        Message(Sample{7, {GpuSample{"GPU-3", {}, {}, {}, {}, {}}}}), Message(Alive{42}),
+        Message(Sample{7, {GpuSample{"GPU-3", 97, 1ULL << 36, 640'000, 61, {{10, 20}}, 0x3FFFF}}}),
+        Message(Sample{7, {GpuSample{"GPU-3", {}, {}, {}, {}, {}, {}}}}), Message(Alive{42}),
         Message(Processes{7, "GPU-3", {{10, 20}}, 5, ""}),
         Message(Processes{7, "GPU-3", {}, {}, "GPU is lost"})));
 

@@ -179,6 +179,53 @@ TEST_F(ProbeProcess, TellsWhatIsOnlyWatchedAndItsEnd) {
   }
 }
 
+// An idle GPU lowers the generation of its link to save power: that says nothing about what it does under
+// load.
+TEST_F(ProbeProcess, ASlowLinkHoldsUntilTheGpuIsBusyAgain) {
+  start({"--poll-ms", "50", "--sample-ms", "50", "--deep-ms", "10"});
+  ASSERT_TRUE(await<Sample>());
+  const std::string device = machine_.state().gpus[1].device_path;
+  const auto rank = [&] {
+    auto child = std::make_unique<Child>(
+        std::vector<std::string>{"/bin/sh", "-c", "exec 9<'" + device + "'; echo ready; read line"});
+    EXPECT_EQ(child->read_line(kPatience), "ready");
+    return child;
+  };
+  sim({"mode", "--gpu", "1", "--set", "pcie_slow"});
+  auto busy = rank();
+  const auto fault = await_fault(FaultKind::pcie_degraded);
+  ASSERT_TRUE(fault);
+  EXPECT_THAT(fault->detail, HasSubstr("PCIe generation 1 of"));
+  busy->kill(SIGKILL);
+  ASSERT_TRUE(busy->wait(kPatience));
+  for (int samples = 0; samples < 10;) {  // each with a deep look
+    const auto message = next(kPatience);
+    ASSERT_TRUE(message);
+    if (std::holds_alternative<Sample>(*message)) ++samples;
+    EXPECT_FALSE(std::holds_alternative<Recovered>(*message)) << "nobody used it meanwhile";
+    EXPECT_FALSE(std::holds_alternative<Fault>(*message));
+  }
+  sim({"mode", "--gpu", "1", "--set", "healthy"});
+  busy = rank();
+  EXPECT_TRUE(await<Recovered>([](const Recovered& r) { return r.kind == FaultKind::pcie_degraded; }));
+}
+
+// A link that went down with the probe: the next one has never seen it up.
+TEST_F(ProbeProcess, KnowsFromAnEarlierProbeWhichLinksWereUp) {
+  start({"--poll-ms", "100", "--sample-ms", "100", "--deep-ms", "10"});
+  std::uint64_t up = 0;
+  ASSERT_TRUE(await<Sample>([&](const Sample& s) {
+    up = s.gpus.at(1).links_up.value_or(0);
+    return up != 0;
+  }));
+  probe_.reset();
+  sim({"mode", "--gpu", "1", "--set", "link_down"});
+  start({"--poll-ms", "100", "--links-up", machine_.uuid(1) + "=" + std::to_string(up)});
+  const auto fault = await_fault(FaultKind::nvlink_down);
+  ASSERT_TRUE(fault);
+  EXPECT_EQ(fault->uuid, machine_.uuid(1));
+}
+
 TEST_F(ProbeProcess, TellsEachActionThatTheDriverRecommends) {
   start({"--poll-ms", "100"});
   ASSERT_TRUE(await<Alive>());

@@ -3,14 +3,20 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <boost/crc.hpp>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
+#include <thread>
+
+#include "worker/service/as_user.h"
 
 namespace tutti::worker {
 namespace {
@@ -87,7 +93,7 @@ class CheckpointFiles : public ::testing::Test {
     p.resume_step = step;
     p.resume_epoch = epoch;
     int asked = 0;
-    return check_resume(dir, p, [&] { return no_time && ++asked > 4; });
+    return check_resume(dir, p, [&] { return no_time && ++asked > 2; });
   }
   protocol::CheckpointDeleted remove(std::int64_t step, std::int64_t epoch = 2,
                                      uid_t owner = getuid()) const {
@@ -282,6 +288,101 @@ TEST_F(CheckpointFiles, ChecksumsThatDoNotFinishInTimeDoNotHoldUpTheLaunch) {
   const auto r = resume(10, 2, true);
   EXPECT_EQ(r.what, What::usable);
   EXPECT_FALSE(r.whole);
+}
+
+// A file server that needs a minute for the sizes of ten thousand files is slow; the checkpoint is whole.
+TEST_F(CheckpointFiles, SizesAreLookedAtToTheEnd) {
+  write(10);
+  protocol::Prepare p;
+  p.key = kKey;
+  p.resume_path = path(10);
+  p.resume_step = 10;
+  p.resume_epoch = 2;
+  const auto r = check_resume(dir, p, [] { return true; });
+  EXPECT_EQ(r.what, What::usable) << r.why;
+  EXPECT_FALSE(r.whole);
+}
+
+// ---------------------------------------------------------------- by whose rights
+
+class CheckpointFilesOfAUser : public CheckpointFiles {
+ protected:
+  static constexpr uid_t kNobody = 65534;
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "only root can become another user";
+    CheckpointFiles::SetUp();
+    write(10);
+    chmod(root.c_str(), 0755);
+    for (const auto& entry : fs::recursive_directory_iterator(root))
+      ASSERT_EQ(lchown(entry.path().c_str(), kNobody, kNobody), 0);
+    chmod(dir.c_str(), 0700);
+  }
+  // On a thread as on a client of a file server that squashes root: it may do what everybody may.
+  static void squashed(const std::function<void()>& body) {
+    std::thread thread([&] {
+      __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+      __user_cap_data_struct caps[2] = {};
+      ASSERT_EQ(syscall(SYS_capget, &header, caps), 0);
+      for (const int cap : {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER}) {
+        caps[0].effective &= ~(1U << cap);
+        caps[0].permitted &= ~(1U << cap);
+      }
+      ASSERT_EQ(syscall(SYS_capset, &header, caps), 0);
+      body();
+    });
+    thread.join();
+  }
+  const FileUser nobody{kNobody, kNobody, {kNobody}};
+};
+
+TEST_F(CheckpointFilesOfAUser, AreFoundCheckedAndDeletedWhereRootIsNobody) {
+  squashed([&] {
+    EXPECT_TRUE(find(true).found.empty()) << "or this test shows nothing";
+    {
+      const AsUser user(nobody);
+      EXPECT_EQ(find(true).found.size(), 1U);
+      EXPECT_EQ(resume(10).what, What::usable);
+      EXPECT_TRUE(remove(10, 2, kNobody).ok);
+    }
+    EXPECT_EQ(open(dir.c_str(), O_RDONLY), -1) << "its rights are its own again";
+  });
+  EXPECT_FALSE(fs::exists(path(10)));
+}
+
+TEST_F(CheckpointFilesOfAUser, HaveHisGroupsAndThoseOnly) {
+  ASSERT_EQ(chown(dir.c_str(), 0, 54321), 0);
+  chmod(dir.c_str(), 0050);
+  squashed([&] {
+    const AsUser user(nobody);
+    EXPECT_TRUE(find(true).found.empty());
+  });
+  squashed([&] {
+    const AsUser user({kNobody, kNobody, {kNobody, 54321}});
+    EXPECT_EQ(find(true).found.size(), 1U);
+  });
+  EXPECT_EQ(find(true).found.size(), 0U) << "told before";
+}
+
+// What cannot be looked at may be whole: a problem that is told keeps every attempt away from it for ever.
+TEST_F(CheckpointFilesOfAUser, TroubleIsNoDamage) {
+  ASSERT_EQ(chown((path(10) + "/more").c_str(), 0, 0), 0);
+  chmod((path(10) + "/more").c_str(), 0700);
+  ASSERT_EQ(chown((path(10) + "/COMPLETE.json").c_str(), 0, 0), 0);
+  chmod((path(10) + "/COMPLETE.json").c_str(), 0600);
+  squashed([&] {
+    const AsUser user(nobody);
+    const auto all = find_all();
+    EXPECT_TRUE(all.found.empty());
+    EXPECT_TRUE(all.refused.empty()) << all.refused.front().why;
+  });
+  chmod((path(10) + "/COMPLETE.json").c_str(), 0644);
+  squashed([&] {
+    const AsUser user(nobody);
+    const auto all = find_all();
+    ASSERT_EQ(all.found.size(), 1U);
+    EXPECT_EQ(all.found[0].problem, "");
+    EXPECT_EQ(resume(10).what, What::unreachable);
+  });
 }
 
 // ---------------------------------------------------------------- deletion

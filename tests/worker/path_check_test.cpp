@@ -99,6 +99,61 @@ TEST(PathChecks, LookWithTheEyesOfTheJobsUser) {
   EXPECT_THAT(nobody.text, HasSubstr("Permission denied"));
 }
 
+// Ranks have all groups of their user; the folder of a team is often writable for its group only.
+TEST(PathChecks, KnowTheGroupsOfTheJobsUser) {
+  if (getuid() != 0) GTEST_SKIP() << "only root can become another user";
+  Folder folder;
+  chmod(folder.path.c_str(), 0755);
+  const auto team = folder.path + "/team";
+  std::filesystem::create_directory(team);
+  ASSERT_EQ(chown(team.c_str(), 0, 54321), 0);
+  chmod(team.c_str(), 0070);
+  std::ofstream(folder.path + "/group") << "root:x:0:\nteam:x:54321:nobody\n";
+  boost::asio::io_context io;
+  PathChecks checks(io, folder.program("exec unshare -m sh -c 'mount --bind " + folder.path +
+                                       "/group /etc/group && exec " + helper() + " \"$@\"' sh \"$@\""));
+  const auto answer = ask(io, checks, {"file", team, "65534", "65534"});
+  if (answer.text.find("died") != std::string::npos) GTEST_SKIP() << "no mount namespaces here";
+  EXPECT_TRUE(answer.ok) << answer.text;
+}
+
+// A look that was killed leaves its file; the process numbers of the machines that share the folder are
+// alike.
+TEST(PathChecks, TakeAwayWhatAnEarlierLookHasLeft) {
+  Folder folder;
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  const auto left = [&](const std::string& name, int hours) {
+    const auto path = folder.path + "/.tutti-check-" + name;
+    std::ofstream(path) << "x";
+    std::filesystem::last_write_time(
+        path, std::filesystem::file_time_type::clock::now() - std::chrono::hours(hours));
+    return path;
+  };
+  const auto old = left(std::string(host) + "-0123456789abcdef", 2);
+  const auto fresh = left(std::string(host) + "-fedcba9876543210", 0);
+  const auto other = left("another-0123456789abcdef", 2);
+  boost::asio::io_context io;
+  PathChecks checks(io, helper());
+  const auto answer = ask(io, checks, {"file", folder.path});
+  EXPECT_TRUE(answer.ok) << answer.text;
+  EXPECT_FALSE(std::filesystem::exists(old));
+  EXPECT_TRUE(std::filesystem::exists(fresh)) << "it may be in use";
+  EXPECT_TRUE(std::filesystem::exists(other)) << "another machine's";
+}
+
+// The name of the file: many looks at one moment, from machines with the same numbers.
+TEST(PathChecks, OfManyMachinesDoNotMeetInOneFolder) {
+  Folder folder;
+  boost::asio::io_context io;
+  // Each in a namespace of its own, so that both have the process number 1.
+  PathChecks checks(io, folder.program("exec unshare -fp " + helper() + " \"$@\""));
+  std::ofstream(folder.path + "/.tutti-check-1") << "of another machine";
+  const auto answer = ask(io, checks, {"file", folder.path});
+  if (answer.text.find("died") != std::string::npos) GTEST_SKIP() << "no process namespaces here";
+  EXPECT_TRUE(answer.ok) << answer.text;
+}
+
 TEST(PathChecks, OnAHungFileSystemComeBackInTime) {
   Folder folder;
   boost::asio::io_context io;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -33,8 +34,11 @@ std::string text_of(const std::string& path) {
 
 class WorkerHang : public ::testing::Test {
  protected:
+  explicit WorkerHang(std::vector<std::string> flags = {"--no-gpus"})
+      : worker(scheduler, "n1", std::move(flags)) {}
   FakeScheduler scheduler;
-  WorkerProcess worker{scheduler, "n1"};
+  WorkerProcess worker;
+  int master_port = 0;
 
   // Each rank writes its pid down, then steps every `every` seconds; at step `at` it does `then`.
   std::string stepping(const std::string& every, int at, const std::string& then) const {
@@ -44,6 +48,10 @@ class WorkerHang : public ::testing::Test {
            "mv $TUTTI_PROGRESS_FILE.new $TUTTI_PROGRESS_FILE; sleep " + every + "; done";
   }
   void run(const std::string& line, HangPolicy hang, std::map<std::string, std::string> env = {}) {
+    start(line, hang, std::move(env));
+    launch();
+  }
+  void start(const std::string& line, HangPolicy hang, std::map<std::string, std::string> env = {}) {
     JobSpec spec;
     spec.name = "test";
     spec.procs_per_node = 2;
@@ -53,10 +61,12 @@ class WorkerHang : public ::testing::Test {
     worker.start();
     scheduler.wait<Hello>("n1");
     scheduler.send("n1", make_prepare(spec, kKey, {"n1"}, 0, 2));
-    const auto ready = scheduler.wait_phase("n1", kKey, Phase::ready);
+    master_port = scheduler.wait_phase("n1", kKey, Phase::ready).master_port;
+  }
+  void launch() {
     Launch launch;
     launch.key = kKey;
-    launch.master_port = ready.master_port;
+    launch.master_port = master_port;
     launch.endpoints.push_back({"127.0.0.1", 0});
     scheduler.send("n1", launch);
     scheduler.wait_phase("n1", kKey, Phase::running);
@@ -147,6 +157,55 @@ TEST_F(WorkerHang, BusyRanksWithoutToldStepsAreNoHang) {
   // Two seconds after the five that it computed, and not before.
   const auto report = stalled();
   EXPECT_LE(report.ranks[0].silent_us, 4'000'000);
+  stop();
+}
+
+// The file stands for a disk that does not come back: nothing of it may hold the worker up, whose silence
+// would cost the node its lease.
+TEST_F(WorkerHang, ADiskThatHangsHoldsNothingUp) {
+  start(stepping("0.1", -1, ":"), {});
+  const auto draft = worker.attempt_dir(kKey) + "/hang.json.new";
+  ASSERT_EQ(mkfifo(draft.c_str(), 0600), 0);
+  launch();
+  scheduler.wait<RankReport>("n1",
+                             [](const RankReport& r) { return !r.ranks.empty() && r.ranks[0].step >= 100; });
+  std::string text;
+  std::getline(std::ifstream(draft), text);
+  EXPECT_THAT(text, HasSubstr("p99_step_us")) << "it had waited for that reader";
+  stop();
+}
+
+// A capture that gets stuck while its debugger has the ranks stopped, and is killed with it.
+struct StuckCapture {
+  std::string folder = [] {
+    std::string name = (fs::temp_directory_path() / "tutti-libexec-XXXXXX").string();
+    return std::string(mkdtemp(name.data()));
+  }();
+  StuckCapture() {
+    chmod(folder.c_str(), 0755);
+    for (const auto* name : {"tutti-supervisor", "tutti-rank", "tutti-checkpoint", "tutti-launch-agent",
+                             "tutti-nvml-probe", "tutti-node-check"})
+      fs::create_symlink(binary(name), folder + "/" + name);
+    std::ofstream(folder + "/tutti-capture")
+        << "#!/bin/sh\nfor w; do case $w in *:*) kill -STOP ${w#*:};; esac; done\nexec sleep 1000\n";
+    chmod((folder + "/tutti-capture").c_str(), 0755);
+  }
+  ~StuckCapture() {
+    std::error_code ec;
+    fs::remove_all(folder, ec);
+  }
+};
+class WorkerStuckCapture : StuckCapture, public WorkerHang {
+ protected:
+  WorkerStuckCapture() : WorkerHang({"--no-gpus", "--libexec", folder}) {}
+};
+
+TEST_F(WorkerStuckCapture, LeavesNoRankStopped) {
+  run(stepping("0.1", 10, "sleep 8"), {.after = 2s, .action = HangAction::capture_and_restart});
+  stalled();
+  scheduler.wait<RankReport>("n1", [](const RankReport& r) {
+    return !r.stalled && r.ranks.size() == 2 && r.ranks[0].step > 10 && r.ranks[1].step > 10;
+  });
   stop();
 }
 

@@ -120,6 +120,101 @@ TEST(Incidents, AreToldOnceAndAStormOfOneKindIsCounted) {
   EXPECT_THAT(b.sent<Hello>()[0].health->incidents, IsEmpty());
 }
 
+// What comes within ten seconds of one that has been told is told after them.
+TEST(Incidents, AreNeverLostUncounted) {
+  Bench b;
+  b.connect();
+  b.core.on_incident(b.now, "oom_kill", "first");
+  b.sent<NodeHealth>();
+  b.advance(seconds(1));
+  b.core.on_incident(b.now, "oom_kill", "second");
+  b.core.on_incident(b.now, "oom_kill", "third");
+  b.core.on_incident(b.now, "link_flap", "another kind");
+  auto said = b.sent<NodeHealth>();
+  ASSERT_THAT(said, SizeIs(1));
+  ASSERT_THAT(said[0].incidents, SizeIs(1));
+  EXPECT_EQ(said[0].incidents[0].kind, "link_flap");
+  b.advance(seconds(9));
+  said = b.sent<NodeHealth>();
+  ASSERT_THAT(said, SizeIs(1));
+  ASSERT_THAT(said[0].incidents, SizeIs(1));
+  EXPECT_EQ(said[0].incidents[0].detail, "third (and 1 more)");
+  EXPECT_EQ(said[0].incidents[0].age_us, 9'000'000);
+  b.advance(seconds(20));
+  EXPECT_THAT(b.sent<NodeHealth>(), IsEmpty());
+}
+
+TEST(Conditions, OfTheFabricEndWithTheProbeThatFoundThem) {
+  Bench b;
+  b.connect();
+  b.gpus(2);
+  nvml::Fault fabric;
+  fabric.uuid = "GPU-0";
+  fabric.kind = nvml::FaultKind::fabric_not_ready;
+  b.core.on_probe(b.now, fabric);
+  fabric.uuid = "GPU-1";
+  b.core.on_probe(b.now, fabric);
+  b.core.on_probe_lost(b.now);
+  b.sent<NodeHealth>();
+  b.gpus(2);
+  EXPECT_TRUE(b.core.conditions().all().empty()) << "nobody would ever tell its end";
+  EXPECT_THAT(b.sent<NodeHealth>(), SizeIs(1));
+}
+
+TEST(KernelFaults, WaitForTheFirstInventory) {
+  Bench b;
+  b.connect();
+  const auto at = b.now.mono.time_since_epoch().count();
+  b.core.on_kernel_finding(b.now, xid("0000:01:00", 79, at));
+  EXPECT_THAT(b.sent<GpuFault>(), IsEmpty());
+  EXPECT_TRUE(b.core.holds_faults());
+  b.advance(seconds(2));
+  b.gpus(2);
+  const auto faults = b.sent<GpuFault>();
+  ASSERT_THAT(faults, SizeIs(1));
+  EXPECT_EQ(faults[0].uuid, "GPU-1");
+  EXPECT_EQ(faults[0].age_us, 2'000'000);
+}
+
+TEST(KernelFaults, OfAMachineWhoseGpusCannotBeReadAreIncidents) {
+  Bench b;
+  b.connect();
+  b.core.on_kernel_finding(b.now, xid("0000:01:00", 79, 1));
+  b.core.on_probe(b.now, nvml::Unavailable{"driver/library version mismatch", 18});
+  const auto said = b.sent<NodeHealth>();
+  EXPECT_TRUE(std::ranges::any_of(said, [](const NodeHealth& h) { return !h.incidents.empty(); }));
+  EXPECT_FALSE(b.core.holds_faults());
+}
+
+// Said into a connection that was dying; only the answer to a later heartbeat proves that it arrived.
+TEST(Faults, AreSaidAgainUntilTheirArrivalIsProven) {
+  Bench b;
+  b.connect();
+  b.gpus(2);
+  nvml::Fault f;
+  f.uuid = "GPU-1";
+  f.kind = nvml::FaultKind::xid;
+  f.xid = 79;
+  f.boot_us = b.now.mono.time_since_epoch().count();
+  b.core.on_probe(b.now, f);
+  EXPECT_THAT(b.sent<GpuFault>(), SizeIs(1));
+  auto beats = b.sent<Heartbeat>();
+  b.core.on_heartbeat_ack(b.now, HeartbeatAck{beats.back().seq});
+  EXPECT_TRUE(b.core.holds_faults()) << "that heartbeat was sent before it";
+  b.core.on_disconnected(b.now);
+  b.advance(seconds(3));
+  b.connect();
+  auto again = b.sent<GpuFault>();
+  ASSERT_THAT(again, SizeIs(1));
+  EXPECT_EQ(again[0].age_us, 3'000'000) << "by which the scheduler knows it again";
+  beats = b.sent<Heartbeat>();
+  b.core.on_heartbeat_ack(b.now, HeartbeatAck{beats.back().seq});
+  EXPECT_FALSE(b.core.holds_faults());
+  b.core.on_disconnected(b.now);
+  b.connect();
+  EXPECT_THAT(b.sent<GpuFault>(), IsEmpty());
+}
+
 TEST(KernelFaults, BecomeTheSameMessageAsNvmls) {
   Bench b;
   b.connect();
@@ -229,6 +324,75 @@ TEST(Gate, WaitsForAGpuToBeLetGoAndThenNamesWhoHasIt) {
   b.advance(seconds(3));
   b.settle(kFirst);
   EXPECT_THAT(b.last_status().failure->detail, HasSubstr("process 4711 uses GPU GPU-0"));
+}
+
+// A driver that takes a second to answer is slow, not silent.
+TEST(Gate, WaitsForASlowAnswer) {
+  Bench b(with_gate());
+  b.connect();
+  b.gpus(8);
+  std::vector<std::string> uuids;
+  for (int i = 0; i < 8; ++i) uuids.push_back("GPU-" + std::to_string(i));
+  b.core.on_prepare(b.now, Bench::prepare(kFirst, uuids), Bench::spec());
+  b.core.on_gate(b.now, kFirst, "");
+  const auto asked = b.take<AskProcesses>();
+  ASSERT_THAT(asked, SizeIs(8));
+  for (int i = 0; i < 8; ++i) b.advance(milliseconds(250));
+  EXPECT_THAT(b.take<AskProcesses>(), IsEmpty()) << "the first questions are under way";
+  for (const auto& q : asked) b.core.on_probe(b.now, processes(q.uuid, q.id, {}));
+  EXPECT_THAT(b.take<SpawnSupervisor>(), SizeIs(1));
+}
+
+TEST(Gate, AsksAgainWhenAnAnswerIsLost) {
+  Bench b(with_gate());
+  b.connect();
+  b.gpus(1);
+  b.core.on_prepare(b.now, Bench::prepare(kFirst, {"GPU-0"}), Bench::spec());
+  b.core.on_gate(b.now, kFirst, "");
+  b.take<AskProcesses>();
+  for (int i = 0; i < 17; ++i) b.advance(milliseconds(250));
+  EXPECT_THAT(b.take<AskProcesses>(), SizeIs(1)) << "no answer for four seconds";
+  b.core.on_probe_lost(b.now);
+  b.gpus(1);
+  b.advance(milliseconds(250));
+  const auto again = b.take<AskProcesses>();
+  ASSERT_THAT(again, SizeIs(1)) << "a new probe knows nothing of the old one's questions";
+  b.core.on_probe(b.now, processes("GPU-0", again[0].id, {}));
+  EXPECT_THAT(b.take<SpawnSupervisor>(), SizeIs(1));
+}
+
+TEST(Gate, TakesNoErrorForAnAnswer) {
+  Bench b(with_gate());
+  b.connect();
+  b.gpus(1);
+  b.core.on_prepare(b.now, Bench::prepare(kFirst, {"GPU-0"}), Bench::spec());
+  b.core.on_gate(b.now, kFirst, "");
+  b.core.on_probe(b.now,
+                  nvml::Processes{b.take<AskProcesses>().at(0).id, "GPU-0", {}, {}, "too many questions"});
+  EXPECT_THAT(b.take<SpawnSupervisor>(), IsEmpty());
+  b.advance(milliseconds(250));
+  const auto again = b.take<AskProcesses>();
+  ASSERT_THAT(again, SizeIs(1));
+  b.core.on_probe(b.now, nvml::Processes{again[0].id, "GPU-0", {}, {}, "too many questions"});
+  b.advance(seconds(5));
+  b.settle(kFirst);
+  EXPECT_THAT(b.last_status().failure->detail, HasSubstr("cannot be read: too many questions"));
+}
+
+// A worker that starts while NVML hangs and something of its former life runs here.
+TEST(RememberedGpus, AreToldAndGivenToNobody) {
+  Bench b;
+  nvml::Inventory last;
+  last.driver = "550";
+  last.gpus.emplace_back().uuid = "GPU-0";
+  b.core.remember_gpus(last);
+  b.core.on_connected(b.now);
+  const auto hello = b.sent<Hello>();
+  ASSERT_THAT(hello.at(0).gpus, SizeIs(1));
+  EXPECT_EQ(hello[0].driver, "550");
+  b.core.on_welcome(b.now, Welcome{1, 6'000'000, 1'000'000, {}, {}});
+  b.core.on_prepare(b.now, Bench::prepare(kFirst, {"GPU-0"}), Bench::spec());
+  EXPECT_THAT(b.last_status().failure->detail, HasSubstr("GPUs cannot be read now"));
 }
 
 TEST(Gate, FindsMemoryThatAnEarlierJobHasLeft) {

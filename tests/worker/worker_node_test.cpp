@@ -63,6 +63,17 @@ class WorkerNode : public ::testing::Test {
     l.endpoints.push_back({"127.0.0.1", 0});
     scheduler.send("n3", l);
   }
+  std::vector<pid_t> probes() const {  // of our worker
+    std::vector<pid_t> found;
+    std::ifstream children("/proc/" + std::to_string(worker.pid()) + "/task/" + std::to_string(worker.pid()) +
+                           "/children");
+    for (pid_t pid = 0; children >> pid;) {
+      std::error_code ec;  // it may have gone
+      const auto program = std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe", ec);
+      if (program.filename() == "tutti-nvml-probe") found.push_back(pid);
+    }
+    return found;
+  }
   void run(const JobSpec& spec, AttemptKey key) {
     launch(spec, key);
     scheduler.wait_phase("n3", key, Phase::running);
@@ -96,6 +107,24 @@ TEST_F(WorkerNode, AnXidInTheKernelLogAloneIsAGpuFault) {
   EXPECT_EQ(fault.xid, 48);
   EXPECT_THAT(fault.detail, HasSubstr("kernel log"));
   scheduler.wait<GpuInventory>("n3", [](const GpuInventory& i) { return !i.gpus.at(1).healthy; });
+}
+
+// Written while there was no worker: nobody else will ever tell it.
+TEST_F(WorkerNode, AnXidBetweenTwoWorkersIsTold) {
+  std::filesystem::remove(kernel_log);
+  const auto line = [&](int number, const std::string& text) {
+    timespec now{};
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    std::ofstream(kernel_log, std::ios::app)
+        << "4," << number << "," << now.tv_sec * 1'000'000LL + now.tv_nsec / 1000 << ",-;" << text << "\n";
+  };
+  line(4, "NVRM: Xid (PCI:0000:18:00): 13, before the first worker");
+  start();
+  EXPECT_THAT(wait_for_file(worker.dir() + "/state/kernel_log.json"), HasSubstr("\"number\":4"));
+  worker.kill(SIGKILL);
+  line(5, "NVRM: Xid (PCI:0000:18:00): 48, between the two");
+  worker.start();
+  EXPECT_EQ(scheduler.wait<GpuFault>("n3").xid, 48);
 }
 
 TEST_F(WorkerNode, AnXidFromBothSourcesIsToldOnce) {
@@ -137,15 +166,51 @@ TEST_F(WorkerNode, AHungDriverClosesTheNodeAndKillsNothing) {
   EXPECT_TRUE(end.end->proven);
 }
 
+// Only the scheduler renews the lease of what runs here, so the worker must not wait for the driver first.
+TEST_F(WorkerNode, ARestartWhileTheDriverHangsKillsNothing) {
+  scheduler.lease_us = 6'000'000;
+  scheduler.keep("n3", {kKey});
+  start();
+  run(direct("exec sleep 1000"), kKey);
+  wait_for_file(worker.dir() + "/state/gpus.json");
+  sim({"library", "--set", "hang:nvmlInit_v2:forever"});
+  worker.kill(SIGKILL);
+  const auto began = std::chrono::steady_clock::now();
+  worker.start();
+  const auto again = scheduler.wait<Hello>("n3");
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(5));
+  EXPECT_EQ(again.gpus.size(), hello.gpus.size());
+  ASSERT_EQ(again.attempts.size(), 1U);
+  ASSERT_TRUE(again.health);
+  EXPECT_TRUE(has(*again.health, "probe_hangs")) << "nothing is to be placed on them";
+  // Longer than the lease of before: only a living connection keeps what runs here alive.
+  scheduler.wait<Heartbeat>("n3", [n = 0](const Heartbeat&) mutable { return ++n >= 80; });
+  sim({"library", "--set", "ok"});
+  scheduler.wait<NodeHealth>("n3", [](const NodeHealth& h) { return !has(h, "probe_hangs"); });
+  scheduler.send("n3", Stop{kKey, "cancelled", "KILL", 0});
+  EXPECT_FALSE(scheduler.wait_end("n3", kKey).failure);
+}
+
 TEST_F(WorkerNode, ACrashingDriverCallTakesTheProbeOnly) {
   start();
   run(direct("exec sleep 1000"), kKey);
+  const auto before = probes();
+  ASSERT_EQ(before.size(), 1U);
+  const Pinned crashing(before[0]);
   sim({"library", "--set", "crash:nvmlDeviceGetTemperature"});
+  EXPECT_TRUE(crashing.dies_in(kPatience));
   sim({"library", "--set", "ok"});
+  // Its successors crash too, until the driver is well.
+  scheduler.wait<Heartbeat>("n3", [&](const Heartbeat&) {
+    const auto now = probes();
+    return now.size() == 1 && now[0] != before[0];
+  });
   sim({"xid", "--gpu", "1", "--xid", "13", "--kernel-log", kernel_log, "--kernel-log-only"});
   EXPECT_EQ(scheduler.wait<GpuFault>("n3").xid, 13);
   scheduler.send("n3", Stop{kKey, "cancelled", "KILL", 0});
-  EXPECT_FALSE(scheduler.wait_end("n3", kKey).failure);
+  const auto end = scheduler.wait_end("n3", kKey);
+  EXPECT_FALSE(end.failure);
+  EXPECT_TRUE(end.end->proven);
 }
 
 TEST_F(WorkerNode, TheGateRefusesAJobThatCannotWriteItsCheckpoints) {
@@ -183,7 +248,7 @@ TEST_F(WorkerNode, AFailureKeepsTheKernelLogAroundIt) {
   scheduler.wait<GpuFault>("n3");
   launch(direct("exit 3"), kKey);
   scheduler.wait_end("n3", kKey);
-  const auto text = wait_for_file(worker.attempt_dir(kKey) + "/kernel.log");
+  const auto text = wait_for_file(worker.attempt_dir(kKey) + "/evidence/kernel.log");
   EXPECT_THAT(text, HasSubstr("NVRM: Xid (PCI:0000:18:00): 13"));
 }
 
@@ -202,6 +267,7 @@ TEST_F(WorkerNode, AnInspectionRunsAllChecksAndIsToldAgainAfterARestart) {
        {"gpu driver", "gpu 0", "gpu 1", "disk /tmp", "shared memory /dev/shm", "kernel log"})
     EXPECT_TRUE(names.contains(name)) << name;
   EXPECT_TRUE(names.contains("file system " + folder));
+  wait_until_exists(worker.dir() + "/state/inspection.json");
   worker.kill(SIGKILL);
   worker.start();
   const auto again = scheduler.wait<InspectionReport>("n3");

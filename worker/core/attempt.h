@@ -21,9 +21,10 @@ enum class Stage {
 
 struct Gate {  // the quick checks before an attempt, while they are under way
   bool shell_done = false;
-  std::map<std::string, std::int64_t> gpus;  // not yet seen to be free of others: UUID → question under way
-  std::string witness;                       // what was seen on one of them
-  Mono until{}, next_ask{};
+  // Not yet seen to be free of others: UUID → question under way, 0: none, it is to be asked again.
+  std::map<std::string, std::int64_t> gpus;
+  std::string witness;  // what was seen on one of them
+  Mono until{}, next_ask{}, asked_in_vain_at{};
 };
 
 struct WorkerCore::Attempt {

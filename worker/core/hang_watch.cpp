@@ -111,7 +111,12 @@ HangWatch::Verdict HangWatch::judge(Mono now) const {
     return v;
   }
   v.limit = policy_.after.value_or(learned_limit());
-  if (v.limit == Duration(0)) return v;
+  if (v.limit == Duration(0)) {  // too few steps to know: by its silence, as if it told none, and as harmless
+    v.stalled = now - std::max(flat_since_, last_move_) >= limits_.quiet;
+    if (v.stalled) v.tells_progress = false;
+    if (v.stalled) v.limit = limits_.quiet;
+    return v;
+  }
   const Duration silent = now - last_move_;
   if (policy_.after) {
     v.stalled = silent >= v.limit;

@@ -6,7 +6,9 @@
 // stands still when none of them has moved for max(factor × p99 of it, floor). Without told steps it stands
 // still when CPU time, I/O and GPUs have been flat for `quiet`.
 //
-//   1. Lenient, because a false kill is worse than a late one: nothing before `first_steps` are known; never
+//   1. Lenient, because a false kill is worse than a late one: before `first_steps` are known it is judged,
+//   and
+//      told, as if it told no steps; never
 //      sooner than twice the longest silence that ended by itself; a rank that reads or writes a lot (a
 //      checkpoint, its data) moves; a rank at its last step may take as long as it likes to leave.
 //   2. `after` of the job replaces all that by a fixed limit of silence.
@@ -59,7 +61,7 @@ class HangWatch {
   void on_activity(Mono now, std::size_t living_ranks, const Activity&);
 
   struct Verdict {
-    bool tells_progress = false;
+    bool tells_progress = false;  // only a stall by told steps may end an attempt
     bool stalled = false;
     Duration limit{};  // 0: none yet
   };

@@ -7,7 +7,6 @@
 namespace tutti::worker {
 namespace {
 constexpr std::size_t kMaxConditions = 128;
-constexpr std::size_t kMaxIncidents = 32;
 constexpr std::size_t kMaxKinds = 64;
 constexpr std::int64_t kSameIncidentUs = 10'000'000;
 }  // namespace
@@ -28,21 +27,46 @@ bool NodeConditions::end(const std::string& kind, const std::string& subject) {
   return changed_ = true;
 }
 
+bool NodeConditions::end_all(const std::string& kind) {
+  if (std::erase_if(all_, [&](const auto& c) { return c.first.first == kind; }) == 0) return false;
+  return changed_ = true;
+}
+
 void NodeConditions::incident(const std::string& kind, const std::string& detail, std::int64_t boot_us) {
-  const auto last = last_incident_.find(kind);
-  if (last != last_incident_.end() && boot_us - last->second < kSameIncidentUs && boot_us >= last->second) {
+  tick(boot_us);
+  const auto known = lately_.find(kind);
+  if (known != lately_.end()) {
     for (auto& i : untold_)
       if (i.kind == kind) {
         ++i.more;
         return;
       }
+    auto& lately = known->second;
+    ++lately.untold;
+    lately.detail = detail;
+    lately.detail_us = boot_us;
     return;
   }
-  if (last == last_incident_.end() && last_incident_.size() >= kMaxKinds) return;
-  last_incident_[kind] = boot_us;
+  if (lately_.size() >= kMaxKinds) return;
+  lately_[kind] = {boot_us, 0, "", 0};
   untold_.push_back({kind, detail, boot_us, 0});
-  if (untold_.size() > kMaxIncidents) untold_.pop_front();
   changed_ = true;
+}
+
+void NodeConditions::tick(std::int64_t boot_us) {
+  for (auto it = lately_.begin(); it != lately_.end();) {
+    auto& [kind, lately] = *it;
+    if (boot_us >= lately.begun_us && boot_us - lately.begun_us < kSameIncidentUs) {
+      ++it;
+    } else if (lately.untold == 0) {
+      it = lately_.erase(it);
+    } else {
+      untold_.push_back({kind, lately.detail, lately.detail_us, lately.untold - 1});
+      changed_ = true;
+      lately = {boot_us, 0, "", 0};
+      ++it;
+    }
+  }
 }
 
 std::string NodeConditions::why_closed() const {

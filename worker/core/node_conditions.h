@@ -4,7 +4,7 @@
 //   1. A condition is one (kind, subject); it begins once, until it is over. A new detail is no new
 //   beginning.
 //   2. Conditions and untold incidents are bounded; incidents of one kind are told at most once in ten
-//      seconds, with how many there were.
+//      seconds, with how many there were. None goes uncounted.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,13 @@ class NodeConditions {
   /// True if it has begun just now.
   bool begin(const std::string& kind, const std::string& subject, const std::string& detail,
              std::int64_t boot_us);
+  /// All of that kind. True if one held.
+  bool end_all(const std::string& kind);
   /// True if it held.
   bool end(const std::string& kind, const std::string& subject);
   void incident(const std::string& kind, const std::string& detail, std::int64_t boot_us);
+  /// Incidents that came too soon after one that had been told are told when their ten seconds are over.
+  void tick(std::int64_t boot_us);
 
   bool holds(const std::string& kind, const std::string& subject) const {
     return all_.contains({kind, subject});
@@ -52,7 +56,13 @@ class NodeConditions {
   };
   std::map<Key, Condition> all_;
   std::deque<Incident> untold_;
-  std::map<std::string, std::int64_t> last_incident_;  // kind → when one was told
+  struct Lately {               // of one kind
+    std::int64_t begun_us = 0;  // the ten seconds
+    int untold = 0;             // in them, beside those that are counted in `untold_`
+    std::string detail;         // of the last of these
+    std::int64_t detail_us = 0;
+  };
+  std::map<std::string, Lately> lately_;
   bool changed_ = false;
 };
 

@@ -65,10 +65,6 @@ void WorkerCore::say_hello(Now now) {
     inspection_->age_us = std::max<std::int64_t>(0, (now.wall - inspected_at_).count());
     send(*inspection_);
   }
-  for (auto& [at, fault] : std::exchange(faults_unsent_, {})) {
-    fault.age_us = boot_us(now) - at;
-    send(std::move(fault));
-  }
 }
 
 void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
@@ -80,6 +76,7 @@ void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
                                 Duration(std::chrono::minutes(1)));
   gpus_.use_table(w.quarantining);
   extend_lease(hello_sent_at_);
+  say_untold_faults(now);
   heartbeat(now);
   const std::set<AttemptKey> keep(w.keep.begin(), w.keep.end());
   for (const auto key : attempts()) {
@@ -110,6 +107,7 @@ void WorkerCore::on_heartbeat_ack(Now now, const protocol::HeartbeatAck& ack) {
   const auto found = heartbeats_under_way_.find(ack.seq);
   if (found == heartbeats_under_way_.end() || !welcome_) return;
   extend_lease(found->second);
+  std::erase_if(faults_untold_, [&](const UntoldFault& f) { return f.said_after < ack.seq; });
   heartbeats_under_way_.erase(heartbeats_under_way_.begin(), std::next(found));
 }
 

@@ -15,7 +15,9 @@
 //     lease lasts as long, and longer while all its peers acknowledge it; once it is over it stays over.
 //  7. What is wrong with the node as a whole is said in full with each Hello and after each change; it stops
 //     nothing that runs.
-//  8. No supervisor is started before the node has passed its gate: what is known of it now, and a quick
+//  8. A fault of a GPU is said until a heartbeat that followed it has been answered; the scheduler takes it
+//  once.
+//  9. No supervisor is started before the node has passed its gate: what is known of it now, and a quick
 //  look.
 #pragma once
 
@@ -55,6 +57,7 @@ struct CoreSettings {
   Duration resume_check = std::chrono::seconds(60);
   // After the lease, for the supervisors to kill by themselves. Then we do: well within the kill margin.
   Duration lease_second_look = std::chrono::milliseconds(250);
+  bool gpus = true;   // false: there is no probe, and no inventory will come
   bool gate = false;  // before a supervisor is started: RunGate, and are its GPUs free of others?
   Duration gate_limit = std::chrono::seconds(5);
   std::uint64_t gpu_memory_slack = 1ULL << 30;  // above what a GPU uses when nobody uses it
@@ -118,6 +121,9 @@ class WorkerCore {
   void restore_lease(Mono until) { lease_until_ = until; }
   void adopt(Now, const Adopted&);
   void forget_epoch(AttemptKey);  // a retired attempt found on disk: its epoch must not come again
+  /// The GPUs that a former worker saw on this boot: told until the probe says which there are, so that they
+  /// do not look as if they had gone. None is given to an attempt before that.
+  void remember_gpus(const nvml::Inventory& last) { gpus_.on_inventory(last); }
   void on_probe(Now, const nvml::Message&);
   void on_probe_lost(Now);
   bool on_checkpoint(Now, const protocol::CheckpointFound&);  // true: it is new, and this attempt's
@@ -127,6 +133,9 @@ class WorkerCore {
   void on_probe_hung(Now, const std::string& how,
                      bool for_good);  // no sign of life; for_good: again and again
   void on_kernel_finding(Now, const node::KernelFinding&);
+  /// A fault that we were told has not been passed on for certain: who told us must do so again after a
+  /// restart.
+  bool holds_faults() const { return !findings_waiting_.empty() || !faults_untold_.empty(); }
   /// A condition of the node begins (or its detail changes), or is over.
   void on_condition(Now, const std::string& kind, const std::string& subject, const std::string& detail);
   void on_condition_over(Now, const std::string& kind, const std::string& subject);
@@ -199,6 +208,8 @@ class WorkerCore {
   void say_health(Now);
   void end_old_conditions(Now);
   void tell_fault(Now, const nvml::Fault&, node::FaultPairs::Source);
+  void say_untold_faults(Now);
+  void take_waiting_findings(Now);
   void remember_memory(const nvml::Sample&);
 
   CoreSettings settings_;
@@ -220,8 +231,16 @@ class WorkerCore {
   PeerWatch peers_;
   Mono next_ping_{};
   std::int64_t next_question_ = 1;
-  // While not connected, with the CLOCK_BOOTTIME of the evidence; bounded.
-  std::deque<std::pair<std::int64_t, protocol::GpuFault>> faults_unsent_;
+  // Not known to have arrived: said at the next Welcome, once more perhaps. The newest; bounded.
+  struct UntoldFault {
+    std::int64_t boot_us = 0;     // CLOCK_BOOTTIME of the evidence
+    std::int64_t said_after = 0;  // the heartbeat with this number: a later one's answer proves its arrival
+    protocol::GpuFault fault;
+  };
+  std::deque<UntoldFault> faults_untold_;
+  // Until it is known which GPUs there are, or that none can be read; bounded.
+  std::vector<node::KernelFinding> findings_waiting_;
+  bool probe_spoke_ = false;
   std::vector<Action> actions_;
 
   NodeConditions conditions_;

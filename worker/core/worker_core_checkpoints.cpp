@@ -1,4 +1,4 @@
-// Worker core, part 3: checkpoints, from the one that an attempt begins from to those it leaves.
+// Of WorkerCore: checkpoints, from the one that an attempt begins from to those it leaves.
 #include <algorithm>
 #include <utility>
 

@@ -1,4 +1,4 @@
-// Worker core, part 2: how attempts end, what an earlier worker has left, and GPUs.
+// Of WorkerCore: how attempts end, what an earlier worker has left, and GPUs.
 #include <algorithm>
 #include <utility>
 
@@ -209,6 +209,11 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
     gpus_.on_inventory(*m);
     for (const auto* kind : {"nvml_unavailable", "nvml_missing", "driver_mismatch", "probe_hangs"})
       on_condition_over(now, kind, "");
+    // A probe that starts anew knows of none that would have to end; its first look tells again those that
+    // hold.
+    if (conditions_.end_all("fabric_not_ready")) act(Note{{}, "", "fabric_not_ready is looked at anew", ""});
+    say_health(now);
+    take_waiting_findings(now);
   } else if (std::holds_alternative<nvml::Alive>(message)) {
     on_condition_over(now, "probe_hangs", "");
   } else if (const auto* u = std::get_if<nvml::Unavailable>(&message)) {
@@ -220,6 +225,7 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
     for (const auto* other : {"driver_mismatch", "nvml_unavailable", "nvml_missing"})
       if (kind != other) on_condition_over(now, other, "");
     on_condition(now, kind, "", u->reason);
+    take_waiting_findings(now);
     on_probe_lost(now);
   } else if (const auto* f = std::get_if<nvml::Fault>(&message)) {
     if (f->kind == nvml::FaultKind::fabric_not_ready)
@@ -257,6 +263,8 @@ void WorkerCore::inventory_changed() {
 void WorkerCore::on_probe_lost(Now now) {
   probe_up_ = false;
   for (auto& [key, a] : attempts_) {
+    if (a->gate)  // its questions have died with it: the next probe is asked at once
+      for (auto& [uuid, id] : a->gate->gpus) id = 0;
     if (a->stage != Stage::last_work) continue;
     a->gpus_waited_for.clear();
     conclude_if_done(now, *a);

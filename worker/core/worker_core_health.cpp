@@ -1,5 +1,6 @@
-// Worker core, part 3: the node's own health, the gate before an attempt, inspections.
+// Of WorkerCore: the node's own health, the gate before an attempt, inspections.
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "worker/core/attempt.h"
@@ -11,7 +12,8 @@ using node::KernelFinding;
 using Source = node::FaultPairs::Source;
 
 namespace {
-constexpr std::size_t kMaxUnsentFaults = 64;
+constexpr std::size_t kMaxUntoldFaults = 64;
+constexpr std::size_t kMaxWaitingFindings = 256;
 // A fatal error of an NVSwitch is an event without an end; the cordon that follows it lasts, the condition so
 // long.
 constexpr std::int64_t kSwitchFaultUs = 600'000'000;
@@ -50,7 +52,8 @@ void WorkerCore::say_health(Now now) {
 }
 
 void WorkerCore::end_old_conditions(Now now) {
-  say_health(now);  // what came between a Hello and its Welcome
+  conditions_.tick(boot_us(now));
+  say_health(now);  // also what came between a Hello and its Welcome
   if (!switch_fault_at_ || boot_us(now) - *switch_fault_at_ < kSwitchFaultUs) return;
   switch_fault_at_.reset();
   on_condition_over(now, "nvswitch_fatal", "");
@@ -78,15 +81,33 @@ void WorkerCore::tell_fault(Now now, const nvml::Fault& f, Source source) {
   if (f.kind == nvml::FaultKind::xid && fault_pairs_.is_known(fault->uuid, fault->xid, f.boot_us, source))
     return;
   act(Note{{}, "", "GPU fault", fault->uuid + " " + fault->kind + " " + fault->detail});
-  if (connected_)
-    send(std::move(*fault));
-  else if (faults_unsent_.size() < kMaxUnsentFaults)
-    faults_unsent_.emplace_back(f.boot_us, std::move(*fault));
+  // What is said over a connection that is dying is gone, and nobody tells us.
+  constexpr auto kNotSaid = std::numeric_limits<std::int64_t>::max();
+  faults_untold_.push_back({f.boot_us, connected_ && welcome_ ? heartbeat_seq_ : kNotSaid, *fault});
+  if (faults_untold_.size() > kMaxUntoldFaults) faults_untold_.pop_front();
+  if (connected_ && welcome_) send(std::move(*fault));
+}
+
+void WorkerCore::say_untold_faults(Now now) {
+  for (auto& f : faults_untold_) {
+    f.said_after = heartbeat_seq_;
+    f.fault.age_us = std::max<std::int64_t>(0, boot_us(now) - f.boot_us);
+    send(f.fault);
+  }
+}
+
+void WorkerCore::take_waiting_findings(Now now) {
+  probe_spoke_ = true;
+  for (const auto& f : std::exchange(findings_waiting_, {})) on_kernel_finding(now, f);
 }
 
 void WorkerCore::on_kernel_finding(Now now, const KernelFinding& f) {
   switch (f.kind) {
     case KernelFinding::Kind::xid: {
+      if (settings_.gpus && !gpus_.known() && !probe_spoke_) {
+        if (findings_waiting_.size() < kMaxWaitingFindings) findings_waiting_.push_back(f);
+        return;
+      }
       nvml::Fault fault;
       fault.pci = f.pci;
       fault.kind = nvml::FaultKind::xid;
@@ -130,10 +151,13 @@ void WorkerCore::begin_gate(Now now, Attempt& a) {
 }
 
 // A GPU may be let go of a moment after its last user's end was proven: it is asked again until the time is
-// over.
+// over. One whose answer is only slow is not: under a new number that answer would be for nothing.
 void WorkerCore::ask_gate(Now now, Attempt& a) {
   a.gate->next_ask = now.mono + settings_.gpu_poll;
+  const bool lost = now.mono >= a.gate->asked_in_vain_at;
+  if (lost) a.gate->asked_in_vain_at = now.mono + settings_.gpu_answer;
   for (auto& [uuid, id] : a.gate->gpus) {
+    if (id != 0 && !lost) continue;
     id = next_question_++;
     act(AskProcesses{uuid, id});
   }
@@ -142,11 +166,16 @@ void WorkerCore::ask_gate(Now now, Attempt& a) {
 void WorkerCore::gate_answer(Now now, Attempt& a, const nvml::Processes& p) {
   const auto asked = a.gate->gpus.find(p.uuid);
   if (asked == a.gate->gpus.end() || asked->second != p.id) return;
-  if (p.pids && !p.pids->empty()) {
+  asked->second = 0;
+  if (!p.pids) {
+    a.gate->witness = "processes on GPU " + p.uuid + " cannot be read: " + p.error;
+    return;
+  }
+  if (!p.pids->empty()) {
     a.gate->witness = "process " + std::to_string(p.pids->front()) + " uses GPU " + p.uuid;
     return;
   }
-  // A driver that cannot list processes or memory hides nothing from us that we could wait for.
+  // A driver that cannot tell the memory hides nothing from us that we could wait for.
   const auto idle = idle_memory_.find(p.uuid);
   if (p.memory_used_bytes && idle != idle_memory_.end() &&
       *p.memory_used_bytes > idle->second + settings_.gpu_memory_slack) {

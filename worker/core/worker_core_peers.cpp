@@ -1,4 +1,4 @@
-// Worker core, part 4: how long attempts may go on, with a scheduler and without one
+// Of WorkerCore: how long attempts may go on, with a scheduler and without one
 // (docs/design/0002-fence.md).
 #include <algorithm>
 #include <utility>

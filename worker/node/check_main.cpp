@@ -8,14 +8,18 @@
 //   tutti-node-check write FOLDER [UID GID] the same without the sync, which a busy disk can make slow
 #include <fcntl.h>
 #include <grp.h>
-#include <sys/resource.h>
+#include <pwd.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -42,9 +46,46 @@ int look_at_space(const std::string& path) {
   return 0;
 }
 
+constexpr std::string_view kPrefix = ".tutti-check-";
+constexpr std::time_t kOld = 3600;  // no look takes so long: whoever made it was killed
+
+std::string host() {
+  char name[256] = {};
+  if (gethostname(name, sizeof name - 1) != 0 || name[0] == 0) return "host";
+  return name;
+}
+
+// The folder may be shared by many machines, whose process numbers are alike.
+std::string new_name() {
+  std::uint64_t random = 0;
+  (void)!getrandom(&random, sizeof random, 0);
+  char digits[17];
+  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(random));
+  return std::string(kPrefix) + host() + "-" + digits;
+}
+
+// What looks of this machine have left behind that were killed in the middle.
+void remove_old(const std::string& folder) {
+  const std::string ours = std::string(kPrefix) + host() + "-";
+  std::error_code ec;
+  int seen = 0;
+  for (auto it = std::filesystem::directory_iterator(folder, ec);
+       !ec && it != std::filesystem::directory_iterator() && ++seen <= 10'000; it.increment(ec)) {
+    struct stat info{};
+    if (!it->path().filename().string().starts_with(ours) || lstat(it->path().c_str(), &info) != 0) continue;
+    if (S_ISREG(info.st_mode) && info.st_uid == geteuid() && std::time(nullptr) - info.st_mtime > kOld)
+      unlink(it->path().c_str());
+  }
+}
+
 int use_file(const std::string& folder, bool sync) {
-  const std::string path = folder + "/.tutti-check-" + std::to_string(getpid());
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  std::string path;
+  int fd = -1;
+  for (int tries = 0; fd < 0 && tries < 8; ++tries) {
+    path = folder + "/" + new_name();
+    fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno != EEXIST) break;
+  }
   if (fd < 0) return fail("create a file in " + folder);
   const std::string_view text = "written by tutti-node-check\n";
   char back[64] = {};
@@ -59,6 +100,7 @@ int use_file(const std::string& folder, bool sync) {
   if (unlink(path.c_str()) != 0 && step.empty()) return fail("remove " + path);
   errno = error;
   if (!step.empty()) return fail(step + " a file in " + folder);
+  remove_old(folder);
   std::puts("ok");
   return 0;
 }
@@ -79,11 +121,14 @@ int look_at_folder(const std::string& folder, bool sync) {
   return 0;
 }
 
+// With the groups that ranks have: a folder of the team is often writable for its group only.
 int become(const char* user, const char* group) {
   const auto uid = static_cast<uid_t>(std::strtoul(user, nullptr, 10));
   const auto gid = static_cast<gid_t>(std::strtoul(group, nullptr, 10));
   if (uid == getuid() && gid == getgid()) return 0;
-  if (setgroups(0, nullptr) != 0 || setgid(gid) != 0 || setuid(uid) != 0) return fail("become the job user");
+  const passwd* entry = getpwuid(uid);
+  const int groups = entry != nullptr ? initgroups(entry->pw_name, gid) : setgroups(1, &gid);
+  if (groups != 0 || setgid(gid) != 0 || setuid(uid) != 0) return fail("become the job user");
   return 0;
 }
 

@@ -169,6 +169,7 @@ std::optional<KernelRecord> parse_record(std::string_view record) {
   if (!read_number(head, out.boot_us) || out.boot_us < 0) return std::nullopt;
   if (!head.empty() && head.front() != ',') return std::nullopt;  // flags and later fields: not looked at
   out.priority = static_cast<int>(priority & 7);
+  out.facility = priority >> 3;
   auto text = record.substr(semicolon + 1);
   out.text = unescape(text.substr(0, text.find('\n')));
   return out;
@@ -176,6 +177,7 @@ std::optional<KernelRecord> parse_record(std::string_view record) {
 
 std::optional<std::string> normal_pci(std::string_view text) {
   eat(text, "PCI:");
+  text = text.substr(0, text.find(" GPU-"));  // "0000:01:00 GPU-I:05 GPU-CI:00": a slice of that GPU
   unsigned domain = 0, bus = 0, device = 0;
   const auto part = [&text](unsigned& out, std::size_t most) {
     const auto before = text.size();
@@ -201,6 +203,7 @@ std::optional<std::string> normal_pci(std::string_view text) {
 }
 
 std::optional<KernelFinding> KernelLogParser::take(const KernelRecord& record) {
+  if (record.facility != 0) return std::nullopt;
   const std::string_view text = record.text;
   if (auto f = read_switch(record, text)) return f;
   if (auto f = read_oom(record, text)) return f;

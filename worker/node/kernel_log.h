@@ -3,7 +3,8 @@
 // kernel's Documentation/ABI/testing/dev-kmsg and NVIDIA's Xid documentation.
 //
 //   1. Any bytes are taken: what is not understood gives nothing, never an error.
-//   2. A line counts only with the driver's own prefix ("NVRM: Xid (", "nvidia-nvswitchN: SXid ("): the bare
+//   2. A line counts only if the kernel itself wrote it (whoever may write to /dev/kmsg cannot pretend that),
+//      and with the driver's own prefix ("NVRM: Xid (", "nvidia-nvswitchN: SXid ("): the bare
 //      word occurs in names of containers and in what users print.
 //   3. A PCI address is given as domain:bus:device in lower case ("0000:3b:00"), as in the GPU inventory.
 //   4. Memory is bounded: one half-read report, and 64 addresses.
@@ -20,9 +21,10 @@ namespace tutti::node {
 /// One record: "6,1234,5678901,-;text" and lines that continue it, each beginning with a space.
 struct KernelRecord {
   int priority = 6;          // syslog level, without the facility
+  unsigned facility = 0;     // 0: the kernel itself; anything else was written into /dev/kmsg by a program
   std::uint64_t number = 0;  // counts records; a gap is a loss
-  std::int64_t boot_us = 0;
-  std::string text;  // escapes undone, without the continuation lines (a dictionary for udev)
+  std::int64_t boot_us = 0;  // as the kernel stamped it, until kernel_clock.h has corrected that
+  std::string text;          // escapes undone, without the continuation lines (a dictionary for udev)
 };
 std::optional<KernelRecord> parse_record(std::string_view record);
 

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,8 +44,21 @@ int open_source(const std::string& path, const struct stat& info) {
 
 }  // namespace
 
-KernelReader::KernelReader(std::string path, Events events)
-    : path_(std::move(path)), events_(std::move(events)), stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+Arrival KernelReader::read_arrival() {
+  timespec boot{}, mono{};
+  clock_gettime(CLOCK_MONOTONIC, &mono);
+  clock_gettime(CLOCK_BOOTTIME, &boot);
+  const auto us = [](const timespec& t) { return t.tv_sec * 1'000'000LL + t.tv_nsec / 1000; };
+  // Read one after the other: a few microseconds are no sleep.
+  const auto ahead = us(boot) - us(mono);
+  return {us(boot), ahead < 1000 ? 0 : ahead};
+}
+
+KernelReader::KernelReader(std::string path, Events events, Clock clock)
+    : path_(std::move(path)),
+      events_(std::move(events)),
+      read_clock_(std::move(clock)),
+      stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (stop_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   thread_ = std::thread([this] { run(); });
 }
@@ -82,6 +96,7 @@ void KernelReader::run() {
       say(path_ + ": " + std::generic_category().message(errno));
       continue;
     }
+    live_ = false;
     const bool readable = read_until_trouble(fd, S_ISCHR(info.st_mode) || S_ISSOCK(info.st_mode));
     close(fd);
     if (!readable) next_number_ = 0;
@@ -107,6 +122,7 @@ bool KernelReader::read_until_trouble(int fd, bool one_record_per_read) {
     }
     if (n == 0) {  // the writer of a FIFO has gone, or the end of a file: more may come
       take_lines(lines, true);
+      live_ = true;
       say("");
       if (one_record_per_read) return true;
       if (!pause()) return true;
@@ -114,10 +130,14 @@ bool KernelReader::read_until_trouble(int fd, bool one_record_per_read) {
     }
     switch (errno) {
       case EAGAIN: {
+        live_ = live_ || lines.empty();
         say("");
         pollfd both[2] = {{fd, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
         // What has come without a newline is whole when nothing follows it.
-        if (poll(both, 2, lines.empty() ? -1 : 50) == 0) take_lines(lines, true);
+        if (poll(both, 2, lines.empty() ? -1 : 50) == 0) {
+          take_lines(lines, true);
+          live_ = true;
+        }
         if ((both[0].revents & (POLLHUP | POLLERR)) != 0 && (both[0].revents & POLLIN) == 0 && !pause())
           return true;
         break;
@@ -167,7 +187,8 @@ void KernelReader::take_record(std::string_view text) {
   if (!record) return;
   if (next_number_ != 0 && record->number > next_number_) events_.on_loss(record->number - next_number_);
   next_number_ = record->number + 1;
-  events_.on_record(std::move(*record));
+  record->boot_us = clock_.to_boot_us(record->boot_us, read_clock_(), live_);
+  events_.on_record(std::move(*record), live_);
 }
 
 }  // namespace tutti::node

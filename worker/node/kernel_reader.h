@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 
+#include "worker/node/kernel_clock.h"
 #include "worker/node/kernel_log.h"
 
 namespace tutti::node {
@@ -20,17 +21,20 @@ namespace tutti::node {
 class KernelReader {
  public:
   struct Events {
-    std::function<void(KernelRecord)> on_record;
+    /// Its time is CLOCK_BOOTTIME. `live`: written since we opened the log, not found in it.
+    std::function<void(KernelRecord, bool live)> on_record;
     std::function<void(std::uint64_t records)>
         on_loss;                                    // overwritten before they were read; 0: unknown how many
     std::function<void(std::string why)> on_state;  // "" = it is being read; else why it cannot be
   };
-  KernelReader(std::string path, Events events);
+  using Clock = std::function<Arrival()>;
+  KernelReader(std::string path, Events events, Clock clock = &read_arrival);
   ~KernelReader();
   KernelReader(const KernelReader&) = delete;
   KernelReader& operator=(const KernelReader&) = delete;
 
  private:
+  static Arrival read_arrival();
   void run();
   bool read_until_trouble(int fd, bool one_record_per_read);
   void take_lines(std::string& buffer, bool all);
@@ -40,6 +44,9 @@ class KernelReader {
 
   std::string path_;
   Events events_;
+  Clock read_clock_;
+  KernelClock clock_;
+  bool live_ = false;  // all that lay in the log when it was opened has been read
   int stop_fd_;
   std::atomic<bool> stopping_{false};
   std::uint64_t next_number_ = 0;  // 0: none read yet

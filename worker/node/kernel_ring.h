@@ -1,5 +1,5 @@
-// The last lines of the kernel log, for the slice that is kept with a failed attempt. Pure; the worker's
-// thread.
+// The last lines of the kernel log, for the slice that is kept with a failed attempt. Pure; filled by the
+// thread that reads the log, read by the worker's, under a lock of theirs.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
 
 namespace tutti::nvml {
 namespace {
@@ -131,25 +132,32 @@ namespace {
 // Idle GPUs lower the generation of their link to save power; the lanes they keep.
 void look_at_pcie(const Symbols& nvml, Device device, Conditions& conditions) {
   constexpr unsigned kBusyPercent = 50;
+  constexpr std::string_view kGeneration = "PCIe generation ";
   unsigned now = 0, most = 0;
   if (!nvml.nvmlDeviceGetCurrPcieLinkWidth || !nvml.nvmlDeviceGetMaxPcieLinkWidth) return;
   if (nvml.nvmlDeviceGetCurrPcieLinkWidth(device, &now) != Return::success ||
       nvml.nvmlDeviceGetMaxPcieLinkWidth(device, &most) != Return::success)
     return;
-  conditions.erase(FaultKind::pcie_degraded);
+  const auto before = conditions.find(FaultKind::pcie_degraded);
+  const bool slow = before != conditions.end() && before->second.starts_with(kGeneration);
+  if (now < most || !slow) conditions.erase(FaultKind::pcie_degraded);
   if (now < most) {
     conditions.emplace(FaultKind::pcie_degraded,
                        std::to_string(now) + " of " + std::to_string(most) + " PCIe lanes are in use");
     return;
   }
+  // Only a busy GPU can tell its generation: what was found under load holds until it is busy again.
   Utilization load{};
   if (!nvml.nvmlDeviceGetCurrPcieLinkGeneration || !nvml.nvmlDeviceGetMaxPcieLinkGeneration ||
       !nvml.nvmlDeviceGetUtilizationRates)
     return;
   if (nvml.nvmlDeviceGetUtilizationRates(device, &load) != Return::success || load.gpu < kBusyPercent) return;
-  if (nvml.nvmlDeviceGetCurrPcieLinkGeneration(device, &now) == Return::success &&
-      nvml.nvmlDeviceGetMaxPcieLinkGeneration(device, &most) == Return::success && now < most)
-    conditions.emplace(FaultKind::pcie_degraded, "PCIe generation " + std::to_string(now) + " of " +
+  if (nvml.nvmlDeviceGetCurrPcieLinkGeneration(device, &now) != Return::success ||
+      nvml.nvmlDeviceGetMaxPcieLinkGeneration(device, &most) != Return::success)
+    return;
+  conditions.erase(FaultKind::pcie_degraded);
+  if (now < most)
+    conditions.emplace(FaultKind::pcie_degraded, std::string(kGeneration) + std::to_string(now) + " of " +
                                                      std::to_string(most) + " under load");
 }
 

@@ -13,7 +13,7 @@ constexpr std::size_t kMaxCommands = 64;
 }  // namespace
 
 Probe::Probe(ProbeOptions options, int input, int output)
-    : options_(std::move(options)), input_(input), out_(output) {}
+    : options_(std::move(options)), input_(input), out_(output), links_up_(options_.links_up) {}
 
 void Probe::run() {
   std::thread([this] {
@@ -73,7 +73,7 @@ void Probe::open_session() {
   std::vector<Device> handles;
   for (const NamedDevice& device : read.devices) {
     if (std::ranges::find(handles, device.handle) == handles.end()) handles.push_back(device.handle);
-    gpus_.push_back({device, {}, {}, {}, 0});
+    gpus_.push_back({device, {}, {}, {}, links_up_[device.info.uuid]});
   }
   unidentified_ = read.message.unidentified;
   named_ = read.named;
@@ -96,6 +96,7 @@ void Probe::open_session() {
 void Probe::close_session() {
   if (library_ == nullptr) return;
   events_.reset();
+  for (const Watched& gpu : gpus_) links_up_[gpu.device.info.uuid] |= gpu.links_up;
   gpus_.clear();
   {
     std::lock_guard lock(mutex_);
@@ -188,7 +189,9 @@ void Probe::sample() {
   for (const Watched& gpu : gpus_) {
     const bool answers =
         !gpu.brief.contains(FaultKind::gpu_lost) && !gpu.brief.contains(FaultKind::unreadable);
-    if (answers) message.gpus.push_back(take_sample(*library_, gpu.device.handle, gpu.device.info.uuid));
+    if (!answers) continue;
+    auto& sample = message.gpus.emplace_back(take_sample(*library_, gpu.device.handle, gpu.device.info.uuid));
+    if (gpu.links_up != 0) sample.links_up = gpu.links_up;
   }
   out_.write(std::move(message));
 }

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -35,7 +36,8 @@ struct ProbeOptions {
   std::chrono::milliseconds sample{5000};
   std::chrono::milliseconds deep{30'000};  // at the next sample after that, and after each event
   std::chrono::milliseconds retry{3000};
-  std::chrono::milliseconds event_stall{5000};  // the event wait returns every second when all is well
+  std::chrono::milliseconds event_stall{5000};    // the event wait returns every second when all is well
+  std::map<std::string, std::uint64_t> links_up;  // UUID → as an earlier probe told it in its last sample
 };
 
 class Probe {
@@ -79,7 +81,8 @@ class Probe {
   std::unique_ptr<Library> library_;
   unsigned unidentified_ = 0;
   Clock::time_point next_deep_{};
-  unsigned named_ = 0;  // GPUs; gpus_ has their slices
+  std::map<std::string, std::uint64_t> links_up_;  // of earlier sessions, and earlier probes
+  unsigned named_ = 0;                             // GPUs; gpus_ has their slices
   std::vector<Watched> gpus_;
   std::unique_ptr<EventWatch> events_;
 

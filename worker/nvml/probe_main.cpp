@@ -4,6 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "worker/nvml/probe.h"
 
@@ -23,7 +26,12 @@ int main(int argc, char** argv) {
   app.add_option("--retry-ms", retry_ms, "between two tries to start NVML")->check(CLI::Range(10, 600'000));
   app.add_option("--event-stall-ms", event_stall_ms, "an event wait longer than this is a hang")
       ->check(CLI::Range(1500, 600'000));
+  std::vector<std::string> links_up;
+  app.add_option("--links-up", links_up, "UUID=BITS, as the last sample of an earlier probe tells it");
   CLI11_PARSE(app, argc, argv);
+  for (const auto& text : links_up)
+    if (const auto equals = text.find('='); equals != std::string::npos)
+      options.links_up[text.substr(0, equals)] = std::strtoull(text.c_str() + equals + 1, nullptr, 10);
   options.poll = std::chrono::milliseconds(poll_ms);
   options.sample = std::chrono::milliseconds(sample_ms);
   options.deep = std::chrono::milliseconds(deep_ms);

@@ -92,6 +92,7 @@ json::object to_json(const GpuSample& gpu) {
   put(out, "power_mw", gpu.power_mw);
   put(out, "temperature_c", gpu.temperature_c);
   put(out, "processes", gpu.processes);
+  put(out, "links_up", gpu.links_up);
   return out;
 }
 
@@ -168,6 +169,7 @@ GpuSample read_gpu_sample(const Fields& fields) {
   gpu.power_mw = fields.find<unsigned>("power_mw");
   gpu.temperature_c = fields.find<unsigned>("temperature_c");
   gpu.processes = fields.find<std::vector<unsigned>>("processes");
+  gpu.links_up = fields.find<std::uint64_t>("links_up");
   return gpu;
 }
 

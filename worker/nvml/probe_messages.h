@@ -101,6 +101,9 @@ struct GpuSample {
   std::optional<unsigned> power_mw;
   std::optional<unsigned> temperature_c;
   std::optional<std::vector<unsigned>> processes;
+  // One bit per NVLink that was ever seen up: told to the next probe, which would take one that is down for
+  // one that is not there.
+  std::optional<std::uint64_t> links_up;
 
   bool operator==(const GpuSample&) const = default;
 };

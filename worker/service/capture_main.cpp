@@ -7,7 +7,13 @@
 //                      own user attach (never more than that: a debugger reads what the job wrote)
 //   ncclras.txt        what NCCL's own monitor says, where its client is installed
 //
-// It sends no signals: a program that did not ask for one may die of it.
+//
+// It sends no signal that a program could die of. A debugger stops its target by SIGSTOP, though; one that is
+// killed before it has let go leaves it stopped, or stopped as soon as it wakes:
+//
+//   1. No debugger comes near a process of which a thread waits in the kernel (D) or is stopped (T).
+//   2. After a debugger that did not end by itself, its target is sent SIGCONT. (If we are killed ourselves,
+//      the worker does that.)
 #include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -36,10 +42,12 @@ using tutti::supervisor::read_file;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMaxThreads = 512;
-constexpr std::size_t kMaxText = 1 << 20;  // of one file
-constexpr std::size_t kTogether = 4;       // debuggers at one time
+constexpr std::size_t kMaxText = 1 << 20;         // of one file
+constexpr std::size_t kTogether = 4;              // debuggers at one time
+constexpr std::chrono::milliseconds kDeath{200};  // for killed debuggers to go
 
 struct Options {
+  std::string debugger;  // "" = eu-stack or gdb
   std::string dir;
   uid_t uid = 0;
   gid_t gid = 0;
@@ -132,7 +140,8 @@ std::string find(const char* name) {
   return {};
 }
 
-std::vector<std::string> stack_command(pid_t pid) {
+std::vector<std::string> stack_command(const Options& o, pid_t pid) {
+  if (!o.debugger.empty()) return {o.debugger, std::to_string(pid)};
   if (const auto eu = find("eu-stack"); !eu.empty()) return {eu, "-p", std::to_string(pid), "-n", "64"};
   const auto gdb = find("gdb");
   if (gdb.empty()) return {};
@@ -145,19 +154,56 @@ std::vector<std::string> stack_command(pid_t pid) {
           "-ex",  "thread apply all bt 48"};
 }
 
+struct Debugger {
+  pid_t target = 0;  // 0: it has none
+};
+using Running = std::map<pid_t, Debugger>;
+
 // Waits for one of them; false: the deadline has come.
-bool reap_one(std::map<pid_t, std::string>& running, Clock::time_point until) {
+bool reap_one(Running& running, Clock::time_point until) {
   while (!running.empty()) {
     int status = 0;
     const pid_t pid = waitpid(-1, &status, WNOHANG);
-    if (pid > 0) {
-      running.erase(pid);
+    if (const auto found = running.find(pid); pid > 0 && found != running.end()) {
+      const bool let_go = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+      if (!let_go && found->second.target != 0) kill(found->second.target, SIGCONT);
+      running.erase(found);
       return true;
     }
     if (Clock::now() >= until) return false;
     poll(nullptr, 0, 10);
   }
   return true;
+}
+
+// The kernel lets go of what they held when they have died, so their targets are woken after that.
+void kill_all(Running& running) {
+  for (const auto& [pid, debugger] : running) kill(pid, SIGKILL);
+  const auto until = Clock::now() + kDeath;
+  while (!running.empty() && reap_one(running, until)) {
+  }
+  // One that does not die: what it has sent is taken back; more it will not send.
+  for (const auto& [pid, debugger] : running)
+    if (debugger.target != 0) kill(debugger.target, SIGCONT);
+}
+
+void write_stacks(const Options& o, const std::string& rank, pid_t program, Running& running,
+                  Clock::time_point until) {
+  int part = 0;
+  for (const pid_t pid : tutti::worker::processes_under(program)) {
+    const auto command = stack_command(o, pid);
+    if (command.empty() || ++part > 8) break;
+    while (running.size() >= kTogether)
+      if (!reap_one(running, until)) break;
+    if (Clock::now() >= until) break;
+    const std::string file =
+        o.dir + "/rank-" + rank + (part > 1 ? "-" + std::to_string(part) : "") + ".stacks.txt";
+    if (const auto why = tutti::worker::why_not_to_stop(pid); !why.empty()) {
+      tutti::supervisor::replace_file(file, "no backtrace: " + why + "\n", false, 0600);
+      continue;
+    }
+    if (const pid_t child = start(o, command, file); child > 0) running[child] = {pid};
+  }
 }
 
 int capture(const Options& o) {
@@ -169,27 +215,17 @@ int capture(const Options& o) {
     ranks.emplace_back(text.substr(0, colon), std::atoi(text.c_str() + colon + 1));
   }
   for (const auto& [rank, pid] : ranks) write_proc(o, rank, pid);
-  std::map<pid_t, std::string> running;
+  Running running;
   if (const auto ras = find("ncclras"); !ras.empty())
     if (const pid_t pid = start(o, {ras, "-v", "-t", "2"}, o.dir + "/ncclras.txt"); pid > 0)
-      running[pid] = "";
-  for (const auto& [rank, program] : o.stacks ? ranks : std::vector<std::pair<std::string, pid_t>>()) {
-    int part = 0;
-    for (const pid_t pid : tutti::worker::processes_under(program)) {
-      const auto command = stack_command(pid);
-      if (command.empty() || ++part > 8) break;
-      while (running.size() >= kTogether)
-        if (!reap_one(running, until)) break;
-      if (Clock::now() >= until) break;
-      const std::string file =
-          o.dir + "/rank-" + rank + (part > 1 ? "-" + std::to_string(part) : "") + ".stacks.txt";
-      if (const pid_t child = start(o, command, file); child > 0) running[child] = file;
-    }
-  }
+      running[pid] = {};
+  if (o.stacks)
+    for (const auto& [rank, program] : ranks) write_stacks(o, rank, program, running, until);
   while (!running.empty() && reap_one(running, until)) {
   }
-  for (const auto& [pid, file] : running) kill(pid, SIGKILL);  // the kernel then lets go of what it held
-  return running.empty() ? 0 : 1;
+  const bool late = !running.empty();
+  kill_all(running);
+  return late ? 1 : 0;
 }
 
 }  // namespace
@@ -201,6 +237,7 @@ int main(int argc, char** argv) {
   app.add_option("--uid", o.uid, "the job's user")->required();
   app.add_option("--gid", o.gid, "and group")->required();
   app.add_flag("--stacks", o.stacks, "backtraces too: a debugger stops the ranks for a moment");
+  app.add_option("--debugger", o.debugger, "program that is given a PID and prints its backtraces");
   app.add_option("--deadline-ms", o.deadline_ms, "for all of it")->check(CLI::Range(100, 60'000));
   app.add_option("rank", o.ranks, "RANK:PID");
   CLI11_PARSE(app, argc, argv);

@@ -1,7 +1,8 @@
 // Checkpoints on disk: found, checked, deleted. Blocking, and perhaps on a file server that hangs: called on
-// pools only, each call bounded by a deadline as far as the system calls come back. Runs as root over folders
-// that users write: nothing but regular files is opened, no symbolic link is followed below the job's
-// checkpoint folder, and everything is reached from a descriptor of that folder.
+// pools only, each call bounded by a deadline as far as the system calls come back. Users write these
+// folders, and the worker looks with their rights (as_user.h); still nothing but regular files is opened, no
+// symbolic link is followed below the job's checkpoint folder, and everything is reached from a descriptor of
+// that folder.
 #pragma once
 
 #include <sys/types.h>

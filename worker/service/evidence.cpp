@@ -57,19 +57,16 @@ class Part {
   }
   // The end of a file that the job's user (or we) wrote.
   void add_file(const std::string& name, std::size_t most, std::optional<uid_t> owner) {
-    const supervisor::Fd fd(
-        open((dir_ + "/" + name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
-    struct stat info{};
-    if (!fd || fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return;
-    if (owner && (info.st_uid != *owner || info.st_nlink != 1))
-      return;  // a hard link may lend another's file
-    const auto size = static_cast<std::size_t>(std::max<off_t>(info.st_size, 0));
+    const std::string path = dir_ + "/" + name;
+    const auto file = owner ? supervisor::open_regular_of(*owner, path) : supervisor::open_regular(path);
+    if (!file) return;
+    const auto size = static_cast<std::size_t>(std::max<off_t>(file->info.st_size, 0));
     std::string bytes(std::min(size, most), '\0');
     const auto from = static_cast<off_t>(size - bytes.size());
-    const auto n = pread(fd.get(), bytes.data(), bytes.size(), from);
+    const auto n = pread(file->fd.get(), bytes.data(), bytes.size(), from);
     bytes.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
     if (from > 0) leave_out(name, "all but its last " + std::to_string(bytes.size()) + " bytes");
-    add(name, bytes, info.st_mtim.tv_sec);
+    add(name, bytes, file->info.st_mtim.tv_sec);
   }
   // Regular files in it and one level below, in order of their names.
   void add_folder(const std::string& folder, std::optional<uid_t> owner, int depth = 1) {

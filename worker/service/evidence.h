@@ -1,13 +1,13 @@
 // One node's part of the evidence of an attempt: what is in its directory, bounded and without secrets, as
-// gzip-compressed tar members. Blocking, local disk; runs on the worker's pool.
+// gzip-compressed tar members. Blocking, local disk; runs on the worker's thread for the disk.
 //
 // The parts of several nodes, one after the other, are one archive: each is a gzip member of its own and has
 // no end-of-archive mark, which the scheduler appends. So it need not unpack anything.
 //
 //   nodes/<node>/node.json   what the node knows: ranks with exit codes and signals, first failure, end
 //   nodes/<node>/logs/…      the last 256 KiB of each rank, of the launcher and of the setup
-//   nodes/<node>/evidence/…  hang-N/ (tutti-capture), gpu_before.json, gpu_after.json, kernel.log if one was
-//   put there nodes/<node>/capture/…   NCCL's log and the flight recorder's dumps
+//   nodes/<node>/evidence/…  hang-N/ (tutti-capture), gpu_before.json, gpu_after.json, kernel.log of a
+//   failure nodes/<node>/capture/…   NCCL's log and the flight recorder's dumps
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,5 @@
 #include "worker/service/job_files.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,32 +8,16 @@
 #include <cmath>
 
 #include "api/wire/utf8.h"
-#include "worker/supervisor/fd.h"
+#include "worker/supervisor/files.h"
 #include "worker/supervisor/whole_number.h"
 
 namespace tutti::worker {
 namespace {
 
 namespace json = boost::json;
-using supervisor::Fd;
 
 constexpr std::size_t kMaxSmallFile = 64 << 10;
 constexpr std::size_t kMaxMetrics = 64;
-
-struct Opened {
-  Fd fd;
-  struct stat info{};
-};
-
-// `owner` nothing: anybody's (checkpoint folders are shared).
-std::optional<Opened> open_regular(const std::string& path, std::optional<uid_t> owner) {
-  Opened o;
-  o.fd = Fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
-  if (!o.fd || fstat(o.fd.get(), &o.info) != 0 || !S_ISREG(o.info.st_mode)) return std::nullopt;
-  // A hard link could lend us somebody else's file.
-  if (owner && (o.info.st_uid != *owner || o.info.st_nlink != 1)) return std::nullopt;
-  return o;
-}
 
 std::string read_range(int fd, std::int64_t offset, std::size_t size) {
   std::string out(size, '\0');
@@ -92,7 +74,7 @@ protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol:
     chunk.end = true;
     return chunk;
   }
-  const auto file = open_regular(dir + "/" + log_name(request.rank), owner);
+  const auto file = supervisor::open_regular_of(owner, dir + "/" + log_name(request.rank));
   if (!file) {  // not begun yet, or never
     chunk.end = over;
     if (over) chunk.error = "there is no " + log_name(request.rank);
@@ -114,7 +96,8 @@ protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol:
 
 std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey key,
                                                 std::int32_t rank, Duration* age) {
-  const auto file = open_regular(dir + "/progress/rank-" + std::to_string(rank) + ".json", owner);
+  const auto file =
+      supervisor::open_regular_of(owner, dir + "/progress/rank-" + std::to_string(rank) + ".json");
   if (!file) return std::nullopt;
   const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
   if (!object) return std::nullopt;

@@ -19,7 +19,6 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr int kMostRecordsUnderWay = 4096;
 constexpr std::int64_t kStalledUs = 5'000'000;
 constexpr std::uint64_t kLeastShm = 16ULL << 20;
 constexpr rlim_t kLeastFiles = 1024;
@@ -43,12 +42,13 @@ protocol::CheckResult result(std::string name, std::string owner, std::string wh
 
 }  // namespace
 
-NodeWatch::NodeWatch(asio::io_context& io, const Settings& settings, Events events)
+NodeWatch::NodeWatch(asio::io_context& io, const Settings& settings, std::optional<std::uint64_t> log_read,
+                     Events events)
     : io_(io),
       settings_(settings),
       events_(std::move(events)),
-      started_us_(to_boot_us(read_clocks())),
       paths_(io, settings.node_check),
+      kernel_(to_boot_us(read_clocks()), log_read),
       look_timer_(io),
       disk_timer_(io) {}
 
@@ -64,14 +64,18 @@ void NodeWatch::start() {
   look_at_disks();
 }
 
+// It holds as long as one look finds it: each look ends only what it has begun.
 void NodeWatch::set(bool holds, const std::string& kind, const std::string& subject,
-                    const std::string& detail) {
+                    const std::string& detail, const std::string& look) {
   if (holds) {
-    holding_.insert({kind, subject});
+    holding_[{kind, subject}].insert(look);
     events_.on_condition(kind, subject, detail);
-  } else if (holding_.erase({kind, subject}) > 0) {
-    events_.on_over(kind, subject);
+    return;
   }
+  const auto found = holding_.find({kind, subject});
+  if (found == holding_.end() || found->second.erase(look) == 0 || !found->second.empty()) return;
+  holding_.erase(found);
+  events_.on_over(kind, subject);
 }
 
 // ---------------------------------------------------------------- kernel log
@@ -82,23 +86,15 @@ void NodeWatch::start_kernel_log() {
       if (*alive) what();
     });
   };
-  node::KernelReader::Events events;
-  events.on_record = [this, tell, under_way = records_under_way_](node::KernelRecord record) {
-    // A storm of messages must not fill our memory: what is beyond is lost, and counted as such.
-    if (under_way->load() >= kMostRecordsUnderWay) return;
-    ++*under_way;
-    tell([this, under_way, record = std::move(record)]() mutable {
-      --*under_way;
-      on_record(std::move(record));
-    });
+  const auto come = [this, tell](bool there_is_something) {
+    if (there_is_something) tell([this] { hear_kernel(); });
   };
-  events.on_loss = [this, tell](std::uint64_t records) {
-    tell([this, records] {
-      ring_.add_loss(records, to_boot_us(read_clocks()));
-      events_.on_incident("kernel_log_lost",
-                          (records == 0 ? "some" : std::to_string(records)) +
-                              " records of the kernel log were overwritten before they were read");
-    });
+  node::KernelReader::Events events;
+  events.on_record = [this, come](const node::KernelRecord& record, bool live) {
+    come(kernel_.add(record, live));
+  };
+  events.on_loss = [this, come](std::uint64_t records) {
+    come(kernel_.add_loss(records, to_boot_us(read_clocks())));
   };
   events.on_state = [this, tell](std::string why) {
     tell([this, why = std::move(why)] {
@@ -113,14 +109,21 @@ void NodeWatch::start_kernel_log() {
   kernel_log_ = std::make_unique<node::KernelReader>(settings_.kernel_log, std::move(events));
 }
 
-void NodeWatch::on_record(node::KernelRecord record) {
-  ring_.add(record);
-  const auto found = parser_.take(record);
-  if (found && found->boot_us >= started_us_) events_.on_finding(*found);
+void NodeWatch::hear_kernel() {
+  const auto news = kernel_.take();
+  if (news.some_lost || news.lost_records > 0)
+    events_.on_incident("kernel_log_lost",
+                        (news.lost_records == 0 ? "some" : std::to_string(news.lost_records)) +
+                            " records of the kernel log were overwritten before they were read");
+  for (const auto& f : news.findings) events_.on_finding(f);
+  if (news.dropped > 0)
+    events_.on_incident("kernel_log_lost", std::to_string(news.dropped) +
+                                               " errors in the kernel log came too fast and were not told");
+  if (news.told_up_to) events_.on_log_read(*news.told_up_to);
 }
 
 std::string NodeWatch::kernel_slice(std::int64_t from_boot_us, std::int64_t until_boot_us) const {
-  return ring_.slice(from_boot_us, until_boot_us);
+  return kernel_.slice(from_boot_us, until_boot_us);
 }
 
 // ---------------------------------------------------------------- links, memory
@@ -138,6 +141,7 @@ void NodeWatch::look() {
   look_timer_.async_wait([this](boost::system::error_code ec) {
     if (!ec) look();
   });
+  hear_kernel();  // how far the log has been read, though it says nothing
   const auto now = to_boot_us(read_clocks());
   if (looking_) {
     set(now - looking_since_us_ > kStalledUs, "checks_stalled", "",
@@ -167,7 +171,7 @@ void NodeWatch::on_looked(const Looked& looked) {
       set(f.holds, f.kind, f.link, f.detail);
   }
   if (!looked.memory) return;
-  const auto why = node::why_memory_low(*looked.memory, holding_.contains({"memory_low", ""}));
+  const auto why = node::why_memory_low(*looked.memory, said("memory_low", ""));
   set(!why.empty(), "memory_low", "", why);
 }
 
@@ -195,22 +199,22 @@ void NodeWatch::look_at_disks() {
 }
 
 void NodeWatch::on_space(const std::string& path, const PathChecks::Answer& answer) {
-  set(answer.hangs, "filesystem_hang", path, answer.text);
+  set(answer.hangs, "filesystem_hang", path, answer.text, "space");
   const auto space = answer.ok ? node::parse_space(answer.text) : std::nullopt;
   if (!space) {
-    if (!answer.hangs) set(true, "disk_read_only", path, answer.text);
+    if (!answer.hangs) set(true, "disk_read_only", path, answer.text, "space");
     return;
   }
-  const auto full = node::why_full(*space, holding_.contains({"disk_full", path}));
-  const auto files = node::why_no_files(*space, holding_.contains({"inodes_full", path}));
+  const auto full = node::why_full(*space, said("disk_full", path));
+  const auto files = node::why_no_files(*space, said("inodes_full", path));
   set(!full.empty(), "disk_full", path, full);
   set(!files.empty(), "inodes_full", path, files);
-  set(space->read_only, "disk_read_only", path, "the file system is mounted read-only");
+  set(space->read_only, "disk_read_only", path, "the file system is mounted read-only", "space");
 }
 
 void NodeWatch::on_file(const std::string& path, const PathChecks::Answer& answer) {
-  set(answer.hangs, "filesystem_hang", path, "writing and reading a file there: " + answer.text);
-  if (!answer.hangs) set(!answer.ok, "disk_read_only", path, answer.text);
+  set(answer.hangs, "filesystem_hang", path, "writing and reading a file there: " + answer.text, "file");
+  if (!answer.hangs) set(!answer.ok, "disk_read_only", path, answer.text, "file");
 }
 
 // ---------------------------------------------------------------- gate, inspection
@@ -320,7 +324,7 @@ void NodeWatch::inspect(std::function<void(Results)> done) {
     for (const auto& link : last_links_)
       results.push_back(result("link " + link.name, "network", link.up ? "" : "it is " + link.state));
     auto log = result("kernel log", "host", "");
-    if (settings_.kernel_log.empty() || holding_.contains({"kernel_log_unreadable", ""})) {
+    if (settings_.kernel_log.empty() || said("kernel_log_unreadable", "")) {
       log.result = "skipped";
       log.detail = settings_.kernel_log.empty() ? "switched off" : "it cannot be read";
     }

@@ -3,11 +3,12 @@
 // looked at by helper processes, so that nothing here can hang the worker. What it finds goes to the core.
 #pragma once
 
-#include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -15,9 +16,8 @@
 #include <vector>
 
 #include "scheduler/model/protocol.h"
-#include "worker/node/kernel_log.h"
+#include "worker/node/kernel_inbox.h"
 #include "worker/node/kernel_reader.h"
-#include "worker/node/kernel_ring.h"
 #include "worker/node/links.h"
 #include "worker/node/space.h"
 #include "worker/service/path_check.h"
@@ -33,9 +33,13 @@ class NodeWatch {
     std::function<void(const std::string& kind, const std::string& subject)> on_over;
     std::function<void(const std::string& kind, const std::string& detail)> on_incident;
     std::function<void(const node::KernelFinding&)>
-        on_finding;  // news only: not what is older than this worker
+        on_finding;  // news only: not what a former worker has told, or what is older than any
+    /// All records up to this number have been looked at, and what they say has been told by on_finding.
+    std::function<void(std::uint64_t)> on_log_read;
   };
-  NodeWatch(boost::asio::io_context& io, const Settings& settings, Events events);
+  /// `log_read`: what a former worker's on_log_read said last, on this boot.
+  NodeWatch(boost::asio::io_context& io, const Settings& settings, std::optional<std::uint64_t> log_read,
+            Events events);
   ~NodeWatch();
   void start();
 
@@ -59,13 +63,17 @@ class NodeWatch {
   using Results = std::vector<protocol::CheckResult>;
 
   void start_kernel_log();
-  void on_record(node::KernelRecord record);
+  void hear_kernel();
   void look();
   void on_looked(const Looked& looked);
   void look_at_disks();
   void on_space(const std::string& path, const PathChecks::Answer& answer);
   void on_file(const std::string& path, const PathChecks::Answer& answer);
-  void set(bool holds, const std::string& kind, const std::string& subject, const std::string& detail);
+  void set(bool holds, const std::string& kind, const std::string& subject, const std::string& detail,
+           const std::string& look = "");
+  bool said(const std::string& kind, const std::string& subject) const {
+    return holding_.contains({kind, subject});
+  }
   std::vector<std::string> disks() const;
   std::vector<std::string> interfaces() const;
   void run_all(std::vector<Wanted> wanted, std::function<void(Results)> done);
@@ -75,18 +83,16 @@ class NodeWatch {
   boost::asio::io_context& io_;
   const Settings& settings_;
   const Events events_;
-  const std::int64_t started_us_;
   PathChecks paths_;
-  node::KernelLogParser parser_;
-  node::KernelRing ring_;
-  std::shared_ptr<std::atomic<int>> records_under_way_ = std::make_shared<std::atomic<int>>(0);
+  node::KernelInbox kernel_;
   std::unique_ptr<node::KernelReader> kernel_log_;
   node::LinkWatch links_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   boost::asio::steady_timer look_timer_, disk_timer_;
   bool looking_ = false;
   std::int64_t looking_since_us_ = 0;
-  std::set<std::pair<std::string, std::string>> holding_;  // conditions said: (kind, subject)
+  // Conditions said: (kind, subject) → the looks that find it. One path may be looked at in several ways.
+  std::map<std::pair<std::string, std::string>, std::set<std::string>> holding_;
   std::vector<node::LinkSample> last_links_;
   boost::asio::thread_pool sysfs_{1};
 };

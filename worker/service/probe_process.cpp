@@ -8,7 +8,9 @@
 #include <boost/asio/read_until.hpp>
 #include <boost/asio/write.hpp>
 #include <istream>
+#include <map>
 #include <system_error>
+#include <utility>
 
 #include "worker/supervisor/fd.h"
 #include "worker/supervisor/files.h"
@@ -52,6 +54,8 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
     Fd our_in(from_probe[0]), probe_out(from_probe[1]);
     SpawnRequest request;
     request.argv = argv;
+    for (const auto& [uuid, links] : links_up)
+      request.argv.insert(request.argv.end(), {"--links-up", uuid + "=" + std::to_string(links)});
     request.in = probe_in.get();
     request.out = probe_out.get();
     const auto pid = spawn_child(request);
@@ -70,22 +74,38 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
     timer.expires_after(within);
     timer.async_wait([self = shared_from_this(), within](boost::system::error_code ec) {
       if (ec || self->closed || !self->process) return;
-      ++self->hung;
       spdlog::error("probe: no sign of life for {} ms: killed", within.count());
-      self->events.on_hung(self->hung);
-      self->process->signal(SIGKILL);
+      self->kill_it(within);
     });
+  }
+
+  // A call into a driver that hangs may not come back, kill or not: so it counts as lost now, and as hung
+  // once more each time that it is still there. No other one is started beside it: that would hang as well.
+  void kill_it(std::chrono::milliseconds again) {
+    events.on_hung(++hung);
+    if (closed || !process) return;
+    process->signal(SIGKILL);
+    if (!dying) {
+      dying = true;
+      close_pipes();
+      events.on_lost();
+    }
+    expect_life(again);
+  }
+
+  void close_pipes() {
+    ++life;
+    boost::system::error_code ec;
+    in.close(ec);
+    out.close(ec);
   }
 
   void lost() {
     if (closed) return;
     if (process) spdlog::warn("probe: process {} has ended", process->pid());
     process.reset();
-    ++life;
-    boost::system::error_code ec;
-    in.close(ec);
-    out.close(ec);
-    events.on_lost();
+    close_pipes();
+    if (!std::exchange(dying, false)) events.on_lost();
     timer.expires_after(kRestartAfter);
     timer.async_wait([self = shared_from_this()](boost::system::error_code error) {
       if (!error) self->start();
@@ -115,11 +135,14 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
       hung = 0;
       expect_life(deadlines.each);
     }
+    if (const auto* sample = std::get_if<nvml::Sample>(&m))
+      for (const auto& gpu : sample->gpus)
+        if (gpu.links_up && links_up.size() < 256) links_up[gpu.uuid] = *gpu.links_up;
     events.on_message(m);
   }
 
   void write() {
-    if (closed || !process || writing || questions.empty()) return;
+    if (closed || !process || dying || writing || questions.empty()) return;
     writing = true;
     auto line = std::make_shared<std::string>(questions.front());
     questions.pop_front();
@@ -151,9 +174,11 @@ struct ProbeProcess::State : std::enable_shared_from_this<ProbeProcess::State> {
   std::unique_ptr<Watched> process;
   std::unique_ptr<asio::streambuf> text;
   std::deque<std::string> questions;
+  std::map<std::string, std::uint64_t> links_up;  // what one probe has learned of NVLinks, for the next
   std::int64_t life = 0;  // handlers of a former process know by it that they are late
   int hung = 0;           // deaths in a row without a sign of life
   bool writing = false, closed = false;
+  bool dying = false;  // killed, told as lost, and not yet gone
 };
 
 ProbeProcess::ProbeProcess(asio::io_context& io, std::vector<std::string> argv, Deadlines deadlines,
@@ -164,7 +189,7 @@ ProbeProcess::~ProbeProcess() { state_->close(); }
 void ProbeProcess::start() { state_->start(); }
 
 void ProbeProcess::ask(const nvml::ProcessesCommand& command) {
-  if (!state_->process || state_->questions.size() >= kMaxQuestions) return;
+  if (!state_->process || state_->dying || state_->questions.size() >= kMaxQuestions) return;
   state_->questions.push_back(nvml::encode(command) + "\n");
   state_->write();
 }

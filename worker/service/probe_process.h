@@ -23,8 +23,9 @@ class ProbeProcess {
  public:
   struct Events {
     std::function<void(const nvml::Message&)> on_message;
-    std::function<void()> on_lost;  // it died or was killed; another one is on its way
-    /// No sign of life in time: it is killed. So many times in a row; NVML itself hangs.
+    std::function<void()> on_lost;  // it died or was killed; another one comes when it has gone
+    /// No sign of life in time: it is killed. So many times in a row, by the same one too that does not die;
+    /// NVML itself hangs.
     std::function<void(int times)> on_hung;
   };
   static constexpr int kHungTimes = 3;

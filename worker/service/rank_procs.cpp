@@ -39,6 +39,11 @@ Stat stat_of(pid_t pid) {
   return s;
 }
 
+char state_in(const std::string& stat) {
+  const auto name_end = stat.rfind(')');
+  return name_end == std::string::npos || name_end + 2 >= stat.size() ? 'X' : stat[name_end + 2];
+}
+
 std::int64_t io_of(pid_t pid) {
   const auto text = read_file(proc(pid, "io"), 4096);
   if (!text) return 0;
@@ -75,6 +80,22 @@ std::vector<pid_t> processes_under(pid_t program) {
     closedir(dir);
   }
   return found;
+}
+
+std::string why_not_to_stop(pid_t pid) {
+  const std::string tasks = proc(pid, "task");
+  DIR* dir = opendir(tasks.c_str());
+  if (dir == nullptr) return "it has gone";
+  std::string why;
+  while (const dirent* entry = why.empty() ? readdir(dir) : nullptr) {
+    if (entry->d_name[0] == '.') continue;
+    const char state = state_in(read_file(tasks + "/" + entry->d_name + "/stat", 4096).value_or(""));
+    if (state == 'D' || state == 'T' || state == 't')
+      why = "thread " + std::string(entry->d_name) + " of process " + std::to_string(pid) +
+            (state == 'D' ? " waits in the kernel" : " is stopped");
+  }
+  closedir(dir);
+  return why;
 }
 
 RankUse look_at_rank(pid_t program) {

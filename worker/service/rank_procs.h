@@ -14,6 +14,10 @@ namespace tutti::worker {
 /// Itself first; at most 64. A process that ends meanwhile is left out.
 std::vector<pid_t> processes_under(pid_t program);
 
+/// Why no debugger may attach to it: a thread waits in the kernel or is stopped (or traced), so that the
+/// debugger's SIGSTOP would stay pending, and might outlive it. "" = none.
+std::string why_not_to_stop(pid_t pid);
+
 struct RankUse {
   Duration cpu{};  // with that of its children that have ended
   std::int64_t io_bytes = 0;

@@ -25,7 +25,9 @@ namespace asio = boost::asio;
 namespace json = boost::json;
 
 constexpr std::int64_t kKillDeadline = 4'000'000;
-constexpr auto kProbeWait = std::chrono::seconds(10);
+constexpr std::chrono::milliseconds kProbeWait{10'000};
+// While something of a former worker lives: much shorter than its lease, which only the scheduler renews.
+constexpr std::chrono::milliseconds kProbeWaitLiving{1'000};
 
 bool is_fatal(std::string_view kind, std::int32_t xid) {
   const FaultRule& rule = FaultTable::built_in().judge(kind, xid);
@@ -41,6 +43,7 @@ std::string kill_mode_in_use(const Settings& s) {
 CoreSettings core_settings(const Settings& s) {
   CoreSettings c;
   c.fatal = &is_fatal;
+  c.gpus = s.gpus;
   c.gate = s.gate;
   c.started = read_clocks().mono;
   auto& self = c.self;
@@ -68,6 +71,7 @@ const Settings& with_state_dir(const Settings& s) {
 Worker::Worker(asio::io_context& io, Settings settings)
     : io_(io),
       settings_(std::move(settings)),
+      file_user_(find_file_user(settings_.job_user.uid, settings_.job_user.gid)),
       dirs_(with_state_dir(settings_)),
       core_(core_settings(settings_)),
       evidence_(settings_, dirs_),
@@ -83,7 +87,10 @@ Worker::Worker(asio::io_context& io, Settings settings)
   open_peer_link();
 }
 
-Worker::~Worker() { leaving_ = true; }
+Worker::~Worker() {
+  leaving_ = true;
+  disk_.join();  // what was to be written is written
+}
 
 // Without it the node takes part in no gang lease: its jobs end with the node's own.
 void Worker::open_peer_link() {
@@ -145,6 +152,35 @@ void Worker::read_health() {
   core_.gpus().remember(reasons);
 }
 
+// The last inventory that a probe has told. False: none is known, or this machine has booted since.
+bool Worker::read_gpus() {
+  const auto text = supervisor::read_file(settings_.state_dir + "/gpus.json");
+  if (!text || former_boot_) return false;
+  const auto message = nvml::parse_message(*text);
+  const auto* told = std::get_if<nvml::Message>(&message);
+  const auto* last = told != nullptr ? std::get_if<nvml::Inventory>(told) : nullptr;
+  if (last == nullptr) return false;
+  core_.remember_gpus(*last);
+  gpus_saved_ = *text;
+  return true;
+}
+
+void Worker::write_later(std::string path, std::string text, mode_t mode) {
+  asio::post(disk_, [path = std::move(path), text = std::move(text), mode] {
+    try {
+      supervisor::replace_file(path, text, false, mode);
+    } catch (const std::exception& e) {
+      spdlog::warn("{}: {}", path, e.what());
+    }
+  });
+}
+
+void Worker::write_evidence(AttemptKey key, const std::string& file, std::string text) {
+  const std::string dir = dirs_.path(key) + "/evidence";
+  asio::post(disk_, [dir] { mkdir(dir.c_str(), 0700); });
+  write_later(dir + "/" + file, std::move(text), 0600);
+}
+
 void Worker::start() {
   spdlog::info("node {} starts: address {}, {} cpus, jobs run as {}, kill mode {}", settings_.node,
                settings_.address, settings_.cpus, settings_.job_user.name, kill_mode_in_use(settings_));
@@ -166,11 +202,18 @@ void Worker::start() {
                            },
                            [this](int times) { on_probe_hung(times); }});
   probe_->start();
-  // Registering without the GPUs would make them look as if they had gone.
-  probe_wait_.expires_after(kProbeWait);
-  probe_wait_.async_wait([this](boost::system::error_code ec) {
+  // Registering without the GPUs would make them look as if they had gone. But NVML may hang, and what lives
+  // here would be killed at the end of its lease: then with those that were here before.
+  const bool known = read_gpus();
+  probe_wait_.expires_after(known && !links_.empty() ? kProbeWaitLiving : kProbeWait);
+  probe_wait_.async_wait([this, known](boost::system::error_code ec) {
     if (ec) return;
-    spdlog::error("the probe does not say which GPUs there are; registering without");
+    spdlog::error("the probe does not say which GPUs there are; registering {}",
+                  known ? "with those of before" : "without");
+    // Until it does, or is found to hang: nothing that is placed on them could start.
+    if (known)
+      core_.on_condition(read_clocks(), "probe_hangs", "", "NVML has not said yet which GPUs there are");
+    settle();
     open_client();
   });
 }
@@ -178,8 +221,11 @@ void Worker::start() {
 void Worker::on_probe(const nvml::Message& message) {
   const bool tells =
       std::holds_alternative<nvml::Inventory>(message) || std::holds_alternative<nvml::Unavailable>(message);
-  if (const auto* m = std::get_if<nvml::Inventory>(&message))
+  if (const auto* m = std::get_if<nvml::Inventory>(&message)) {
     spdlog::info("driver {}: {} GPUs{}", m->driver, m->gpus.size(), m->simulated ? " (simulated)" : "");
+    if (auto text = nvml::encode(message) + "\n"; text != gpus_saved_)
+      write_later(settings_.state_dir + "/gpus.json", gpus_saved_ = std::move(text));
+  }
   if (const auto* m = std::get_if<nvml::Unavailable>(&message)) spdlog::warn("no GPUs: {}", m->reason);
   if (const auto* m = std::get_if<nvml::Sample>(&message)) {
     gpu_sampled_boot_us_ = m->at_boot_us;
@@ -338,8 +384,8 @@ void Worker::act(AskProcesses& a) {
 
 void Worker::act(RecordEnd& a) {
   note_gpus(a.status.key, "gpu_after.json");
+  keep_kernel_log(a.status);
   try {
-    keep_kernel_log(a.status);
     dirs_.write_end(a.status);
   } catch (const std::exception& e) {
     // A full disk must not keep the end from being told. After a restart it is proven anew.
@@ -358,10 +404,8 @@ void Worker::act(Retire& a) {
   } catch (const std::exception& e) {
     spdlog::error("job {} epoch {}: {}", a.key.job.value, a.key.epoch.value, e.what());
   }
-  asio::post(scans_, [this, key = a.key] {
-    evidence_.seal(key);
-    clean_up();
-  });
+  asio::post(disk_, [this, key = a.key] { evidence_.seal(key); });
+  clean_up();
 }
 
 void Worker::act(SetLease& a) { lease_->store(a.until_boot_us); }

@@ -1,6 +1,6 @@
 // The shell around WorkerCore: carries its actions out and tells it what happened. Everything here runs on
-// the io_context's one thread; what can block for long (kills, file servers, removal) runs on pools and comes
-// back by post.
+// the io_context's one thread; what can block for long (kills, file servers, evidence, removal) runs on pools
+// and comes back by post.
 //
 //   1. Actions are carried out in the order in which the core gave them; an event that an action causes is
 //      handled after the rest of them.
@@ -22,6 +22,7 @@
 
 #include "worker/core/hang_watch.h"
 #include "worker/core/worker_core.h"
+#include "worker/service/as_user.h"
 #include "worker/service/attempt_dir.h"
 #include "worker/service/checkpoint_files.h"
 #include "worker/service/evidence.h"
@@ -66,10 +67,13 @@ class Worker {
     HangWatch::Learned saved;
     bool captured = false;  // of the present stall
     int captures = 0;
+    std::vector<pid_t> held;  // a killed debugger may have left them stopped
   };
   struct Capture {  // a tutti-capture under way
     std::unique_ptr<Watched> helper;
     std::unique_ptr<boost::asio::steady_timer> deadline;
+    std::vector<pid_t> targets;  // processes that it may stop for a moment: they were not stopped before
+    bool killed = false;
   };
   struct WaitingRead {
     protocol::ReadLog request;
@@ -80,6 +84,7 @@ class Worker {
   void lock_state_dir();
   void read_boot();
   void read_health();
+  bool read_gpus();
   void open_client();
   void open_peer_link();
   void use_peer_secret(const std::string&);
@@ -105,6 +110,8 @@ class Worker {
   void act(SaveHealth&);
   void act(Note&);
   void arm_tick();
+  void write_later(std::string path, std::string text, mode_t mode = 0644);
+  void write_evidence(AttemptKey, const std::string& file, std::string text);
   void on_probe(const nvml::Message&);
   void on_probe_hung(int times);
 
@@ -115,7 +122,10 @@ class Worker {
   void look_at_ranks(AttemptKey, RankWatch&, const WorkerCore::View&, Now);
   void report_ranks(AttemptKey, RankWatch&, const HangWatch::Verdict&, Now);
   void capture(AttemptKey, RankWatch&, const WorkerCore::View&);
+  void start_capture(AttemptKey, const SpawnRequest&);
+  void capture_late(AttemptKey);
   void captured(AttemptKey);
+  void let_go(AttemptKey);
   void save_learned(AttemptKey, RankWatch&, Now);
   void say_ranks_again();
   void note_gpus(AttemptKey, const char* file);
@@ -123,6 +133,8 @@ class Worker {
   // worker_health.cpp
   void start_node_watch();
   void read_inspection();
+  std::optional<std::uint64_t> read_log_number() const;
+  void save_log_number(std::uint64_t);
   void keep_kernel_log(const protocol::AttemptStatus& ended);
 
   // worker_attempts.cpp
@@ -155,6 +167,7 @@ class Worker {
 
   boost::asio::io_context& io_;
   const Settings settings_;
+  const FileUser file_user_;  // checkpoint folders are touched with his rights
   supervisor::Fd lock_;
   bool former_boot_ = false;
   AttemptDirs dirs_;
@@ -167,6 +180,7 @@ class Worker {
   std::map<AttemptKey, Watch> watches_;
   std::map<AttemptKey, std::unique_ptr<RankWatch>> rank_watches_;
   std::map<AttemptKey, Capture> captures_;
+  std::string gpus_saved_;                              // as in gpus.json
   std::map<std::string, nvml::GpuSample> gpu_samples_;  // UUID → the last one
   std::int64_t gpu_sampled_boot_us_ = 0;
   EvidenceStore evidence_;
@@ -174,6 +188,7 @@ class Worker {
   std::list<WaitingRead> waiting_reads_;
   std::unique_ptr<ProbeProcess> probe_;
   std::unique_ptr<NodeWatch> node_;
+  std::optional<std::uint64_t> log_number_saved_;
   std::unique_ptr<SchedulerClient> client_;
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
   bool settling_ = false;
@@ -183,6 +198,8 @@ class Worker {
   std::atomic<bool> leaving_{false};              // long reads give up
   boost::asio::thread_pool kills_{2}, scans_{4};  // apart: a hung file server must not keep a kill waiting
   boost::asio::thread_pool checks_{4}, verifier_{1}, deletions_{1};
+  // The local disk, which may be slow: evidence, and what may be lost at a crash. One thread keeps the order.
+  boost::asio::thread_pool disk_{1};
 };
 
 }  // namespace tutti::worker

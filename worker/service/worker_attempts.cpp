@@ -1,4 +1,4 @@
-// The second half of worker.h: attempts found on disk, their supervisors, and what jobs write.
+// Part of worker.h: attempts found on disk, their supervisors, and what jobs write.
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -235,7 +235,7 @@ void Worker::poll_logs() {
 }
 
 void Worker::clean_up() {
-  asio::post(scans_, [this] {
+  asio::post(disk_, [this] {
     for (const auto key : dirs_.expired()) dirs_.remove(key);
   });
 }

@@ -1,6 +1,6 @@
-// Part 3 of worker.h: checkpoints. The folders may lie on a file server that hangs, so all of it runs on
-// pools and comes back by post: scans and checks on one thread per call, checksums one after the other on a
-// thread of their own, deletions likewise.
+// Part of worker.h: checkpoints. The folders may lie on a file server that hangs, so all of it runs on
+// pools, with the rights of the job's user, and comes back by post: scans and checks on one thread per call,
+// checksums one after the other on a thread of their own, deletions likewise.
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/post.hpp>
@@ -33,6 +33,7 @@ void Worker::scan(AttemptKey key, bool last) {
   const auto view = core_.find(key);
   asio::post(scans_,
              [this, key, last, dir = view->spec->checkpoint.dir, seen = std::move(watch.seen)]() mutable {
+               const AsUser user(file_user_);
                auto found = find_checkpoints(dir, key, seen, last);
                asio::post(io_, [this, key, seen = std::move(seen), found = std::move(found)]() mutable {
                  on_scanned(key, std::move(seen), std::move(found));
@@ -98,6 +99,7 @@ void Worker::verify_next() {
   if (verifying_ || verifications_.empty()) return;
   verifying_ = true;
   asio::post(verifier_, [this, v = verifications_.front()] {
+    const AsUser user(file_user_);
     const auto result =
         compare_checksums(v.dir, v.path, v.step, v.epoch, until(leaving_, settings_.verify_deadline));
     asio::post(io_, [this, v, result] {
@@ -123,6 +125,7 @@ void Worker::act(CheckResume& a) {
   const auto view = core_.find(a.key);
   if (!view || !view->spec) return;
   asio::post(checks_, [this, key = a.key, dir = view->spec->checkpoint.dir, prepare = *view->prepare] {
+    const AsUser user(file_user_);
     const auto result = check_resume(dir, prepare, until(leaving_, settings_.resume_checksums));
     asio::post(io_, [this, key, dir, prepare, result] {
       if (result.what == ResumeCheck::What::usable && !result.whole)
@@ -139,6 +142,7 @@ void Worker::act(DeleteFiles& a) {
   const auto view = core_.find(a.order.key);
   if (!view || !view->spec) return;
   asio::post(deletions_, [this, order = a.order, dir = view->spec->checkpoint.dir] {
+    const AsUser user(file_user_);
     const auto answer =
         delete_checkpoint(dir, settings_.job_user.uid, order, until(leaving_, settings_.delete_deadline));
     asio::post(io_, [this, answer] {

@@ -116,6 +116,7 @@ void Worker::hear_ranks(AttemptKey key, RankWatch& watch, const WorkerCore::View
 
 void Worker::look_at_ranks(AttemptKey key, RankWatch& watch, const WorkerCore::View& view, Now now) {
   watch.looked_at = now.mono;
+  for (const pid_t pid : std::exchange(watch.held, {})) ::kill(pid, SIGCONT);
   Activity sum;
   std::size_t living = 0;
   std::optional<supervisor::Config> config;
@@ -190,14 +191,9 @@ void Worker::save_learned(AttemptKey key, RankWatch& watch, Now now) {
   if (learned == watch.saved || learned.p99 == Duration(0)) return;
   watch.saved_at = now.mono;
   watch.saved = learned;
-  try {
-    supervisor::replace_file(learned_path(dirs_.path(key)),
-                             json::serialize(json::object{{"p99_step_us", learned.p99.count()},
-                                                          {"longest_silence_us", learned.longest.count()}}),
-                             false);
-  } catch (const std::exception& e) {  // it is learned anew after a restart
-    spdlog::warn("job {} epoch {}: {}", key.job.value, key.epoch.value, e.what());
-  }
+  write_later(learned_path(dirs_.path(key)),
+              json::serialize(json::object{{"p99_step_us", learned.p99.count()},
+                                           {"longest_silence_us", learned.longest.count()}}));
 }
 
 // ---------------------------------------------------------------- capture
@@ -209,8 +205,6 @@ void Worker::capture(AttemptKey key, RankWatch& watch, const WorkerCore::View& v
   }
   const std::string dir = dirs_.path(key) + "/evidence";
   const std::string here = dir + "/hang-" + std::to_string(++watch.captures);
-  mkdir(dir.c_str(), 0700);
-  mkdir(here.c_str(), 0700);
   SpawnRequest request;
   request.argv = {settings_.capture,
                   "--dir",
@@ -226,31 +220,65 @@ void Worker::capture(AttemptKey key, RankWatch& watch, const WorkerCore::View& v
   const bool restarts = action ? *action == HangAction::capture_and_restart
                                : watch.watch.judge(read_clocks().mono).tells_progress;
   if (restarts) request.argv.emplace_back("--stacks");
-  for (const auto& rank : view.status->ranks)
-    if (const auto ours = watch.ours.find(rank.rank);
-        !rank.ended && ours != watch.ours.end() && ours->second != 0)
-      request.argv.push_back(std::to_string(rank.rank) + ":" + std::to_string(ours->second));
+  std::vector<pid_t> targets;
+  for (const auto& rank : view.status->ranks) {
+    const auto ours = watch.ours.find(rank.rank);
+    if (rank.ended || ours == watch.ours.end() || ours->second == 0) continue;
+    request.argv.push_back(std::to_string(rank.rank) + ":" + std::to_string(ours->second));
+    if (!restarts) continue;
+    for (const pid_t pid : processes_under(ours->second))
+      if (why_not_to_stop(pid).empty()) targets.push_back(pid);
+  }
   request.own_session = true;
   request.log = here + "/capture.log";
+  auto& capture = captures_[key];
+  capture.targets = std::move(targets);
+  // From now on, so that a disk that is slow to make the folder counts too.
+  capture.deadline = std::make_unique<asio::steady_timer>(io_, kCaptureDeadline);
+  capture.deadline->async_wait([this, key](boost::system::error_code ec) {
+    if (!ec) capture_late(key);
+  });
+  asio::post(disk_, [this, key, dir, here, request = std::move(request)] {
+    mkdir(dir.c_str(), 0700);
+    mkdir(here.c_str(), 0700);
+    asio::post(io_, [this, key, request] { start_capture(key, request); });
+  });
+}
+
+void Worker::start_capture(AttemptKey key, const SpawnRequest& request) {
+  const auto found = captures_.find(key);
+  if (found == captures_.end() || found->second.helper) return;
   try {
-    Capture capture;
     const pid_t pid = spawn_child(request);
-    capture.helper = std::make_unique<Watched>(io_, pid, [this, key] { captured(key); });
-    capture.deadline = std::make_unique<asio::steady_timer>(io_, kCaptureDeadline);
-    capture.deadline->async_wait([this, key, pid](boost::system::error_code ec) {
-      if (ec || !captures_.contains(key)) return;
-      spdlog::warn("job {} epoch {}: the capture takes too long", key.job.value, key.epoch.value);
-      ::kill(-pid, SIGKILL);  // with its debuggers; it is not reaped, so the number is still its own
-      if (const auto w = rank_watches_.find(key); w != rank_watches_.end()) w->second->captured = true;
-    });
-    captures_[key] = std::move(capture);
+    found->second.helper = std::make_unique<Watched>(io_, pid, [this, key] { captured(key); });
   } catch (const std::system_error& e) {
     spdlog::warn("job {} epoch {}: {}", key.job.value, key.epoch.value, e.what());
-    watch.captured = true;
+    captured(key);
   }
 }
 
+void Worker::capture_late(AttemptKey key) {
+  const auto found = captures_.find(key);
+  if (found == captures_.end()) return;
+  spdlog::warn("job {} epoch {}: the capture takes too long", key.job.value, key.epoch.value);
+  if (!found->second.helper) return captured(key);  // the disk has not even made its folder
+  // With its debuggers; it is not reaped, so the number is still its own.
+  ::kill(-found->second.helper->pid(), SIGKILL);
+  found->second.killed = true;
+  let_go(key);
+  if (const auto w = rank_watches_.find(key); w != rank_watches_.end()) w->second->captured = true;
+}
+
+// Its debuggers were killed, so that nobody takes back the SIGSTOP by which they had stopped their targets.
+// They may not be dead yet: once more at the next look.
+void Worker::let_go(AttemptKey key) {
+  const auto& targets = captures_.at(key).targets;
+  for (const pid_t pid : targets) ::kill(pid, SIGCONT);
+  if (const auto w = rank_watches_.find(key); w != rank_watches_.end()) w->second->held = targets;
+}
+
 void Worker::captured(AttemptKey key) {
+  if (captures_.at(key).killed) let_go(key);
   captures_.erase(key);
   const auto watch = rank_watches_.find(key);
   const auto view = core_.find(key);
@@ -286,17 +314,11 @@ void Worker::note_gpus(AttemptKey key, const char* file) {
                          {"driver", core_.gpus().inventory().driver},
                          {"gpus", std::move(gpus)},
                          {"unhealthy_gpus_of_the_node", std::move(unhealthy)}};
-  const std::string dir = dirs_.path(key) + "/evidence";
-  mkdir(dir.c_str(), 0700);
-  try {
-    supervisor::replace_file(dir + "/" + file, json::serialize(all) + "\n", false, 0600);
-  } catch (const std::exception& e) {
-    spdlog::warn("job {} epoch {}: {}", key.job.value, key.epoch.value, e.what());
-  }
+  write_evidence(key, file, json::serialize(all) + "\n");
 }
 
 void Worker::read_evidence(const protocol::ReadLog& request) {
-  asio::post(scans_, [this, request] {
+  asio::post(disk_, [this, request] {
     auto chunk = evidence_.read(request);
     asio::post(io_, [this, chunk = std::move(chunk)]() mutable {
       if (client_) client_->send(wire::encode(protocol::FromWorker(std::move(chunk))));

@@ -1,4 +1,4 @@
-// The third part of worker.h: what the node watch finds goes to the core; the gate and inspections that the
+// Part of worker.h: what the node watch finds goes to the core; the gate and inspections that the
 // core wants are run.
 #include <spdlog/spdlog.h>
 
@@ -38,8 +38,32 @@ void Worker::start_node_watch() {
     core_.on_kernel_finding(read_clocks(), finding);
     settle();
   };
-  node_ = std::make_unique<NodeWatch>(io_, settings_, std::move(events));
+  events.on_log_read = [this](std::uint64_t number) { save_log_number(number); };
+  log_number_saved_ = read_log_number();
+  node_ = std::make_unique<NodeWatch>(io_, settings_, log_number_saved_, std::move(events));
   node_->start();
+}
+
+// Records are numbered from the boot on. A worker that starts anew goes on after the last one of which all
+// has been said, or what came between its former life and this one would be taken for old.
+std::optional<std::uint64_t> Worker::read_log_number() const {
+  const auto text = supervisor::read_file(settings_.state_dir + "/kernel_log.json", 4096);
+  json::error_code ec;
+  const auto v = json::parse(text.value_or(""), ec);
+  const auto* o = ec ? nullptr : v.if_object();
+  const auto* boot = o ? o->if_contains("boot_id") : nullptr;
+  const auto* number = o ? o->if_contains("number") : nullptr;
+  if (!boot || !number || *boot != json::value(settings_.boot_id)) return std::nullopt;
+  json::error_code no_number;
+  const auto n = number->to_number<std::uint64_t>(no_number);
+  return no_number ? std::nullopt : std::optional(n);
+}
+
+void Worker::save_log_number(std::uint64_t number) {
+  if (log_number_saved_ == number || core_.holds_faults()) return;
+  log_number_saved_ = number;
+  write_later(settings_.state_dir + "/kernel_log.json",
+              json::serialize(json::object{{"boot_id", settings_.boot_id}, {"number", number}}) + "\n");
 }
 
 void Worker::act(RunGate& a) {
@@ -64,13 +88,9 @@ void Worker::act(RunInspection& a) {
     std::ranges::move(checks, std::back_inserter(report.checks));
     core_.on_inspection(now, report, now.wall, false);
     settle();
-    try {
-      const json::object file = {{"ended_at_us", now.wall.time_since_epoch().count()},
-                                 {"report", json::parse(wire::encode(protocol::FromWorker(report)))}};
-      supervisor::replace_file(path, json::serialize(file), false);
-    } catch (const std::exception& e) {
-      spdlog::error("{}: {}", path, e.what());
-    }
+    const json::object file = {{"ended_at_us", now.wall.time_since_epoch().count()},
+                               {"report", json::parse(wire::encode(protocol::FromWorker(report)))}};
+    write_later(path, json::serialize(file));
   });
 }
 
@@ -94,12 +114,7 @@ void Worker::keep_kernel_log(const protocol::AttemptStatus& ended) {
   if (!node_ || !ended.failure || !dirs_.exists(ended.key)) return;
   const auto at = ended.failure->boot_us > 0 ? ended.failure->boot_us : to_boot_us(read_clocks());
   const auto text = node_->kernel_slice(at - kBeforeFailureUs, to_boot_us(read_clocks()));
-  if (text.empty()) return;
-  try {
-    supervisor::replace_file(dirs_.path(ended.key) + "/kernel.log", text, false, 0600);
-  } catch (const std::exception& e) {
-    spdlog::warn("job {} epoch {}: kernel.log: {}", ended.key.job.value, ended.key.epoch.value, e.what());
-  }
+  if (!text.empty()) write_evidence(ended.key, "kernel.log", text);
 }
 
 }  // namespace tutti::worker

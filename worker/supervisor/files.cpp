@@ -58,13 +58,25 @@ void replace_file(const std::string& path, std::string_view text, bool durable, 
   if (rename(draft.c_str(), path.c_str()) != 0) throw_errno("rename " + draft);
 }
 
+std::optional<RegularFile> open_regular(const std::string& path) {
+  RegularFile file;
+  file.fd = Fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  if (!file.fd || fstat(file.fd.get(), &file.info) != 0 || !S_ISREG(file.info.st_mode)) return std::nullopt;
+  return file;
+}
+
+std::optional<RegularFile> open_regular_of(uid_t owner, const std::string& path) {
+  auto file = open_regular(path);
+  if (file && (file->info.st_uid != owner || file->info.st_nlink != 1)) return std::nullopt;
+  return file;
+}
+
 std::string log_tail(const std::string& path, uid_t owner, std::size_t limit) {
-  const Fd fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  struct stat s{};
-  if (!fd || fstat(fd.get(), &s) != 0 || !S_ISREG(s.st_mode) || s.st_uid != owner) return {};
-  const off_t start = std::max<off_t>(0, s.st_size - static_cast<off_t>(limit));
+  const auto file = open_regular_of(owner, path);
+  if (!file) return {};
+  const off_t start = std::max<off_t>(0, file->info.st_size - static_cast<off_t>(limit));
   std::string out(limit, '\0');
-  const ssize_t n = pread(fd.get(), out.data(), out.size(), start);
+  const ssize_t n = pread(file->fd.get(), out.data(), out.size(), start);
   if (n <= 0) return {};
   out.resize(static_cast<std::size_t>(n));
   if (start > 0) {  // begin with a whole line, unless that would drop most of it

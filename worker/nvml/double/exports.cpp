@@ -56,6 +56,7 @@ unsigned recovery_action(GpuMode mode) {
     case GpuMode::healthy:
     case GpuMode::throttled:
     case GpuMode::pcie_degraded:
+    case GpuMode::pcie_slow:
     case GpuMode::fabric_not_ready:
     case GpuMode::remap_pending: return kRecoveryNone;
     case GpuMode::ecc:
@@ -370,7 +371,8 @@ Return nvmlDeviceGetMaxPcieLinkWidth(Device device, unsigned* lanes) {
 
 Return nvmlDeviceGetCurrPcieLinkGeneration(Device device, unsigned* generation) {
   return on_device(__func__, device, Access::live, generation != nullptr, [&](const Gpu& gpu) {
-    *generation = busy(gpu) ? kPcieGeneration : 1;  // an idle link saves power
+    *generation =
+        busy(gpu) && gpu.mode != GpuMode::pcie_slow ? kPcieGeneration : 1;  // an idle link saves power
     return Return::success;
   });
 }

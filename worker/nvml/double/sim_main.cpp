@@ -94,7 +94,8 @@ std::string set_mode(const Options& options) {
   const auto mode = parse_mode(options.setting);
   if (!mode) {
     return "'" + options.setting +
-           "' is none of healthy, throttled, pcie_degraded, fabric_not_ready, remap_pending, ecc, link_down, "
+           "' is none of healthy, throttled, pcie_degraded, pcie_slow, fabric_not_ready, remap_pending, ecc, "
+           "link_down, "
            "remap_failed, reset_required, "
            "lost";
   }

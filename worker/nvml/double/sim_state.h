@@ -25,6 +25,7 @@ enum class GpuMode {
   healthy,           // answers everything
   throttled,         // answers, with a hardware slowdown among its clock reasons
   pcie_degraded,     // answers, with half of its PCIe lanes
+  pcie_slow,         // answers, its PCIe link stays at the first generation under load
   fabric_not_ready,  // answers, the fabric manager has not registered it
   remap_pending,     // answers, a row remap waits for a reset
   ecc,               // answers, has uncorrectable ECC errors and asks for drain and reset

@@ -17,6 +17,7 @@ constexpr std::pair<GpuMode, std::string_view> kModeNames[] = {
     {GpuMode::healthy, "healthy"},
     {GpuMode::throttled, "throttled"},
     {GpuMode::pcie_degraded, "pcie_degraded"},
+    {GpuMode::pcie_slow, "pcie_slow"},
     {GpuMode::fabric_not_ready, "fabric_not_ready"},
     {GpuMode::remap_pending, "remap_pending"},
     {GpuMode::ecc, "ecc"},
