@@ -22,7 +22,7 @@ inline auto tied(const AttemptRow& r) {
   return std::tie(r.job, r.epoch, r.number, r.state, r.result, r.cause, r.detail, r.evidence_json, r.gang,
                   r.resume_path, r.resume_step, r.last_step, r.exit_code, r.placed_at, r.preflight_at,
                   r.starting_at, r.running_at, r.restored_at, r.caught_up_at, r.fault_at, r.stopping_at,
-                  r.ended_at, r.signature, r.lost_gpu);
+                  r.ended_at, r.signature, r.lost_gpu, r.continue_for, r.witness);
 }
 inline auto tied(const AllocationRow& r) { return std::tie(r.gpu, r.job, r.epoch, r.from, r.until); }
 inline auto tied(const QueueRow& r) {
@@ -35,7 +35,7 @@ inline auto tied(const ReservationRow& r) {
 inline auto tied(const NodeRow& r) {
   return std::tie(r.id, r.name, r.queue, r.address, r.boot_id, r.worker_version, r.state, r.service,
                   r.service_reason, r.cpus, r.memory_bytes, r.kill_mode, r.driver, r.simulated_gpus, r.labels,
-                  r.registered_at, r.state_at, r.service_at, r.service_until, r.returns);
+                  r.registered_at, r.state_at, r.service_at, r.service_until, r.returns, r.returned_at);
 }
 inline auto tied(const GpuRow& r) {
   return std::tie(r.id, r.node, r.uuid, r.index, r.model, r.memory_bytes, r.pci, r.island, r.health,

@@ -133,6 +133,7 @@ inline NodeRow full_node(std::int64_t id) {
   n.service_at = at(22);
   n.service_until = at(23);
   n.returns = 3;
+  n.returned_at = at(24);
   return n;
 }
 
