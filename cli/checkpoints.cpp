@@ -1,5 +1,6 @@
 // checkpoints: those of one job, what is known of them, and how often to save.
 #include "cli/documents.h"
+#include "cli/pages.h"
 #include "cli/verbs.h"
 
 namespace tutti::cli {
@@ -57,7 +58,8 @@ std::string checkpoints_text(const json::object& body, const Look& look) {
 }  // namespace
 
 int run_checkpoints(Session& session, const std::string& id) {
-  const Document document = session.client.get("/v1/jobs/" + resolve_job(session, id) + "/checkpoints");
+  const Document document =
+      get_pages(session.client, "/v1/jobs/" + resolve_job(session, id) + "/checkpoints", "checkpoints");
   const json::object& body = as_object(document.tree);
   session.print(
       document, [&] { return checkpoints_text(body, session.look); },

@@ -3,6 +3,7 @@
 
 #include "cli/documents.h"
 #include "cli/job_details.h"
+#include "cli/pages.h"
 #include "cli/verbs.h"
 
 namespace tutti::cli {
@@ -226,7 +227,8 @@ int run_explain(Session& session, const std::string& id) {
 }
 
 int run_attempts(Session& session, const std::string& id) {
-  const Document document = session.client.get("/v1/jobs/" + resolve_job(session, id) + "/attempts");
+  const Document document =
+      get_pages(session.client, "/v1/jobs/" + resolve_job(session, id) + "/attempts", "attempts");
   session.print(document, [&] { return attempts_table(as_object(document.tree), session.look); });
   return 0;
 }

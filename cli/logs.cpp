@@ -7,6 +7,7 @@
 
 #include "cli/documents.h"
 #include "cli/job_watch.h"
+#include "cli/pages.h"
 #include "cli/verbs.h"
 
 namespace tutti::cli {
@@ -41,7 +42,7 @@ std::size_t notice_length(std::string_view end_of_text) {
 }
 
 bool attempt_ended(Client& client, const std::string& job, std::int64_t number) {
-  const Document document = client.get("/v1/jobs/" + job + "/attempts");
+  const Document document = get_pages(client, "/v1/jobs/" + job + "/attempts", "attempts");
   for (const auto& item : array_of(as_object(document.tree), "attempts"))
     if (integer_of(as_object(item), "number") == number) return text_of(as_object(item), "state") == "ended";
   return false;

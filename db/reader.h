@@ -67,15 +67,21 @@ class Reader {
   virtual std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) = 0;
   virtual StateCounts count_by_state() = 0;
 
-  virtual std::vector<AttemptRow> attempts(JobId job) = 0;        // oldest first
-  virtual std::vector<CheckpointRow> checkpoints(JobId job) = 0;  // by step
+  virtual std::vector<AttemptRow> attempts(JobId job) = 0;                             // oldest first
+  virtual std::optional<AttemptRow> find_attempt(JobId job, std::int32_t number) = 0;  // 0: the newest
+  virtual std::vector<CheckpointRow> checkpoints(JobId job) = 0;                       // by step
 
   // Oldest first, ids above `after`. all_events merges jobs' and nodes' events by id: resume of a stream.
   virtual std::vector<EventRow> job_events(JobId job, EventId after, int limit) = 0;
   virtual std::vector<EventRow> all_events(EventId after, int limit) = 0;
+  // Of one attempt, the newest; oldest of them first.
+  virtual std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) = 0;
 
   // Newest first, ids below `before` (0 = from the newest).
   virtual std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) = 0;
+
+  // Since then: nodes lost, and faults that speak against one node alone.
+  virtual std::int64_t count_serious_faults(Instant since) = 0;
 
   virtual LeaderView leader() = 0;
 };

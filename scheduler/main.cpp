@@ -40,6 +40,7 @@ struct Flags {
   double lease_seconds = 6;
   double margin_seconds = 1.5;
   double continue_minutes = 10;
+  double evidence_seconds = 2;
   std::string policy = "fair";
   bool inspect_after_failure = true;
   double inspect_idle_hours = 24;
@@ -82,6 +83,10 @@ Flags read_flags(int argc, char** argv) {
   app.add_option("--fault-table", f.fault_table,
                  "what is done about GPU faults, instead of the built-in table (docs/faults.md)")
       ->check(CLI::ExistingFile);
+  app.add_option("--evidence-wait", f.evidence_seconds,
+                 "seconds for which a failure that would end its job waits for a GPU fault that explains it")
+      ->check(CLI::Range(0.0, 60.0))
+      ->capture_default_str();
   app.add_option("--gpu-faults-a-day", f.blame.gpu_faults_a_day,
                  "a GPU at fault so often stays quarantined after its reset; 0 = never")
       ->check(CLI::NonNegativeNumber)
@@ -229,6 +234,7 @@ int run(const Flags& f) {
   leader_settings.control.policy = *planner::find_policy(f.policy);
   leader_settings.control.faults = load_fault_table(f.fault_table);
   leader_settings.control.blame = f.blame;
+  leader_settings.control.evidence_wait = from_seconds(f.evidence_seconds);
   leader_settings.control.continue_for = from_seconds(f.continue_minutes * 60);
   leader_settings.control.probation = from_seconds(f.probation_hours * 3600);
   leader_settings.control.inspect_after_failure = f.inspect_after_failure;

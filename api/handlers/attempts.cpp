@@ -3,7 +3,9 @@
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
+#include "api/handlers/page.h"
 #include "api/handlers/view.h"
+#include "scheduler/core/lost_work.h"
 
 namespace tutti::api {
 namespace {
@@ -16,7 +18,8 @@ struct AttemptsOfJob {
 };
 
 /// What of the time since its first start the job has spent on work that is kept (ETTR, arXiv:2410.21680).
-json::object goodput_view(const std::vector<AttemptRow>& rows, Now now) {
+json::object goodput_view(const std::vector<AttemptRow>& rows, const std::vector<CheckpointRow>& checkpoints,
+                          Now now) {
   Duration ran{}, lost{};
   Instant first{}, last{};
   for (const auto& row : rows) {
@@ -27,7 +30,10 @@ json::object goodput_view(const std::vector<AttemptRow>& rows, Now now) {
     ran += end - row.running_at;
     std::size_t gpus = 0;
     for (const auto& m : row.gang) gpus += m.gpus.size();
-    if (gpus > 0) lost += row.lost_gpu / static_cast<int>(gpus);
+    if (gpus > 0)  // as it was counted at its end
+      lost += row.lost_gpu / static_cast<int>(gpus);
+    else if (const auto work = compute_lost_work(row, checkpoints))
+      lost += from_seconds(work->seconds);
   }
   const Duration whole = last - first;
   const double kept = to_seconds(std::max(ran - lost, Duration()));
@@ -37,7 +43,9 @@ json::object goodput_view(const std::vector<AttemptRow>& rows, Now now) {
 }
 
 void get_attempts(const ApiPtr& api, const http::Request& request, Answer answer) {
-  resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
+  const auto page = page_of(request);
+  if (!page) return answer.fail(page.error());
+  resolve_job(api, answer, request.param("id"), [api, answer, page = *page](JobId id) {
     read_rows(
         api, answer,
         [id](Reader& reader) -> std::optional<AttemptsOfJob> {
@@ -46,18 +54,22 @@ void get_attempts(const ApiPtr& api, const http::Request& request, Answer answer
           rows.checkpoints = reader.checkpoints(id);
           return rows;
         },
-        [api, answer, id](const std::optional<AttemptsOfJob>& rows) {
+        [api, answer, id, page](const std::optional<AttemptsOfJob>& rows) {
           if (!rows) return answer.fail(no_such_job(id));
           const ControlPlane* plane = api->backend.plane();  // names of nodes and GPUs
           if (plane == nullptr) return answer.fail(not_ready(api->backend));
           json::array attempts;
-          for (const auto& row : rows->attempts) {
+          const auto& all = rows->attempts;
+          for (std::size_t i = page.begin; i < page.end(all.size()); ++i) {
+            const AttemptRow& row = all[i];
             const Attempt* live = plane->find_attempt({row.job, row.epoch});
             attempts.push_back(
                 attempt_view(live == nullptr ? row : live->row, plane->cluster(), live, rows->checkpoints));
           }
           answer.json(200, json::object{{"attempts", std::move(attempts)},
-                                        {"goodput", goodput_view(rows->attempts, api->backend.now())}});
+                                        {"goodput",
+                                         goodput_view(rows->attempts, rows->checkpoints, api->backend.now())},
+                                        {"next_page_token", page.next_token(all.size())}});
         });
   });
 }

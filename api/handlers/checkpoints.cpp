@@ -4,6 +4,7 @@
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
+#include "api/handlers/page.h"
 #include "api/handlers/view.h"
 #include "scheduler/core/checkpoint_advice.h"
 
@@ -13,7 +14,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr Duration kFaultWindow = std::chrono::hours(30 * 24);
-constexpr int kMaxFaults = 10'000;
 constexpr std::size_t kMeasured = 10;  // of the newest checkpoints
 
 struct JobCheckpoints {
@@ -132,31 +132,31 @@ json::object checkpoint_view(const CheckpointRow& row, Instant now) {
 std::optional<JobCheckpoints> read(Reader& reader, JobId id, Instant since) {
   const auto job = reader.find_job(id);
   if (!job) return std::nullopt;
-  JobCheckpoints found{job->row, reader.checkpoints(id), 0};
-  FaultFilter filter;
-  filter.since = since;
-  for (const auto& f : reader.faults(filter, kMaxFaults, FaultId()))
-    if (f.fault_class == "node_lost" || f.shared_by == 1) ++found.faults;
-  return found;
+  return JobCheckpoints{job->row, reader.checkpoints(id), reader.count_serious_faults(since)};
 }
 
 void get_checkpoints(const ApiPtr& api, const http::Request& request, Answer answer) {
-  resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
+  const auto page = page_of(request);
+  if (!page) return answer.fail(page.error());
+  resolve_job(api, answer, request.param("id"), [api, answer, page = *page](JobId id) {
     const Instant now = api->backend.now().wall;
     read_rows(
         api, answer, [id, now](Reader& reader) { return read(reader, id, now - kFaultWindow); },
-        [api, answer, id, now](const std::optional<JobCheckpoints>& found) {
+        [api, answer, id, now, page](const std::optional<JobCheckpoints>& found) {
           if (!found) return answer.fail(no_such_job(id));
           const ControlPlane* plane = api->backend.plane();
           if (plane == nullptr) return answer.fail(not_ready(api->backend));
           json::array checkpoints;
           std::int64_t bytes = 0;
-          for (const auto& row : found->checkpoints) {
-            checkpoints.push_back(checkpoint_view(row, now));
+          const auto& all = found->checkpoints;
+          for (std::size_t i = page.begin; i < page.end(all.size()); ++i)
+            checkpoints.push_back(checkpoint_view(all[i], now));
+          for (const auto& row : all) {
             if (row.deleted_at == Instant{} && row.bytes <= INT64_MAX - bytes) bytes += row.bytes;
           }
           answer.json(200, json::object{{"checkpoints", std::move(checkpoints)},
                                         {"bytes", bytes},
+                                        {"next_page_token", page.next_token(all.size())},
                                         {"advice", advice_view(*plane, *found, now)}});
         });
   });

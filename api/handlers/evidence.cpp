@@ -32,7 +32,8 @@ constexpr int kEvents = 500;
 
 struct Found {
   std::optional<JobView> job;
-  std::vector<AttemptRow> attempts;
+  std::optional<AttemptRow> attempt;  // the one that is wanted
+  std::optional<AttemptRow> newest;
   std::vector<CheckpointRow> checkpoints;
   std::vector<EventRow> events;
   std::vector<FaultRow> faults;
@@ -81,6 +82,11 @@ class Download : public std::enable_shared_from_this<Download> {
     if (std::exchange(asking_, true)) return;  // an answer may come at once: the loop below goes on
     while (asked_ < nodes_.size() && asked_ - answered_ < kAskedTogether) {
       const auto i = asked_++;
+      if (api_->backend.now().mono >= until_) {
+        nodes_[i].missing = "the download took too long";
+        ++answered_;
+        continue;
+      }
       ask(i, 0, 1, [self = shared_from_this(), i](const Result<protocol::LogChunk>& chunk) {
         if (!chunk) self->nodes_[i].missing = chunk.error().message;
         ++self->answered_;
@@ -221,7 +227,7 @@ void begin(const ApiPtr& api, const Answer& answer, const Found& found, const At
       {"scheduler_version", api->settings.version},
       {"job", row.job.value},
       {"attempt", attempt_view(row, plane->cluster(), live, found.checkpoints)},
-      {"attempts_so_far", static_cast<std::int64_t>(found.attempts.size())},
+      {"attempts_so_far", found.newest->number},
       {"spec", parsed.ok() ? spec_view(found.job->spec_json, parsed.spec) : json::value(nullptr)},
       {"faults", std::move(faults)},
       {"events", std::move(events)}};
@@ -235,12 +241,18 @@ void get_evidence(const ApiPtr& api, const http::Request& request, Answer answer
   resolve_job(api, answer, request.param("id"), [api, answer, wanted](JobId id) {
     read_rows(
         api, answer,
-        [id](Reader& reader) {
+        [id, wanted](Reader& reader) {
           Found found;
           found.job = reader.find_job(id);
-          found.attempts = reader.attempts(id);
+          found.newest = reader.find_attempt(id, 0);
+          found.attempt =
+              wanted == "latest"
+                  ? found.newest
+                  : reader.find_attempt(
+                        id, static_cast<std::int32_t>(std::min<std::int64_t>(*parse_id(wanted), INT32_MAX)));
+          if (!found.attempt) return found;
           found.checkpoints = reader.checkpoints(id);
-          found.events = reader.job_events(id, EventId(), kEvents);
+          found.events = reader.attempt_events({id, found.attempt->epoch}, kEvents);
           FaultFilter of_job;
           of_job.job = id;
           found.faults = reader.faults(of_job, kEvents, FaultId());
@@ -248,16 +260,11 @@ void get_evidence(const ApiPtr& api, const http::Request& request, Answer answer
         },
         [api, answer, id, wanted](const Found& found) {
           if (!found.job) return answer.fail(no_such_job(id));
-          const auto it =
-              wanted == "latest"
-                  ? (found.attempts.empty() ? found.attempts.end() : std::prev(found.attempts.end()))
-                  : std::ranges::find(found.attempts, *parse_id(wanted), &AttemptRow::number);
-          if (it == found.attempts.end())
+          if (!found.attempt)
             return answer.fail(not_found("job " + to_string(id) + " has no attempt " + wanted,
-                                         found.attempts.empty()
-                                             ? "it has not been started yet"
-                                             : "it has " + std::to_string(found.attempts.size())));
-          begin(api, answer, found, *it);
+                                         !found.newest ? "it has not been started yet"
+                                                       : "it has " + std::to_string(found.newest->number)));
+          begin(api, answer, found, *found.attempt);
         });
   });
 }

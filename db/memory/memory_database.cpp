@@ -86,11 +86,14 @@ Snapshot MemoryDatabase::load() const {
   for (const auto& [id, job] : jobs_) {
     std::vector<AttemptRow> ended;
     for (auto a = attempts_.lower_bound({id, Epoch()}); a != attempts_.end() && a->first.job == id; ++a)
-      if (a->second.state == AttemptState::ended) ended.push_back(a->second);
+      if (a->second.result == AttemptResult::failed) ended.push_back(a->second);
     constexpr std::size_t kEnded = 3;
-    s.past_attempts.insert(s.past_attempts.end(),
-                           ended.end() - static_cast<std::ptrdiff_t>(std::min(kEnded, ended.size())),
-                           ended.end());
+    for (std::size_t i = ended.size() - std::min(kEnded, ended.size()); i < ended.size(); ++i) {
+      AttemptRow& past = s.past_attempts.emplace_back(std::move(ended[i]));
+      past.detail.clear();  // what may be large and is not needed to go on
+      past.resume_path.clear();
+      past.evidence_json = "[]";
+    }
   }
   for (const auto& [id, fault] : faults_)
     if (fault.shared_by > 0) s.blamed.push_back(fault);
@@ -276,15 +279,15 @@ void MemoryDatabase::apply(const Batch& b) {
     row = g;
     gpu_by_uuid_[g.uuid] = g.id;
   }
-  for (const auto& a : b.revised) attempts_[{a.job, a.epoch}] = a;
-  for (const auto& a : b.attempts) {
-    const AttemptKey key{a.job, a.epoch};
-    attempts_[key] = a;
-    if (a.state == AttemptState::ended)
-      open_attempts_.erase(key);
-    else
-      open_attempts_[key] = true;
-  }
+  for (const auto* list : {&b.attempts, &b.revised})
+    for (const auto& a : *list) {
+      const AttemptKey key{a.job, a.epoch};
+      attempts_[key] = a;
+      if (a.state == AttemptState::ended)
+        open_attempts_.erase(key);
+      else
+        open_attempts_[key] = true;
+    }
   for (const auto& o : b.opened) allocations_[o.gpu].push_back(o);
   for (const auto& c : b.closed)
     for (auto& r : allocations_[c.gpu])
@@ -299,6 +302,8 @@ void MemoryDatabase::apply(const Batch& b) {
                 c);
   }
   for (const auto& f : b.faults) faults_[f.id] = f;
+  for (const FaultId id : b.withdrawn)
+    if (const auto f = faults_.find(id); f != faults_.end()) f->second.shared_by = 0;
   for (const auto& d : b.done) {
     jobs_.erase(d.row.job.id);
     done_[d.row.job.id] = d.row;

@@ -93,6 +93,13 @@ std::vector<AttemptRow> MemoryReader::attempts(JobId job) {
   return out;
 }
 
+std::optional<AttemptRow> MemoryReader::find_attempt(JobId job, std::int32_t number) {
+  const auto all = attempts(job);
+  if (number == 0) return all.empty() ? std::nullopt : std::optional(all.back());
+  const auto it = std::ranges::find(all, number, &AttemptRow::number);
+  return it == all.end() ? std::nullopt : std::optional(*it);
+}
+
 std::vector<CheckpointRow> MemoryReader::checkpoints(JobId job) {
   std::lock_guard lock(database_->mutex_);
   const auto it = database_->checkpoints_.find(job);
@@ -121,6 +128,19 @@ std::vector<EventRow> MemoryReader::all_events(EventId after, int limit) {
   return out;
 }
 
+std::vector<EventRow> MemoryReader::attempt_events(AttemptKey attempt, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::vector<EventRow> out;
+  const auto ids = database_->events_of_job_.find(attempt.job);
+  if (ids == database_->events_of_job_.end()) return out;
+  std::vector<EventId> sorted = ids->second;
+  std::sort(sorted.begin(), sorted.end());
+  for (auto it = sorted.rbegin(); it != sorted.rend() && out.size() < page(limit); ++it)
+    if (const EventRow& e = database_->events_.at(*it); e.epoch == attempt.epoch) out.push_back(e);
+  std::ranges::reverse(out);
+  return out;
+}
+
 std::vector<FaultRow> MemoryReader::faults(const FaultFilter& f, int limit, FaultId before) {
   std::lock_guard lock(database_->mutex_);
   std::vector<FaultRow> out;
@@ -133,6 +153,14 @@ std::vector<FaultRow> MemoryReader::faults(const FaultFilter& f, int limit, Faul
       out.push_back(row);
   }
   return out;
+}
+
+std::int64_t MemoryReader::count_serious_faults(Instant since) {
+  std::lock_guard lock(database_->mutex_);
+  return std::ranges::count_if(database_->faults_, [&](const auto& entry) {
+    const FaultRow& f = entry.second;
+    return f.at >= since && (f.shared_by == 1 || f.fault_class == "node_lost");
+  });
 }
 
 LeaderView MemoryReader::leader() { return database_->leader(); }

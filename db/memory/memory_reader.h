@@ -17,10 +17,13 @@ class MemoryReader final : public Reader {
   std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) override;
   StateCounts count_by_state() override;
   std::vector<AttemptRow> attempts(JobId job) override;
+  std::optional<AttemptRow> find_attempt(JobId job, std::int32_t number) override;
   std::vector<CheckpointRow> checkpoints(JobId job) override;
   std::vector<EventRow> job_events(JobId job, EventId after, int limit) override;
   std::vector<EventRow> all_events(EventId after, int limit) override;
+  std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) override;
   std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) override;
+  std::int64_t count_serious_faults(Instant since) override;
   LeaderView leader() override;
 
  private:

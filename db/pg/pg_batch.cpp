@@ -230,20 +230,21 @@ void add_done(Pipeline& p, const std::vector<Batch::JobDone>& done) {
 constexpr Statement kUpsertNodes{"upsert_nodes", R"(
 INSERT INTO node (id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus,
                   memory_bytes, kill_mode, driver, simulated_gpus, labels, registered_at, state_at, service_at,
-                  service_until, returns, instance)
-SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q, u.r, u.s, u.t, u.u
+                  service_until, returns, instance, returned_at)
+SELECT u.a, u.b, u.c, u.d, u.e, u.f, u.g, u.h, u.i, u.j, u.k, u.l, u.m, u.n, u.o::jsonb, u.p, u.q, u.r, u.s, u.t,
+       u.u, u.v
 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[],
             $8::smallint[], $9::text[], $10::integer[], $11::bigint[], $12::text[], $13::text[], $14::boolean[],
             $15::text[], $16::timestamptz[], $17::timestamptz[], $18::timestamptz[], $19::timestamptz[],
-            $20::integer[], $21::text[])
-     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u)
+            $20::integer[], $21::text[], $22::timestamptz[])
+     AS u(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, queue = excluded.queue, address = excluded.address,
   boot_id = excluded.boot_id, worker_version = excluded.worker_version, state = excluded.state,
   service = excluded.service, service_reason = excluded.service_reason, cpus = excluded.cpus,
   memory_bytes = excluded.memory_bytes, kill_mode = excluded.kill_mode, driver = excluded.driver,
   simulated_gpus = excluded.simulated_gpus, labels = excluded.labels, registered_at = excluded.registered_at,
   state_at = excluded.state_at, service_at = excluded.service_at, service_until = excluded.service_until,
-  returns = excluded.returns, instance = excluded.instance)"};
+  returns = excluded.returns, instance = excluded.instance, returned_at = excluded.returned_at)"};
 
 constexpr Statement kUpsertGpus{"upsert_gpus", R"(
 INSERT INTO gpu (id, node, uuid, gpu_index, model, memory_bytes, pci, island, health, health_reason, present)
@@ -277,7 +278,8 @@ void add_nodes(Pipeline& p, const std::vector<NodeRow>& nodes) {
       .column(rows, [](const NodeRow* n) { return null_if_zero(n->service_at); })
       .column(rows, [](const NodeRow* n) { return null_if_zero(n->service_until); })
       .column(rows, [](const NodeRow* n) { return n->returns; })
-      .column(rows, [](const NodeRow* n) -> std::string_view { return n->instance; });
+      .column(rows, [](const NodeRow* n) -> std::string_view { return n->instance; })
+      .column(rows, [](const NodeRow* n) { return null_if_zero(n->returned_at); });
   p.add(kUpsertNodes, std::move(params));
 }
 
@@ -322,8 +324,8 @@ WITH hit AS (
     resume_step = excluded.resume_step, last_step = excluded.last_step, exit_code = excluded.exit_code,
     placed_at = excluded.placed_at, preflight_at = excluded.preflight_at, starting_at = excluded.starting_at,
     running_at = excluded.running_at, restored_at = excluded.restored_at, caught_up_at = excluded.caught_up_at,
-    signature = excluded.signature, lost_gpu_us = excluded.lost_gpu_us, fault_at = excluded.fault_at, stopping_at = excluded.stopping_at,
-    ended_at = excluded.ended_at
+    fault_at = excluded.fault_at, stopping_at = excluded.stopping_at, ended_at = excluded.ended_at,
+    signature = excluded.signature, lost_gpu_us = excluded.lost_gpu_us
   WHERE a.state <> 6 OR excluded.state = 6
   RETURNING 1)
 SELECT tutti_expect((SELECT count(*) FROM hit), $27::bigint, 'attempts'))"};
@@ -451,6 +453,9 @@ SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[]
                      $7::text[], $8::integer[], $9::text[], $10::text[], $11::text[], $12::text[],
                      $13::integer[]))"};
 
+constexpr Statement kWithdrawFaults{"withdraw_faults", R"(
+UPDATE fault f SET shared_by = 0 FROM unnest($1::bigint[]) AS u(id) WHERE f.id = u.id)"};
+
 constexpr Statement kInsertJobEvents{"insert_job_events", R"(
 INSERT INTO job_event (id, at, node, epoch, kind, from_name, to_name, cause, detail, job)
 SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
@@ -478,6 +483,13 @@ void add_faults(Pipeline& p, const std::vector<FaultRow>& rows) {
       .column(rows, [](const FaultRow& f) -> std::string_view { return f.slot; })
       .column(rows, [](const FaultRow& f) { return f.shared_by; });
   p.add(kInsertFaults, std::move(params));
+}
+
+void withdraw_faults(Pipeline& p, const std::vector<FaultId>& ids) {
+  if (ids.empty()) return;
+  Params params;
+  params.column(ids, [](FaultId id) { return id; });
+  p.add(kWithdrawFaults, std::move(params));
 }
 
 Params event_columns(const Rows<EventRow>& rows) {
@@ -527,6 +539,7 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
   add_allocations(p, batch);
   add_checkpoints(p, batch.checkpoints);
   add_faults(p, batch.faults);
+  withdraw_faults(p, batch.withdrawn);
   add_done(p, batch.done);
   add_events(p, batch.events);
   add_shares(p, batch);

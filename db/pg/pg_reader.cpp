@@ -205,6 +205,19 @@ std::vector<AttemptRow> PgReader::attempts(JobId job) {
   return rows_of<AttemptRow>(run({"attempts", text.c_str()}, std::move(params)), read_attempt);
 }
 
+std::optional<AttemptRow> PgReader::find_attempt(JobId job, std::int32_t number) {
+  static const std::string text =
+      std::string("SELECT ") + kAttemptColumns +
+      " FROM attempt a WHERE a.job = $1::bigint AND ($2::integer = 0 OR a.number = $2::integer)"
+      " ORDER BY a.epoch DESC LIMIT 1";
+  Params params;
+  params.bigint(job.value).integer(number);
+  const Result r = run({"find_attempt", text.c_str()}, std::move(params));
+  if (r.rows() == 0) return std::nullopt;
+  RowReader row(r, 0);
+  return read_attempt(row);
+}
+
 std::vector<CheckpointRow> PgReader::checkpoints(JobId job) {
   static const std::string text = std::string("SELECT ") + kCheckpointColumns +
                                   " FROM checkpoint c WHERE c.job = $1::bigint ORDER BY c.step, c.at, c.path";
@@ -233,6 +246,16 @@ std::vector<EventRow> PgReader::all_events(EventId after, int limit) {
   return rows_of<EventRow>(run({"all_events", text.c_str()}, std::move(params)), read_event);
 }
 
+std::vector<EventRow> PgReader::attempt_events(AttemptKey attempt, int limit) {
+  static const std::string text = std::string("SELECT * FROM (SELECT ") + kJobEventColumns +
+                                  " FROM job_event WHERE job = $1::bigint AND epoch = $2::bigint ORDER BY id "
+                                  "DESC LIMIT $3::bigint) newest"
+                                  " ORDER BY id";
+  Params params;
+  params.bigint(attempt.job.value).bigint(attempt.epoch.value).bigint(page(limit));
+  return rows_of<EventRow>(run({"attempt_events", text.c_str()}, std::move(params)), read_event);
+}
+
 std::vector<FaultRow> PgReader::faults(const FaultFilter& filter, int limit, FaultId before) {
   Params params;
   params.bigint(before ? before.value : INT64_MAX).bigint(page(limit));
@@ -251,6 +274,17 @@ std::vector<FaultRow> PgReader::faults(const FaultFilter& filter, int limit, Fau
   }
   text += " ORDER BY id DESC LIMIT $2::bigint";
   return rows_of<FaultRow>(run({"", text.c_str()}, std::move(params)), read_fault);
+}
+
+std::int64_t PgReader::count_serious_faults(Instant since) {
+  Params params;
+  params.timestamptz(since);
+  const Result r = run({"count_serious_faults",
+                        "SELECT count(*) FROM fault WHERE at >= $1::timestamptz"
+                        " AND (shared_by = 1 OR fault_class = 'node_lost')"},
+                       std::move(params));
+  RowReader row(r, 0);
+  return row.bigint();
 }
 
 LeaderView PgReader::leader() {

@@ -14,7 +14,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr const char* kLeaderLock = "7381204461550002";
-constexpr int kLoadChunk = 20000;  // rows per answer: bounds the memory of a load
+constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory of a load
+constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
 constexpr auto kShort = std::chrono::seconds(2);
 
@@ -84,14 +85,33 @@ void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
   }
 }
 
+// By jobs, so that an answer is bounded as well.
+void load_past_attempts(Connection& c, Snapshot& s, Connection::Deadline until) {
+  const std::string text =
+      sql("SELECT ", kPastAttemptColumns,
+          " FROM (SELECT id FROM job WHERE id > $1::bigint AND attempt > 0 ORDER BY id LIMIT $2::bigint) j"
+          " CROSS JOIN LATERAL (SELECT * FROM attempt x WHERE x.job = j.id AND x.state = 6 AND x.result = 2"
+          " ORDER BY x.epoch DESC LIMIT 3) a ORDER BY a.job, a.epoch");
+  for (std::size_t next = 0; next < s.jobs.size();) {
+    // The page ends at a job that is known: every job of it may be without a failure.
+    std::size_t placed = 0;
+    const JobId above(s.jobs[next].id.value - 1);
+    for (; next < s.jobs.size() && placed < kPastChunk; ++next)
+      if (s.jobs[next].attempt > 0) ++placed;
+    if (placed == 0) return;
+    Params params;
+    params.bigint(above.value).bigint(static_cast<std::int64_t>(placed));
+    const Result r = c.run(Statement{"load_past_attempts", text.c_str()}, &params, until);
+    for (int i = 0; i < r.rows(); ++i) {
+      RowReader row(r, i);
+      s.past_attempts.push_back(read_attempt(row));
+    }
+  }
+}
+
 void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
   read_all(c, sql("SELECT ", kAttemptColumns, " FROM attempt a WHERE a.state <> 6 ORDER BY a.job, a.epoch"),
            s.attempts, read_attempt, until);
-  read_all(c,
-           sql("SELECT ", kAttemptColumns,
-               " FROM job j CROSS JOIN LATERAL (SELECT * FROM attempt x WHERE x.job = j.id AND x.state = 6"
-               " ORDER BY x.epoch DESC LIMIT 3) a WHERE j.attempt > 0 ORDER BY a.job, a.epoch"),
-           s.past_attempts, read_attempt, until);
   read_all(c,
            sql("SELECT * FROM (SELECT ", kFaultColumns,
                " FROM fault WHERE shared_by > 0 ORDER BY id DESC LIMIT 20000) newest ORDER BY id"),
@@ -293,6 +313,7 @@ Snapshot PgStore::load() {
                  in(kShort));
     Snapshot snapshot;
     load_jobs(c, snapshot, until);
+    load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
     c.run_script("COMMIT", in(kShort));
     return snapshot;

@@ -174,6 +174,7 @@ NodeRow read_node(RowReader& r) {
   for (Instant* at : {&n.state_at, &n.service_at, &n.service_until}) *at = read_optional_instant(r);
   n.returns = r.integer();
   n.instance = r.text();
+  n.returned_at = read_optional_instant(r);
   return n;
 }
 

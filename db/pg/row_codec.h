@@ -22,6 +22,13 @@ inline constexpr const char* kAttemptColumns =
     "a.resume_path, a.resume_step, a.last_step, a.exit_code, a.placed_at, a.preflight_at, a.starting_at, "
     "a.running_at, a.restored_at, a.caught_up_at, a.fault_at, a.stopping_at, a.ended_at, a.signature, "
     "a.lost_gpu_us, a.continue_for_us, a.witness";
+// The same of past ones, without what may be large and is not needed to go on.
+inline constexpr const char* kPastAttemptColumns =
+    "a.job, a.epoch, a.number, a.state, a.result, a.cause, '' AS detail, '[]' AS evidence_json, "
+    "a.gang::text, "
+    "'' AS resume_path, a.resume_step, a.last_step, a.exit_code, a.placed_at, a.preflight_at, a.starting_at, "
+    "a.running_at, a.restored_at, a.caught_up_at, a.fault_at, a.stopping_at, a.ended_at, a.signature, "
+    "a.lost_gpu_us, a.continue_for_us, a.witness";
 AttemptRow read_attempt(RowReader& r);
 
 inline constexpr const char* kAllocationColumns = "gpu, job, epoch, from_at, until_at";
@@ -30,7 +37,7 @@ AllocationRow read_allocation(RowReader& r);
 inline constexpr const char* kNodeColumns =
     "id, name, queue, address, boot_id, worker_version, state, service, service_reason, cpus, memory_bytes, "
     "kill_mode, driver, simulated_gpus, labels::text, registered_at, state_at, service_at, "
-    "service_until, returns, instance";
+    "service_until, returns, instance, returned_at";
 NodeRow read_node(RowReader& r);
 
 inline constexpr const char* kGpuColumns =

@@ -56,6 +56,12 @@ std::int64_t CheckpointBook::newest_step() const {
   return newest;
 }
 
+bool CheckpointBook::keeps_a_good_one() const {
+  return std::ranges::any_of(rows_, [](const auto& entry) {
+    return kept(entry.second) && entry.second.state == CheckpointState::good;
+  });
+}
+
 bool CheckpointBook::has_newer(Epoch epoch, std::int64_t step) const {
   return std::ranges::any_of(rows_, [&](const auto& entry) {
     const CheckpointRow& c = entry.second;

@@ -30,6 +30,9 @@ class CheckpointBook {
   // Newest step of one that is not bad; -1 = none.
   std::int64_t newest_step() const;
 
+  // Whether one that is not to be deleted is known to be good.
+  bool keeps_a_good_one() const;
+
   // Whether this epoch has left one beyond that step that is not bad.
   bool has_newer(Epoch, std::int64_t step) const;
 

@@ -17,8 +17,14 @@ namespace tutti {
 
 struct Gpu {
   GpuRow row;
-  AttemptKey holder;                    // job 0 = nobody
-  bool said_healthy = true;             // by its worker, last; a person cannot vouch against that
+  AttemptKey holder;  // job 0 = nobody
+  // What its worker said last of its health, to this leader. A person cannot vouch against "unhealthy", and
+  // only who has said it can take it back.
+  enum class Said : std::uint8_t {
+    nothing,
+    healthy,
+    unhealthy
+  } said = Said::nothing;
   std::map<std::string, Instant> seen;  // fault → when it was last told, since the last reset
 
   bool usable() const { return row.present && row.health == GpuHealth::healthy; }
@@ -58,8 +64,11 @@ struct Node {
   // Attempts that the worker could not prove dead, and the GPUs they may still be on: those stay dirty until
   // the worker proves it, whatever a person says of the node.
   std::map<AttemptKey, std::vector<GpuId>> unproven;
-  double suspicion = 0;   // 0..0.9: fails more often than others; taken last
-  Instant last_fault_at;  // of a fault that was acted upon: what follows at once is its cascade
+  double suspicion = 0;  // 0..0.9: fails more often than others; taken last
+  // Of a fault that was acted upon: what is near to it in time is its cascade. Its first one is blamed.
+  Instant last_fault_at, blamed_at;
+  FaultId blamed;
+  GpuId blamed_gpu;
   std::map<std::string, Instant> reported;  // by whom, when last
   bool linked = false;                      // a connection is open (not the same as reachable)
   bool counted_lost = false;                // its present silence is in the fault ledger
@@ -70,7 +79,14 @@ struct Node {
   // What its worker (or, of its clock, the scheduler) says is wrong with it. In memory only: the worker says
   // it again with its next Hello, and takes no work before.
   std::vector<NodeCondition> conditions;
-  std::string closing;  // kind of the first condition that keeps new work away; "" = none
+  // Of its network links, the last.
+  struct LinkTrouble {
+    Instant at;
+    std::string what;  // "mlx5_0/1: …", or the incident's words, which begin with the link
+  };
+  std::optional<LinkTrouble> link_trouble;
+  std::optional<Duration> clock_ahead;  // of ours, while it is off by too much
+  std::string closing;                  // kind of the first condition that keeps new work away; "" = none
   std::optional<InspectionReport> inspection;  // the last one
   std::int64_t inspection_asked = 0;           // number of the one under way, 0 = none
   Mono inspection_asked_at{}, inspect_not_before{};

@@ -1,4 +1,4 @@
-// Control plane, part 3: attempts, from placement to the last proof of death.
+// Control plane: attempts, from placement to the last proof of death.
 #include <algorithm>
 #include <array>
 #include <tuple>
@@ -13,6 +13,8 @@ namespace tutti {
 namespace {
 
 using protocol::Phase;
+
+constexpr std::size_t kEvidence = 64 * 1024, kWatchedEvidence = 16 * 1024;  // bytes
 
 MemberState member_state_of(Phase phase) {
   switch (phase) {
@@ -92,7 +94,10 @@ bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::str
       const auto limit = run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran);
       if (limit) attempt.deadline = now.mono + *limit;
       planner_.began(row.job, now.wall);
-      stage(jobs_.at(row.job), "running", now);
+      Job& job = jobs_.at(row.job);
+      stage(job, "running", now);
+      if (job.fault_step < 0)
+        job.fault_at = {};  // it told no step before it failed: nothing more to wait for
       break;
     }
     case AttemptState::stopping: row.stopping_at = now.wall; break;
@@ -208,6 +213,7 @@ void ControlPlane::advance(Attempt& attempt, Now now) {
   if (row.state == AttemptState::starting && all_at_least(row, MemberState::running)) {
     apply(attempt, AttemptEvent::started, now, "every rank is up");
     apply(jobs_.at(row.job), JobEvent::started, now, Cause::none, "");
+    leave_failing_gpus(attempt, now);
   }
   // All ranks have done their work: nodes that hold GPUs without ranks are told so.
   if (row.state == AttemptState::running || row.state == AttemptState::starting) {
@@ -220,7 +226,26 @@ void ControlPlane::advance(Attempt& attempt, Now now) {
           send(m.node,
                protocol::Stop{.key = {row.job, row.epoch}, .cause = "done", .signal = "KILL", .grace_us = 0});
   }
-  if (all_at_least(row, MemberState::ended)) close_attempt({row.job, row.epoch}, now);
+  if (all_at_least(row, MemberState::ended) && !awaits_evidence(attempt, now))
+    close_attempt({row.job, row.epoch}, now);
+}
+
+// Its ranks died of what a GPU fault looks like as well, and that would be the end of the job: the fault may
+// still be told.
+bool ControlPlane::awaits_evidence(Attempt& attempt, Now now) const {
+  const AttemptRow& row = attempt.row;
+  if (row.state != AttemptState::stopping || (row.cause != Cause::user && row.cause != Cause::unknown))
+    return false;
+  const Duration left = row.stopping_at + settings_.evidence_wait - now.wall;
+  const Job& job = jobs_.at(row.job);
+  const auto& retry = job.spec->retry;
+  const int budget = budget_of(row.cause, retry);
+  const bool last = budget >= 0 && job.row.spent[static_cast<std::size_t>(row.cause)] >= budget;
+  if (left <= Duration::zero() || !last || job.spec->resources.gpus == 0 ||
+      (row.cause == Cause::user && retry.exit_codes.contains(row.exit_code)))
+    return false;
+  attempt.settle_at = now.mono + left;
+  return true;
 }
 
 void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::AttemptStatus& status) {
@@ -260,9 +285,10 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
   advance(*attempt, now);
 }
 
-void ControlPlane::add_evidence(Attempt& attempt, std::string_view json_object) {
+// What ends an attempt finds room, however much was only watched before.
+void ControlPlane::add_evidence(Attempt& attempt, std::string_view json_object, bool only_watched) {
   std::string& all = attempt.row.evidence_json;
-  if (all.size() > 64 * 1024) return;
+  if (all.size() > (only_watched ? kWatchedEvidence : kEvidence)) return;
   if (all.size() < 2) all = "[]";
   all.insert(all.size() - 1, (all.size() > 2 ? "," : "") + std::string(json_object));
 }
@@ -287,7 +313,16 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
   if (failure.kind == "checkpoint") resume_damaged(attempt, failure, now);
   std::string detail = failure.rank >= 0 ? "rank " + std::to_string(failure.rank) + " on " : "on ";
   detail += member.node_name + ": " + failure.detail;
-  const Cause cause = cause_of(failure);
+  Cause cause = cause_of(failure);
+  if (cause == Cause::user || cause == Cause::unknown)
+    if (const GangMember* with = with_link_trouble(attempt.row)) {
+      const std::string& link = cluster_.nodes.at(with->node).link_trouble->what;
+      // InfiniBand ports are named "device/port".
+      cause = link.substr(0, link.find_first_of(" :")).find('/') == std::string::npos ? Cause::network
+                                                                                      : Cause::fabric;
+      detail += "; node " + with->node_name + " had trouble with its network just before: " + link;
+      attempt.failed_on = with->node;
+    }
   const bool gently = stops_gently(cause);  // exit code 85: the others are writing their last checkpoint
   const JobSpec& spec = *jobs_.at(attempt.row.job).spec;
   begin_stop(attempt, cause, std::move(detail), gently ? spec.stop.signal : "KILL",
@@ -326,6 +361,7 @@ void ControlPlane::end_member(Attempt& attempt, GangMember& member, bool ok, boo
   member.state = MemberState::ended;
   member.ok = ok;
   member.how = std::move(how);
+  attempt.watch.forget(member.node);
   touch(attempt);
   Node& node = cluster_.nodes.at(member.node);
   node.members.erase(key);
@@ -363,28 +399,11 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
     apply(attempt, AttemptEvent::started, now, "");
     apply(job, JobEvent::started, now, Cause::none, "");
   }
-  bool gpu_fault = false;
-  for (auto& m : row.gang) {
-    Node& node = cluster_.nodes.at(m.node);
-    for (GpuId id : m.gpus) {
-      Gpu& gpu = cluster_.gpus.at(id);
-      gpu.holder = {};
-      if (gpu.row.health == GpuHealth::quarantined) gpu_fault = true;
-      out_.batch.closed.push_back({.gpu = id,
-                                   .job = key.job,
-                                   .epoch = key.epoch,
-                                   .from = row.placed_at,
-                                   .until = std::max(now.wall, row.placed_at)});
-    }
-    capacity_changed(m.node);
-    // Who could not prove it keeps the record and goes on trying; its late proof cleans the GPUs.
-    if (!node.unproven.contains(key)) send(m.node, protocol::Forget{key});
+  const bool gpu_failed = give_back_gpus(row, now);
+  if (!all_ok) {
+    excuse_end(attempt, gpu_failed, now);
+    charge_or_forgive(job, attempt, now);
   }
-  // A GPU of ours failed fatally while we ran: that is the cause, whatever its ranks died of.
-  if (!all_ok && gpu_fault && class_of(row.cause) != CauseClass::person &&
-      class_of(row.cause) != CauseClass::hardware && row.cause != Cause::time_limit)
-    row.cause = Cause::gpu;
-  if (!all_ok) settle_cause(job, attempt, now);
   row.result = all_ok ? AttemptResult::succeeded
                : class_of(row.cause) == CauseClass::ours || class_of(row.cause) == CauseClass::person
                    ? AttemptResult::stopped
@@ -398,14 +417,15 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
                        from->state == CheckpointState::bad;
   const AttemptOutcome outcome{.cause = row.cause,
                                .exit_code = row.exit_code,
-                               .progressed = judge_resume(job, row, all_ok, now),
+                               .progressed = mark_resumed(job, row, all_ok, now),
                                .damaged_checkpoint = damaged};
+  const bool doubted = !all_ok && !outcome.progressed && row.running_at != Instant{} && from != nullptr &&
+                       from->failed_restores > 0;
   apply(attempt, AttemptEvent::ended, now, row.detail);
   std::vector<CheckpointRow> saved;
   for (const auto& [path, checkpoint] : book.rows()) saved.push_back(checkpoint);
   if (const auto lost = compute_lost_work(row, saved)) row.lost_gpu = from_seconds(lost->gpu_seconds);
   out_.batch.attempts.push_back(row);
-  if (!all_ok) remember_end(row);
   const AttemptRow ended = row;
   const NodeId failed_on = attempt.failed_on;
   forget_lost_parts(key);
@@ -422,9 +442,41 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   planner_.stopped(key.job, now.wall);
   if (!damaged) avoid_after(job, ended, failed_on);
   remember_failure(job, ended);
-  const std::uint64_t dice = mix(static_cast<std::uint64_t>(key.job.value) * 0x10001ULL +
-                                 static_cast<std::uint64_t>(key.epoch.value));
+  send_on(job, {.row = ended, .doubted = doubted}, outcome, now);
+}
+
+// True: one of them is set aside for a fault.
+bool ControlPlane::give_back_gpus(const AttemptRow& row, Now now) {
+  const AttemptKey key{row.job, row.epoch};
+  bool failed = false;
+  for (const auto& m : row.gang) {
+    for (GpuId id : m.gpus) {
+      Gpu& gpu = cluster_.gpus.at(id);
+      gpu.holder = {};
+      if (gpu.row.health == GpuHealth::quarantined) failed = true;
+      out_.batch.closed.push_back({.gpu = id,
+                                   .job = key.job,
+                                   .epoch = key.epoch,
+                                   .from = row.placed_at,
+                                   .until = std::max(now.wall, row.placed_at)});
+    }
+    capacity_changed(m.node);
+    // Who could not prove it keeps the record and goes on trying; its late proof cleans the GPUs.
+    if (!cluster_.nodes.at(m.node).unproven.contains(key)) send(m.node, protocol::Forget{key});
+  }
+  return failed;
+}
+
+// Where an attempt that has not succeeded sends its job: on, held, or to its end.
+void ControlPlane::send_on(Job& job, RecentEnd end, const AttemptOutcome& outcome, Now now) {
+  const AttemptRow& ended = end.row;
+  const auto spent = [&] { return job.row.spent[static_cast<std::size_t>(ended.cause)]; };
+  const auto spent_before = spent(), unprogressed_before = job.row.no_progress;
+  const std::uint64_t dice = mix(static_cast<std::uint64_t>(ended.job.value) * 0x10001ULL +
+                                 static_cast<std::uint64_t>(ended.epoch.value));
   RetryDecision decision = decide_retry(job.row, *job.spec, outcome, now.wall, dice);
+  end.charged = spent() > spent_before;
+  end.unprogressed = job.row.no_progress > unprogressed_before;
   const CauseClass c = class_of(ended.cause);
   const bool after_a_fault =
       c == CauseClass::hardware || c == CauseClass::infrastructure || ended.cause == Cause::control;
@@ -432,12 +484,11 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
           decision.then == JobEvent::requeue && after_a_fault ? wait_for_turn(now) : Duration();
       turn > Duration::zero())
     decision = {JobEvent::back_off, turn, decision.reason + "; many start again, its turn comes"};
+  const bool goes_on = decision.then == JobEvent::requeue || decision.then == JobEvent::back_off;
   // A victim of preemption stands at the head of its like by its age; at the front of all it would push out
   // the one it made way for.
-  job.row.front = (decision.then == JobEvent::requeue || decision.then == JobEvent::back_off) &&
-                  ended.cause != Cause::preempted;
+  job.row.front = goes_on && ended.cause != Cause::preempted;
   if (decision.then == JobEvent::back_off) job.row.not_before = now.wall + decision.delay;
-  const bool goes_on = decision.then == JobEvent::requeue || decision.then == JobEvent::back_off;
   const bool late = job.spec->deadline && *job.spec->deadline <= now.wall && goes_on;
   std::string why =
       decision.reason.empty() || ended.cause == Cause::time_limit ? ended.detail : decision.reason;
@@ -446,39 +497,65 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
       apply(job, late ? JobEvent::fail : decision.then, now, late ? Cause::time_limit : ended.cause, why);
   TUTTI_ASSERT(legal, "a stopping job can go wherever a retry sends it");
   if (is_terminal(job.row.state)) finish_job(job, now, ended.exit_code);
+  remember_end(std::move(end));
 }
 
-// Where it would rather not go next time: nodes that are broken, and the one that could not start it.
+// Where it would rather not go next time: nodes that are broken, the one that could not start it or is
+// suspected, and all of them where nobody knows which it was. Judged by what rows say, so that a new leader,
+// to whom no node has spoken yet, comes to the same.
 void ControlPlane::avoid_after(Job& job, const AttemptRow& ended, NodeId failed_on) {
-  const bool could_not_start = ended.cause == Cause::launch || ended.cause == Cause::control ||
-                               ended.cause == Cause::hang ||  // failed_on: of the rank that is suspected
-                               (ended.cause == Cause::storage && ended.running_at == Instant{});
+  const Cause cause = ended.cause;
+  const bool one_is_to_blame = cause == Cause::launch || cause == Cause::control || cause == Cause::hang ||
+                               cause == Cause::fabric || cause == Cause::network ||
+                               (cause == Cause::storage && ended.running_at == Instant{});
+  const bool any_may_be = cause == Cause::unknown || (cause == Cause::hang && !failed_on);
   for (const auto& m : ended.gang) {
+    const NodeRow& node = cluster_.nodes.at(m.node).row;
     const bool broken =
-        class_of(ended.cause) == CauseClass::hardware &&
-        (!cluster_.nodes.at(m.node).accepts_work() ||
+        class_of(cause) == CauseClass::hardware &&
+        (node.state != NodeState::reachable || !takes_work(node.service) ||
          std::ranges::any_of(m.gpus, [&](GpuId id) { return !cluster_.gpus.at(id).usable(); }));
-    if ((broken || (could_not_start && m.node == failed_on)) && !std::ranges::count(job.avoid, m.node))
+    if ((broken || any_may_be || (one_is_to_blame && m.node == failed_on)) &&
+        !std::ranges::count(job.avoid, m.node))
       job.avoid.push_back(m.node);
   }
+  // To avoid nearly all of them says nothing any more: the newest count.
+  const std::size_t most = std::max(ended.gang.size(), cluster_.nodes.size() / 2);
+  if (job.avoid.size() > most)
+    job.avoid.erase(job.avoid.begin(), job.avoid.end() - static_cast<std::ptrdiff_t>(most));
+}
+
+void ControlPlane::tell_avoided(const Job& job) {
+  std::vector<int> avoid;
+  for (const NodeId id : job.avoid)
+    if (const auto node = planner_.nodes().find(id)) avoid.push_back(*node);
+  planner_.avoid(job.row.id, std::move(avoid));
 }
 
 void ControlPlane::on_progress(Now now, NodeId node, const protocol::Progress& progress) {
   Attempt* attempt = find_live(progress.key);
   if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;
-  AttemptRow& row = attempt->row;
+  note_step(*attempt, progress.step, now);
+  attempt->progress = progress;
+}
+
+// The newest step is stored with the next change; a stage of the recovery at once, or the next leader would
+// count it again.
+void ControlPlane::note_step(Attempt& attempt, std::int64_t step, Now now) {
+  AttemptRow& row = attempt.row;
   Job& job = jobs_.at(row.job);
-  row.last_step = std::max(row.last_step, progress.step);  // stored with the next change
+  row.last_step = std::max(row.last_step, step);
   if (row.restored_at == Instant{} && row.last_step > row.resume_step) {
     row.restored_at = now.wall;
+    touch(attempt);
     stage(job, "restored", now);
   }
   if (row.caught_up_at == Instant{} && row.last_step > job.fault_step) {
     row.caught_up_at = now.wall;
+    touch(attempt);
     stage(job, "caught_up", now);
     job.fault_at = {};
   }
-  attempt->progress = progress;
 }
 
 // After a reconnect: say again what this member has to do.
@@ -486,7 +563,8 @@ void ControlPlane::repeat_orders(Attempt& attempt, GangMember& member, Now now) 
   if (attempt.row.state == AttemptState::stopping) {
     const StopPolicy& stop = jobs_.at(attempt.row.job).spec->stop;
     const Duration left = attempt.row.stopping_at + stop.grace - now.wall;
-    if (stops_gently(attempt.row.cause) && left > Duration::zero())
+    const bool leaves = attempt.row.cause == Cause::gpu && verdict_of_gpus(attempt.row) == FaultJob::leave;
+    if ((stops_gently(attempt.row.cause) || leaves) && left > Duration::zero())
       send_stop(attempt, member.node, stop.signal, left);
     else
       send_stop(attempt, member.node, "KILL", Duration::zero());

@@ -1,4 +1,4 @@
-// Control plane, part 12: what is made of a history of faults. Nodes set aside and taken back, probation, the
+// Control plane: what is made of a history of faults. Nodes set aside and taken back, probation, the
 // lemon score as a placement weight, and the brake that keeps one rule from emptying a cluster.
 #include <algorithm>
 #include <cmath>
@@ -12,6 +12,7 @@ constexpr Duration kBrakeWindow = std::chrono::minutes(10);
 constexpr Duration kReturnsWindow = std::chrono::days(28);
 constexpr Duration kTooSoonBack = std::chrono::days(7);
 constexpr int kTooManyReturns = 5;
+constexpr std::size_t kReportsADay = 10;  // of one node, by people
 constexpr Duration kLemonsEvery = std::chrono::minutes(1);
 
 ServiceEvent event_to(NodeService to) {
@@ -26,6 +27,13 @@ ServiceEvent event_to(NodeService to) {
   }
   return ServiceEvent::resume;
 }
+
+// Ends the reason of a GPU that no reset brings back.
+constexpr std::string_view kPersonDecides = "a person decides";
+constexpr std::string_view kAnd = "; ";
+
+// Nodes on which one rule may act within the window.
+std::size_t brake_limit(std::size_t nodes) { return std::max<std::size_t>(2, nodes / 20); }
 
 std::string times(int n) { return n == 1 ? "once" : std::to_string(n) + " times"; }
 
@@ -50,8 +58,8 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
   row.service = *to;
   row.service_reason = *to == NodeService::schedulable ? "" : reason;
   if (event == ServiceEvent::come_back) {
-    row.returns =
-        row.service_at != Instant{} && now.wall - row.service_at > kReturnsWindow ? 1 : row.returns + 1;
+    row.returns = now.wall - row.returned_at > kReturnsWindow ? 1 : row.returns + 1;
+    row.returned_at = now.wall;
     row.service_until = now.wall + settings_.probation * (1 << std::min(row.returns - 1, 8));
   } else {
     row.service_until = Instant{};
@@ -78,7 +86,7 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                  .field = "reason"};
   Node& node = cluster_.nodes.at(known->second);
   const bool often = service == NodeService::probation && node.row.returns + 1 >= kTooManyReturns &&
-                     now.wall - node.row.service_at < kTooSoonBack;
+                     now.wall - node.row.returned_at < kTooSoonBack;
   if (often)
     return Error{.code = Errc::illegal_transition,
                  .message = "node '" + node_name + "' has come back " + times(node.row.returns) +
@@ -107,7 +115,10 @@ void ControlPlane::trust_gpus(Node& node, Now now) {
   for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
   for (const GpuId id : node.gpus) {
     Gpu& gpu = cluster_.gpus.at(id);
-    if (gpu.row.health != GpuHealth::healthy && gpu.said_healthy && !in_use.contains(id))
+    if (gpu.row.health == GpuHealth::healthy) continue;
+    if (gpu.said == Gpu::Said::unhealthy)
+      let_it_come_back(gpu, now);
+    else if (!in_use.contains(id))
       gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
   }
 }
@@ -130,10 +141,11 @@ Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_nam
                  .hint = "say what you saw: slow, wrong results, errors",
                  .field = "reason"};
   Node& node = cluster_.nodes.at(known->second);
-  // One voice a day: the score is not to be shouted up.
-  Instant& last = node.reported[std::string(who)];
-  const bool counts = last == Instant{} || now.wall - last >= std::chrono::days(1);
-  if (counts) last = now.wall;
+  // One voice a day, and not many: names cost nothing, and the score is not to be shouted up. What does not
+  // count is not kept.
+  std::erase_if(node.reported, [&](const auto& r) { return now.wall - r.second >= std::chrono::days(1); });
+  if (node.reported.contains(std::string(who)) || node.reported.size() >= kReportsADay) return node.row.id;
+  node.reported.emplace(who, now.wall);
   add_fault(now, {.id = {},
                   .at = now.wall,
                   .node = node.row.id,
@@ -141,11 +153,11 @@ Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_nam
                   .job = {},
                   .epoch = {},
                   .fault_class = "report",
-                  .action = counts ? "watch" : "none",
+                  .action = "watch",
                   .detail = "reported by " + std::string(who) + ": " + std::string(reason),
                   .rule = "",
                   .slot = "",
-                  .shared_by = counts ? 2 : 0});
+                  .shared_by = 2});
   return node.row.id;
 }
 
@@ -167,8 +179,7 @@ bool ControlPlane::is_repeat_offender(const Gpu& gpu, Instant now) const {
 void ControlPlane::judge_history(Node& node, GpuId gpu_id, Now now) {
   if (gpu_id) {
     Gpu& gpu = cluster_.gpus.at(gpu_id);
-    if (gpu.row.health == GpuHealth::healthy && is_repeat_offender(gpu, now.wall))
-      gpu_unhealthy(gpu, GpuHealth::quarantined, repeat_text(), now);
+    if (is_repeat_offender(gpu, now.wall)) keep_for_a_person(gpu, now);
   }
   const int limit = settings_.blame.node_faults_a_week;
   const int week = ledger_.of_node(node.row.id, page_of(node, now.wall - std::chrono::days(7)));
@@ -178,15 +189,68 @@ void ControlPlane::judge_history(Node& node, GpuId gpu_id, Now now) {
     set_aside(node, "at fault " + times(week) + " within a week", now);
 }
 
-std::string ControlPlane::repeat_text() const {
-  return "at fault " + times(settings_.blame.gpu_faults_a_day) + " within a day: a person decides";
+bool ControlPlane::waits_for_a_person(const GpuRow& gpu) {
+  return gpu.health == GpuHealth::quarantined && gpu.health_reason.ends_with(kPersonDecides);
+}
+
+// In its row, so that it holds for the next leader, and for longer than what it was judged by.
+void ControlPlane::keep_for_a_person(Gpu& gpu, Now now) {
+  if (waits_for_a_person(gpu.row)) return;
+  std::string reason =
+      gpu.row.health == GpuHealth::quarantined ? gpu.row.health_reason + std::string(kAnd) : "";
+  reason += "at fault " + times(settings_.blame.gpu_faults_a_day) + " within a day: ";
+  gpu_unhealthy(gpu, GpuHealth::quarantined, reason + std::string(kPersonDecides), now);
+}
+
+// Its reset is enough again.
+void ControlPlane::let_it_come_back(Gpu& gpu, Now now) {
+  if (!waits_for_a_person(gpu.row)) return;
+  const auto end = gpu.row.health_reason.rfind(kAnd);
+  if (end == std::string::npos)
+    gpu_unhealthy(gpu, gpu.said == Gpu::Said::unhealthy ? GpuHealth::quarantined : GpuHealth::healthy, "",
+                  now);
+  else
+    gpu_unhealthy(gpu, GpuHealth::quarantined, gpu.row.health_reason.substr(0, end), now);
+}
+
+// It turned out to speak against nobody.
+void ControlPlane::withdraw(FaultId fault, GpuId gpu_id, Now now) {
+  ledger_.withdraw(fault);
+  out_.batch.withdrawn.push_back(fault);
+  const auto gpu = cluster_.gpus.find(gpu_id);
+  if (gpu != cluster_.gpus.end() && !is_repeat_offender(gpu->second, now.wall))
+    let_it_come_back(gpu->second, now);
+}
+
+// A row of the table, or the sensor behind it, that would act on many nodes in a short time is more likely
+// wrong than they are: from then on it only says what it would have done.
+bool ControlPlane::is_braked(const FaultRule& rule, const Node& node, Now now) {
+  if (!rule.acts()) return false;
+  RuleUse& use = rule_use_[rule.fault];
+  const auto old = [&](const auto& entry) { return now.wall - entry.second > kBrakeWindow; };
+  std::erase_if(use.acted, old);
+  std::erase_if(use.braked, old);
+  const NodeId id = node.row.id;
+  if (use.acted.contains(id)) return false;
+  if (use.acted.size() < brake_limit(cluster_.nodes.size())) {
+    use.acted[id] = now.wall;
+    return false;
+  }
+  if (use.braked.emplace(id, now.wall).second)
+    record_node(
+        id, now,
+        {.kind = "brake",
+         .from = "",
+         .to = rule.fault,
+         .detail = "row '" + rule.fault + "' of the fault table is not carried out here, since it was on " +
+                   std::to_string(use.acted.size()) + " nodes within 10 minutes; a person decides"});
+  return true;
 }
 
 // By rule, which may be wrong, or its sensor: never many nodes in a short time.
 void ControlPlane::set_aside(Node& node, const std::string& why, Now now) {
   std::erase_if(set_aside_, [&](Instant at) { return now.wall - at > kBrakeWindow; });
-  const auto most = std::max<std::size_t>(2, cluster_.nodes.size() / 20);
-  if (set_aside_.size() >= most) {
+  if (set_aside_.size() >= brake_limit(cluster_.nodes.size())) {
     record_node(node.row.id, now,
                 {.kind = "brake",
                  .from = "",

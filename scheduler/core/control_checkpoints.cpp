@@ -1,6 +1,7 @@
 // Control plane: checkpoints. Which are registered, what is known of each, where an attempt begins, and which
 // are deleted. The rows are the truth; docs/design/0007-checkpoints.md says why it is as it is.
 #include <algorithm>
+#include <tuple>
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/core/retry.h"
@@ -23,6 +24,15 @@ bool casts_doubt(Cause cause) {
     case CauseClass::person: return false;
   }
   return false;
+}
+
+// Of those that are to be deleted the newest good one, where none that is kept is known to be good.
+bool is_last_good(const CheckpointBook& book, const CheckpointRow& row) {
+  const auto good = [](const CheckpointRow& c) { return c.state == CheckpointState::good && !c.deleting; };
+  return good(row) && !book.keeps_a_good_one() && std::ranges::none_of(book.rows(), [&](const auto& entry) {
+           return good(entry.second) &&
+                  std::tie(entry.second.step, entry.second.epoch) > std::tie(row.step, row.epoch);
+         });
 }
 
 std::string what(const CheckpointRow& c) {
@@ -97,7 +107,7 @@ void ControlPlane::register_checkpoint(Job& job, Attempt& attempt, const protoco
                         (good_enough ? "" : ": " + found.problem)});
   if (!good_enough) return;
   if (found.step > attempt.row.last_step) {  // progress is told once a second, a checkpoint at once
-    attempt.row.last_step = found.step;
+    note_step(attempt, found.step, now);
     touch(attempt);
   }
   if (const auto newest = book.newest_step(); newest != job.row.best_step) {
@@ -183,7 +193,7 @@ void ControlPlane::resume_damaged(Attempt& attempt, const protocol::Failure& fai
 }
 
 // True: the attempt has got past the checkpoint it began from.
-bool ControlPlane::judge_resume(Job& job, const AttemptRow& ended, bool ok, Now now) {
+bool ControlPlane::mark_resumed(Job& job, const AttemptRow& ended, bool ok, Now now) {
   CheckpointBook& book = checkpoints_[job.row.id];
   if (book.has_newer(ended.epoch, ended.resume_step)) return true;
   CheckpointRow* from = book.find(ended.resume_path);
@@ -233,10 +243,14 @@ void ControlPlane::delete_retired(Now now) {
     CheckpointRow* row = book->second.find(path);
     if (row == nullptr || row->retired_at == Instant{}) continue;       // kept after all, or another one now
     if (row->retired_at + settings_.delete_after > now.wall) continue;  // retired anew: looked at later
-    if (book->second.choose_resume() == row) {  // the newer ones have turned out bad meanwhile
+    // The newer ones have turned out bad meanwhile; or it was retired for a good one that has.
+    const bool needed = book->second.choose_resume() == row;
+    if (needed || is_last_good(book->second, *row)) {
       row->retired_at = {};
       store(*row);
-      remark(job->second, *row, now, "kept after all: no newer one can be used");
+      remark(job->second, *row, now,
+             needed ? "kept after all: no newer one can be used"
+                    : "kept after all: no other is known to be good");
       continue;
     }
     const auto attempt = attempts_.find({id, job->second.row.epoch});

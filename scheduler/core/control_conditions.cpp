@@ -1,4 +1,4 @@
-// Control plane, part 12: what is wrong with nodes as a whole. Level-triggered: a worker says all conditions
+// Control plane: what is wrong with nodes as a whole. Level-triggered: a worker says all conditions
 // that hold, the table (scheduler/model/condition_table.h) says what follows from each. A condition closes
 // its node for new work or has it cordoned; it never ends what runs there.
 #include <algorithm>
@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kMaxConditions = 256;  // of one node; a worker bounds its own far below
 constexpr std::size_t kMaxIncidents = 64;    // of one message
 constexpr std::size_t kNamed = 3;            // nodes in one reason
+constexpr Duration kLinkMemory = std::chrono::minutes(10);
 
 Duration age(std::int64_t us) { return Duration(std::clamp<std::int64_t>(us, 0, 366LL * 86'400'000'000)); }
 
@@ -39,14 +40,33 @@ void ControlPlane::on_node_health(Now now, NodeId id, const protocol::NodeHealth
     if (known.kind == kClockSkew) now_true.push_back(known);
   replace_conditions(*node, std::move(now_true), now);
   std::size_t told = 0;
-  for (const auto& i : health.incidents)
-    if (told++ < kMaxIncidents)
-      record_node(id, now, {.kind = "incident", .from = "", .to = i.kind, .detail = i.detail});
+  for (const auto& i : health.incidents) {
+    if (told++ >= kMaxIncidents) break;
+    record_node(id, now, {.kind = "incident", .from = "", .to = i.kind, .detail = i.detail});
+    const Instant at = now.wall - age(i.age_us);
+    if (is_link_trouble(i.kind) && (!node->link_trouble || node->link_trouble->at < at))
+      node->link_trouble = {at, i.detail};
+  }
+}
+
+// The member whose network link was in trouble shortly before the first exit: collective operations fail on
+// the others then, and in the program's own words.
+const GangMember* ControlPlane::with_link_trouble(const AttemptRow& row) const {
+  if (row.gang.size() < 2) return nullptr;  // it speaks to nobody
+  for (const auto& m : row.gang) {
+    const Node& node = cluster_.nodes.at(m.node);
+    const bool now =
+        std::ranges::any_of(node.conditions, [](const auto& c) { return is_link_trouble(c.kind); });
+    if (node.link_trouble && (now || row.fault_at - node.link_trouble->at <= kLinkMemory)) return &m;
+  }
+  return nullptr;
 }
 
 void ControlPlane::on_clock_skew(Now now, NodeId id, std::optional<Duration> ahead) {
   Node* node = cluster_.find(id);
   if (node == nullptr) return;
+  node->clock_ahead = ahead;
+  ahead ? void(skewed_.insert(id)) : void(skewed_.erase(id));
   std::vector<NodeCondition> now_true;
   for (const auto& known : node->conditions)
     if (known.kind != kClockSkew) now_true.push_back(known);
@@ -59,6 +79,42 @@ void ControlPlane::on_clock_skew(Now now, NodeId id, std::optional<Duration> ahe
                         now.wall});
   }
   replace_conditions(*node, std::move(now_true), now);
+  judge_clocks(now);
+}
+
+// Where most nodes are off to the same side, it is the scheduler's clock that is wrong, and closing them
+// would close the cluster.
+void ControlPlane::judge_clocks(Now now) {
+  if (skewed_.empty() && !own_clock_wrong_) return;
+  std::size_t linked = 0, ahead = 0, behind = 0;
+  for (const auto& [id, node] : cluster_.nodes) {
+    if (!node.linked) continue;
+    ++linked;
+    if (node.clock_ahead) ++(*node.clock_ahead > Duration::zero() ? ahead : behind);
+  }
+  const std::size_t off = std::max(ahead, behind);
+  const bool wrong = off * 2 > linked;
+  if (wrong == own_clock_wrong_) return;
+  own_clock_wrong_ = wrong;
+  record_node(
+      {}, now,
+      {.kind = "clock",
+       .from = wrong ? "" : "wrong",
+       .to = wrong ? "wrong" : "",
+       .detail = wrong ? "the scheduler's clock is " + std::string(ahead > behind ? "behind" : "ahead of") +
+                             " those of " + std::to_string(off) + " of " + std::to_string(linked) +
+                             " nodes: check its time service; no node is closed for it"
+                       : "the scheduler's clock agrees with most nodes"});
+  for (const NodeId id : skewed_) see_closing(cluster_.nodes.at(id));
+}
+
+void ControlPlane::see_closing(Node& node) {
+  const auto closes = std::ranges::find_if(node.conditions, [&](const auto& c) {
+    return judge_condition(c.kind).effect == ConditionEffect::close &&
+           !(own_clock_wrong_ && c.kind == kClockSkew);
+  });
+  std::string closing = closes == node.conditions.end() ? "" : closes->kind;
+  if (closing != std::exchange(node.closing, closing)) capacity_changed(node.row.id);
 }
 
 void ControlPlane::replace_conditions(Node& node, std::vector<NodeCondition> now_true, Now now) {
@@ -80,11 +136,13 @@ void ControlPlane::replace_conditions(Node& node, std::vector<NodeCondition> now
   for (const auto& c : before)
     if (find_same(node.conditions, c) == nullptr)
       record_node(node.row.id, now, {.kind = "condition", .from = c.kind, .to = "", .detail = text_of(c)});
-  const auto closes = std::ranges::find_if(node.conditions, [](const auto& c) {
-    return judge_condition(c.kind).effect == ConditionEffect::close;
-  });
-  std::string closing = closes == node.conditions.end() ? "" : closes->kind;
-  if (closing != std::exchange(node.closing, closing)) capacity_changed(node.row.id);
+  const auto note_trouble = [&](const std::vector<NodeCondition>& list) {
+    for (const auto& c : list)
+      if (is_link_trouble(c.kind)) node.link_trouble = {now.wall, text_of(c)};
+  };
+  note_trouble(before);  // what is over now has been until now
+  note_trouble(node.conditions);
+  see_closing(node);
   if (!cordon.empty() && node.row.service == NodeService::schedulable)
     on_node_service(now, node.row.name, NodeService::cordoned, cordon);
 }

@@ -1,4 +1,4 @@
-// Control plane, part 13: why an attempt ended, beyond what was seen first. The same failure on other
+// Control plane: why an attempt ended, beyond what was seen first. The same failure on other
 // hardware is the program's; many restarts at once wait for their turn; what was lost is counted.
 #include <algorithm>
 #include <cctype>
@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::size_t kFailures = 4;     // remembered of a job
 constexpr std::size_t kSignature = 160;  // characters
-constexpr int kSigkill = 9;
+constexpr int kSigkill = 9, kSigterm = 15;
+constexpr Duration kExcuseLasts = std::chrono::minutes(5);
 
 // The last line that says something, without what differs from run to run: numbers and addresses.
 std::string normalised(std::string_view text) {
@@ -27,6 +28,11 @@ std::string normalised(std::string_view text) {
     if (!in_number) out += c;
     if (out.size() >= kSignature) break;
   }
+  if (out.size() < kSignature) return out;
+  // Not in the middle of a character (UTF-8): its last bytes go, and its first one.
+  const auto byte = [&] { return static_cast<unsigned char>(out.back()); };
+  while (!out.empty() && (byte() & 0xC0) == 0x80) out.pop_back();
+  if (!out.empty() && byte() >= 0xC0) out.pop_back();
   return out;
 }
 
@@ -42,10 +48,10 @@ std::vector<NodeId> nodes_of(const AttemptRow& row) {
 
 }  // namespace
 
-// SIGKILL is sent by somebody and tells nothing; without words a number alone is no signature.
+// SIGKILL and SIGTERM are sent by somebody and tell nothing; without words a number alone is no signature.
 void ControlPlane::sign(Attempt& attempt, const protocol::Failure& failure) {
   const std::string words = normalised(failure.last_lines);
-  if (failure.signal == kSigkill || (words.empty() && failure.signal == 0)) return;
+  if (failure.signal == kSigkill || failure.signal == kSigterm || words.empty()) return;
   attempt.row.signature = failure.kind + " " +
                           std::to_string(failure.signal != 0 ? failure.signal : failure.exit_code) + " " +
                           words;
@@ -59,10 +65,34 @@ std::optional<int> ControlPlane::same_failure_elsewhere(const Job& job, const At
   return std::nullopt;
 }
 
-// Nobody knew why: if it was so elsewhere too, it is the program, and nobody else is to blame.
-void ControlPlane::settle_cause(Job& job, Attempt& attempt, Now now) {
+// A GPU of ours failed fatally while we ran: that is the cause, whatever its ranks died of.
+void ControlPlane::excuse_end(Attempt& attempt, bool gpu_failed, Now now) {
   AttemptRow& row = attempt.row;
-  if (row.cause != Cause::unknown && row.cause != Cause::hang) return;
+  const CauseClass was = class_of(row.cause);
+  if (row.cause == Cause::time_limit || was == CauseClass::person || was == CauseClass::hardware) return;
+  if (gpu_failed) {
+    row.cause = Cause::gpu;
+    return;
+  }
+  // A fault that ended nothing, since its rule had acted too often, may have done so by itself.
+  if (attempt.excuse.empty() || row.stopping_at - attempt.excuse_at > kExcuseLasts) return;
+  if (was != CauseClass::user && was != CauseClass::undecided) return;
+  record_job(jobs_.at(row.job), now,
+             {.kind = "verdict",
+              .from = std::string(name(row.cause)),
+              .to = std::string(name(Cause::gpu)),
+              .detail = attempt.excuse,
+              .cause = Cause::gpu});
+  row.cause = Cause::gpu;
+  row.detail = attempt.excuse;
+}
+
+// Nobody knew why: if it was so elsewhere too, it is the program, and nobody else is to blame. A hang has no
+// last words that could be compared.
+void ControlPlane::charge_or_forgive(Job& job, Attempt& attempt, Now now) {
+  AttemptRow& row = attempt.row;
+  if (row.cause == Cause::hang) return blame_unknown(row, now);
+  if (row.cause != Cause::unknown) return;
   const auto earlier = same_failure_elsewhere(job, row);
   if (!earlier) return blame_unknown(row, now);
   row.detail = "failed alike on other nodes (attempt " + std::to_string(*earlier) + "): " + row.detail;
@@ -73,7 +103,8 @@ void ControlPlane::settle_cause(Job& job, Attempt& attempt, Now now) {
               .detail = row.detail,
               .cause = Cause::user});
   row.cause = Cause::user;
-  ledger_.forgive(job.row.id);
+  const auto forgiven = ledger_.forgive(job.row.id);
+  out_.batch.withdrawn.insert(out_.batch.withdrawn.end(), forgiven.begin(), forgiven.end());
   add_fault(now, {.id = {},
                   .at = now.wall,
                   .node = {},
@@ -108,7 +139,9 @@ void ControlPlane::blame_unknown(const AttemptRow& row, Now now) {
 
 void ControlPlane::remember_failure(Job& job, const AttemptRow& row) {
   if (row.result != AttemptResult::failed) return;
-  job.failures.push_back({row.signature, nodes_of(row), row.number});
+  // What its ranks said when hardware or a network failed is not how the program fails.
+  const bool its_own = row.cause == Cause::unknown || class_of(row.cause) == CauseClass::user;
+  job.failures.push_back({its_own ? row.signature : "", nodes_of(row), row.number});
   if (job.failures.size() > kFailures) job.failures.erase(job.failures.begin());
   job.fault_at = row.fault_at;
   job.fault_cause = row.cause;

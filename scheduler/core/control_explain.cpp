@@ -1,4 +1,4 @@
-// Control plane, part 6: why a job does not run now, in words and numbers.
+// Control plane: why a job does not run now, in words and numbers.
 #include <algorithm>
 #include <array>
 

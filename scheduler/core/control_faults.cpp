@@ -1,4 +1,4 @@
-// Control plane, part 11: faults of GPUs. The table judges (scheduler/model/fault_table.h); here its verdict
+// Control plane: faults of GPUs. The table judges (scheduler/model/fault_table.h); here its verdict
 // is carried out: kill first, judge later. A later fault may still turn out to have been the first, and a
 // fault told after the attempt has ended may still move its charge.
 #include <algorithm>
@@ -26,11 +26,7 @@ std::int32_t shared_by(const FaultRule& rule) {
   return static_cast<std::int32_t>(std::lround(1 / rule.weight));
 }
 
-std::string action_of(const FaultRule& rule) {
-  std::string action(name(rule.gpu));
-  if (rule.job != FaultJob::none) action += ", " + std::string(name(rule.job));
-  return rule.shadow ? "shadow: " + action : action;
-}
+constexpr std::string_view kWith = " (with ";  // in the reason of a GPU that had no fault of its own
 
 }  // namespace
 
@@ -44,6 +40,21 @@ std::vector<GpuId> ControlPlane::hit_by(const Gpu& gpu, const FaultRule& rule) c
   return out;
 }
 
+std::optional<std::string> ControlPlane::failed_gpu_of(std::string_view reason) {
+  const auto at = reason.find(kWith);
+  if (at == std::string_view::npos) return std::nullopt;
+  reason.remove_prefix(at + kWith.size());
+  return std::string(reason.substr(0, reason.find(')')));
+}
+
+std::string ControlPlane::action_of(const Evidence& e, bool folded) const {
+  std::string action(name(e.rule.gpu));
+  if (e.rule.job != FaultJob::none) action += ", " + std::string(name(e.rule.job));
+  if (e.rule.shadow) return "shadow: " + action;
+  if (e.braked) return "brake: " + action;
+  return folded && e.acts ? "folded: " + action : action;
+}
+
 void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fault) {
   Node* node = cluster_.find(id);
   const auto known = cluster_.gpu_by_uuid.find(fault.uuid);
@@ -52,15 +63,28 @@ void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fa
   if (gpu.row.node != id) return;
   const FaultRule& rule = table().judge(fault.kind, fault.xid);
   const Instant seen_at = now.wall - Duration(std::clamp<std::int64_t>(fault.age_us, 0, kAtMost.count()));
-  const std::string key = fault_key(fault.kind, fault.xid);
+  const auto near = [&](Instant other) {
+    return other != Instant{} && std::chrono::abs(seen_at - other) < kCascade;
+  };
   // NVML and the kernel log tell the same thing twice.
-  Instant& last = gpu.seen[key];
-  if (last != Instant{} && seen_at - last < kCascade && last - seen_at < kCascade) return;
+  Instant& last = gpu.seen[fault_key(fault.kind, fault.xid)];
+  if (near(last)) return;
   last = seen_at;
-  const bool folded = seen_at - node->last_fault_at < kCascade && node->last_fault_at != Instant{};
-  if (rule.acts()) node->last_fault_at = std::max(node->last_fault_at, seen_at);
+  const std::string where =
+      "GPU " + std::to_string(gpu.row.index) + " (" + gpu.row.uuid + ") of node " + node->row.name;
+  Evidence e{.rule = rule, .fault = fault, .what = words(fault, rule) + " on " + where, .seen_at = seen_at};
+  e.braked = rule.acts() && !rule.shadow && is_braked(rule, *node, now);
+  e.acts = rule.acts() && !rule.shadow && !e.braked;
+  // What follows upon a fault is its cascade. If it comes out that this one was first, it takes the blame.
+  const std::int32_t blame = e.braked ? 0 : shared_by(rule);
+  bool folded = near(node->last_fault_at) || near(node->blamed_at);
+  if (folded && e.acts && blame > 0 && node->blamed && seen_at < node->blamed_at) {
+    withdraw(node->blamed, node->blamed_gpu, now);
+    folded = false;
+  }
+  if (e.acts) node->last_fault_at = std::max(node->last_fault_at, seen_at);
 
-  FaultRow& row =
+  const FaultId fault_id =
       add_fault(now, {.id = {},
                       .at = seen_at,
                       .node = id,
@@ -69,104 +93,124 @@ void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fa
                       .epoch = gpu.holder.epoch,
                       .fault_class = fault.kind,
                       .xid = fault.xid,
-                      .action = folded && rule.acts() ? "folded: " + action_of(rule) : action_of(rule),
+                      .action = action_of(e, folded),
                       .detail = words(fault, rule) + (fault.detail.empty() ? "" : " (" + fault.detail + ")"),
                       .rule = table().id() + " " + rule.fault,
                       .slot = gpu.row.pci,
-                      .shared_by = folded ? 0 : shared_by(rule)});
-  const FaultId fault_id = row.id;
-  const std::string where =
-      "GPU " + std::to_string(gpu.row.index) + " (" + gpu.row.uuid + ") of node " + node->row.name;
-  const std::string what = words(fault, rule) + " on " + where;
+                      .shared_by = folded ? 0 : blame})
+          .id;
+  if (e.acts && !folded && blame > 0) {
+    node->blamed = fault_id;
+    node->blamed_gpu = gpu.row.id;
+    node->blamed_at = seen_at;
+  }
   std::set<AttemptKey> told;
   for (const GpuId hit : hit_by(gpu, rule)) {
     Gpu& each = cluster_.gpus.at(hit);
     Attempt* attempt = find_live(each.holder);
-    if (rule.acts() && !rule.shadow && (attempt == nullptr || seen_at < attempt->row.placed_at))
-      fault_came_late(hit, rule, what, seen_at, now);
-    if (attempt != nullptr && told.insert(each.holder).second)
-      fault_hits(*attempt, rule, fault, fault_id, what, seen_at, now);
-    if (rule.gpu == FaultGpu::quarantine && !rule.shadow && each.row.health != GpuHealth::quarantined)
-      gpu_unhealthy(each, GpuHealth::quarantined, words(fault, rule), now);
+    if ((e.acts || e.braked) && (attempt == nullptr || seen_at < attempt->row.placed_at))
+      fault_came_late(hit, e, now);
+    if (e.acts && rule.gpu == FaultGpu::quarantine && each.row.health != GpuHealth::quarantined)
+      gpu_unhealthy(each, GpuHealth::quarantined,
+                    words(fault, rule) + (hit == gpu.row.id ? "" : std::string(kWith) + gpu.row.uuid + ")"),
+                    now);
+    if (attempt != nullptr && told.insert(each.holder).second) fault_hits(*attempt, e, fault_id, now);
   }
   judge_history(*node, gpu.row.id, now);
 }
 
-void ControlPlane::fault_hits(Attempt& attempt, const FaultRule& rule, const protocol::GpuFault& fault,
-                              FaultId id, const std::string& what, Instant seen_at, Now now) {
-  const Gpu& gpu = cluster_.gpus.at(cluster_.gpu_by_uuid.at(fault.uuid));
-  add_evidence(attempt, "{\"kind\":" + quoted(fault.kind) + ",\"xid\":" + std::to_string(fault.xid) +
-                            ",\"gpu\":" + quoted(fault.uuid) +
-                            ",\"node\":" + quoted(cluster_.nodes.at(gpu.row.node).row.name) +
-                            ",\"fault\":" + to_string(id) + ",\"verdict\":" + quoted(rule.meaning) +
-                            ",\"blame\":" + quoted(name(rule.blame)) + ",\"table\":" + quoted(table().id()) +
-                            ",\"row\":" + quoted(rule.fault) + ",\"detail\":" + quoted(fault.detail) + "}");
+void ControlPlane::fault_hits(Attempt& attempt, const Evidence& e, FaultId id, Now now) {
+  const FaultRule& rule = e.rule;
+  const Gpu& gpu = cluster_.gpus.at(cluster_.gpu_by_uuid.at(e.fault.uuid));
+  add_evidence(attempt,
+               "{\"kind\":" + quoted(e.fault.kind) + ",\"xid\":" + std::to_string(e.fault.xid) + ",\"gpu\":" +
+                   quoted(e.fault.uuid) + ",\"node\":" + quoted(cluster_.nodes.at(gpu.row.node).row.name) +
+                   ",\"fault\":" + to_string(id) + ",\"verdict\":" + quoted(rule.meaning) +
+                   ",\"blame\":" + quoted(name(rule.blame)) + ",\"table\":" + quoted(table().id()) +
+                   ",\"row\":" + quoted(rule.fault) + ",\"detail\":" + quoted(e.fault.detail) + "}",
+               !e.acts && !e.braked);
   touch(attempt);
-  const Job& job = jobs_.at(attempt.row.job);
-  record_job(job, now,
+  record_job(jobs_.at(attempt.row.job), now,
              {.kind = "fault",
               .from = "",
               .to = rule.shadow && rule.acts()   ? "shadow"
+                    : e.braked                   ? "brake"
                     : rule.job == FaultJob::stop ? "fatal"
                                                  : "watch",
-              .detail = what});
+              .detail = e.what});
   if (rule.shadow || rule.job == FaultJob::none) return;
+  if (e.braked) {
+    attempt.excuse = e.what;
+    attempt.excuse_at = e.seen_at;
+    if (attempt.row.state == AttemptState::stopping) explain_end(attempt, e, now);
+    return;
+  }
   if (rule.job == FaultJob::leave) {
-    leave_after_checkpoint(attempt, Cause::gpu, what, now);
+    leave_after_checkpoint(attempt, Cause::gpu, e.what, now);
     return;
   }
+  if (attempt.row.state == AttemptState::stopping) return explain_end(attempt, e, now);
+  attempt.row.fault_at = e.seen_at;
+  begin_stop(attempt, Cause::gpu, e.what, "KILL", Duration::zero(), now);
+}
+
+// The gang is dying already. A fault that is the earlier evidence, or any where none was found, is the cause.
+void ControlPlane::explain_end(Attempt& attempt, const Evidence& e, Now now) {
   AttemptRow& row = attempt.row;
-  if (row.state != AttemptState::stopping) {
-    row.fault_at = seen_at;
-    begin_stop(attempt, Cause::gpu, what, "KILL", Duration::zero(), now);
-    return;
-  }
-  // The gang is dying already. A fault that is the earlier evidence, or any where none was found, is the
-  // cause.
   const CauseClass was = class_of(row.cause);
   const bool blamed_else = was == CauseClass::user || was == CauseClass::undecided;
-  const bool earlier = row.cause == Cause::gpu && seen_at < row.fault_at;
+  const bool earlier = row.cause == Cause::gpu && e.seen_at < row.fault_at;
   if ((!blamed_else && !earlier) || row.cause == Cause::time_limit) return;
-  row.fault_at = std::min(row.fault_at, seen_at);
-  record_job(job, now,
+  row.fault_at = std::min(row.fault_at, e.seen_at);
+  record_job(jobs_.at(row.job), now,
              {.kind = "verdict",
               .from = std::string(name(row.cause)),
               .to = std::string(name(Cause::gpu)),
-              .detail = what,
+              .detail = e.what,
               .cause = Cause::gpu});
   row.cause = Cause::gpu;
-  row.detail = what;
+  row.detail = e.what;
 }
 
 // A fault told after its attempt has ended, for a reason that it explains better.
-void ControlPlane::fault_came_late(GpuId gpu, const FaultRule& rule, const std::string& what, Instant seen_at,
-                                   Now now) {
-  for (AttemptRow& row : recent_ends_) {
+void ControlPlane::fault_came_late(GpuId gpu, const Evidence& e, Now now) {
+  for (RecentEnd& end : recent_ends_) {
+    const AttemptRow& row = end.row;
     const CauseClass was = class_of(row.cause);
     const bool explains = was == CauseClass::user || was == CauseClass::undecided;
     const bool held = std::ranges::any_of(
         row.gang, [&](const GangMember& m) { return std::ranges::find(m.gpus, gpu) != m.gpus.end(); });
-    if (!held || !explains || row.cause == Cause::time_limit || rule.job == FaultJob::none) continue;
-    if (seen_at < row.placed_at || seen_at > row.ended_at + kCascade ||
+    if (!held || !explains || row.cause == Cause::time_limit || e.rule.job == FaultJob::none) continue;
+    if (e.seen_at < row.placed_at || e.seen_at > row.ended_at + kCascade ||
         now.wall - row.ended_at > kAfterTheEnd)
       continue;
-    move_charge(row, Cause::gpu, what, now);
+    move_charge(end, Cause::gpu, e.what, now);
   }
 }
 
 // A later verdict: the attempt's row says so, and the job is no longer charged for it.
-void ControlPlane::move_charge(AttemptRow& row, Cause to, const std::string& why, Now now) {
+void ControlPlane::move_charge(RecentEnd& end, Cause to, const std::string& why, Now now) {
+  AttemptRow& row = end.row;
   const Cause from = std::exchange(row.cause, to);
   row.detail = why;
+  row.signature.clear();  // says nothing of the program any more
   out_.batch.revised.push_back(row);
   const auto found = jobs_.find(row.job);
   if (found == jobs_.end()) return;  // over: its history says what it was
   Job& job = found->second;
+  for (auto& failure : job.failures)
+    if (failure.attempt == row.number) failure.signature.clear();
   auto& spent = job.row.spent[static_cast<std::size_t>(from)];
-  if (spent > 0) --spent;
+  if (std::exchange(end.charged, true) && spent > 0) --spent;
   auto& charged = job.row.spent[static_cast<std::size_t>(to)];
   if (charged < 32767) ++charged;
-  if (job.row.no_progress > 0) --job.row.no_progress;
+  if (std::exchange(end.unprogressed, false) && job.row.no_progress > 0) --job.row.no_progress;
+  if (std::exchange(end.doubted, false))
+    if (CheckpointRow* from_there = checkpoints_[row.job].find(row.resume_path);
+        from_there != nullptr && from_there->failed_restores > 0) {
+      --from_there->failed_restores;
+      store(*from_there);
+    }
   touch(job);
   record_job(job, now,
              {.kind = "verdict",
@@ -174,11 +218,30 @@ void ControlPlane::move_charge(AttemptRow& row, Cause to, const std::string& why
               .to = std::string(name(to)),
               .detail = "attempt " + std::to_string(row.number) + ": " + why,
               .cause = to});
+  free_after_verdict(job, row, from, now);
 }
 
-void ControlPlane::remember_end(const AttemptRow& row) {
-  recent_ends_.push_back(row);
-  while (recent_ends_.size() > kRecentEnds || row.ended_at - recent_ends_.front().ended_at > kAfterTheEnd)
+// It waits, or is held, for what it has not done.
+void ControlPlane::free_after_verdict(Job& job, const AttemptRow& row, Cause from, Now now) {
+  const int budget = budget_of(row.cause, job.spec->retry);
+  const bool enough = budget >= 0 && job.row.spent[static_cast<std::size_t>(row.cause)] > budget;
+  if (row.number != job.row.attempt || job.row.cause != from || enough) return;
+  const std::string why =
+      "again at once: attempt " + std::to_string(row.number) + " failed by " + std::string(name(row.cause));
+  if (job.row.state == JobState::delayed) {
+    job.row.front = true;
+    job.row.not_before = Instant{};
+    apply(job, JobEvent::due, now, row.cause, why);
+  } else if (job.row.state == JobState::held) {  // by the breaker: what a person holds has that cause
+    job.row.front = true;
+    let_go(job, now, row.cause, why);
+  }
+}
+
+void ControlPlane::remember_end(RecentEnd end) {
+  const Instant at = end.row.ended_at;
+  recent_ends_.push_back(std::move(end));
+  while (recent_ends_.size() > kRecentEnds || at - recent_ends_.front().row.ended_at > kAfterTheEnd)
     recent_ends_.pop_front();
 }
 
@@ -197,6 +260,33 @@ void ControlPlane::leave_after_checkpoint(Attempt& attempt, Cause cause, const s
               .to = "leave",
               .detail = "leaves after its next checkpoint: " + why,
               .cause = cause});
+}
+
+// Its GPUs that begin to fail, whoever was told of it first: a former leader, or this one before it ran.
+void ControlPlane::leave_failing_gpus(Attempt& attempt, Now now) {
+  for (const auto& m : attempt.row.gang)
+    for (const GpuId id : m.gpus) {
+      const GpuRow& gpu = cluster_.gpus.at(id).row;
+      if (gpu.health != GpuHealth::quarantined) continue;
+      const FaultRule& rule = table().judge_reason(gpu.health_reason);
+      if (rule.job == FaultJob::leave && !rule.shadow)
+        leave_after_checkpoint(attempt, Cause::gpu,
+                               gpu.health_reason + " on GPU " + std::to_string(gpu.index) + " (" + gpu.uuid +
+                                   ") of node " + m.node_name,
+                               now);
+    }
+}
+
+// The strongest that the table says of its GPUs that are set aside.
+FaultJob ControlPlane::verdict_of_gpus(const AttemptRow& row) const {
+  FaultJob verdict = FaultJob::none;
+  for (const auto& m : row.gang)
+    for (const GpuId id : m.gpus) {
+      const GpuRow& gpu = cluster_.gpus.at(id).row;
+      if (gpu.health == GpuHealth::quarantined)
+        verdict = std::max(verdict, table().judge_reason(gpu.health_reason).job);
+    }
+  return verdict;
 }
 
 }  // namespace tutti

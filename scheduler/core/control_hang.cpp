@@ -6,6 +6,7 @@
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/core/quoted.h"
+#include "scheduler/model/condition_table.h"
 
 namespace tutti {
 namespace {
@@ -44,8 +45,8 @@ void ControlPlane::on_rank_report(Now now, NodeId node, const protocol::RankRepo
   if (attempt == nullptr || member_of(attempt->row, node) == nullptr) return;  // fenced
   attempt->watch.on_report(node, report, now.mono);
   if (attempt->row.state != AttemptState::running) return;
-  judge_stragglers(*attempt, now);
-  judge_hang(*attempt, now);
+  if (attempt->watch.may_hold_round(now.mono)) judge_stragglers(*attempt, now);
+  if (attempt->hung_since || !attempt->watch.moves()) judge_hang(*attempt, now);
 }
 
 void ControlPlane::forget_reports(NodeId id) {
@@ -87,6 +88,16 @@ std::string ControlPlane::hang_text(const Attempt& attempt, const GangWatch::Han
          ": " + text;
 }
 
+// "" = nothing says that it does.
+std::string ControlPlane::waits_for_storage(const AttemptRow& row, const GangWatch::Hang& hang) const {
+  for (const auto& m : row.gang)
+    for (const auto& c : cluster_.nodes.at(m.node).conditions)
+      if (c.kind == kFilesystemHang)
+        return "a file system of node " + m.node_name + " does not answer" +
+               (c.subject.empty() ? "" : " (" + c.subject + ")");
+  return hang.in_kernel ? "its ranks wait in the kernel, as for a file system that does not answer" : "";
+}
+
 void ControlPlane::judge_hang(Attempt& attempt, Now now) {
   AttemptRow& row = attempt.row;
   const AttemptKey key{row.job, row.epoch};
@@ -108,13 +119,21 @@ void ControlPlane::judge_hang(Attempt& attempt, Now now) {
     return;
   }
   attempt.hung_why = hang_text(attempt, *hang);
+  const std::string storage = waits_for_storage(row, *hang);
+  if (!storage.empty()) {
+    attempt.storage_seen_at = now.mono;
+    attempt.hung_why += "; it is not stopped: " + storage;
+  }
   if (!attempt.hung_since) {
     attempt.hung_since = now.wall - hang->silent;
     attempt.hang_seen_at = now.mono;
     record_job(job, now, {.kind = "hang", .from = "", .to = "silent", .detail = attempt.hung_why});
   }
   const HangAction otherwise = hang->by_progress ? HangAction::capture_and_restart : HangAction::capture_only;
-  if (job.spec->hang.action.value_or(otherwise) == HangAction::capture_only) {
+  // A file system that stands still takes a restart down as well. When it answers again, the ranks get their
+  // time anew.
+  const bool spared = attempt.storage_seen_at && now.mono - *attempt.storage_seen_at <= hang->limit;
+  if (spared || job.spec->hang.action.value_or(otherwise) == HangAction::capture_only) {
     hung_.erase(key);
     return;
   }

@@ -1,4 +1,4 @@
-// Control plane, part 13: inspections. A node's worker runs all its checks and sends a report; here is only
+// Control plane: inspections. A node's worker runs all its checks and sends a report; here is only
 // decided when: a person asks, an attempt has failed there by no user's fault, or the node has nothing to do
 // and was not looked at for long. The last report of each node is kept in memory; its worker keeps it too and
 // says it again after its Hello. A report changes nothing by itself: what it finds wrong for good is a

@@ -1,4 +1,4 @@
-// Control plane, part 2: jobs. Submission, the requests of people, and the one place where a job's state
+// Control plane: jobs. Submission, the requests of people, and the one place where a job's state
 // changes.
 #include <algorithm>
 
@@ -282,15 +282,19 @@ Result<JobId> ControlPlane::on_release(Now now, JobId id) {
   if (job.row.state != JobState::held) return illegal(job, "released");
   job.row.no_progress = 0;  // a person has looked: the breaker and the budgets start anew
   job.row.spent = {};
+  let_go(job, now, Cause::none, "released");
+  return id;
+}
+
+void ControlPlane::let_go(Job& job, Now now, Cause cause, const std::string& why) {
   if (!unmet(job).empty() || (!job.counted && array_is_full(job))) {
-    apply(job, JobEvent::block, now, Cause::none, waits_for(job));
-    return id;
+    apply(job, JobEvent::block, now, cause, waits_for(job));
+    return;
   }
   count_task(job, 1);
   if (job.spec->schedule) job.row.not_before = first_run(*job.spec, now.wall);
   const bool early = job.row.not_before > now.wall;
-  apply(job, early ? JobEvent::back_off : JobEvent::release, now, Cause::none, "released");
-  return id;
+  apply(job, early ? JobEvent::back_off : JobEvent::release, now, cause, why);
 }
 
 Result<JobId> ControlPlane::on_requeue(Now now, JobId id, std::string_view who) {
@@ -339,10 +343,7 @@ bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::st
 
 void ControlPlane::enter(Job& job, Now now, std::optional<Instant> since) {
   if (job.row.state == JobState::queued) {
-    std::vector<int> avoid;
-    for (const NodeId id : job.avoid)
-      if (const auto node = planner_.nodes().find(id)) avoid.push_back(*node);
-    planner_.avoid(job.row.id, std::move(avoid));
+    tell_avoided(job);
     planner_.enqueue({.what = plan_job(job),
                       .attained = job.row.ran,
                       .since = since.value_or(now.wall),

@@ -1,4 +1,4 @@
-// Control plane, part 4: nodes as they register, and their GPUs.
+// Control plane: nodes as they register, and their GPUs.
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
@@ -64,8 +64,8 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   welcome.lease_us = leases_.settings().lease.count();
   welcome.heartbeat_us = leases_.settings().heartbeat.count();
   welcome.keep.assign(node.members.begin(), node.members.end());
-  welcome.quarantining = table().quarantining();
-  send(node.row.id, std::move(welcome));  // before any order
+  welcome.quarantining = table().quarantining();  // also when it is empty: then no fault does
+  send(node.row.id, std::move(welcome));          // before any order
   if (hello.health)
     on_node_health(now, node.row.id, *hello.health);
   else
@@ -106,7 +106,7 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
                    Duration::zero(), now);
       end_member(*attempt, *member, false, true, "gone", now);
       advance(*attempt, now);
-    } else if (member->state == MemberState::asked) {
+    } else if (member->state == MemberState::asked && same_machine) {
       if (attempt->row.state == AttemptState::stopping) {  // it never heard of it
         end_member(*attempt, *member, false, true, "never started", now);
         advance(*attempt, now);
@@ -116,10 +116,11 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
     } else {  // it had it, it is the same boot, and it does not know any more
       // A worker that has its state directory still would hold the lease, and does not: it ends. Else another
       // machine may have the ranks under this name, and be acknowledged by its gang; only then is that waited for.
-      lost_parts_.try_emplace({key, id},
-                              LostPart{.since = now.mono,
-                                       .hold = same_machine ? Duration::zero() : attempt->row.continue_for,
-                                       .ask_at = {}});
+      if (same_machine)
+        lost_parts_.insert_or_assign({key, id}, LostPart{.since = now.mono, .ask_at = {}});
+      else
+        lost_parts_.try_emplace(
+            {key, id}, LostPart{.since = now.mono, .hold = attempt->row.continue_for, .ask_at = {}});
       if (attempt->row.state != AttemptState::stopping)
         begin_stop(*attempt, Cause::control, "node " + node.row.name + " lost its record of the attempt",
                    "KILL", Duration::zero(), now);
@@ -132,54 +133,10 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
   std::set<std::string> seen;
   for (const auto& info : gpus) {
     seen.insert(info.uuid);
-    auto known = cluster_.gpu_by_uuid.find(info.uuid);
-    if (known == cluster_.gpu_by_uuid.end()) {
-      last_gpu_ = GpuId(last_gpu_.value + 1);
-      known = cluster_.gpu_by_uuid.emplace(info.uuid, last_gpu_).first;
-      Gpu fresh;
-      fresh.row.id = last_gpu_;
-      fresh.row.uuid = info.uuid;
-      cluster_.gpus.emplace(last_gpu_, std::move(fresh));
-    }
-    Gpu& gpu = cluster_.gpus.at(known->second);
-    if (gpu.row.node != node.row.id &&
-        gpu.row.node) {  // a card that has moved, or two workers on one machine
-      Node& former = cluster_.nodes.at(gpu.row.node);
-      if (gpu.holder.job || former.linked || leases_.held(former.row.id)) {
-        record_node(node.row.id, now,
-                    {.kind = "gpu",
-                     .from = gpu.row.uuid,
-                     .to = "refused",
-                     .detail = "node " + former.row.name + " has it"});
-        continue;
-      }
-      std::erase(former.gpus, gpu.row.id);
-      std::erase(former.absent, gpu.row.id);
-    }
-    gpu.row.node = node.row.id;
-    gpu.row.index = info.index;
-    gpu.row.pci = info.pci;
-    if (!gpu.holder.job) {  // to the planner it stays what it was given away as
-      gpu.row.model = info.model;
-      gpu.row.memory_bytes = info.memory_bytes;
-      gpu.row.island = info.island;
-    }
-    know_group(node, gpu.row);
-    gpu.row.present = true;
-    gpu.said_healthy = info.healthy;
-    if (!info.healthy && gpu.row.health != GpuHealth::quarantined)
-      gpu_unhealthy(gpu, GpuHealth::quarantined, info.health_reason, now);
-    // The worker remembers a fatal fault until the reset, over its own restarts: its word ends a quarantine.
-    else if (info.healthy && (new_boot || gpu.row.health == GpuHealth::quarantined) &&
-             gpu.row.health != GpuHealth::healthy)
-      gpu_is_back(gpu, now);
-    // The fault itself may have been told while the store was away, and lost: what *is* counts.
-    const bool stops = !info.healthy && table().judge_reason(info.health_reason).job == FaultJob::stop;
-    if (Attempt* attempt = stops ? find_live(gpu.holder) : nullptr)
-      begin_stop(*attempt, Cause::gpu,
-                 info.health_reason + " on GPU " + std::to_string(info.index) + " of node " + node.row.name,
-                 "KILL", Duration::zero(), now);
-    touch_gpu(gpu.row.id);
+    Gpu* gpu = register_gpu(node, info, now);
+    if (gpu == nullptr) continue;
+    hear_health(node, *gpu, info, new_boot, now);
+    touch_gpu(gpu->row.id);
   }
   node.gpus.clear();
   node.absent.clear();
@@ -194,13 +151,87 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
     (gpu.row.present ? node.gpus : node.absent).push_back(id);
   }
   std::ranges::sort(node.gpus, {}, [&](GpuId id) { return cluster_.gpus.at(id).row.index; });
+  // Told to a former leader, or while the attempt could not leave yet.
+  const std::set<AttemptKey> here = node.members;
+  for (const AttemptKey key : here)
+    if (Attempt* attempt = find_live(key)) leave_failing_gpus(*attempt, now);
 }
 
-// After its reset. One that has been there often within a day stays out, until a person says otherwise.
+// nullptr: another node has it.
+Gpu* ControlPlane::register_gpu(Node& node, const protocol::GpuInfo& info, Now now) {
+  auto known = cluster_.gpu_by_uuid.find(info.uuid);
+  if (known == cluster_.gpu_by_uuid.end()) {
+    last_gpu_ = GpuId(last_gpu_.value + 1);
+    known = cluster_.gpu_by_uuid.emplace(info.uuid, last_gpu_).first;
+    Gpu fresh;
+    fresh.row.id = last_gpu_;
+    fresh.row.uuid = info.uuid;
+    cluster_.gpus.emplace(last_gpu_, std::move(fresh));
+  }
+  Gpu& gpu = cluster_.gpus.at(known->second);
+  if (gpu.row.node != node.row.id && gpu.row.node) {  // a card that has moved, or two workers on one machine
+    Node& former = cluster_.nodes.at(gpu.row.node);
+    if (gpu.holder.job || former.linked || leases_.held(former.row.id)) {
+      record_node(node.row.id, now,
+                  {.kind = "gpu",
+                   .from = gpu.row.uuid,
+                   .to = "refused",
+                   .detail = "node " + former.row.name + " has it"});
+      return nullptr;
+    }
+    std::erase(former.gpus, gpu.row.id);
+    std::erase(former.absent, gpu.row.id);
+  }
+  gpu.row.node = node.row.id;
+  gpu.row.index = info.index;
+  gpu.row.pci = info.pci;
+  if (!gpu.holder.job) {  // to the planner it stays what it was given away as
+    gpu.row.model = info.model;
+    gpu.row.memory_bytes = info.memory_bytes;
+    gpu.row.island = info.island;
+  }
+  know_group(node, gpu.row);
+  gpu.row.present = true;
+  return &gpu;
+}
+
+// The worker remembers a fatal fault until the reset, over its own restarts: its word ends a quarantine, but
+// only one that it knew of. What was set aside without it (the others of an NVLink island) comes back with
+// the GPU that had the fault.
+void ControlPlane::hear_health(Node& node, Gpu& gpu, const protocol::GpuInfo& info, bool new_boot, Now now) {
+  const auto before = gpu.said;
+  if (info.healthy) {
+    gpu.said = Gpu::Said::healthy;
+    const bool knew = before == Gpu::Said::unhealthy ||
+                      (before == Gpu::Said::nothing && !failed_gpu_of(gpu.row.health_reason));
+    if (gpu.row.health == GpuHealth::healthy ||
+        !(new_boot || (gpu.row.health == GpuHealth::quarantined && knew)))
+      return;
+    gpu_is_back(gpu, now);
+    for (const GpuId other : node.gpus)
+      if (Gpu& with = cluster_.gpus.at(other);
+          with.said != Gpu::Said::unhealthy && failed_gpu_of(with.row.health_reason) == gpu.row.uuid)
+        gpu_is_back(with, now);
+    return;
+  }
+  const FaultRule& rule = table().judge_reason(info.health_reason);
+  const bool known = gpu.row.health == GpuHealth::quarantined;
+  if (rule.shadow || (!known && is_braked(rule, node, now)))
+    return;  // the fault's row says what was not done
+  gpu.said = Gpu::Said::unhealthy;
+  if (!known) gpu_unhealthy(gpu, GpuHealth::quarantined, info.health_reason, now);
+  // The fault itself may have been told while the store was away, and lost: what *is* counts.
+  if (Attempt* attempt = rule.job == FaultJob::stop ? find_live(gpu.holder) : nullptr)
+    begin_stop(*attempt, Cause::gpu,
+               info.health_reason + " on GPU " + std::to_string(info.index) + " of node " + node.row.name,
+               "KILL", Duration::zero(), now);
+}
+
+// After its reset. One that has been at fault often within a day stays out, until a person says otherwise.
 void ControlPlane::gpu_is_back(Gpu& gpu, Now now) {
   gpu.seen.clear();
-  if (!is_repeat_offender(gpu, now.wall)) return gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
-  if (gpu.row.health_reason != repeat_text()) gpu_unhealthy(gpu, GpuHealth::quarantined, repeat_text(), now);
+  if (is_repeat_offender(gpu, now.wall)) keep_for_a_person(gpu, now);
+  if (!waits_for_a_person(gpu.row)) gpu_unhealthy(gpu, GpuHealth::healthy, "", now);
 }
 
 void ControlPlane::gpu_unhealthy(Gpu& gpu, GpuHealth health, std::string reason, Now now) {

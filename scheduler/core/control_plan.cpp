@@ -1,4 +1,4 @@
-// Control plane, part 5: time passes, and the planner's decisions are carried out.
+// Control plane: time passes, and the planner's decisions are carried out.
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
@@ -6,6 +6,8 @@
 namespace tutti {
 
 namespace {
+constexpr Duration kMadeWayEvery = std::chrono::hours(1);  // for one job that restarts after faults
+
 NodeId slowest_of(const AttemptRow& row) {
   return std::ranges::min_element(row.gang, {}, &GangMember::state)->node;
 }
@@ -29,6 +31,8 @@ void ControlPlane::on_tick(Now now) {
   }
   end_lost_parts(now);
   declare_dead(now);
+  judge_lost(now);
+  judge_clocks(now);
   inspect_idle(now);
   end_late(now);
   judge_hangs(now);
@@ -36,7 +40,10 @@ void ControlPlane::on_tick(Now now) {
   end_probations(now);
   weigh_lemons(now);
   delete_retired(now);
-  std::vector<AttemptKey> late, leaving;
+  std::vector<AttemptKey> late, leaving, settled;
+  for (const auto& [key, attempt] : attempts_)
+    if (attempt.settle_at && now.mono >= *attempt.settle_at) settled.push_back(key);
+  for (const AttemptKey key : settled) close_attempt(key, now);
   for (const auto& [key, attempt] : attempts_)
     if (attempt.leave_by && now.mono >= *attempt.leave_by) leaving.push_back(key);
   for (const AttemptKey key : leaving) leave_now(attempts_.at(key), now);
@@ -81,7 +88,17 @@ planner::PlanJob ControlPlane::numbered(const Job& job, const JobSpec& spec) con
           .preemptible = spec.preemptible,
           .limit_per_run = true,
           .submitted = job.row.queued_at,
+          .preempts_from = preempts_from(job),
           .limit = run_limit(spec, job.row.ran).value_or(planner::kNoLimit)};
+}
+
+// A restart after a fault stands at the front of its band. One that fails again and again must not push
+// somebody out each time.
+Instant ControlPlane::preempts_from(const Job& job) {
+  const CauseClass c = class_of(job.row.cause);
+  const bool after_a_fault = c == CauseClass::hardware || c == CauseClass::infrastructure;
+  if (!job.row.front || !after_a_fault || job.made_way_at == Instant{}) return {};
+  return job.made_way_at + kMadeWayEvery;
 }
 
 planner::PlanJob ControlPlane::plan_job(const Job& job) {
@@ -140,6 +157,7 @@ void ControlPlane::start_planned(const planner::Start& start, Now now) {
 void ControlPlane::give_way(const planner::Preemption& p, Now now) {
   const Job& victim = jobs_.at(p.victim);
   Attempt& attempt = attempts_.at({p.victim, victim.row.epoch});
+  if (const auto whom = jobs_.find(p.for_job); whom != jobs_.end()) whom->second.made_way_at = now.wall;
   attempt.leave_why = "makes way for job " + to_string(p.for_job);
   switch (p.right) {
     case planner::Right::policy: attempt.leave_why += ", which the policy prefers"; break;
@@ -170,7 +188,7 @@ Duration ControlPlane::next_wake(Now now) const {
   Duration wait = std::chrono::milliseconds(250);  // leases and deadlines are looked at so often
   if (auto due = delayed_.earliest()) wait = std::min(wait, *due - now.wall);
   for (const auto& [key, attempt] : attempts_)
-    for (const auto& at : {attempt.deadline, attempt.leave_by})
+    for (const auto& at : {attempt.deadline, attempt.leave_by, attempt.settle_at})
       if (at) wait = std::min(wait, *at - now.mono);
   return std::max(wait, Duration::zero());
 }

@@ -23,6 +23,28 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
     const auto known = keys_.emplace(k.owner + '\0' + k.key, KnownKey{k.body_hash, k.job}).first;
     keys_by_age_.push_back(&known->first);
   }
+  restore_cluster(snapshot, now);
+  see_shares();
+  for (const auto& p : snapshot.past)
+    planner_.remember({user_names_.of(p.owner), queue_names_.of(p.queue), p.gpus},
+                      project_names_.of(p.project), p.ran, p.ended_at, p.finished);
+  restore_jobs(snapshot, now);
+  restore_attempts(snapshot, now);
+  for (const auto& row : snapshot.blamed) ledger_.add(row, now.wall);
+  requeue_tokens_ = settings_.requeue_burst;
+  requeue_tokens_at_ = now.mono;
+  weigh_lemons(now);
+  for (const auto& [id, node] : cluster_.nodes) unseen_.insert(id);
+  see_nodes();
+  remember_past(snapshot.past_attempts);
+  for (const auto& [key, attempt] : attempts_) adopt(jobs_.at(key.job), attempt);
+  for (const auto& c : snapshot.checkpoints) {
+    checkpoints_[c.job].put(c);
+    if (c.retired_at != Instant{}) watch_retired(c, c.retired_at + settings_.delete_after);
+  }
+}
+
+void ControlPlane::restore_cluster(const Snapshot& snapshot, Now now) {
   for (const auto& row : snapshot.nodes) {
     Node node;
     node.row = row;
@@ -45,10 +67,9 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
   }
   for (auto& [id, node] : cluster_.nodes)
     std::ranges::sort(node.gpus, {}, [&](GpuId g) { return cluster_.gpus.at(g).row.index; });
-  see_shares();
-  for (const auto& p : snapshot.past)
-    planner_.remember({user_names_.of(p.owner), queue_names_.of(p.queue), p.gpus},
-                      project_names_.of(p.project), p.ran, p.ended_at, p.finished);
+}
+
+void ControlPlane::restore_jobs(const Snapshot& snapshot, Now now) {
   std::map<JobId, SpecPtr> specs;
   for (const auto& [id, json] : snapshot.specs) specs[id] = specs_.parse(json);
   for (const auto& row : snapshot.jobs) {
@@ -62,6 +83,9 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
     const auto begin = it->second.spec->begin_time.value_or(row.queued_at);
     enter(it->second, now, row.ran == Duration::zero() ? std::max(row.queued_at, begin) : now.wall);
   }
+}
+
+void ControlPlane::restore_attempts(const Snapshot& snapshot, Now now) {
   for (const auto& row : snapshot.attempts) {
     Attempt attempt;
     attempt.row = row;
@@ -78,21 +102,32 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
       attempt.deadline =
           now.mono +
           (row.running_at + *run_limit(*jobs_.at(row.job).spec, jobs_.at(row.job).row.ran) - now.wall);
+    // One that the former leader was about to judge.
+    if (std::ranges::all_of(row.gang, [](const auto& m) { return m.state == MemberState::ended; }))
+      attempt.settle_at = now.mono;
     attempts_.emplace(key, std::move(attempt));
   }
-  for (const auto& row : snapshot.blamed) ledger_.add(row, now.wall);
-  for (const auto& row : snapshot.past_attempts)
-    if (const auto job = jobs_.find(row.job); job != jobs_.end() && row.result == AttemptResult::failed)
-      remember_failure(job->second, row), avoid_after(job->second, row, {});
-  requeue_tokens_ = settings_.requeue_burst;
-  requeue_tokens_at_ = now.mono;
-  weigh_lemons(now);
-  for (const auto& [id, node] : cluster_.nodes) unseen_.insert(id);
-  see_nodes();
-  for (const auto& [key, attempt] : attempts_) adopt(jobs_.at(key.job), attempt);
-  for (const auto& c : snapshot.checkpoints) {
-    checkpoints_[c.job].put(c);
-    if (c.retired_at != Instant{}) watch_retired(c, c.retired_at + settings_.delete_after);
+}
+
+// How the jobs failed before, and where they would rather not go.
+void ControlPlane::remember_past(const std::vector<AttemptRow>& ended) {
+  std::set<JobId> failed;
+  for (const auto& row : ended) {
+    const auto job = jobs_.find(row.job);
+    if (job == jobs_.end() || row.result != AttemptResult::failed) continue;
+    remember_failure(job->second, row);
+    avoid_after(job->second, row, {});
+    failed.insert(row.job);
+  }
+  for (const JobId id : failed) {
+    Job& job = jobs_.at(id);
+    if (job.row.state == JobState::queued) tell_avoided(job);
+    // A recovery is under way only from the attempt before, and until it has caught up.
+    const Attempt* live = find_live({id, job.row.epoch});
+    const int before = live == nullptr ? job.row.attempt : job.row.attempt - 1;
+    if (job.failures.back().attempt != before || (live != nullptr && live->row.caught_up_at != Instant{}) ||
+        (live != nullptr && live->row.running_at != Instant{} && job.fault_step < 0))
+      job.fault_at = {};
   }
 }
 

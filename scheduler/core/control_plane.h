@@ -62,7 +62,10 @@ struct ControlSettings {
   std::shared_ptr<const FaultTable> faults;  // nullptr: the built-in one
   BlameLimits blame;
   Duration probation = std::chrono::hours(24);  // of a node back from repair; doubles with each return
-  double requeues_a_second = 5;                 // gangs that start again after faults; 0 = no limit
+  // A failure that is to end its job for good is judged so long after its first evidence: what a GPU's driver
+  // has to say may come after the ranks have died of it. Zero: at once.
+  Duration evidence_wait{};
+  double requeues_a_second = 5;  // gangs that start again after faults; 0 = no limit
   double requeue_burst = 50;
   // Without a scheduler an attempt goes on so long, while its nodes acknowledge each other; 0: not at all.
   Duration continue_for = std::chrono::minutes(10);
@@ -85,6 +88,7 @@ struct Job {
   Instant fault_at;
   Cause fault_cause = Cause::none;
   std::int64_t fault_step = -1;
+  Instant made_way_at;            // somebody gave way for it, last
   bool counted = false;           // as a task of its array that runs or may run
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
   bool dirty = false;
@@ -92,18 +96,23 @@ struct Job {
 
 struct Attempt {
   AttemptRow row;
-  std::optional<Mono> deadline;  // of the present stage
-  std::optional<Mono> leave_by;  // preempted: asked to stop then, or after its next checkpoint
+  std::optional<Mono> deadline;   // of the present stage
+  std::optional<Mono> settle_at;  // all its ranks are dead; it is judged then
+  std::optional<Mono> leave_by;   // preempted: asked to stop then, or after its next checkpoint
   std::string leave_why;
   Cause leave_cause = Cause::preempted;
   NodeId failed_on;  // whose failure ended it, 0 = nobody's
+  // A fault of a GPU of its that ended nothing, since its rule had acted too often: why it may yet die.
+  std::string excuse;
+  Instant excuse_at;
   bool dirty = false;
   bool collective_judged = false;              // its result has come
   std::optional<protocol::Progress> progress;  // newest, not stored
   GangWatch watch;                             // what its ranks do; not stored: workers say it again
   std::optional<Instant> hung_since;           // no rank moves since then
   Mono hang_seen_at{};
-  std::string hung_why;  // in words, with the suspect
+  std::optional<Mono> storage_seen_at;  // its ranks waited for a file system then
+  std::string hung_why;                 // in words, with the suspect
 };
 
 // A part of an attempt that we do not hear of: its node is silent, or its worker no longer knows it. It ends
@@ -317,6 +326,10 @@ class ControlPlane {
     std::string kind, from, to, detail;
     Cause cause = Cause::none;
   };
+  // control_plane.cpp: from rows
+  void restore_cluster(const Snapshot&, Now);
+  void restore_jobs(const Snapshot&, Now);
+  void restore_attempts(const Snapshot&, Now);
   // control_rows.cpp: bookkeeping of what has changed
   void touch(Job&);
   void touch(Attempt&);
@@ -336,6 +349,7 @@ class ControlPlane {
   void enter(Job&, Now, std::optional<Instant> since = std::nullopt);  // it waits since then, else since now
   void leave(Job&);
   Result<Job*> live_job(JobId);
+  void let_go(Job&, Now, Cause, const std::string& why);  // one that was held
   Error illegal(const Job&, std::string_view verb) const;
   std::optional<Error> unknown_place(const JobSpec&) const;  // its queue or project
   std::optional<Error> refuses(const SubmitRequest&, Now) const;
@@ -359,16 +373,23 @@ class ControlPlane {
   void end_member(Attempt&, GangMember&, bool ok, bool proven, std::string how, Now);
   void proven_late(Node&, AttemptKey, Now);
   void close_attempt(AttemptKey, Now);
+  bool give_back_gpus(const AttemptRow&, Now);
+  struct RecentEnd;
+  void send_on(Job&, RecentEnd, const AttemptOutcome&, Now);
+  bool awaits_evidence(Attempt&, Now) const;
   void avoid_after(Job&, const AttemptRow& ended, NodeId failed_on);
+  void tell_avoided(const Job&);
   Attempt* find_live(AttemptKey);
   void repeat_orders(Attempt&, GangMember&, Now);
-  void add_evidence(Attempt&, std::string_view json_object);
+  void add_evidence(Attempt&, std::string_view json_object, bool only_watched = false);
+  void note_step(Attempt&, std::int64_t step, Now);
 
   // control_hang.cpp
   void judge_hang(Attempt&, Now);
   void judge_hangs(Now);  // those that wait for captures
   void judge_stragglers(Attempt&, Now);
   std::string hang_text(const Attempt&, const GangWatch::Hang&) const;
+  std::string waits_for_storage(const AttemptRow&, const GangWatch::Hang&) const;
   std::string gpu_of_rank(const GangMember&, std::int32_t rank) const;
   void forget_reports(NodeId);  // of a node that will say anew what it has
   // control_checkpoints.cpp
@@ -378,7 +399,7 @@ class ControlPlane {
   void register_checkpoint(Job&, Attempt&, const protocol::CheckpointFound&, Now);
   void choose_resume(Job&, AttemptRow&, Now);
   void resume_damaged(Attempt&, const protocol::Failure&, Now);
-  bool judge_resume(Job&, const AttemptRow& ended, bool ok, Now);
+  bool mark_resumed(Job&, const AttemptRow& ended, bool ok, Now);
   void retire_old(const Job&, const AttemptRow&, Now);
   void delete_retired(Now);
   void watch_retired(const CheckpointRow&, Instant at);
@@ -386,6 +407,7 @@ class ControlPlane {
   // control_plan.cpp
   planner::PlanJob plan_job(const Job&);
   planner::PlanJob numbered(const Job&, const JobSpec&) const;
+  static Instant preempts_from(const Job&);
   const std::string& queue_of_nodes(const std::string& queue) const;
   planner::QueueShare queue_share(const std::string& queue) const;
   void see_nodes();
@@ -437,19 +459,34 @@ class ControlPlane {
 
   // control_faults.cpp
   std::vector<GpuId> hit_by(const Gpu&, const FaultRule&) const;
-  void fault_hits(Attempt&, const FaultRule&, const protocol::GpuFault&, FaultId, const std::string& what,
-                  Instant seen_at, Now);
-  void fault_came_late(GpuId, const FaultRule&, const std::string& what, Instant seen_at, Now);
-  void move_charge(AttemptRow&, Cause to, const std::string& why, Now);
-  void remember_end(const AttemptRow&);
+  struct Evidence {  // of a fault, as it is judged
+    const FaultRule& rule;
+    const protocol::GpuFault& fault;
+    std::string what;  // in words, with the GPU
+    Instant seen_at;
+    bool acts = false;    // the rule does something, and may
+    bool braked = false;  // it would, but did so on too many nodes already
+  };
+  std::string action_of(const Evidence&, bool folded) const;
+  void fault_hits(Attempt&, const Evidence&, FaultId, Now);
+  void explain_end(Attempt&, const Evidence&, Now);
+  void fault_came_late(GpuId, const Evidence&, Now);
+  void move_charge(RecentEnd&, Cause to, const std::string& why, Now);
+  void remember_end(RecentEnd);
+  void free_after_verdict(Job&, const AttemptRow&, Cause from, Now);
   void leave_after_checkpoint(Attempt&, Cause, const std::string& why, Now);
+  void leave_failing_gpus(Attempt&, Now);
+  FaultJob verdict_of_gpus(const AttemptRow&) const;
+  static std::optional<std::string> failed_gpu_of(std::string_view health_reason);
 
   // control_ends.cpp
   void sign(Attempt&, const protocol::Failure&);
   std::optional<int> same_failure_elsewhere(const Job&, const AttemptRow&) const;
-  void settle_cause(Job&, Attempt&, Now);
+  void excuse_end(Attempt&, bool gpu_failed, Now);
+  void charge_or_forgive(Job&, Attempt&, Now);
   void blame_unknown(const AttemptRow&, Now);
   void remember_failure(Job&, const AttemptRow&);
+  void remember_past(const std::vector<AttemptRow>& ended);
   void stage(Job&, std::string_view stage, Now);
   Duration wait_for_turn(Now);
 
@@ -460,7 +497,11 @@ class ControlPlane {
   void end_probations(Now);
   static Instant page_of(const Node&, Instant at_the_latest);
   bool is_repeat_offender(const Gpu&, Instant now) const;
-  std::string repeat_text() const;
+  static bool waits_for_a_person(const GpuRow&);
+  void keep_for_a_person(Gpu&, Now);
+  void let_it_come_back(Gpu&, Now);
+  void withdraw(FaultId, GpuId, Now);
+  bool is_braked(const FaultRule&, const Node&, Now);
   void judge_history(Node&, GpuId, Now);
   void set_aside(Node&, const std::string& why, Now);
   void weigh_lemons(Now);
@@ -473,6 +514,8 @@ class ControlPlane {
 
   // control_nodes.cpp
   void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);
+  Gpu* register_gpu(Node&, const protocol::GpuInfo&, Now);
+  void hear_health(Node&, Gpu&, const protocol::GpuInfo&, bool new_boot, Now);
   void gpu_unhealthy(Gpu&, GpuHealth, std::string reason, Now);
   void gpu_is_back(Gpu&, Now);
   void set_node_state(Node&, NodeEvent, Now, std::string detail);
@@ -489,9 +532,13 @@ class ControlPlane {
   void ask_peers(const Attempt&, NodeId, LostPart&, Now);
   void count_node_lost(Node&, Now);
   void declare_dead(Now);
+  void judge_lost(Now);
 
   // control_conditions.cpp
   void replace_conditions(Node&, std::vector<NodeCondition> now_true, Now);
+  const GangMember* with_link_trouble(const AttemptRow&) const;
+  void judge_clocks(Now);
+  void see_closing(Node&);
   void explain_conditions(const planner::Nodes&, const planner::GangAsk&, Explanation&) const;
 
   // control_inspection.cpp
@@ -542,8 +589,26 @@ class ControlPlane {
   std::map<NodeId, LemonScore> lemons_;
   Instant lemons_at_;
   std::vector<Instant> set_aside_;  // nodes by rule, lately
-  Instant last_node_lost_;
-  std::deque<AttemptRow> recent_ends_;  // whose charge may still move
+  struct RuleUse {                  // lately: nodes where a row of the fault table acted, or was kept from it
+    std::map<NodeId, Instant> acted, braked;
+  };
+  std::map<std::string, RuleUse> rule_use_;
+  std::set<NodeId> skewed_;       // their clocks are off from ours
+  bool own_clock_wrong_ = false;  // those of most nodes are, to the same side
+  struct Lost {                   // a node, lately
+    NodeId node;
+    Mono heard_at;
+    FaultId blamed;  // 0 = it is not
+    std::optional<Mono> judge_at;
+  };
+  std::vector<Lost> lost_lately_;
+  struct RecentEnd {  // whose charge may still move
+    AttemptRow row;
+    bool charged = false;       // to its cause
+    bool unprogressed = false;  // counted for the breaker
+    bool doubted = false;       // counted against the checkpoint that it began from
+  };
+  std::deque<RecentEnd> recent_ends_;
   double requeue_tokens_ = 0;
   Mono requeue_tokens_at_;
   std::map<JobId, CheckpointBook> checkpoints_;

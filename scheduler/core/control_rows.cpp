@@ -1,4 +1,4 @@
-// Control plane, part 1: what has changed since the last commit, as rows and messages.
+// Control plane: what has changed since the last commit, as rows and messages.
 #include <utility>
 
 #include "scheduler/core/control_plane.h"

@@ -1,4 +1,4 @@
-// Control plane, part 10: jobs that run again and again. The scheduled job is a template: it stays delayed
+// Control plane: jobs that run again and again. The scheduled job is a template: it stays delayed
 // until its next time, and each run is a job of its own, submitted in the transaction that sets the next
 // time.
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Control plane, part 8: queues, projects and reservations, as operators set them up. What they mean is the
+// Control plane: queues, projects and reservations, as operators set them up. What they mean is the
 // planner's business (scheduler/planner/quota.h); here they are checked, stored and told to it.
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-// Control plane, part 4b: nodes that are not heard any more, and when what they ran must be dead
+// Control plane: nodes that are not heard any more, and when what they ran must be dead
 // (docs/design/0002-fence.md). One liveness authority: only here is a node declared dead. Lease and kill
 // margin are over for a node first; for a part of an attempt that may go on without a scheduler, once a peer
 // that it needs says that it has not acknowledged it for as long, or the time that it may go on is over.
@@ -10,6 +10,7 @@ namespace tutti {
 namespace {
 
 constexpr Duration kAlone = std::chrono::seconds(5);
+constexpr Duration kRemembered = std::chrono::hours(1);  // a node that was lost
 constexpr Duration kAskEvery = std::chrono::seconds(1);
 constexpr Duration kAskSoonest = std::chrono::milliseconds(50);
 constexpr int kMostLookedAt = 256;
@@ -163,22 +164,48 @@ void ControlPlane::forget_lost_parts(AttemptKey key) {
 // Once in each silence, before the first attempt that it ends is judged.
 void ControlPlane::count_node_lost(Node& node, Now now) {
   if (std::exchange(node.counted_lost, true)) return;
+  const NodeId id = node.row.id;
   const AttemptKey hit = node.members.empty() ? AttemptKey{} : *node.members.begin();
-  // Many at once have one cause, and it is none of them.
-  const bool alone = now.wall - last_node_lost_ > kAlone || last_node_lost_ == Instant{};
-  last_node_lost_ = now.wall;
-  add_fault(now, {.id = {},
-                  .at = now.wall - (now.mono - leases_.heard_at(node.row.id)),
-                  .node = node.row.id,
-                  .gpu = {},
-                  .job = hit.job,
-                  .epoch = hit.epoch,
-                  .fault_class = "node_lost",
-                  .action = "dead",
-                  .detail = std::to_string(node.members.size()) + " attempts had ranks there",
-                  .rule = "",
-                  .slot = "",
-                  .shared_by = alone ? 1 : 0});
+  const Mono heard_at = leases_.heard_at(id);
+  const auto together = [&](Mono other) { return std::chrono::abs(other - heard_at) <= kAlone; };
+  std::erase_if(lost_lately_, [&](const Lost& l) { return now.mono - l.heard_at > kRemembered; });
+  // Many at once have one cause, and it is none of them, also not the one that was counted first.
+  bool alone = std::ranges::none_of(
+      silent_, [&](NodeId other) { return other != id && together(leases_.heard_at(other)); });
+  for (Lost& other : lost_lately_) {
+    if (!together(other.heard_at)) continue;
+    alone = false;
+    if (other.blamed) withdraw(other.blamed, {}, now);
+    other.blamed = {};
+    other.judge_at.reset();
+  }
+  // Who is switched off by a person, or had nothing to lose, is not blamed.
+  const bool blamed = alone && takes_work(node.row.service) && hit.job;
+  const FaultId fault =
+      add_fault(now, {.id = {},
+                      .at = now.wall - (now.mono - heard_at),
+                      .node = id,
+                      .gpu = {},
+                      .job = hit.job,
+                      .epoch = hit.epoch,
+                      .fault_class = "node_lost",
+                      .action = "dead",
+                      .detail = std::to_string(node.members.size()) + " attempts had ranks there",
+                      .rule = "",
+                      .slot = "",
+                      .shared_by = blamed ? 1 : 0})
+          .id;
+  lost_lately_.push_back(
+      {id, heard_at, blamed ? fault : FaultId(), blamed ? std::optional(now.mono + kAlone) : std::nullopt});
+}
+
+// When no others have followed.
+void ControlPlane::judge_lost(Now now) {
+  for (Lost& lost : lost_lately_) {
+    if (!lost.judge_at || now.mono < *lost.judge_at) continue;
+    lost.judge_at.reset();
+    judge_history(cluster_.nodes.at(lost.node), {}, now);
+  }
 }
 
 // Those that nothing can be alive on any more.
@@ -196,7 +223,6 @@ void ControlPlane::declare_dead(Now now) {
     set_node_state(node, NodeEvent::expired, now,
                    "no heartbeat within lease and kill margin (" +
                        seconds_text(leases_.settings().lease + leases_.settings().kill_margin) + ")");
-    judge_history(node, {}, now);
   }
 }
 

@@ -1,4 +1,4 @@
-// Control plane, part 7: what would happen if. Estimates of starts, and answers for jobs that have not been
+// Control plane: what would happen if. Estimates of starts, and answers for jobs that have not been
 // submitted or that would be changed, all by the planner on a copy of its state; nothing here changes
 // anything.
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Control plane, part 9: after whom, by when, how often. Dependencies, arrays and deadlines.
+// Control plane: after whom, by when, how often. Dependencies, arrays and deadlines.
 #include <algorithm>
 #include <utility>
 

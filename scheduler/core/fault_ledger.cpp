@@ -23,9 +23,9 @@ void FaultLedger::add(const FaultRow& row, Instant now) {
   ++size_;
   drop_old(all, now);
   if (!row.gpu || row.shared_by != 1) return;
-  auto& times = by_gpu_[row.gpu];
-  times.push_back(row.at);
-  if (times.size() > kPerGpu) times.pop_front();
+  auto& alone = by_gpu_[row.gpu];
+  alone.push_back({row.id, row.at});
+  if (alone.size() > kPerGpu) alone.pop_front();
 }
 
 void FaultLedger::drop_old(std::deque<Blame>& all, Instant now) {
@@ -35,15 +35,27 @@ void FaultLedger::drop_old(std::deque<Blame>& all, Instant now) {
   }
 }
 
-void FaultLedger::forgive(JobId job) {
+std::vector<FaultId> FaultLedger::forgive(JobId job) {
+  std::vector<FaultId> out;
   for (auto& [node, all] : by_node_)
-    size_ -= std::erase_if(all, [&](const Blame& b) { return b.job == job && b.shared_by > 1; });
+    size_ -= std::erase_if(all, [&](const Blame& b) {
+      const bool speaks = b.job == job && b.shared_by > 1;
+      if (speaks) out.push_back(b.fault);
+      return speaks;
+    });
+  return out;
+}
+
+void FaultLedger::withdraw(FaultId id) {
+  for (auto& [node, all] : by_node_)
+    size_ -= std::erase_if(all, [&](const Blame& b) { return b.fault == id; });
+  for (auto& [gpu, all] : by_gpu_) std::erase_if(all, [&](const Alone& a) { return a.fault == id; });
 }
 
 int FaultLedger::of_gpu(GpuId gpu, Instant since) const {
   const auto found = by_gpu_.find(gpu);
   if (found == by_gpu_.end()) return 0;
-  return static_cast<int>(std::ranges::count_if(found->second, [&](Instant at) { return at > since; }));
+  return static_cast<int>(std::ranges::count_if(found->second, [&](const Alone& a) { return a.at > since; }));
 }
 
 int FaultLedger::of_node(NodeId node, Instant since) const {

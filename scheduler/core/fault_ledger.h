@@ -26,7 +26,9 @@ struct Blame {
 class FaultLedger {
  public:
   void add(const FaultRow& row, Instant now);  // ignored unless it blames somebody
-  void forgive(JobId job);                     // it was the program: what its failures had said is taken back
+  // It was the program: what its failures had said is taken back. Which rows those were.
+  std::vector<FaultId> forgive(JobId job);
+  void withdraw(FaultId);  // it speaks against nobody any more
 
   // Faults that name it alone (shared_by 1) after that instant.
   int of_gpu(GpuId gpu, Instant since) const;
@@ -38,7 +40,11 @@ class FaultLedger {
   void drop_old(std::deque<Blame>& all, Instant now);
 
   std::map<NodeId, std::deque<Blame>> by_node_;
-  std::map<GpuId, std::deque<Instant>> by_gpu_;  // faults that name it alone; a card may move between nodes
+  struct Alone {
+    FaultId fault;
+    Instant at;
+  };
+  std::map<GpuId, std::deque<Alone>> by_gpu_;  // faults that name it alone; a card may move between nodes
   std::size_t size_ = 0;
 };
 

@@ -1,10 +1,12 @@
 #include "scheduler/core/gang_watch.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tutti {
 namespace {
 
+constexpr Duration kTryEvery = std::chrono::milliseconds(500);     // while a rank makes no step
 constexpr Duration kRoundEvery = std::chrono::milliseconds(4500);  // reports come each 5 s
 
 // Strongest first; 0: says nothing against it.
@@ -13,6 +15,8 @@ int suspicion(const std::string& state) {
   if (state == "gone" || state == "Z") return 2;
   return state == "D" ? 1 : 0;
 }
+
+bool waits_in_kernel(const protocol::RankPulse& rank) { return rank.state == "D"; }
 
 std::string said_of(const protocol::RankPulse& rank) {
   std::string why = rank.state == "gone" || rank.state == "Z" ? "has no living process"
@@ -25,11 +29,28 @@ std::string said_of(const protocol::RankPulse& rank) {
 }  // namespace
 
 void GangWatch::on_report(NodeId node, const protocol::RankReport& report, Mono now) {
+  forget(node);
   nodes_[node] = {report, now, true};
+  ++fresh_;
+  if (report.tells_progress && !report.stalled && !report.ranks.empty()) moving_.insert(node);
+}
+
+void GangWatch::forget(NodeId node) {
+  const auto known = nodes_.find(node);
+  if (known == nodes_.end()) return;
+  if (known->second.fresh) --fresh_;
+  nodes_.erase(known);
+  moving_.erase(node);
+}
+
+bool GangWatch::may_hold_round(Mono now) const {
+  return fresh_ == nodes_.size() && (!last_round_ || now - *last_round_ >= kRoundEvery) &&
+         (!last_try_ || now - *last_try_ >= kTryEvery);
 }
 
 std::optional<GangWatch::Hang> GangWatch::hang(const std::vector<NodeId>& members, Mono now) const {
   Hang hang;
+  if (moves()) return std::nullopt;
   for (const NodeId id : members) {
     const auto part = nodes_.find(id);
     if (part == nodes_.end()) return std::nullopt;
@@ -37,8 +58,10 @@ std::optional<GangWatch::Hang> GangWatch::hang(const std::vector<NodeId>& member
   }
   hang.captured = true;
   std::optional<Duration> least;
+  std::size_t silent = 0, in_kernel = 0, nodes_in_kernel = 0;
   for (const NodeId id : members) {
     const auto& [report, at, fresh] = nodes_.at(id);
+    if (std::ranges::any_of(report.ranks, waits_in_kernel)) ++nodes_in_kernel;
     if (report.ranks.empty()) continue;  // its ranks are done
     hang.ranks += report.ranks.size();
     for (const auto& rank : report.ranks) {
@@ -52,12 +75,15 @@ std::optional<GangWatch::Hang> GangWatch::hang(const std::vector<NodeId>& member
     hang.limit = std::max(hang.limit, Duration(report.limit_us));
     for (const auto& rank : report.ranks) {
       if (hang.by_progress && rank.step < 0) continue;
-      const Duration silent = Duration(std::clamp<std::int64_t>(rank.silent_us, 0, 1LL << 50)) + (now - at);
-      least = least ? std::min(*least, silent) : silent;
+      ++silent;
+      if (waits_in_kernel(rank)) ++in_kernel;
+      const Duration quiet = Duration(std::clamp<std::int64_t>(rank.silent_us, 0, 1LL << 50)) + (now - at);
+      least = least ? std::min(*least, quiet) : quiet;
     }
   }
   if (!least) return std::nullopt;
   hang.silent = *least;
+  hang.in_kernel = in_kernel == silent || nodes_in_kernel > 1;
   hang.suspect = suspect(members);
   return hang;
 }
@@ -105,6 +131,7 @@ std::optional<GangWatch::Suspect> GangWatch::suspect(const std::vector<NodeId>& 
 
 std::vector<GangWatch::Change> GangWatch::look_for_stragglers(const std::vector<NodeId>& members, Mono now) {
   if (last_round_ && now - *last_round_ < kRoundEvery) return {};
+  last_try_ = now;
   std::map<std::int32_t, double> own, walls;
   std::map<std::int32_t, std::int64_t> steps;
   std::map<std::int32_t, NodeId> where;
@@ -124,7 +151,8 @@ std::vector<GangWatch::Change> GangWatch::look_for_stragglers(const std::vector<
   // In a collective job the wall time of a step is the same for all: only their own time tells them apart.
   const auto& times = own.size() == steps.size() ? own : walls;
   if (steps.size() < 2 || times.size() != steps.size()) return {};
-  for (const NodeId id : members) nodes_.at(id).fresh = false;
+  for (const NodeId id : members)
+    if (std::exchange(nodes_.at(id).fresh, false)) --fresh_;
   last_round_ = now;
   steps_ = std::move(steps);
   std::vector<double> sorted;

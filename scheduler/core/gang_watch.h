@@ -35,6 +35,9 @@ class GangWatch {
     Duration limit{};          // the longest of the nodes'
     std::int64_t lowest_step = -1, highest_step = -1;
     std::size_t ranks = 0;
+    // All silent ranks wait in the kernel, or some on several nodes do: what is common to them does not
+    // answer.
+    bool in_kernel = false;
     std::optional<Suspect> suspect;
   };
   struct Straggler {
@@ -50,9 +53,13 @@ class GangWatch {
   };
 
   void on_report(NodeId, const protocol::RankReport&, Mono now);
-  /// It is connected anew and will say again what it has.
-  void forget(NodeId node) { nodes_.erase(node); }
-  bool knows(NodeId node) const { return nodes_.contains(node); }
+  /// It is connected anew and will say again what it has, or its ranks have ended.
+  void forget(NodeId node);
+  /// A node's ranks that tell progress are not stalled: the gang does not hang, whatever the others say. Each
+  /// node of a large gang reports every few seconds, and this is the answer nearly always.
+  bool moves() const { return !moving_.empty(); }
+  /// All that have reported have done so anew; see look_for_stragglers.
+  bool may_hold_round(Mono now) const;
 
   /// `members`: nodes whose ranks live.
   std::optional<Hang> hang(const std::vector<NodeId>& members, Mono now) const;
@@ -70,6 +77,9 @@ class GangWatch {
   std::optional<Suspect> suspect(const std::vector<NodeId>& members) const;
 
   std::map<NodeId, Part> nodes_;
+  std::set<NodeId> moving_;
+  std::size_t fresh_ = 0;         // of nodes_
+  std::optional<Mono> last_try_;  // to hold a round
   StragglerWatch slow_;
   std::optional<Mono> last_round_;
   std::map<std::int32_t, std::int64_t> steps_;  // at the last round

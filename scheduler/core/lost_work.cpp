@@ -23,7 +23,8 @@ std::optional<LostWork> compute_lost_work(const AttemptRow& a,
   std::size_t gpus = 0;
   for (const auto& m : a.gang) gpus += m.gpus.size();
   lost.steps = std::max<std::int64_t>(a.last_step - saved, 0);
-  lost.gpu_seconds = static_cast<double>(gpus) * std::max(to_seconds(until - since), 0.0);
+  lost.seconds = std::max(to_seconds(until - since), 0.0);
+  lost.gpu_seconds = static_cast<double>(gpus) * lost.seconds;
   return lost;
 }
 

@@ -12,7 +12,8 @@ namespace tutti {
 
 struct LostWork {
   std::int64_t steps = 0;
-  double gpu_seconds = 0;
+  double seconds = 0;      // of running time
+  double gpu_seconds = 0;  // the same, for each of its GPUs
 };
 
 /// Between the newest checkpoint that the attempt has left (else the one it began from) and the first

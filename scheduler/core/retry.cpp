@@ -49,9 +49,9 @@ bool breaker_counts(Cause cause, const JobSpec& spec) {
   switch (class_of(cause)) {
     case CauseClass::ours:
     case CauseClass::person: return false;
+    case CauseClass::infrastructure: return false;  // an outage ends; its budget is the bound
     case CauseClass::hardware: return !spec.checkpoint.dir.empty();
     case CauseClass::user:
-    case CauseClass::infrastructure:
     case CauseClass::undecided: return true;
   }
   return true;
@@ -204,9 +204,8 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
                         : row.spent[static_cast<std::size_t>(cause)];
   if (budget >= 0 && spent > budget) return out_of_budget(cause, budget);
 
-  // Hardware faults of a job without checkpoints do not count as lack of progress, but they back off all the
-  // same.
-  const bool by_count = class_of(cause) == CauseClass::hardware && !breaker_counts(cause, spec);
+  // What does not count as lack of progress backs off all the same.
+  const bool by_count = !breaker_counts(cause, spec);
   const int before = by_count ? spent - 1 : row.no_progress;
   if (!outcome.progressed && breaker_counts(cause, spec) && no_progress_any_more(row, spec))
     return held_without_progress(row);

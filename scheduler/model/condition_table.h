@@ -57,5 +57,11 @@ constexpr ConditionRow judge_condition(std::string_view kind) {
 }
 
 inline constexpr std::string_view kClockSkew = "clock_skew";  // the one that the scheduler itself finds
+inline constexpr std::string_view kFilesystemHang = "filesystem_hang";
+
+// A network link is in trouble, or has been: as a condition, or as an incident.
+constexpr bool is_link_trouble(std::string_view kind) {
+  return kind == "link_down" || kind == "link_flapping" || kind == "link_flap";
+}
 
 }  // namespace tutti

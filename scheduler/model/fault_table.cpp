@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kHeader = "fault,job,gpu,scope,blame,weight,mode,meaning";
 constexpr std::size_t kColumns = 8;
+constexpr double kLeastWeight = 0.001;  // its inverse is stored as a whole number
 using Cells = std::array<std::string_view, kColumns>;
 
 template <class E>
@@ -77,8 +78,9 @@ Result<FaultRule> rule_of(const Cells& cells, int line) {
   rule.blame = read_word(cells[4], kBlames, "blame", line, problem);
   const auto [end, bad] = std::from_chars(cells[5].data(), cells[5].data() + cells[5].size(), rule.weight);
   if (!problem && (bad != std::errc() || end != cells[5].data() + cells[5].size() ||
-                   !(rule.weight >= 0 && rule.weight <= 1)))
-    problem = at_line(line, "weight", "weight '" + std::string(cells[5]) + "' is not a number from 0 to 1");
+                   !(rule.weight == 0 || (rule.weight >= kLeastWeight && rule.weight <= 1))))
+    problem = at_line(line, "weight",
+                      "weight '" + std::string(cells[5]) + "' is neither 0 nor a number from 0.001 to 1");
   rule.shadow = read_word(cells[6], kModes, "mode", line, problem);
   rule.meaning = std::string(cells[7]);
   if (!problem && (rule.fault.empty() || rule.meaning.empty()))
@@ -154,10 +156,24 @@ const FaultRule& FaultTable::judge_reason(std::string_view reason) const {
 }
 
 std::vector<std::string> FaultTable::quarantining() const {
+  const auto takes = [](const FaultRule& rule) { return rule.gpu == FaultGpu::quarantine && !rule.shadow; };
+  const bool unknown_xids = takes(rules_.at("xid:*")), unknown_kinds = takes(rules_.at("*"));
   std::vector<std::string> out;
-  for (const auto& [fault, rule] : rules_)
-    if (rule.gpu == FaultGpu::quarantine && !rule.shadow) out.push_back(fault);
+  for (const auto& [fault, rule] : rules_) {
+    const bool by_fallback = fault.starts_with("xid:") ? unknown_xids : unknown_kinds;
+    if (takes(rule))
+      out.push_back(fault);
+    else if (by_fallback)
+      out.push_back("!" + fault);
+  }
   return out;
+}
+
+bool is_listed(const std::set<std::string, std::less<>>& quarantining, std::string_view kind,
+               std::int32_t xid) {
+  const std::string key = fault_key(kind, xid);
+  if (quarantining.contains(key)) return true;
+  return quarantining.contains(kind == "xid" ? "xid:*" : "*") && !quarantining.contains("!" + key);
 }
 
 std::string fault_key(std::string_view kind, std::int32_t xid) {

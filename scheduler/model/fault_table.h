@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,10 +56,11 @@ class FaultTable {
   // By a worker's words, which begin with the fault: "Xid 79: …", "gpu_lost: …".
   const FaultRule& judge_reason(std::string_view reason) const;
 
-  const std::string& version() const { return version_; }
-  const std::string& hash() const { return hash_; }  // FNV-1a of the text, 16 hex digits
+  // Version, and FNV-1a of the text: "2026-11-2#1a2b3c4d".
   std::string id() const { return version_ + "#" + hash_.substr(0, 8); }
-  std::vector<std::string> quarantining() const;  // faults that a worker is to remember until a reset
+  // Faults that a worker is to remember until a reset. Where what is not known is one of them ("xid:*", "*"),
+  // those that the table knows and lets pass follow as "!xid:13".
+  std::vector<std::string> quarantining() const;
 
  private:
   std::string version_, hash_;
@@ -66,6 +68,9 @@ class FaultTable {
 };
 
 std::string fault_key(std::string_view kind, std::int32_t xid);
+// Whether a fault is one of those that quarantining() has told.
+bool is_listed(const std::set<std::string, std::less<>>& quarantining, std::string_view kind,
+               std::int32_t xid);
 std::string_view name(FaultJob);
 std::string_view name(FaultGpu);
 std::string_view name(FaultBlame);

@@ -287,8 +287,10 @@ struct Welcome {
   std::int64_t lease_us = 0;
   std::int64_t heartbeat_us = 0;
   std::vector<AttemptKey> keep;  // attempts of this node that are current; the worker stops all others
-  std::vector<std::string> quarantining;  // faults that make a GPU unhealthy until its reset: "xid:79", …
-  std::string peer_secret{};              // of all workers of this cluster: signs what they say to each other
+  // Faults that make a GPU unhealthy until its reset, see FaultTable::quarantining(). Absent: an older
+  // scheduler, the built-in table counts. Empty: none does.
+  std::optional<std::vector<std::string>> quarantining{};
+  std::string peer_secret{};  // of all workers of this cluster: signs what they say to each other
 };
 
 struct Refused {

@@ -8,6 +8,7 @@ namespace tutti {
 namespace {
 
 constexpr std::size_t kShortestSecret = 6;
+constexpr std::size_t kShortestToken = 16;  // in the place of a user's name
 constexpr std::size_t kLongestName = 128;
 constexpr std::string_view kRedacted = "[redacted]";
 
@@ -46,12 +47,39 @@ void replace_all(std::string& text, const std::string& what, std::string_view by
     text.replace(at, what.size(), by);
 }
 
+// "--hf-token VALUE", also as two words of a JSON list: what stands between is copied, the value left out.
+// Returns where it goes on, or `at` when no value follows.
+std::size_t skip_argument(std::string_view text, std::size_t at, std::string& out) {
+  const auto skip = [&](std::size_t i, std::string_view any) {
+    while (i < text.size() && any.find(text[i]) != std::string_view::npos) ++i;
+    return i;
+  };
+  const std::size_t begin = skip(at, "\\\"', ");
+  const auto between = text.substr(at, begin - at);
+  if (between.find(' ') == std::string_view::npos && between.find(',') == std::string_view::npos) return at;
+  std::size_t end = begin;
+  while (end < text.size() && !ends_value(text[end]) && text[end] != '\\') ++end;
+  if (end == begin || text[begin] == '-') return at;  // another option
+  out.append(between).append(kRedacted);
+  return end;
+}
+
+// "//user:password@host" and "//token@host": `text[at]` follows "://". Where the '@' is, or `at`.
+std::size_t end_of_user_info(std::string_view text, std::size_t at) {
+  for (std::size_t i = at; i < text.size(); ++i) {
+    if (text[i] == '@') return i;
+    if (text[i] == '/' || text[i] == '\\' || text[i] == '?' || ends_value(text[i])) break;
+  }
+  return at;
+}
+
 // `text[at]` follows a secret name. Copies the separator, leaves the value out; returns where it goes on, or
 // `at` when this is no assignment.
 std::size_t skip_value(std::string_view text, std::size_t at, std::string& out) {
   std::size_t i = at;
   if (i < text.size() && text[i] == '\\') ++i;  // JSON inside of JSON
   if (i < text.size() && (text[i] == '"' || text[i] == '\'')) ++i;
+  const std::string_view name_quote = text.substr(at, i - at);
   while (i < text.size() && text[i] == ' ') ++i;
   if (i >= text.size() || (text[i] != '=' && text[i] != ':')) return at;
   ++i;
@@ -74,7 +102,17 @@ std::size_t skip_value(std::string_view text, std::size_t at, std::string& out) 
     while (++end < text.size() && !ends_value(text[end])) {
     }
   if (end == i) return at;
-  out.append(text.substr(at, i - at)).append(kRedacted);
+  const std::string_view value = text.substr(i, end - i);
+  const bool json_word = quote == 0 && !nested && name_quote.ends_with('"');
+  // What is no text in JSON: a list or another object is looked at by itself, a number becomes a text.
+  if (json_word && (value.front() == '{' || value.front() == '[' || value == "null" || value == "true" ||
+                    value == "false"))
+    return at;
+  out.append(text.substr(at, i - at));
+  if (json_word)
+    out.append(name_quote).append(kRedacted).append(name_quote);
+  else
+    out.append(kRedacted);
   return end;
 }
 
@@ -94,7 +132,8 @@ bool is_secret_name(std::string_view name) {
       const auto end = at + word.size();
       if ((at == 0 || upper[at - 1] == '_') &&
           (end == upper.size() || upper[end] == '_' || upper[end] == 'S')) {
-        if (end < upper.size() && upper[end] == 'S' && end + 1 != upper.size()) continue;
+        if (end < upper.size() && upper[end] == 'S' && (end + 1 != upper.size() || word == "TOKEN"))
+          continue;                                                    // "max_tokens" is a number
         if (upper == "KEY" || upper == "TUTTI_ATTEMPT_KEY") continue;  // a dictionary's; ours is "7-3"
         return true;
       }
@@ -141,8 +180,23 @@ std::string Redactor::text(std::string_view original) const {
         continue;
       }
     }
+    if (text.substr(i, 3) == "://") {
+      const auto at = i + 3, end = end_of_user_info(text, at);
+      if (end != at) {
+        const auto colon = text.substr(at, end - at).find(':');
+        const bool known_user = colon != std::string_view::npos;
+        const bool token = !known_user && end - at >= kShortestToken;  // "git@" is none
+        out.append("://").append(known_user ? text.substr(at, colon + 1)
+                                 : token    ? std::string_view()
+                                            : text.substr(at, end - at));
+        if (known_user || token) out.append(kRedacted);
+        i = end;
+        continue;
+      }
+    }
     if (!name.empty() && name.size() <= kLongestName && is_secret_name(name)) {
-      const auto next = skip_value(text, i, out);
+      auto next = skip_value(text, i, out);
+      if (next == i && name.front() == '-') next = skip_argument(text, i, out);
       if (next != i) {
         i = next;
         continue;

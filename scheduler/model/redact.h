@@ -23,7 +23,8 @@ class Redactor {
   Redactor(const std::map<std::string, std::string>& env, const std::vector<std::string>& values);
 
   /// "[redacted]" for each secret, for the value in NAME=value and "NAME": "value" with a secret name, and
-  /// for what follows "Bearer ". Bytes that are not text are left as they are.
+  /// for what follows "Bearer ", "--some-token " and the user in a URL. Valid JSON stays valid. Bytes that
+  /// are not text are left as they are.
   std::string text(std::string_view) const;
   /// Known values become as many '*': files whose layout must stay (flight-recorder dumps).
   std::string binary(std::string_view) const;

@@ -173,8 +173,9 @@ struct NodeRow {
   Instant state_at;          // of the last change of `state`
   Instant service_at;        // of the last change of `service`
   Instant service_until;     // of probation: then it is schedulable again; epoch 0 = no end by itself
-  std::int32_t returns = 0;  // from repair, within four weeks: each doubles the probation
+  std::int32_t returns = 0;  // from repair, each within four weeks of the one before: doubles the probation
   std::string instance;      // of its worker's state directory: another machine of that name has another
+  Instant returned_at;       // from repair, the last time
 };
 
 // Table gpu. Identified by UUID; `index` and `pci` may change after a reset.
@@ -267,6 +268,7 @@ struct Batch {
   std::vector<GpuRow> gpus;                // upsert
   std::vector<CheckpointRow> checkpoints;  // upsert by (job, path)
   std::vector<FaultRow> faults;
+  std::vector<FaultId> withdrawn;  // faults, also of this batch, that speak against nobody any more
   std::vector<EventRow> events;
   struct OldKey {
     std::string owner;
@@ -281,8 +283,9 @@ struct Batch {
   bool empty() const {
     return new_jobs.empty() && jobs.empty() && done.empty() && attempts.empty() && opened.empty() &&
            closed.empty() && revised.empty() && nodes.empty() && gpus.empty() && checkpoints.empty() &&
-           faults.empty() && events.empty() && queues.empty() && projects.empty() && reservations.empty() &&
-           removed_queues.empty() && removed_projects.empty() && removed_reservations.empty();
+           faults.empty() && withdrawn.empty() && events.empty() && queues.empty() && projects.empty() &&
+           reservations.empty() && removed_queues.empty() && removed_projects.empty() &&
+           removed_reservations.empty();
   }
 };
 
@@ -309,7 +312,8 @@ struct Snapshot {
   std::vector<NodeRow> nodes;
   std::vector<GpuRow> gpus;
   std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, not deleted, by (job, step)
-  std::vector<AttemptRow> past_attempts;   // the newest few ended ones of each unfinished job, oldest first
+  std::vector<AttemptRow> past_attempts;   // the newest few failed ones of each unfinished job, oldest first,
+                                           // without their words
   std::vector<FaultRow> blamed;            // the newest faults that speak against somebody, oldest first
   std::vector<Key> keys;                   // idempotency keys still remembered, in order of job
   std::vector<QueueRow> queues;

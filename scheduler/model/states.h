@@ -176,7 +176,7 @@ enum class NodeService : std::uint8_t {
   quarantined = 4,  // set aside by fault policy
   probation = 5,    // back from repair: gangs of several nodes rather go elsewhere; ends by itself
   repair = 6,       // somebody works on it
-  retired = 7       // came back too often: a person decides
+  retired = 7       // a person has given it up
 };
 
 enum class ServiceEvent : std::uint8_t {
@@ -185,9 +185,9 @@ enum class ServiceEvent : std::uint8_t {
   resume,      // a person vouches for it: at once, without probation
   quarantine,  // fault policy, or a person
   repair,      // a person begins
-  come_back,   // a person, or a reboot during repair: on probation
+  come_back,   // a person, after repair: on probation; refused when it came back too often
   pass,        // probation is over without a failure
-  retire       // a person, or too many returns
+  retire       // a person
 };
 inline constexpr auto kServices = std::to_array<NodeService>(
     {NodeService::schedulable, NodeService::cordoned, NodeService::draining, NodeService::quarantined,

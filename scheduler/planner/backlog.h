@@ -47,6 +47,7 @@ struct PlanJob {
   bool clairvoyant = false;       // known_run counts: policies for scale
   bool limit_per_run = false;     // a preempted job may run for its whole limit again
   Instant submitted;
+  Instant preempts_from{};    // nobody is stopped for it before: it has had its turn lately
   Duration limit = kNoLimit;  // of running time
   Duration known_run{};
 };

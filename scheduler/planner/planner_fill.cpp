@@ -161,13 +161,16 @@ bool Planner::consider(Pass& pass, JobId id, bool guard) {
     return false;
   }
   auto& blocked = pass.blocked[ix(job.what.shape)];
-  if (pass.may_preempt(*this) && make_way(pass, job)) return false;
+  // One that may not preempt now does not keep others of its shape from it.
+  const bool may_preempt = pass.may_preempt(*this);
+  const bool waits = may_preempt && job.what.preempts_from > pass.now;
+  if (may_preempt && !waits && make_way(pass, job)) return false;
   if (policy_.reserves && !pass.kept && reserve(pass, job)) {
-    blocked |= nodes_.fits(job.what.shape) ? 0 : Pass::kAlways;
+    blocked |= waits || nodes_.fits(job.what.shape) ? 0 : Pass::kAlways;
     pass.failed.insert(&bucket);
     return false;
   }
-  if (!windows_.empty() && nodes_.fits(job.what.shape))
+  if (waits || (!windows_.empty() && nodes_.fits(job.what.shape)))
     pass.failed.insert(&bucket);
   else if (pass.kept && after(pass.now, bucket.cell->limit) > pass.kept->at && nodes_.fits(job.what.shape))
     blocked |= Pass::kBeside;

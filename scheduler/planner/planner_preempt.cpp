@@ -211,11 +211,16 @@ void Planner::preempt_for_better(Pass& pass) {
     return false;
   };
   in_order(pass, [&](JobId id, bool guard) {
+    const bool waits = pool.backlog->find(id)->what.preempts_from > pass.now;
     if (guard) {
-      if (try_for(id, kGuardedKey)) guarded_claims_.insert(id);
+      if (!waits && try_for(id, kGuardedKey)) guarded_claims_.insert(id);
       return true;
     }
     const Bucket& bucket = pool.backlog->bucket_of(id);
+    if (waits) {
+      pass.failed.insert(&bucket);
+      return true;
+    }
     // Who was ended by a fault goes before everybody of its band.
     if (!try_for(id, bucket.front ? kGuardedKey : bucket.base))
       pass.blocked[ix(bucket.cell->shape)] |= Pass::kAlways;

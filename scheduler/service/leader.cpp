@@ -245,7 +245,7 @@ void Leader::run_batch() {
     plane_->plan(time);
   Output out = plane_->take_output();
   work.batch = std::make_shared<Batch>(std::move(out.batch));
-  metrics_.recovery_stages(out.stages);
+  work.stages = std::move(out.stages);
   work.effects = std::move(out.effects);
   arm_timer();
   if (work.batch->empty()) return committed(std::move(work));
@@ -276,6 +276,7 @@ void Leader::committed(InFlight done) {
       for (const auto& [id, sink] : sinks) sink(event);
     }
   }
+  metrics_.recovery_stages(done.stages);  // not before: what is lost with a commit is decided again
   alone_ -= std::min(alone_, done.commands.size());
   for (auto& after : done.afters) after();
   for (auto& effect : done.effects) workers_->deliver(std::move(effect));

@@ -89,6 +89,7 @@ class Leader : public Backend {
     std::vector<Command> commands;
     std::vector<std::function<void()>> afters;
     std::vector<Effect> effects;
+    std::vector<StageSample> stages;
     std::shared_ptr<Batch> batch;
     Mono began;
   };

@@ -140,5 +140,37 @@ TEST(Attempts, NoneYetIsNotTheSameAsNoJob) {
   EXPECT_EQ(rig.get("/v1/jobs/1/attempts").status(), 503);
 }
 
+TEST(Attempts, AndCheckpointsComeInPages) {
+  ApiRig rig;
+  const auto node = rig.backend.add_node("n1", 4);
+  rig.submit(R"({"name":"a","run":"x","resources":{"gpus":4},"checkpoint":{"dir":"/ckpt"},
+                "retry":{"budget":{"user":9},"no_progress_limit":0,"backoff":{"user":{"initial":0,"max":0}}}})");
+  for (int i = 1; i <= 3; ++i) {
+    const auto key = rig.backend.run_job(JobId(1));
+    rig.backend.change([&](ControlPlane& plane, Now now) {
+      plane.on_checkpoint(now, node,
+                          protocol::CheckpointFound{.key = key,
+                                                    .epoch_in_file = key.epoch.value,
+                                                    .step = i,
+                                                    .path = "/ckpt/" + std::to_string(i),
+                                                    .bytes = 5});
+    });
+    rig.backend.end_attempt(key, false, 9);
+    rig.backend.tick(1s);
+  }
+  const auto first = rig.get("/v1/jobs/1/attempts?page_size=2").body();
+  ASSERT_EQ(first.at("attempts").as_array().size(), 2u);
+  const std::string token(first.at("next_page_token").as_string());
+  const auto rest = rig.get("/v1/jobs/1/attempts?page_size=2&page_token=" + token).body();
+  EXPECT_EQ(rest.at("attempts").at(0).at("number"), 3);
+  EXPECT_EQ(rest.at("next_page_token"), "");
+  EXPECT_EQ(rest.at("goodput"), first.at("goodput")) << "of all attempts";
+  const auto saved = rig.get("/v1/jobs/1/checkpoints?page_size=2&page_token=2").body();
+  ASSERT_EQ(saved.at("checkpoints").as_array().size(), 1u);
+  EXPECT_EQ(saved.at("checkpoints").at(0).at("step"), 3);
+  EXPECT_EQ(saved.at("bytes"), 15) << "of all";
+  EXPECT_EQ(rig.get("/v1/jobs/1/attempts?page_token=x").status(), 400);
+}
+
 }  // namespace
 }  // namespace tutti::testing

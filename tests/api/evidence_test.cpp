@@ -151,5 +151,24 @@ TEST(Hang, TheJobSaysSinceWhenNothingMoves) {
   EXPECT_TRUE(job.at("stragglers").as_array().empty());
 }
 
+// A job that has run for long has thousands of events; those of this attempt count, and the newest of them.
+TEST(Evidence, TheSummaryHoldsTheNewestEventsOfItsAttempt) {
+  EvidenceRig rig;
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    for (int i = 0; i < 600; ++i) {
+      const std::string path = "/c" + std::to_string(i);
+      plane.on_checkpoint(now, rig.n1,
+                          protocol::CheckpointFound{
+                              .key = rig.key, .epoch_in_file = rig.key.epoch.value, .step = i, .path = path});
+    }
+  });
+  const auto call = rig.get(EvidenceRig::kUrl);
+  rig.unpack(call.stream->text);
+  const auto summary = boost::json::parse(rig.file("summary.json"));
+  const auto& events = summary.at("events").as_array();
+  ASSERT_EQ(events.size(), 500u);
+  EXPECT_NE(std::string(events.back().at("detail").as_string()).find("/c599"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace tutti::testing

@@ -118,5 +118,35 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
   EXPECT_THAT(reader_->faults({.since = at(4)}, 9, FaultId(0)), ElementsAre(b.faults[3]));
 }
 
+TEST_P(ReaderTest, OneAttemptAndItsNewestEvents) {
+  Batch b = submission(1000);
+  for (std::int64_t epoch = 1; epoch <= 3; ++epoch) {
+    b.attempts.push_back(full_attempt(1000, epoch));
+    b.attempts.back().number = static_cast<std::int32_t>(epoch);
+  }
+  for (std::int64_t id = 1; id <= 6; ++id) {
+    b.events.push_back(event(id, 1000, "", "queued"));
+    b.events.back().epoch = Epoch(id % 2 + 1);
+  }
+  store_->commit(b);
+  EXPECT_EQ(reader_->find_attempt(JobId(1000), 2), b.attempts[1]);
+  EXPECT_EQ(reader_->find_attempt(JobId(1000), 0), b.attempts[2]);
+  EXPECT_EQ(reader_->find_attempt(JobId(1000), 4), std::nullopt);
+  EXPECT_THAT(reader_->attempt_events({JobId(1000), Epoch(2)}, 2), ElementsAre(b.events[2], b.events[4]));
+}
+
+TEST_P(ReaderTest, SeriousFaultsAreCountedHoweverManyThereAre) {
+  Batch b;
+  for (int i = 1; i <= 1500; ++i) {
+    b.faults.push_back(fault(i, 1));
+    b.faults.back().at = at(i % 100);
+    b.faults.back().shared_by = i % 3;
+  }
+  b.faults[2].fault_class = "node_lost";
+  store_->commit(b);
+  EXPECT_EQ(reader_->count_serious_faults(at(0)), 501);
+  EXPECT_EQ(reader_->count_serious_faults(at(200)), 0);
+}
+
 }  // namespace
 }  // namespace tutti

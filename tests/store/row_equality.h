@@ -35,7 +35,8 @@ inline auto tied(const ReservationRow& r) {
 inline auto tied(const NodeRow& r) {
   return std::tie(r.id, r.name, r.queue, r.address, r.boot_id, r.worker_version, r.state, r.service,
                   r.service_reason, r.cpus, r.memory_bytes, r.kill_mode, r.driver, r.simulated_gpus, r.labels,
-                  r.registered_at, r.state_at, r.service_at, r.service_until, r.returns, r.instance);
+                  r.registered_at, r.state_at, r.service_at, r.service_until, r.returns, r.instance,
+                  r.returned_at);
 }
 inline auto tied(const GpuRow& r) {
   return std::tie(r.id, r.node, r.uuid, r.index, r.model, r.memory_bytes, r.pci, r.island, r.health,

@@ -136,6 +136,7 @@ inline NodeRow full_node(std::int64_t id) {
   n.service_until = at(23);
   n.returns = 3;
   n.instance = "4711";
+  n.returned_at = at(24);
   return n;
 }
 

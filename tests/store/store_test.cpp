@@ -516,5 +516,61 @@ TEST_P(StoreTest, EmptyBatchChecksTheSession) {
   EXPECT_EQ(refusal({}), StoreError::unavailable);
 }
 
+TEST_P(StoreTest, ALaterVerdictCountsAlsoInTheBatchOfTheEnd) {
+  Batch b = submission(1);
+  b.attempts = {full_attempt(1, 1)};
+  b.attempts[0].state = AttemptState::ended;
+  b.attempts[0].result = AttemptResult::failed;
+  b.attempts[0].ended_at = at(16);
+  b.attempts[0].cause = Cause::user;
+  b.revised = b.attempts;
+  b.revised[0].cause = Cause::gpu;
+  store_->commit(b);
+  EXPECT_THAT(reader_->attempts(JobId(1)), ElementsAre(b.revised[0]));
+}
+
+TEST_P(StoreTest, WhomAFaultSpeaksAgainstMayBeTakenBack) {
+  Batch b;
+  b.faults = {fault(1, 1), fault(2, 2), fault(3, 3)};
+  for (auto& f : b.faults) f.shared_by = 1;
+  b.withdrawn = {FaultId(2)};
+  store_->commit(b);
+  EXPECT_THAT(store_->load().blamed, SizeIs(2)) << "in the batch that brings it";
+  Batch later;
+  later.withdrawn = {FaultId(1)};
+  store_->commit(later);
+  EXPECT_THAT(store_->load().blamed, ElementsAre(b.faults[2]));
+  EXPECT_EQ(reader_->faults({}, 10, FaultId(0)).size(), 3u) << "the history stays";
+}
+
+TEST_P(StoreTest, TheNewestFailedAttemptsComeBackWithoutTheirWords) {
+  Batch b;
+  for (const std::int64_t id : {1, 2, 3}) {
+    b.new_specs.push_back(spec(id));
+    b.new_jobs.push_back(job(id));
+    b.new_jobs.back().attempt = id == 2 ? 0 : 6;
+  }
+  for (const std::int64_t id : {1, 3})
+    for (std::int64_t epoch = 1; epoch <= 6; ++epoch) {
+      AttemptRow a = full_attempt(id, epoch);
+      a.number = static_cast<std::int32_t>(epoch);
+      a.state = AttemptState::ended;
+      a.result = epoch >= 5 ? AttemptResult::stopped : AttemptResult::failed;
+      a.ended_at = at(16);
+      b.attempts.push_back(a);
+    }
+  store_->commit(b);
+  const auto past = store_->load().past_attempts;
+  ASSERT_THAT(past, SizeIs(6));
+  for (std::size_t i = 0; i < past.size(); ++i) {
+    EXPECT_EQ(past[i].job, JobId(i < 3 ? 1 : 3));
+    EXPECT_EQ(past[i].epoch, Epoch(static_cast<std::int64_t>(i % 3) + 2)) << "preempted ones tell nothing";
+    EXPECT_EQ(past[i].signature, kNastyText);
+    EXPECT_EQ(past[i].gang, b.attempts[0].gang);
+    EXPECT_EQ(past[i].evidence_json, "[]");
+    EXPECT_EQ(past[i].detail, "");
+  }
+}
+
 }  // namespace
 }  // namespace tutti

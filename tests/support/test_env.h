@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <string>
@@ -62,6 +63,8 @@ class TestEnv {
     append(rows.gpus, out.batch.gpus);
     append(rows.checkpoints, out.batch.checkpoints);
     append(rows.faults, out.batch.faults);
+    for (const FaultId id : out.batch.withdrawn)
+      std::ranges::find(rows.faults, id, &FaultRow::id)->shared_by = 0;
     append(rows.queues, out.batch.queues);
     append(rows.projects, out.batch.projects);
     append(rows.reservations, out.batch.reservations);
@@ -85,6 +88,12 @@ class TestEnv {
     for (const auto& [id, gpu] : plane->cluster().gpus) s.gpus.push_back(gpu.row);
     for (const auto& row : rows.faults)
       if (row.shared_by > 0) s.blamed.push_back(row);
+    std::map<AttemptKey, AttemptRow> attempts;
+    for (const auto* list : {&rows.attempts, &rows.revised})
+      for (const auto& a : *list) attempts[{a.job, a.epoch}] = a;
+    for (const auto& [key, a] : attempts)  // the store gives the newest three
+      if (a.result == AttemptResult::failed && plane->find_job(a.job) != nullptr)
+        s.past_attempts.push_back(a);
     std::map<std::pair<JobId, std::string>, CheckpointRow> checkpoints;
     for (const auto& c : rows.checkpoints) checkpoints[{c.job, c.path}] = c;
     for (const auto& [where, c] : checkpoints)

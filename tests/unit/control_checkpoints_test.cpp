@@ -356,5 +356,31 @@ TEST_F(ControlCheckpoints, WhatIsBeingDeletedIsNeverBegunFrom) {
   EXPECT_EQ(die_and_restart().resume_path, "");
 }
 
+TEST_F(ControlCheckpoints, ARetiredOneIsKeptWhenNoOtherIsKnownToBeGood) {
+  CheckpointPolicy policy;
+  policy.keep = 1;
+  begin(policy);
+  write(1);
+  judge(1, CheckpointVerdict::verified);
+  write(2);
+  judge(2, CheckpointVerdict::verified);
+  write(3);
+  judge(3, CheckpointVerdict::verified);
+  write(4);  // 1 and 2 are retired by now
+  judge(3, CheckpointVerdict::damaged, "a shard is short");
+  env.drop_messages();
+  env.tick_alive(2h, 2s);
+  const auto rows = [&](std::int64_t step) {
+    CheckpointRow out;
+    for (const auto& c : env.rows.checkpoints)
+      if (c.step == step) out = c;
+    return out;
+  };
+  ASSERT_EQ(rows(2).state, CheckpointState::good);
+  EXPECT_EQ(rows(2).retired_at, Instant{}) << "the one that is kept is only found";
+  EXPECT_FALSE(rows(2).deleting);
+  EXPECT_TRUE(rows(1).deleting) << "one is enough";
+}
+
 }  // namespace
 }  // namespace tutti

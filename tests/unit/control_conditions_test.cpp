@@ -127,7 +127,30 @@ TEST_F(Conditions, IncidentsGoToTheHistory) {
   EXPECT_THAT(events("incident"), SizeIs(64)) << "bounded";
 }
 
+TEST_F(Conditions, TheSchedulersOwnClockClosesNoNode) {
+  const NodeId b = env.add_node("b"), c = env.add_node("c"), d = env.add_node("d");
+  const auto skew = [&](NodeId id, std::optional<Duration> ahead) {
+    env.plane->on_clock_skew(env.now, id, ahead);
+    env.step();
+  };
+  skew(a, 5s);
+  skew(b, 5s);
+  EXPECT_EQ(node(a).closing, "clock_skew") << "half of them";
+  skew(c, 6s);
+  for (const NodeId id : {a, b, c}) EXPECT_TRUE(node(id).accepts_work());
+  EXPECT_THAT(node(a).conditions, SizeIs(1)) << "it is shown";
+  EXPECT_THAT(events("clock"), SizeIs(1));
+  skew(d, 5s);
+  EXPECT_THAT(events("clock"), SizeIs(1)) << "told once";
+  for (const NodeId id : {b, c, d}) skew(id, std::nullopt);
+  EXPECT_FALSE(node(a).accepts_work()) << "now it is its own";
+  skew(b, -5s);
+  skew(c, 5s);
+  EXPECT_FALSE(node(a).accepts_work()) << "not all to the same side";
+}
+
 TEST_F(Conditions, TheClocksIsKeptApartFromWhatTheWorkerSays) {
+  env.add_node("b");
   env.plane->on_clock_skew(env.now, a, -1500ms);
   env.step();
   EXPECT_EQ(node(a).closing, "clock_skew");

@@ -463,5 +463,36 @@ TEST_F(ControlPlaneTest, ScriptLauncherTellsIdleNodesWhenTheWorkIsDone) {
   EXPECT_EQ(env.state(job), JobState::succeeded);
 }
 
+TEST_F(ControlPlaneTest, AJobThatFailsAgainAndAgainPushesOthersOutOnceAnHour) {
+  const NodeId a = env.add_node("a"), b = env.add_node("b");
+  JobSpec spec = job_spec(1, 8);
+  spec.checkpoint.dir = "";
+  spec.priority = 5;
+  const JobId one = env.submit(spec), two = env.submit(spec);
+  env.run(one);
+  env.run(two);
+  spec.priority = 50;
+  const JobId normal = env.submit(spec);
+  const auto break_gpu = [&](NodeId on) {
+    const auto& gpu = env.plane->cluster().gpus.at(env.plane->cluster().find(on)->gpus.at(0));
+    env.plane->on_gpu_fault(env.now, on, {.uuid = gpu.row.uuid, .kind = "xid", .xid = 79, .detail = ""});
+    env.step();
+    env.end(on, env.key_of(normal), false);
+  };
+  const JobId victim = env.state(one) == JobState::stopping ? one : two, other = victim == one ? two : one;
+  const NodeId first = env.nodes_of(env.key_of(victim))[0], second = first == a ? b : a;
+  env.end(first, env.key_of(victim), true);
+  ASSERT_EQ(env.state(normal), JobState::starting);
+  env.run(normal);
+  break_gpu(first);
+  ASSERT_EQ(env.state(normal), JobState::queued);
+  EXPECT_TRUE(env.plane->find_job(normal)->row.front);
+  env.tick_alive(30min, 2s);
+  EXPECT_EQ(env.state(other), JobState::running) << "somebody made way for it half an hour ago";
+  env.tick_alive(31min, 2s);
+  EXPECT_EQ(env.state(other), JobState::stopping);
+  EXPECT_EQ(env.nodes_of(env.key_of(other))[0], second);
+}
+
 }  // namespace
 }  // namespace tutti::testing

@@ -57,12 +57,33 @@ TEST(FaultTable, TellsWorkersWhatToRememberUntilAReset) {
   EXPECT_TRUE(shadow->quarantining().empty()) << "a shadow rule does nothing";
 }
 
+TEST(FaultTable, WhatIsNotKnownMayQuarantineToo) {
+  const auto table = FaultTable::parse(
+      "# version t\nfault,job,gpu,scope,blame,weight,mode,meaning\n"
+      "xid:*,none,quarantine,gpu,unknown,0.2,on,unknown\n*,none,quarantine,gpu,unknown,0.1,shadow,unknown\n"
+      "xid:13,none,watch,gpu,user,0.1,on,engine\nxid:79,stop,quarantine,gpu,hardware,1,on,bus\n");
+  ASSERT_TRUE(table);
+  const auto all = table->quarantining();
+  const std::set<std::string, std::less<>> told(all.begin(), all.end());
+  EXPECT_TRUE(is_listed(told, "xid", 997));
+  EXPECT_TRUE(is_listed(told, "xid", 79));
+  EXPECT_FALSE(is_listed(told, "xid", 13)) << "the table knows it, and lets it pass";
+  EXPECT_FALSE(is_listed(told, "gpu_lost", 0));
+}
+
+TEST(FaultTable, EveryFaultOfTheProbeHasARow) {
+  for (const char* kind :
+       {"ecc", "gpu_lost", "reset_required", "reboot_required", "drain_required", "remap_pending",
+        "remap_failed", "throttled", "nvlink_down", "pcie_degraded", "fabric_not_ready", "unreadable"})
+    EXPECT_EQ(FaultTable::built_in().judge(kind, 0).fault, kind);
+}
+
 TEST(FaultTable, IsNamedByVersionAndContent) {
   const auto a = FaultTable::parse(kHead), b = FaultTable::parse(std::string(kHead) + "# a remark\n");
   ASSERT_TRUE(a && b);
-  EXPECT_EQ(a->version(), "test-1");
-  EXPECT_NE(a->hash(), b->hash());
-  EXPECT_EQ(a->hash().size(), 16U);
+  EXPECT_THAT(a->id(), ::testing::StartsWith("test-1#"));
+  EXPECT_NE(a->id(), b->id());
+  EXPECT_EQ(a->id().size(), 7U + 8U);
 }
 
 TEST(FaultTable, NamesLineAndColumnOfAMistake) {
@@ -71,6 +92,8 @@ TEST(FaultTable, NamesLineAndColumnOfAMistake) {
   EXPECT_THAT(refusal("xid:1,stop,watch,rack,user,0,on,x\n"), HasSubstr("scope 'rack'"));
   EXPECT_THAT(refusal("xid:1,stop,watch,gpu,user,2,on,x\n"), HasSubstr("weight '2'"));
   EXPECT_THAT(refusal("xid:1,stop,watch,gpu,user,nan,on,x\n"), HasSubstr("weight 'nan'"));
+  EXPECT_THAT(refusal("xid:1,stop,watch,gpu,user,1e-12,on,x\n"), HasSubstr("weight '1e-12'"));
+  EXPECT_EQ(refusal("xid:1,stop,watch,gpu,user,0.001,on,x\n"), "");
   EXPECT_THAT(refusal("xid:1,stop\n"), HasSubstr("fewer than 8 columns"));
   EXPECT_THAT(refusal("xid:1,none,watch,gpu,user,0,on,x\nxid:1,none,watch,gpu,user,0,on,x\n"),
               HasSubstr("twice"));

@@ -258,5 +258,70 @@ TEST_F(HangTest, AGangThatMakesNoStepsHasNoStragglers) {
   EXPECT_TRUE(events("straggler").empty());
 }
 
+TEST_F(HangTest, AGangWhoseFileSystemStandsStillIsOnlyReported) {
+  start();
+  protocol::NodeHealth sick;
+  sick.conditions.push_back({"filesystem_hang", "/shared", "no answer", 0});
+  env.plane->on_node_health(env.now, b, sick);
+  env.step();
+  const auto all = [&] {
+    say(a, report(0, true, true));
+    say(b, report(2, true, true));
+  };
+  all();
+  env.tick_alive(10min);
+  all();
+  EXPECT_EQ(env.state(job), JobState::running);
+  ASSERT_EQ(events("hang").size(), 1u);
+  EXPECT_NE(events("hang")[0].find("a file system of node b does not answer (/shared)"), std::string::npos);
+  env.plane->on_node_health(env.now, b, {});
+  env.step();
+  all();
+  EXPECT_EQ(env.state(job), JobState::running) << "it has its time anew";
+  env.tick_alive(11s);
+  all();
+  EXPECT_EQ(env.state(job), JobState::stopping);
+}
+
+TEST_F(HangTest, RanksThatWaitInTheKernelOnSeveralNodesAreOnlyReported) {
+  start();
+  const auto in_kernel = [&](int first) {
+    return report(first, true, true,
+                  {{.rank = first, .step = 7, .silent_us = 11'000'000, .state = "D", .waits_in = "nfs_wait"},
+                   {.rank = first + 1, .step = 7, .silent_us = 11'000'000, .state = "R"}});
+  };
+  say(a, in_kernel(0));
+  say(b, in_kernel(2));
+  EXPECT_EQ(env.state(job), JobState::running);
+  say(a, report(0, true, true));
+  say(b, report(2, true, true));
+  EXPECT_EQ(env.state(job), JobState::running);
+  env.tick_alive(11s);
+  say(b, report(2, true, true));
+  EXPECT_EQ(env.state(job), JobState::stopping) << "they no longer do, and still make no step";
+}
+
+TEST_F(HangTest, WithoutASuspectAllItsNodesAreAvoided) {
+  const NodeId d = env.add_node("d");
+  start();
+  say(a, report(0, true, true));
+  say(b, report(2, true, true));
+  ASSERT_EQ(env.state(job), JobState::stopping);
+  for (const NodeId n : {a, b}) env.end(n, key, false);
+  env.tick_alive(2min);
+  key = env.key_of(job);
+  EXPECT_EQ(env.nodes_of(key), (std::vector<NodeId>{c, d}));
+}
+
+TEST_F(HangTest, ANodeWhoseRanksHaveEndedDoesNotCountAsMoving) {
+  start();
+  say(a, report(0, false, false));
+  say(b, report(2, true, true));
+  env.end(a, key, true);
+  EXPECT_EQ(env.state(job), JobState::running);
+  say(b, report(2, true, true));
+  EXPECT_EQ(env.state(job), JobState::stopping);
+}
+
 }  // namespace
 }  // namespace tutti::testing

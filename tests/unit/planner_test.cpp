@@ -365,5 +365,41 @@ TEST(GpuKinds, SlicesAreGivenOnlyToWhoAsksForThem) {
   EXPECT_FALSE(kind_matches(slice, {.model = "MIG", .memory_bytes = 20LL << 30}));
 }
 
+TEST_F(PlannerTest, WhoHasHadItsTurnLatelyStopsNobodyAndKeepsItsPlace) {
+  begin("fair", 1);
+  PlanJob scavenger = job(8, 10h);
+  scavenger.priority = 5;
+  submit(scavenger);
+  ASSERT_THAT(start(), SizeIs(1));
+  PlanJob again = job(8, 1h);
+  again.front = true;
+  again.preempts_from = now + 1h;
+  submit(again);
+  EXPECT_THAT(p->plan(now).preempted, IsEmpty());
+  const JobId other = submit(job(8, 1h));
+  EXPECT_THAT(p->first("q", 3), ElementsAre(again.id, other));
+  EXPECT_THAT(p->plan(now).preempted, IsEmpty()) << "the node is promised to the first";
+  p->stopped(scavenger.id, now);
+  EXPECT_THAT(start(), ElementsAre(again.id));
+}
+
+TEST_F(PlannerTest, WhoHasHadItsTurnMayStopOthersLater) {
+  for (const char* policy : {"fair", "las"}) {
+    begin(policy, 1);
+    PlanJob first = job(8, 100h);
+    first.priority = policy == std::string_view("fair") ? 5 : 50;
+    submit(first);
+    ASSERT_THAT(start(), SizeIs(1)) << policy;
+    now += 1h;
+    PlanJob again = job(8, 1h);
+    again.front = true;
+    again.preempts_from = now + 1h;
+    submit(again);
+    EXPECT_THAT(p->plan(now).preempted, IsEmpty()) << policy;
+    now += 61min;
+    EXPECT_THAT(p->plan(now).preempted, SizeIs(1)) << policy;
+  }
+}
+
 }  // namespace
 }  // namespace tutti::planner

@@ -52,5 +52,25 @@ TEST(Redact, KeepsTheLengthOfBinaryFiles) {
                                           13));
 }
 
+TEST(Redact, KnowsOptionsAndUrls) {
+  const Redactor r({}, {});
+  EXPECT_EQ(r.text("train --hf-token hf_abc --lr 0.1"), "train --hf-token [redacted] --lr 0.1");
+  EXPECT_EQ(r.text(R"(["--api-key", "abc", "--x"])"), R"(["--api-key", "[redacted]", "--x"])");
+  EXPECT_EQ(r.text("--use-auth --lr 0.1"), "--use-auth --lr 0.1");
+  EXPECT_EQ(r.text("https://ada:pw1@host/x and git@host"), "https://ada:[redacted]@host/x and git@host");
+  EXPECT_EQ(r.text("https://ghp_0123456789abcdef@github.com/a"), "https://[redacted]@github.com/a");
+  EXPECT_EQ(r.text("https://git@github.com/a?b=c@d"), "https://git@github.com/a?b=c@d");
+  EXPECT_EQ(r.text("http://host:80/a@b"), "http://host:80/a@b");
+}
+
+TEST(Redact, ValidJsonStaysValid) {
+  const Redactor r({}, {});
+  EXPECT_EQ(r.text(R"({"api_key": 123, "b": 1})"), R"({"api_key": "[redacted]", "b": 1})");
+  EXPECT_EQ(r.text(R"({"password":null})"), R"({"password":null})");
+  EXPECT_EQ(r.text(R"({"token": {"secret": "x"}})"), R"({"token": {"secret": "[redacted]"}})");
+  EXPECT_EQ(r.text(R"({"last":"{\"token\": 12}"})"), R"({"last":"{\"token\": \"[redacted]\"}"})");
+  EXPECT_EQ(r.text(R"({"max_tokens": 512, "TOKENS": 3})"), R"({"max_tokens": 512, "TOKENS": 3})");
+}
+
 }  // namespace
 }  // namespace tutti

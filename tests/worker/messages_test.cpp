@@ -305,7 +305,7 @@ TEST(Messages, RankReport) {
 }
 
 TEST(Messages, WelcomePrepareLaunchStopForget) {
-  const auto w = there_and_back(Welcome{3, 6'000'000, 1'000'000, {kKey}, {"xid:79"}});
+  const auto w = there_and_back(Welcome{3, 6'000'000, 1'000'000, {kKey}, std::vector<std::string>{"xid:79"}});
   EXPECT_EQ(std::tuple(w.node_id, w.lease_us, w.heartbeat_us), std::tuple(3, 6'000'000, 1'000'000));
   EXPECT_EQ(w.keep, std::vector<AttemptKey>{kKey});
   EXPECT_EQ(w.quarantining, std::vector<std::string>{"xid:79"});

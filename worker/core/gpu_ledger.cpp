@@ -29,12 +29,13 @@ std::string GpuLedger::uuid_of(const std::string& uuid, const std::string& pci) 
   return {};
 }
 
-void GpuLedger::use_table(const std::vector<std::string>& quarantining) {
-  told_ = {quarantining.begin(), quarantining.end()};
+void GpuLedger::use_table(const std::optional<std::vector<std::string>>& quarantining) {
+  told_.reset();
+  if (quarantining) told_.emplace(quarantining->begin(), quarantining->end());
 }
 
 bool GpuLedger::is_fatal(std::string_view kind, std::int32_t xid) const {
-  return told_.empty() ? fatal_(kind, xid) : told_.contains(fault_key(kind, xid));
+  return told_ ? is_listed(*told_, kind, xid) : fatal_(kind, xid);
 }
 
 std::optional<protocol::GpuFault> GpuLedger::on_fault(const nvml::Fault& f, std::int64_t now_boot_us) {
@@ -59,10 +60,15 @@ std::optional<protocol::GpuFault> GpuLedger::on_fault(const nvml::Fault& f, std:
 void GpuLedger::on_recovered(const nvml::Recovered& r) {
   const auto found = unhealthy_.find(uuid_of(r.uuid, r.pci));
   if (found == unhealthy_.end()) return;
-  // The end of a condition that is not fatal (throttled) says nothing about a reset.
-  if (!is_fatal(nvml::name_of(r.kind), 0)) return;
-  found->second.open_conditions.erase(r.kind);
-  if (!found->second.open_conditions.empty()) return;
+  // The end of a condition that is not fatal (throttled) says nothing about a reset. One that was fatal when
+  // it began does, even if the table has been changed since, or the worker has started anew; and so does what
+  // is fatal by the nature of the thing, whatever a table makes of it.
+  Health& health = found->second;
+  const auto kind = nvml::name_of(r.kind);
+  const bool began_as_fatal =
+      health.open_conditions.erase(r.kind) > 0 || health.reason.starts_with(std::string(kind) + ":");
+  if (!began_as_fatal && !is_fatal(kind, 0) && !fatal_(kind, 0)) return;
+  if (!health.open_conditions.empty()) return;
   unhealthy_.erase(found);
   changed_ = true;
 }

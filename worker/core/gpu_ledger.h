@@ -28,7 +28,8 @@ class GpuLedger {
  public:
   explicit GpuLedger(FatalFault fatal) : fatal_(fatal) {}
 
-  void use_table(const std::vector<std::string>& quarantining);  // keys as of fault_key()
+  /// As of Welcome; nullopt: an older scheduler, the built-in table counts.
+  void use_table(const std::optional<std::vector<std::string>>& quarantining);
   void on_inventory(const nvml::Inventory&);
   /// The message for the scheduler; nothing if the GPU cannot be told.
   std::optional<protocol::GpuFault> on_fault(const nvml::Fault&, std::int64_t now_boot_us);
@@ -59,7 +60,7 @@ class GpuLedger {
   bool is_fatal(std::string_view kind, std::int32_t xid) const;
 
   FatalFault fatal_;
-  std::set<std::string, std::less<>> told_;  // the scheduler's table; empty: none has told one
+  std::optional<std::set<std::string, std::less<>>> told_;  // the scheduler's table, if one has told it
   nvml::Inventory inventory_;
   bool known_ = false;
   bool changed_ = false;
