@@ -190,11 +190,12 @@ void three_nodes(Lab& lab) {
                  dead[0]);
 }
 
-// More than the gang can do without: it waits, says for what, and runs when they are back.
+// More than the gang can do without: it waits, says for what, and runs when they are back. The one that is left
+// is of the gang, and can tell; without such a one --continue-minutes would be waited for.
 void seven_nodes(Lab& lab) {
   auto& c = lab.cluster();
   auto nodes = c.nodes();
-  nodes.erase(nodes.begin() + static_cast<std::ptrdiff_t>(lab.dice().below(nodes.size())));
+  std::erase(nodes, lab.some_node(lab.gang()));
   lab.count_injection(6);
   const auto hit = lab.strike(lab.gang(), [&] {
     for (const auto& node : nodes) c.cut(node);

@@ -548,7 +548,9 @@ TEST_P(StoreTest, TheNewestFailedAttemptsComeBackWithoutTheirWords) {
   for (const std::int64_t id : {1, 2, 3}) {
     b.new_specs.push_back(spec(id));
     b.new_jobs.push_back(job(id));
-    b.new_jobs.back().attempt = id == 2 ? 0 : 6;
+    if (id == 2) continue;
+    b.new_jobs.back().attempt = 6;
+    b.new_jobs.back().epoch = Epoch(6);
   }
   for (const std::int64_t id : {1, 3})
     for (std::int64_t epoch = 1; epoch <= 6; ++epoch) {
