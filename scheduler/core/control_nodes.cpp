@@ -107,6 +107,7 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
       end_member(*attempt, *member, false, true, "gone", now);
       advance(*attempt, now);
     } else if (member->state == MemberState::asked && same_machine) {
+      lost_parts_.erase({key, id});  // of a silence before
       if (attempt->row.state == AttemptState::stopping) {  // it never heard of it
         end_member(*attempt, *member, false, true, "never started", now);
         advance(*attempt, now);

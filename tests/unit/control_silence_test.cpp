@@ -219,6 +219,23 @@ TEST_F(GangLease, AWorkerThatHasItsDirectoryAndNoRecordIsWaitedForNoLongerThanAL
   EXPECT_NE(env.state(job), JobState::stopping);
 }
 
+// Found by the simulation: what it said of the attempt was taken for the word of one that knows nothing.
+TEST_F(GangLease, ANodeThatWasSilentBeforeItHeardOfAnAttemptIsAskedAgain) {
+  const NodeId a = node("a");
+  node("b");
+  const JobId job = env.submit(job_spec(1, 8));
+  const AttemptKey key = env.key_of(job);
+  ASSERT_EQ(env.nodes_of(key), std::vector{a});
+  env.silent.insert(a);
+  env.tick_alive(8s);
+  env.drop_messages();
+  env.silent.clear();
+  node("a");
+  EXPECT_EQ(env.take<protocol::Prepare>(a).key, key);
+  env.run(job);
+  EXPECT_EQ(env.state(job), JobState::running);
+}
+
 TEST_F(GangLease, ANewLeaderKnowsWhichAttemptsMayGoOn) {
   const NodeId a = node("a"), b = node("b");
   const JobId job = env.submit(job_spec(1, 8));

@@ -124,7 +124,7 @@ std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t ow
 
 std::optional<protocol::CollectiveResult> read_collective(const std::string& dir, uid_t owner,
                                                           AttemptKey key) {
-  const auto file = open_regular(dir + "/progress/collective.json", owner);
+  const auto file = supervisor::open_regular_of(owner, dir + "/progress/collective.json");
   if (!file) return std::nullopt;
   const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
   if (!object) return std::nullopt;
