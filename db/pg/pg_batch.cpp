@@ -325,7 +325,8 @@ WITH hit AS (
     placed_at = excluded.placed_at, preflight_at = excluded.preflight_at, starting_at = excluded.starting_at,
     running_at = excluded.running_at, restored_at = excluded.restored_at, caught_up_at = excluded.caught_up_at,
     fault_at = excluded.fault_at, stopping_at = excluded.stopping_at, ended_at = excluded.ended_at,
-    signature = excluded.signature, lost_gpu_us = excluded.lost_gpu_us
+    signature = excluded.signature, lost_gpu_us = excluded.lost_gpu_us,
+    continue_for_us = excluded.continue_for_us, witness = excluded.witness
   WHERE a.state <> 6 OR excluded.state = 6
   RETURNING 1)
 SELECT tutti_expect((SELECT count(*) FROM hit), $27::bigint, 'attempts'))"};

@@ -34,8 +34,7 @@ NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
   }
   Node& node = cluster_.nodes.at(known->second);
   const bool new_boot = !created && node.row.boot_id != hello.boot_id;
-  const bool same_machine =
-      created || node.row.instance.empty() || node.row.instance == hello.instance;
+  const bool same_machine = created || node.row.instance.empty() || node.row.instance == hello.instance;
   node.row.instance = hello.instance;
   node.row.queue = hello.queue;
   node.row.address = hello.address;
@@ -107,7 +106,7 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
       end_member(*attempt, *member, false, true, "gone", now);
       advance(*attempt, now);
     } else if (member->state == MemberState::asked && same_machine) {
-      lost_parts_.erase({key, id});  // of a silence before
+      lost_parts_.erase({key, id});                        // of a silence before
       if (attempt->row.state == AttemptState::stopping) {  // it never heard of it
         end_member(*attempt, *member, false, true, "never started", now);
         advance(*attempt, now);
@@ -116,12 +115,13 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
       }
     } else {  // it had it, it is the same boot, and it does not know any more
       // A worker that has its state directory still would hold the lease, and does not: it ends. Else another
-      // machine may have the ranks under this name, and be acknowledged by its gang; only then is that waited for.
+      // machine may have the ranks under this name, and be acknowledged by its gang; only then is that waited
+      // for.
       if (same_machine)
         lost_parts_.insert_or_assign({key, id}, LostPart{.since = now.mono, .ask_at = {}});
       else
-        lost_parts_.try_emplace(
-            {key, id}, LostPart{.since = now.mono, .hold = attempt->row.continue_for, .ask_at = {}});
+        lost_parts_.try_emplace({key, id},
+                                LostPart{.since = now.mono, .hold = attempt->row.continue_for, .ask_at = {}});
       if (attempt->row.state != AttemptState::stopping)
         begin_stop(*attempt, Cause::control, "node " + node.row.name + " lost its record of the attempt",
                    "KILL", Duration::zero(), now);

@@ -549,9 +549,9 @@ class ControlPlane {
   ControlSettings settings_;
   SpecText specs_;
   LeaseTable& leases_;
-  std::map<JobId, Job> jobs_;               // unfinished
-  std::map<AttemptKey, Attempt> attempts_;  // live
-  std::set<AttemptKey> hung_;               // of them: no rank moves
+  std::map<JobId, Job> jobs_;                              // unfinished
+  std::map<AttemptKey, Attempt> attempts_;                 // live
+  std::set<AttemptKey> hung_;                              // of them: no rank moves
   std::map<std::string, std::deque<double>> collectives_;  // shape of gang → what the last ones reached
   std::map<PartId, LostPart> lost_parts_;
   std::set<NodeId> silent_;  // their lease is over, and they are not dead yet

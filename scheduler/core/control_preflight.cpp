@@ -1,5 +1,6 @@
-// Control plane: what an all-reduce over a gang reached before its program started, against what other gangs of
-// the same shape have reached lately. A fabric that is broken somewhere is found before hours are lost on it.
+// Control plane: what an all-reduce over a gang reached before its program started, against what other gangs
+// of the same shape have reached lately. A fabric that is broken somewhere is found before hours are lost on
+// it.
 #include <algorithm>
 #include <cstdio>
 
@@ -30,7 +31,8 @@ std::string gigabytes(double n) {
 
 void ControlPlane::on_collective_result(Now now, NodeId from, const protocol::CollectiveResult& result) {
   Attempt* attempt = find_live(result.key);
-  if (attempt == nullptr || attempt->row.gang.front().node != from || result.gigabytes_per_second <= 0) return;
+  if (attempt == nullptr || attempt->row.gang.front().node != from || result.gigabytes_per_second <= 0)
+    return;
   if (std::exchange(attempt->collective_judged, true)) return;  // said again after a reconnect
   const auto& first = attempt->row.gang.front();
   const std::string model = first.gpus.empty() ? "cpu" : cluster_.gpus.at(first.gpus.front()).row.model;
@@ -42,7 +44,9 @@ void ControlPlane::on_collective_result(Now now, NodeId from, const protocol::Co
   const bool known = others.size() >= kEnough;
   const double usual = known ? median(others) : 0;
   std::string text = "all-reduce of the gang: " + gigabytes(reached);
-  if (known) text += "; the median of the last " + std::to_string(others.size()) + " of " + shape + " is " + gigabytes(usual);
+  if (known)
+    text += "; the median of the last " + std::to_string(others.size()) + " of " + shape + " is " +
+            gigabytes(usual);
   others.push_back(reached);
   if (others.size() > kRemembered) others.pop_front();
   add_evidence(*attempt, "{\"kind\":\"collective\",\"detail\":" + quoted(text) + "}");

@@ -169,7 +169,7 @@ TEST(Attempts, AndCheckpointsComeInPages) {
   ASSERT_EQ(saved.at("checkpoints").as_array().size(), 1u);
   EXPECT_EQ(saved.at("checkpoints").at(0).at("step"), 3);
   EXPECT_EQ(saved.at("bytes"), 15) << "of all";
-  EXPECT_EQ(rig.get("/v1/jobs/1/attempts?page_token=x").status(), 400);
+  EXPECT_EQ(rig.get("/v1/jobs/1/attempts?page_token=x").status(), 422);
 }
 
 }  // namespace

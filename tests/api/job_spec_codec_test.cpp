@@ -258,8 +258,8 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
 }
 
 TEST(JobSpecCodec, WhatIsNotDoneYetIsRefusedNotIgnored) {
-  for (const std::string_view members : {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])",
-                                         R"("notify":[{"on":["failed"]}])"}) {
+  for (const std::string_view members :
+       {R"("image":"acme/train:1.4")", R"("secrets":["HF_TOKEN"])", R"("notify":[{"on":["failed"]}])"}) {
     const auto p = parse(members);
     ASSERT_EQ(p.problems.size(), 1u) << members << problems_of(p);
     EXPECT_EQ(p.problems[0].message, "not supported by this version yet") << members;

@@ -190,8 +190,8 @@ void three_nodes(Lab& lab) {
                  dead[0]);
 }
 
-// More than the gang can do without: it waits, says for what, and runs when they are back. The one that is left
-// is of the gang, and can tell; without such a one --continue-minutes would be waited for.
+// More than the gang can do without: it waits, says for what, and runs when they are back. The one that is
+// left is of the gang, and can tell; without such a one --continue-minutes would be waited for.
 void seven_nodes(Lab& lab) {
   auto& c = lab.cluster();
   auto nodes = c.nodes();

@@ -18,12 +18,9 @@ struct CollectivePreflight : ::testing::Test {
     return key;
   }
   void say(NodeId from, AttemptKey key, double gigabytes) {
-    env.plane->on_collective_result(env.now, from,
-                                    {.key = key,
-                                     .backend = "mpi",
-                                     .bytes = 8 << 20,
-                                     .ranks = 16,
-                                     .gigabytes_per_second = gigabytes});
+    env.plane->on_collective_result(
+        env.now, from,
+        {.key = key, .backend = "mpi", .bytes = 8 << 20, .ranks = 16, .gigabytes_per_second = gigabytes});
     env.plan();
   }
 };
@@ -46,7 +43,8 @@ TEST_F(CollectivePreflight, AGangFarBelowTheMedianOfItsLikeIsStoppedBeforeItWast
 
 TEST_F(CollectivePreflight, FewOthersSayNothing) {
   for (const char* name : {"a", "b"}) env.add_node(name);
-  for (const double reached : {10.0, 10.0, 10.0, 10.0, 0.1}) EXPECT_EQ(env.state(reach(reached).job), JobState::succeeded);
+  for (const double reached : {10.0, 10.0, 10.0, 10.0, 0.1})
+    EXPECT_EQ(env.state(reach(reached).job), JobState::succeeded);
 }
 
 TEST_F(CollectivePreflight, OneResultCountsOnceAndOnlyFromTheFirstNode) {

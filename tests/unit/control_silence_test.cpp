@@ -203,7 +203,8 @@ TEST_F(GangLease, AnotherMachineOfTheSameNameProvesNothing) {
   env.register_node(hello);
   EXPECT_EQ(env.state(job), JobState::stopping);
   env.tick_alive(20s);
-  EXPECT_EQ(env.state(job), JobState::stopping) << "the first may be cut off from here, and heard by its peer";
+  EXPECT_EQ(env.state(job), JobState::stopping)
+      << "the first may be cut off from here, and heard by its peer";
   protocol::AskSilence ask{.request = 1'000'000, .key = key, .node = "a"};
   answer(b, ask, 8s);
   EXPECT_NE(env.state(job), JobState::stopping);

@@ -15,7 +15,8 @@ struct PreflightTest : testing::Test {
   ~PreflightTest() override { std::filesystem::remove(mark); }
   bool program_ran() const { return std::filesystem::exists(mark); }
   int run(const std::string& rest) const {
-    const int status = std::system((std::string(std::getenv("TUTTI_BIN")) + "/tutti-preflight " + rest + " 2>" + mark + ".log").c_str());
+    const int status = std::system(
+        (std::string(std::getenv("TUTTI_BIN")) + "/tutti-preflight " + rest + " 2>" + mark + ".log").c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
 };

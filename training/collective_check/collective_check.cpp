@@ -25,7 +25,8 @@ double round_of(charlm::Collective& gang, std::vector<std::int64_t>& values) {
   const std::int64_t n = gang.size();
   for (std::size_t i = 0; i < values.size(); ++i)
     if (values[i] != n * (n + 1) / 2 + n * static_cast<std::int64_t>(i))
-      throw charlm::Failure(charlm::Exit::diverged, "the sum of all ranks is wrong at value " + std::to_string(i));
+      throw charlm::Failure(charlm::Exit::diverged,
+                            "the sum of all ranks is wrong at value " + std::to_string(i));
   return took;
 }
 
@@ -58,7 +59,8 @@ int run_check(int argc, char** argv,
   std::unique_ptr<charlm::Collective> gang;
   try {
     gang = join(&argc, &argv);
-    if (argc != 2) throw charlm::Failure(charlm::Exit::usage, "usage: " + std::string(argv[0]) + " RESULT.json");
+    if (argc != 2)
+      throw charlm::Failure(charlm::Exit::usage, "usage: " + std::string(argv[0]) + " RESULT.json");
     std::vector<std::int64_t> values(kValues);
     const int rounds = agreed_rounds(*gang, round_of(*gang, values));
     std::vector<double> took;

@@ -11,6 +11,7 @@
 namespace tutti::collective_check {
 
 /// `argv[1]`: the file. Exit status 0, or what charlm::Exit says.
-int run_check(int argc, char** argv, const std::function<std::unique_ptr<charlm::Collective>(int*, char***)>& join);
+int run_check(int argc, char** argv,
+              const std::function<std::unique_ptr<charlm::Collective>(int*, char***)>& join);
 
 }  // namespace tutti::collective_check

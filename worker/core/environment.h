@@ -55,8 +55,8 @@ struct NodeFacts {
   std::vector<std::string> torchrun = {"torchrun"};  // how to call it
   std::string mpirun = "mpirun";
   std::string python = "/usr/bin/python3";
-  std::string preflight_program;                     // path of tutti-preflight
-  std::string collective_check;                      // what it starts on every rank; "" = there is none
+  std::string preflight_program;  // path of tutti-preflight
+  std::string collective_check;   // what it starts on every rank; "" = there is none
   std::string lease_path, kill_mode = "auto", cgroup_parent;
 };
 

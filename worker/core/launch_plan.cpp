@@ -153,8 +153,10 @@ std::vector<std::string> mpirun_line(const JobSpec& spec, const protocol::Prepar
                                      const Environment& env) {
   auto ranks = mpirun_argv(p, facts, env, rank_argv(spec, facts));
   if (spec.preflight != Preflight::full) return ranks;
-  std::vector<std::string> argv = {facts.preflight_program, "--limit", std::to_string(kCollectiveLimit), "--"};
-  for (auto& word : mpirun_argv(p, facts, env, {facts.collective_check, facts.dir + "/" + files::kCollective}))
+  std::vector<std::string> argv = {facts.preflight_program, "--limit", std::to_string(kCollectiveLimit),
+                                   "--"};
+  for (auto& word :
+       mpirun_argv(p, facts, env, {facts.collective_check, facts.dir + "/" + files::kCollective}))
     argv.push_back(std::move(word));
   argv.emplace_back("--then");
   argv.insert(argv.end(), ranks.begin(), ranks.end());
@@ -236,7 +238,8 @@ Result<LaunchPlan> plan_launch(const JobSpec& spec, const protocol::Prepare& p,
     e.field = "endpoints";
     return e;
   }
-  if (spec.preflight == Preflight::full && (facts.collective_check.empty() || facts.preflight_program.empty())) {
+  if (spec.preflight == Preflight::full &&
+      (facts.collective_check.empty() || facts.preflight_program.empty())) {
     Error e;
     e.message = "preflight: full needs tutti-preflight and tutti-collective-check beside the worker";
     return e;

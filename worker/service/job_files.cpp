@@ -129,7 +129,8 @@ std::optional<protocol::CollectiveResult> read_collective(const std::string& dir
   const auto object = parse_object(read_range(file->fd.get(), 0, kMaxSmallFile));
   if (!object) return std::nullopt;
   const auto* backend = object->if_contains("backend");
-  const auto bytes = supervisor::whole_number(*object, "bytes"), ranks = supervisor::whole_number(*object, "ranks");
+  const auto bytes = supervisor::whole_number(*object, "bytes"),
+             ranks = supervisor::whole_number(*object, "ranks");
   const auto reached = number(*object, "gigabytes_per_second");
   constexpr std::int64_t kMostRanks = 1 << 24;
   if (backend == nullptr || !backend->is_string() || !bytes || !ranks || !reached || *ranks < 1 ||

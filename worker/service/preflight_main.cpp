@@ -1,6 +1,6 @@
-// tutti-preflight --limit SECONDS -- CHECK… --then PROGRAM…: runs the check to its end, then becomes the program.
-// A check that fails or takes too long ends the attempt before it has begun: the launcher's failure is free
-// for the user, and its log says why. POSIX only.
+// tutti-preflight --limit SECONDS -- CHECK… --then PROGRAM…: runs the check to its end, then becomes the
+// program. A check that fails or takes too long ends the attempt before it has begun: the launcher's failure
+// is free for the user, and its log says why. POSIX only.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>

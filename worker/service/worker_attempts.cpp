@@ -56,8 +56,8 @@ NodeFacts Worker::facts_of(AttemptKey key) {
   f.preflight_program = settings_.preflight;
   const bool real_gpus =
       !f.devices.empty() && std::ranges::none_of(f.devices, [](const DeviceFact& d) { return d.simulated; });
-  f.collective_check = real_gpus && !settings_.collective_nccl.empty() ? settings_.collective_nccl
-                                                                      : settings_.collective_mpi;
+  f.collective_check =
+      real_gpus && !settings_.collective_nccl.empty() ? settings_.collective_nccl : settings_.collective_mpi;
   f.torchrun = settings_.torchrun;
   f.mpirun = settings_.mpirun;
   f.lease_path = f.dir + "/lease";
@@ -183,7 +183,9 @@ void Worker::read_progress_of(AttemptKey key, Watch& watch) {
 // Said again after each reconnect: the scheduler takes it once.
 void Worker::read_collective_of(AttemptKey key, Watch& watch) {
   const auto view = core_.find(key);
-  if (!client_ || watch.collective_said || view->spec->preflight != Preflight::full || view->prepare->index != 0) return;
+  if (!client_ || watch.collective_said || view->spec->preflight != Preflight::full ||
+      view->prepare->index != 0)
+    return;
   const auto result = read_collective(dirs_.path(key), settings_.job_user.uid, key);
   if (!result) return;
   watch.collective_said = true;
