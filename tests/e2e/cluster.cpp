@@ -119,7 +119,9 @@ void Cluster::start_scheduler() {
                   "--lease",
                   std::to_string(options_.lease),
                   "--kill-margin",
-                  std::to_string(options_.margin)};
+                  std::to_string(options_.margin),
+                  "--continue-minutes",
+                  std::to_string(options_.continue_minutes)};
   if (!options_.blames)
     for (const char* word : {"--gpu-faults-a-day", "0", "--node-faults-a-week", "0"})
       options.argv.push_back(word);

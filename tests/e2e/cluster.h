@@ -29,6 +29,7 @@ struct ClusterOptions {
   bool own_database = false;
   bool embedded = false;           // the scheduler's own PostgreSQL
   double lease = 6, margin = 1.5;  // as delivered
+  double continue_minutes = 10;    // likewise
   bool blames = true;              // a history of faults sets hardware aside, as delivered
   std::string small_disk{};        // this node's state directory is a file system of kSmallDisk bytes
   bool check_shared = false;       // all workers look whether files can be written in checked()

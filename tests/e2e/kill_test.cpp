@@ -101,8 +101,22 @@ TEST_F(E2e, WithoutTheirSupervisorRanksDieAndTheGangStartsAgain) {
   finish();
 }
 
-TEST_F(E2e, WhenTheSchedulerIsFrozenBeyondTheLeaseGangsDieAndStartAgain) {
+// Its nodes hold each other's leases: nothing is wrong with it.
+TEST_F(E2e, WhenTheSchedulerIsFrozenBeyondTheLeaseGangsGoOn) {
   Cluster& c = start({.workers = 2, .lease = 2, .margin = 0.5});
+  const auto id = c.submit(c.spec("gang", c.rank("--steps 2000"), 2, 1));
+  c.await_running(id, 1);
+  const auto ranks = c.await_ranks(id, 1, 2);
+  c.scheduler().signal(SIGSTOP);
+  await_deaths(ranks, 60s);  // they come to their end, longer than lease and margin from now
+  c.scheduler().signal(SIGCONT);
+  c.await_state(id, "succeeded");
+  EXPECT_EQ(c.attempts(id).size(), 1u);
+  finish();
+}
+
+TEST_F(E2e, WhereGangsMayNotGoOnTheyDieWithTheLeaseAndStartAgain) {
+  Cluster& c = start({.workers = 2, .lease = 2, .margin = 0.5, .continue_minutes = 0});
   const auto id = c.submit(c.spec("gang", endless(c), 2, 1));
   c.await_running(id, 1);
   const auto before = c.await_ranks(id, 1, 2);
