@@ -15,6 +15,9 @@ constexpr Duration kAskEvery = std::chrono::seconds(1);
 constexpr Duration kAskSoonest = std::chrono::milliseconds(50);
 constexpr int kMostLookedAt = 256;
 
+// After its last renewal.
+Duration until_dead(const LeaseSettings& s) { return s.lease + s.kill_margin; }
+
 std::string seconds_text(Duration d) {
   const auto tenths = d.count() / 100'000;
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
@@ -81,7 +84,7 @@ void ControlPlane::expire_lease(Node& node, Now now) {
 }
 
 bool ControlPlane::must_be_dead(const LostPart& part, Now now) const {
-  const Mono over = part.since + leases_.settings().lease + leases_.settings().kill_margin;
+  const Mono over = part.since + until_dead(leases_.settings());
   if (now.mono < over) return false;
   return part.proven || now.mono >= over + part.hold;
 }
@@ -115,8 +118,7 @@ void ControlPlane::on_peer_silence(Now now, NodeId from, const protocol::PeerSil
   const bool peer =
       from == attempt->row.witness || std::ranges::count(attempt->row.gang, from, &GangMember::node) > 0;
   if (!peer) return;
-  const Duration missing =
-      leases_.settings().lease + leases_.settings().kill_margin - Duration(said.silent_us);
+  const Duration missing = until_dead(leases_.settings()) - Duration(said.silent_us);
   if (missing > Duration::zero()) {
     part.ask_at = std::min(part.ask_at, now.mono + std::max(missing, kAskSoonest));
     return;
@@ -130,7 +132,7 @@ void ControlPlane::end_lost_parts(Now now) {
   std::vector<PartId> over;
   for (auto& [id, part] : lost_parts_) {
     const Attempt& attempt = attempts_.at(id.first);
-    const Mono may_ask = part.since + leases_.settings().lease + leases_.settings().kill_margin;
+    const Mono may_ask = part.since + until_dead(leases_.settings());
     if (must_be_dead(part, now))
       over.push_back(id);
     else if (now.mono >= may_ask && now.mono >= part.ask_at)
@@ -220,9 +222,9 @@ void ControlPlane::declare_dead(Now now) {
     silent_.erase(id);
     Node& node = cluster_.nodes.at(id);
     count_node_lost(node, now);
-    set_node_state(node, NodeEvent::expired, now,
-                   "no heartbeat within lease and kill margin (" +
-                       seconds_text(leases_.settings().lease + leases_.settings().kill_margin) + ")");
+    set_node_state(
+        node, NodeEvent::expired, now,
+        "no heartbeat within lease and kill margin (" + seconds_text(until_dead(leases_.settings())) + ")");
   }
 }
 

@@ -14,6 +14,16 @@ struct GangLease : ::testing::Test {
     if (!rack.empty()) hello.labels["rack"] = rack;
     return env.register_node(hello);
   }
+  struct Gang {
+    NodeId a, b;
+    JobId job;
+  };
+  // Of all GPUs of nodes a and b; it runs, and node c is its witness.
+  Gang gang_of_two() {
+    const Gang gang{node("a"), node("b"), (node("c"), env.submit(job_spec(2, 8)))};
+    env.run(gang.job);
+    return gang;
+  }
   bool dead(NodeId id) const { return env.plane->cluster().find(id)->row.state == NodeState::dead; }
   void answer(NodeId from, const protocol::AskSilence& ask, Duration silent) {
     env.plane->on_peer_silence(
@@ -45,10 +55,8 @@ TEST_F(GangLease, ANodeThatCannotBePingedHoldsNoGangLease) {
 }
 
 TEST_F(GangLease, ASilentNodeIsReplacedWhenAPeerHasNotHeardItEither) {
-  const NodeId a = node("a"), b = node("b");
-  node("c");
-  const JobId job = env.submit(job_spec(2, 8));
-  const AttemptKey key = env.run(job);
+  const auto [a, b, job] = gang_of_two();
+  const AttemptKey key = env.key_of(job);
   env.silent.insert(a);
   env.tick_alive(8s);
   EXPECT_EQ(env.state(job), JobState::running) << "its gang may hold its lease";
@@ -67,10 +75,8 @@ TEST_F(GangLease, ASilentNodeIsReplacedWhenAPeerHasNotHeardItEither) {
 }
 
 TEST_F(GangLease, WhatWasAskedBeforeItsLeaseWasOverProvesNothing) {
-  const NodeId a = node("a"), b = node("b");
-  node("c");
-  const JobId job = env.submit(job_spec(2, 8));
-  const AttemptKey key = env.run(job);
+  const auto [a, b, job] = gang_of_two();
+  const AttemptKey key = env.key_of(job);
   env.silent.insert(a);
   env.tick_alive(8s);
   const auto old = env.take<protocol::AskSilence>(b);
@@ -108,10 +114,7 @@ TEST_F(GangLease, OnlyPeersAreBelieved) {
 }
 
 TEST_F(GangLease, WhileAPeerHearsItTheGangGoesOnButNotForEver) {
-  const NodeId a = node("a"), b = node("b");
-  node("c");
-  const JobId job = env.submit(job_spec(2, 8));
-  env.run(job);
+  const auto [a, b, job] = gang_of_two();
   env.silent.insert(a);
   for (int i = 0; i < 60; ++i) {
     env.tick_alive(10s, 1s);
