@@ -36,28 +36,20 @@ void Answer::header(std::string name, std::string value) const {
   state_->headers.push_back({std::move(name), std::move(value)});
 }
 
-namespace {
-
-http::Handler bind(const ApiPtr& api, Endpoint endpoint) {
-  return [api, endpoint](http::Request request, http::Responder responder) {
-    endpoint(api, request, Answer(std::move(responder)));
-  };
+void Routes::get(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
+  router.add(http::Method::get, std::move(pattern), std::move(name), admit(api, need, endpoint));
 }
-
-}  // namespace
-
-void Routes::get(std::string pattern, std::string name, Endpoint endpoint) const {
-  router.add(http::Method::get, std::move(pattern), std::move(name), bind(api, endpoint));
+void Routes::post(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
+  router.add(http::Method::post, std::move(pattern), std::move(name), admit(api, need, endpoint));
 }
-void Routes::post(std::string pattern, std::string name, Endpoint endpoint) const {
-  router.add(http::Method::post, std::move(pattern), std::move(name), bind(api, endpoint));
+void Routes::put(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
+  router.add(http::Method::put, std::move(pattern), std::move(name), admit(api, need, endpoint));
 }
-
-void Routes::put(std::string pattern, std::string name, Endpoint endpoint) const {
-  router.add(http::Method::put, std::move(pattern), std::move(name), bind(api, endpoint));
+void Routes::patch(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
+  router.add(http::Method::patch, std::move(pattern), std::move(name), admit(api, need, endpoint));
 }
-void Routes::remove(std::string pattern, std::string name, Endpoint endpoint) const {
-  router.add(http::Method::del, std::move(pattern), std::move(name), bind(api, endpoint));
+void Routes::remove(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
+  router.add(http::Method::del, std::move(pattern), std::move(name), admit(api, need, endpoint));
 }
 
 // ---------------------------------------------------------------- errors
@@ -140,9 +132,9 @@ http::Response malformed(std::string_view language, std::string message, int lin
 // ---------------------------------------------------------------- requests
 
 const Identity& identity_of(const http::Request& request) {
-  static const Identity kHolder;
+  static const Identity kNobody;
   const auto* known = std::any_cast<Identity>(&request.identity);
-  return known == nullptr ? kHolder : *known;
+  return known == nullptr ? kNobody : *known;
 }
 
 Result<std::int64_t> int_param(const http::Request& request, std::string_view name, std::int64_t fallback,

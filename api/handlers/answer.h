@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "api/access/permissions.h"
 #include "api/handlers/routes.h"
 #include "api/http/message.h"
 
@@ -20,6 +21,7 @@ namespace tutti::api {
 struct Api {
   Backend& backend;
   HandlerSettings settings;
+  Services services;
   // Counting rows costs a scan: one answer serves all who ask within two seconds.
   struct {
     StateCounts counts{};
@@ -53,16 +55,22 @@ class Answer {
 
 using Endpoint = void (*)(const ApiPtr&, const http::Request&, Answer);
 
-/// Registers endpoints under their operationId.
+/// Registers endpoints under their operationId, with what they need: an endpoint runs only for those who may
+/// (admission.cpp). With Need::job_read and job_change the path's {id} is a job's number from then on.
 struct Routes {
   http::Router& router;
   ApiPtr api;
 
-  void get(std::string pattern, std::string name, Endpoint endpoint) const;
-  void post(std::string pattern, std::string name, Endpoint endpoint) const;
-  void put(std::string pattern, std::string name, Endpoint endpoint) const;
-  void remove(std::string pattern, std::string name, Endpoint endpoint) const;
+  void get(std::string pattern, std::string name, Need need, Endpoint endpoint) const;
+  void post(std::string pattern, std::string name, Need need, Endpoint endpoint) const;
+  void put(std::string pattern, std::string name, Need need, Endpoint endpoint) const;
+  void patch(std::string pattern, std::string name, Need need, Endpoint endpoint) const;
+  void remove(std::string pattern, std::string name, Need need, Endpoint endpoint) const;
 };
+
+/// Lets a request through to `endpoint`, or answers 401, 403 or 404 itself: a job that its reader may not see
+/// does not exist for them.
+http::Handler admit(const ApiPtr& api, Need need, Endpoint endpoint);
 
 // One per noun.
 void add_job_routes(const Routes&);

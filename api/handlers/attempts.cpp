@@ -45,39 +45,38 @@ json::object goodput_view(const std::vector<AttemptRow>& rows, const std::vector
 void get_attempts(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto page = page_of(request);
   if (!page) return answer.fail(page.error());
-  resolve_job(api, answer, request.param("id"), [api, answer, page = *page](JobId id) {
-    read_rows(
-        api, answer,
-        [id](Reader& reader) -> std::optional<AttemptsOfJob> {
-          AttemptsOfJob rows{reader.attempts(id), {}};
-          if (rows.attempts.empty() && !reader.find_job(id)) return std::nullopt;
-          rows.checkpoints = reader.checkpoints(id);
-          return rows;
-        },
-        [api, answer, id, page](const std::optional<AttemptsOfJob>& rows) {
-          if (!rows) return answer.fail(no_such_job(id));
-          const ControlPlane* plane = api->backend.plane();  // names of nodes and GPUs
-          if (plane == nullptr) return answer.fail(not_ready(api->backend));
-          json::array attempts;
-          const auto& all = rows->attempts;
-          for (std::size_t i = page.begin; i < page.end(all.size()); ++i) {
-            const AttemptRow& row = all[i];
-            const Attempt* live = plane->find_attempt({row.job, row.epoch});
-            attempts.push_back(
-                attempt_view(live == nullptr ? row : live->row, plane->cluster(), live, rows->checkpoints));
-          }
-          answer.json(200, json::object{{"attempts", std::move(attempts)},
-                                        {"goodput",
-                                         goodput_view(rows->attempts, rows->checkpoints, api->backend.now())},
-                                        {"next_page_token", page.next_token(all.size())}});
-        });
-  });
+  const JobId id = job_of(request);
+  read_rows(
+      api, answer,
+      [id](Reader& reader) -> std::optional<AttemptsOfJob> {
+        AttemptsOfJob rows{reader.attempts(id), {}};
+        if (rows.attempts.empty() && !reader.find_job(id)) return std::nullopt;
+        rows.checkpoints = reader.checkpoints(id);
+        return rows;
+      },
+      [api, answer, id, page = *page](const std::optional<AttemptsOfJob>& rows) {
+        if (!rows) return answer.fail(no_such_job(id));
+        const ControlPlane* plane = api->backend.plane();  // names of nodes and GPUs
+        if (plane == nullptr) return answer.fail(not_ready(api->backend));
+        json::array attempts;
+        const auto& all = rows->attempts;
+        for (std::size_t i = page.begin; i < page.end(all.size()); ++i) {
+          const AttemptRow& row = all[i];
+          const Attempt* live = plane->find_attempt({row.job, row.epoch});
+          attempts.push_back(
+              attempt_view(live == nullptr ? row : live->row, plane->cluster(), live, rows->checkpoints));
+        }
+        answer.json(200, json::object{
+                             {"attempts", std::move(attempts)},
+                             {"goodput", goodput_view(rows->attempts, rows->checkpoints, api->backend.now())},
+                             {"next_page_token", page.next_token(all.size())}});
+      });
 }
 
 }  // namespace
 
 void add_attempt_routes(const Routes& routes) {
-  routes.get("/v1/jobs/{id}/attempts", "attempts.list", get_attempts);
+  routes.get("/v1/jobs/{id}/attempts", "attempts.list", Need::job_read, get_attempts);
 }
 
 }  // namespace tutti::api

@@ -138,34 +138,33 @@ std::optional<JobCheckpoints> read(Reader& reader, JobId id, Instant since) {
 void get_checkpoints(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto page = page_of(request);
   if (!page) return answer.fail(page.error());
-  resolve_job(api, answer, request.param("id"), [api, answer, page = *page](JobId id) {
-    const Instant now = api->backend.now().wall;
-    read_rows(
-        api, answer, [id, now](Reader& reader) { return read(reader, id, now - kFaultWindow); },
-        [api, answer, id, now, page](const std::optional<JobCheckpoints>& found) {
-          if (!found) return answer.fail(no_such_job(id));
-          const ControlPlane* plane = api->backend.plane();
-          if (plane == nullptr) return answer.fail(not_ready(api->backend));
-          json::array checkpoints;
-          std::int64_t bytes = 0;
-          const auto& all = found->checkpoints;
-          for (std::size_t i = page.begin; i < page.end(all.size()); ++i)
-            checkpoints.push_back(checkpoint_view(all[i], now));
-          for (const auto& row : all) {
-            if (row.deleted_at == Instant{} && row.bytes <= INT64_MAX - bytes) bytes += row.bytes;
-          }
-          answer.json(200, json::object{{"checkpoints", std::move(checkpoints)},
-                                        {"bytes", bytes},
-                                        {"next_page_token", page.next_token(all.size())},
-                                        {"advice", advice_view(*plane, *found, now)}});
-        });
-  });
+  const JobId id = job_of(request);
+  const Instant now = api->backend.now().wall;
+  read_rows(
+      api, answer, [id, now](Reader& reader) { return read(reader, id, now - kFaultWindow); },
+      [api, answer, id, now, page = *page](const std::optional<JobCheckpoints>& found) {
+        if (!found) return answer.fail(no_such_job(id));
+        const ControlPlane* plane = api->backend.plane();
+        if (plane == nullptr) return answer.fail(not_ready(api->backend));
+        json::array checkpoints;
+        std::int64_t bytes = 0;
+        const auto& all = found->checkpoints;
+        for (std::size_t i = page.begin; i < page.end(all.size()); ++i)
+          checkpoints.push_back(checkpoint_view(all[i], now));
+        for (const auto& row : all) {
+          if (row.deleted_at == Instant{} && row.bytes <= INT64_MAX - bytes) bytes += row.bytes;
+        }
+        answer.json(200, json::object{{"checkpoints", std::move(checkpoints)},
+                                      {"bytes", bytes},
+                                      {"next_page_token", page.next_token(all.size())},
+                                      {"advice", advice_view(*plane, *found, now)}});
+      });
 }
 
 }  // namespace
 
 void add_checkpoint_routes(const Routes& routes) {
-  routes.get("/v1/jobs/{id}/checkpoints", "checkpoints.list", get_checkpoints);
+  routes.get("/v1/jobs/{id}/checkpoints", "checkpoints.list", Need::job_read, get_checkpoints);
 }
 
 }  // namespace tutti::api

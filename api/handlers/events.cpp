@@ -161,25 +161,24 @@ void get_events(const ApiPtr& api, const http::Request& request, Answer answer) 
 }
 
 void get_job_events(const ApiPtr& api, const http::Request& request, Answer answer) {
-  resolve_job(api, answer, request.param("id"), [api, answer, request](JobId id) {
-    const ControlPlane* plane = api->backend.plane();
-    if (!wants_stream(request) || (plane != nullptr && plane->find_job(id) != nullptr))
-      return answer_events(api, request, answer, id);
-    // A stream cannot become a 404 later: look first.
-    read_rows(
-        api, answer, [id](Reader& reader) { return reader.find_job(id).has_value(); },
-        [api, answer, request, id](bool found) {
-          if (!found) return answer.fail(no_such_job(id));
-          answer_events(api, request, answer, id);
-        });
-  });
+  const JobId id = job_of(request);
+  const ControlPlane* plane = api->backend.plane();
+  if (!wants_stream(request) || (plane != nullptr && plane->find_job(id) != nullptr))
+    return answer_events(api, request, answer, id);
+  // A stream cannot become a 404 later: look first.
+  read_rows(
+      api, answer, [id](Reader& reader) { return reader.find_job(id).has_value(); },
+      [api, answer, request, id](bool found) {
+        if (!found) return answer.fail(no_such_job(id));
+        answer_events(api, request, answer, id);
+      });
 }
 
 }  // namespace
 
 void add_event_routes(const Routes& routes) {
-  routes.get("/v1/events", "events.list", get_events);
-  routes.get("/v1/jobs/{id}/events", "jobs.events", get_job_events);
+  routes.get("/v1/events", "events.list", Need::signed_in, get_events);
+  routes.get("/v1/jobs/{id}/events", "jobs.events", Need::job_read, get_job_events);
 }
 
 }  // namespace tutti::api

@@ -238,41 +238,40 @@ void get_evidence(const ApiPtr& api, const http::Request& request, Answer answer
   const std::string wanted(request.param("n"));
   if (wanted != "latest" && !parse_id(wanted))
     return answer.fail(bad_field("n", "an attempt is a number from 1, or 'latest'"));
-  resolve_job(api, answer, request.param("id"), [api, answer, wanted](JobId id) {
-    read_rows(
-        api, answer,
-        [id, wanted](Reader& reader) {
-          Found found;
-          found.job = reader.find_job(id);
-          found.newest = reader.find_attempt(id, 0);
-          found.attempt =
-              wanted == "latest"
-                  ? found.newest
-                  : reader.find_attempt(
-                        id, static_cast<std::int32_t>(std::min<std::int64_t>(*parse_id(wanted), INT32_MAX)));
-          if (!found.attempt) return found;
-          found.checkpoints = reader.checkpoints(id);
-          found.events = reader.attempt_events({id, found.attempt->epoch}, kEvents);
-          FaultFilter of_job;
-          of_job.job = id;
-          found.faults = reader.faults(of_job, kEvents, FaultId());
-          return found;
-        },
-        [api, answer, id, wanted](const Found& found) {
-          if (!found.job) return answer.fail(no_such_job(id));
-          if (!found.attempt)
-            return answer.fail(not_found("job " + to_string(id) + " has no attempt " + wanted,
-                                         !found.newest ? "it has not been started yet"
-                                                       : "it has " + std::to_string(found.newest->number)));
-          begin(api, answer, found, *found.attempt);
-        });
-  });
+  const JobId id = job_of(request);
+  read_rows(
+      api, answer,
+      [id, wanted](Reader& reader) {
+        Found found;
+        found.job = reader.find_job(id);
+        found.newest = reader.find_attempt(id, 0);
+        found.attempt =
+            wanted == "latest"
+                ? found.newest
+                : reader.find_attempt(
+                      id, static_cast<std::int32_t>(std::min<std::int64_t>(*parse_id(wanted), INT32_MAX)));
+        if (!found.attempt) return found;
+        found.checkpoints = reader.checkpoints(id);
+        found.events = reader.attempt_events({id, found.attempt->epoch}, kEvents);
+        FaultFilter of_job;
+        of_job.job = id;
+        found.faults = reader.faults(of_job, kEvents, FaultId());
+        return found;
+      },
+      [api, answer, id, wanted](const Found& found) {
+        if (!found.job) return answer.fail(no_such_job(id));
+        if (!found.attempt)
+          return answer.fail(not_found("job " + to_string(id) + " has no attempt " + wanted,
+                                       !found.newest ? "it has not been started yet"
+                                                     : "it has " + std::to_string(found.newest->number)));
+        begin(api, answer, found, *found.attempt);
+      });
 }
 
 }  // namespace
 
 void add_evidence_routes(const Routes& routes) {
-  routes.get("/v1/jobs/{id}/attempts/{n}/evidence", "attempts.evidence", get_evidence);
+  routes.get("/v1/jobs/{id}/attempts/{n}/evidence", "attempts.evidence", Need::job_read, get_evidence);
 }
 
 }  // namespace tutti::api

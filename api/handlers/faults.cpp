@@ -41,6 +41,8 @@ void list_faults(const ApiPtr& api, const http::Request& request, Answer answer)
 
 }  // namespace
 
-void add_fault_routes(const Routes& routes) { routes.get("/v1/faults", "faults.list", list_faults); }
+void add_fault_routes(const Routes& routes) {
+  routes.get("/v1/faults", "faults.list", Need::signed_in, list_faults);
+}
 
 }  // namespace tutti::api

@@ -61,14 +61,14 @@ void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& a
   const auto one = [act, who, reason = *reason](ControlPlane& plane, Now now, JobId id) {
     return act(plane, now, id, who, reason);
   };
-  resolve_job(api, answer, request.param("id"), [api, answer, one, array = *all == 1](JobId id) {
-    if (array) return act_on_array(api, answer, id, one);
-    api->backend.change_jobs([one, id](ControlPlane& plane, Now now) { return one(plane, now, id); },
-                             [api, answer](const Result<JobId>& done) {
-                               if (!done) return answer.fail(done.error());
-                               answer_with_job(api, answer, *done);
-                             });
-  });
+  const JobId id = job_of(request);
+  const bool array = *all == 1;
+  if (array) return act_on_array(api, answer, id, one);
+  api->backend.change_jobs([one, id](ControlPlane& plane, Now now) { return one(plane, now, id); },
+                           [api, answer](const Result<JobId>& done) {
+                             if (!done) return answer.fail(done.error());
+                             answer_with_job(api, answer, *done);
+                           });
 }
 
 std::string who_and_why(const std::string& who, const std::string& reason) {
@@ -103,10 +103,10 @@ void requeue(const ApiPtr& api, const http::Request& request, Answer answer) {
 }  // namespace
 
 void add_job_action_routes(const Routes& routes) {
-  routes.post("/v1/jobs/{id}:cancel", "jobs.cancel", cancel);
-  routes.post("/v1/jobs/{id}:hold", "jobs.hold", hold);
-  routes.post("/v1/jobs/{id}:release", "jobs.release", release);
-  routes.post("/v1/jobs/{id}:requeue", "jobs.requeue", requeue);
+  routes.post("/v1/jobs/{id}:cancel", "jobs.cancel", Need::job_change, cancel);
+  routes.post("/v1/jobs/{id}:hold", "jobs.hold", Need::job_change, hold);
+  routes.post("/v1/jobs/{id}:release", "jobs.release", Need::job_change, release);
+  routes.post("/v1/jobs/{id}:requeue", "jobs.requeue", Need::job_change, requeue);
 }
 
 }  // namespace tutti::api

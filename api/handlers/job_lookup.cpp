@@ -31,20 +31,7 @@ ArraySpan array_of(Reader& reader, JobId id) {
   return task ? ArraySpan{JobId(id.value - task->position), task->tasks} : ArraySpan{id};
 }
 
-void resolve_job(const ApiPtr& api, const Answer& answer, std::string_view id_or_name,
-                 std::function<void(JobId)> then) {
-  if (const auto id = parse_id(id_or_name)) return then(JobId(*id));
-  constexpr int kMaxNamesakes = 100;
-  std::string name(id_or_name.substr(0, 512));
-  read_rows(
-      api, answer, [name](Reader& reader) { return reader.resolve_name(name, kMaxNamesakes); },
-      [answer, name, then = std::move(then)](std::vector<JobId> ids) {
-        if (ids.empty())
-          return answer.fail(not_found("no job is named '" + name + "'", "names are exact; ids are numbers"));
-        if (ids.size() > 1) answer.header("Tutti-Ambiguous", std::to_string(ids.size()));
-        then(ids.front());
-      });
-}
+JobId job_of(const http::Request& request) { return JobId(parse_id(request.param("id")).value()); }
 
 void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id) {
   const ControlPlane* plane = api->backend.plane();

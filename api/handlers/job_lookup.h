@@ -1,4 +1,4 @@
-// Finding a job and answering with it: by id or name, from memory while it lives, from rows when it is over.
+// Answering with a job: from memory while it lives, from rows when it is over.
 // Used by every handler of a job. Control thread.
 #pragma once
 
@@ -9,10 +9,8 @@
 
 namespace tutti::api {
 
-/// The job that a path names: by id, else by name (the newest of that name; header Tutti-Ambiguous says how
-/// many there are). Answers 404 itself when there is none of that name. An id is passed on unseen.
-void resolve_job(const ApiPtr& api, const Answer& answer, std::string_view id_or_name,
-                 std::function<void(JobId)> then);
+/// The job that the path of a route with Need::job_read or job_change names; admission has made it a number.
+JobId job_of(const http::Request& request);
 
 /// 200 (or another status) with the whole job, spec included; 404 if there is none.
 void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id);

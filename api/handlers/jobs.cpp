@@ -139,34 +139,32 @@ void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
 }
 
 void get_job(const ApiPtr& api, const http::Request& request, Answer answer) {
-  resolve_job(api, answer, request.param("id"),
-              [api, answer](JobId id) { answer_with_job(api, answer, id); });
+  answer_with_job(api, answer, job_of(request));
 }
 
 // ---------------------------------------------------------------- why not yet
 
 void explain_job(const ApiPtr& api, const http::Request& request, Answer answer) {
-  resolve_job(api, answer, request.param("id"), [api, answer](JobId id) {
-    const ControlPlane* plane = api->backend.plane();
-    if (plane == nullptr) return answer.fail(not_ready(api->backend));
-    if (plane->find_job(id) != nullptr) {
-      const Now now = api->backend.now();
-      json::object body = explanation_view(plane->explain(id, now, true));
-      body["eta"] = eta_view(plane->eta(id, now, true));
-      return answer.json(200, body);
-    }
-    read_rows(
-        api, answer, [id](Reader& reader) { return reader.find_job(id); },
-        [answer, id](std::optional<JobView> view) {
-          if (!view) return answer.fail(no_such_job(id));
-          Explanation over;
-          over.job = id;
-          over.state = view->row.state;
-          json::object body = explanation_view(over);
-          body["eta"] = nullptr;
-          answer.json(200, body);
-        });
-  });
+  const JobId id = job_of(request);
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  if (plane->find_job(id) != nullptr) {
+    const Now now = api->backend.now();
+    json::object body = explanation_view(plane->explain(id, now, true));
+    body["eta"] = eta_view(plane->eta(id, now, true));
+    return answer.json(200, body);
+  }
+  read_rows(
+      api, answer, [id](Reader& reader) { return reader.find_job(id); },
+      [answer, id](std::optional<JobView> view) {
+        if (!view) return answer.fail(no_such_job(id));
+        Explanation over;
+        over.job = id;
+        over.state = view->row.state;
+        json::object body = explanation_view(over);
+        body["eta"] = nullptr;
+        answer.json(200, body);
+      });
 }
 
 // ---------------------------------------------------------------- the queue
@@ -252,10 +250,10 @@ void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
 }  // namespace
 
 void add_job_routes(const Routes& routes) {
-  routes.get("/v1/jobs", "jobs.list", list_jobs);
-  routes.get("/v1/jobs/{id}", "jobs.get", get_job);
-  routes.get("/v1/jobs/{id}/explain", "jobs.explain", explain_job);
-  routes.get("/v1/queue", "queue.get", get_queue);
+  routes.get("/v1/jobs", "jobs.list", Need::signed_in, list_jobs);
+  routes.get("/v1/jobs/{id}", "jobs.get", Need::job_read, get_job);
+  routes.get("/v1/jobs/{id}/explain", "jobs.explain", Need::job_read, explain_job);
+  routes.get("/v1/queue", "queue.get", Need::signed_in, get_queue);
 }
 
 }  // namespace tutti::api

@@ -171,34 +171,33 @@ std::vector<LogStream::Source> choose_sources(const AttemptRow& attempt, const L
 void get_log(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto wanted = parse_log_request(request);
   if (!wanted) return answer.fail(wanted.error());
-  resolve_job(api, answer, request.param("id"), [api, answer, wanted = std::move(*wanted)](JobId id) {
-    read_rows(
-        api, answer, [id](Reader& reader) { return reader.attempts(id); },
-        [api, answer, id, wanted](const std::vector<AttemptRow>& rows) {
-          const AttemptRow* attempt = choose_attempt(rows, wanted.attempt);
-          if (attempt == nullptr)
-            return answer.fail(not_found("job " + to_string(id) + " has no attempt " + wanted.attempt,
-                                         rows.empty() ? "it has not been started yet, or there is no such job"
-                                                      : "it has " + std::to_string(rows.size())));
-          auto sources = choose_sources(*attempt, wanted);
-          if (sources.empty())
-            return answer.fail(not_found("attempt " + std::to_string(attempt->number) + " of job " +
-                                         to_string(id) + " has no rank " + std::to_string(wanted.rank)));
-          if (sources.size() > kMaxRanksTogether)
-            return answer.fail(
-                bad_field("rank", "too many ranks to read together",
-                          "at most " + std::to_string(kMaxRanksTogether) + "; ask for one rank"));
-          std::make_shared<LogStream>(api, answer, AttemptKey{attempt->job, attempt->epoch}, wanted.follow,
-                                      std::move(sources))
-              ->start();
-        });
-  });
+  const JobId id = job_of(request);
+  read_rows(
+      api, answer, [id](Reader& reader) { return reader.attempts(id); },
+      [api, answer, id, wanted = *std::move(wanted)](const std::vector<AttemptRow>& rows) {
+        const AttemptRow* attempt = choose_attempt(rows, wanted.attempt);
+        if (attempt == nullptr)
+          return answer.fail(not_found("job " + to_string(id) + " has no attempt " + wanted.attempt,
+                                       rows.empty() ? "it has not been started yet, or there is no such job"
+                                                    : "it has " + std::to_string(rows.size())));
+        auto sources = choose_sources(*attempt, wanted);
+        if (sources.empty())
+          return answer.fail(not_found("attempt " + std::to_string(attempt->number) + " of job " +
+                                       to_string(id) + " has no rank " + std::to_string(wanted.rank)));
+        if (sources.size() > kMaxRanksTogether)
+          return answer.fail(
+              bad_field("rank", "too many ranks to read together",
+                        "at most " + std::to_string(kMaxRanksTogether) + "; ask for one rank"));
+        std::make_shared<LogStream>(api, answer, AttemptKey{attempt->job, attempt->epoch}, wanted.follow,
+                                    std::move(sources))
+            ->start();
+      });
 }
 
 }  // namespace
 
 void add_log_routes(const Routes& routes) {
-  routes.get("/v1/jobs/{id}/attempts/{n}/logs", "attempts.logs", get_log);
+  routes.get("/v1/jobs/{id}/attempts/{n}/logs", "attempts.logs", Need::job_read, get_log);
 }
 
 }  // namespace tutti::api

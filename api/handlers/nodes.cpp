@@ -106,19 +106,20 @@ void inspect_node(const ApiPtr& api, const http::Request& request, Answer answer
 }  // namespace
 
 void add_node_routes(const Routes& routes) {
-  routes.get("/v1/nodes", "nodes.list", list_nodes);
-  routes.get("/v1/nodes/{name}", "nodes.get", get_node);
-  routes.post("/v1/nodes/{name}:cordon", "nodes.cordon", serve<NodeService::cordoned>);
-  routes.post("/v1/nodes/{name}:drain", "nodes.drain", serve<NodeService::draining>);
-  routes.post("/v1/nodes/{name}:quarantine", "nodes.quarantine", serve<NodeService::quarantined>);
-  routes.post("/v1/nodes/{name}:repair", "nodes.repair", serve<NodeService::repair>);
-  routes.post("/v1/nodes/{name}:return", "nodes.return", serve<NodeService::probation>);
-  routes.post("/v1/nodes/{name}:retire", "nodes.retire", serve<NodeService::retired>);
-  routes.post("/v1/nodes/{name}:resume", "nodes.resume", serve<NodeService::schedulable>);
-  routes.post("/v1/nodes/{name}:report", "nodes.report", report_node);
-  routes.get("/v1/nodes/{name}/inspection", "nodes.inspection", get_inspection);
-  routes.post("/v1/nodes/{name}:inspect", "nodes.inspect", inspect_node);
-  routes.get("/v1/gpus", "gpus.list", list_gpus);
+  routes.get("/v1/nodes", "nodes.list", Need::signed_in, list_nodes);
+  routes.get("/v1/nodes/{name}", "nodes.get", Need::signed_in, get_node);
+  routes.post("/v1/nodes/{name}:cordon", "nodes.cordon", Need::operate, serve<NodeService::cordoned>);
+  routes.post("/v1/nodes/{name}:drain", "nodes.drain", Need::operate, serve<NodeService::draining>);
+  routes.post("/v1/nodes/{name}:quarantine", "nodes.quarantine", Need::operate,
+              serve<NodeService::quarantined>);
+  routes.post("/v1/nodes/{name}:repair", "nodes.repair", Need::operate, serve<NodeService::repair>);
+  routes.post("/v1/nodes/{name}:return", "nodes.return", Need::operate, serve<NodeService::probation>);
+  routes.post("/v1/nodes/{name}:retire", "nodes.retire", Need::operate, serve<NodeService::retired>);
+  routes.post("/v1/nodes/{name}:resume", "nodes.resume", Need::operate, serve<NodeService::schedulable>);
+  routes.post("/v1/nodes/{name}:report", "nodes.report", Need::submit, report_node);
+  routes.get("/v1/nodes/{name}/inspection", "nodes.inspection", Need::signed_in, get_inspection);
+  routes.post("/v1/nodes/{name}:inspect", "nodes.inspect", Need::operate, inspect_node);
+  routes.get("/v1/gpus", "gpus.list", Need::signed_in, list_gpus);
 }
 
 }  // namespace tutti::api

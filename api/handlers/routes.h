@@ -11,7 +11,9 @@
 #include <optional>
 #include <string>
 
+#include "api/access/identity.h"
 #include "api/handlers/backend.h"
+#include "api/handlers/services.h"
 #include "api/http/router.h"
 #include "scheduler/core/lease_table.h"
 
@@ -22,13 +24,8 @@ struct HandlerSettings {
   std::string version = TUTTI_VERSION;
 };
 
-void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings);
-
-/// Who asks. One token stands for all until there are principals; what it names is already asked for by name.
-struct Identity {
-  std::string name = "admin";   // the holder of the token
-  std::string owner = "admin";  // who owns what is submitted: header Tutti-User, else the holder
-};
+void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings,
+                const Services& services = {});
 
 /// The `before` hook of the server: a bearer token on everything but health and the API's description.
 /// Fills Request::identity.

@@ -209,18 +209,18 @@ void remove(const ApiPtr& api, const http::Request& request, Answer answer) {
 }  // namespace
 
 void add_share_routes(const Routes& routes) {
-  routes.get("/v1/queues", "queues.list", list<kQueues>);
-  routes.get("/v1/queues/{name}", "queues.get", get<kQueues>);
-  routes.put("/v1/queues/{name}", "queues.put", put_queue);
-  routes.remove("/v1/queues/{name}", "queues.delete", remove<kQueues>);
-  routes.get("/v1/projects", "projects.list", list<kProjects>);
-  routes.get("/v1/projects/{name}", "projects.get", get<kProjects>);
-  routes.put("/v1/projects/{name}", "projects.put", put_project);
-  routes.remove("/v1/projects/{name}", "projects.delete", remove<kProjects>);
-  routes.get("/v1/reservations", "reservations.list", list<kReservations>);
-  routes.get("/v1/reservations/{name}", "reservations.get", get<kReservations>);
-  routes.put("/v1/reservations/{name}", "reservations.put", put_reservation);
-  routes.remove("/v1/reservations/{name}", "reservations.delete", remove<kReservations>);
+  routes.get("/v1/queues", "queues.list", Need::signed_in, list<kQueues>);
+  routes.get("/v1/queues/{name}", "queues.get", Need::signed_in, get<kQueues>);
+  routes.put("/v1/queues/{name}", "queues.put", Need::operate, put_queue);
+  routes.remove("/v1/queues/{name}", "queues.delete", Need::operate, remove<kQueues>);
+  routes.get("/v1/projects", "projects.list", Need::signed_in, list<kProjects>);
+  routes.get("/v1/projects/{name}", "projects.get", Need::signed_in, get<kProjects>);
+  routes.put("/v1/projects/{name}", "projects.put", Need::operate, put_project);
+  routes.remove("/v1/projects/{name}", "projects.delete", Need::operate, remove<kProjects>);
+  routes.get("/v1/reservations", "reservations.list", Need::signed_in, list<kReservations>);
+  routes.get("/v1/reservations/{name}", "reservations.get", Need::signed_in, get<kReservations>);
+  routes.put("/v1/reservations/{name}", "reservations.put", Need::operate, put_reservation);
+  routes.remove("/v1/reservations/{name}", "reservations.delete", Need::operate, remove<kReservations>);
 }
 
 }  // namespace tutti::api

@@ -77,20 +77,19 @@ void simulate_change(const ApiPtr& api, const http::Request& request, Answer ans
   if (!change.priority && !change.nodes && !change.time_limit && !change.quota_gpus && !change.max_gpus)
     return answer.fail(
         bad_field("body", "nothing is changed", "give priority, nodes, time_limit, quota_gpus or max_gpus"));
-  resolve_job(api, answer, request.param("id"), [api, answer, change](JobId id) {
-    const ControlPlane* plane = api->backend.plane();
-    if (plane == nullptr) return answer.fail(not_ready(api->backend));
-    const auto result = plane->simulate_change(id, change, api->backend.now());
-    if (!result) return answer.fail(result.error());
-    answer.json(200, what_if_view(*result));
-  });
+  const JobId id = job_of(request);
+  const ControlPlane* plane = api->backend.plane();
+  if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  const auto result = plane->simulate_change(id, change, api->backend.now());
+  if (!result) return answer.fail(result.error());
+  answer.json(200, what_if_view(*result));
 }
 
 }  // namespace
 
 void add_simulate_routes(const Routes& routes) {
-  routes.post("/v1/jobs:simulate", "jobs.simulate", simulate_job);
-  routes.post("/v1/jobs/{id}:simulate", "jobs.simulate_change", simulate_change);
+  routes.post("/v1/jobs:simulate", "jobs.simulate", Need::submit, simulate_job);
+  routes.post("/v1/jobs/{id}:simulate", "jobs.simulate_change", Need::job_read, simulate_change);
 }
 
 }  // namespace tutti::api

@@ -263,8 +263,8 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
 }  // namespace
 
 void add_submit_routes(const Routes& routes) {
-  routes.post("/v1/jobs", "jobs.submit", submit_job);
-  routes.post("/v1/jobs:batch", "jobs.submit_batch", submit_batch);
+  routes.post("/v1/jobs", "jobs.submit", Need::submit, submit_job);
+  routes.post("/v1/jobs:batch", "jobs.submit_batch", Need::submit, submit_batch);
 }
 
 }  // namespace tutti::api

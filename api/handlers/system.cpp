@@ -85,12 +85,12 @@ void get_cluster(const ApiPtr& api, const http::Request&, Answer answer) {
 }  // namespace
 
 void add_system_routes(const Routes& routes) {
-  routes.get("/healthz", "health.get", get_alive);
-  routes.get("/livez", "health.live", get_alive);
-  routes.get("/readyz", "health.ready", get_ready);
-  routes.get("/metrics", "metrics.get", get_metrics);
-  routes.get("/openapi.json", "openapi.get", get_openapi);
-  routes.get("/v1/cluster", "cluster.get", get_cluster);
+  routes.get("/healthz", "health.get", Need::nothing, get_alive);
+  routes.get("/livez", "health.live", Need::nothing, get_alive);
+  routes.get("/readyz", "health.ready", Need::nothing, get_ready);
+  routes.get("/metrics", "metrics.get", Need::signed_in, get_metrics);
+  routes.get("/openapi.json", "openapi.get", Need::nothing, get_openapi);
+  routes.get("/v1/cluster", "cluster.get", Need::signed_in, get_cluster);
 }
 
 }  // namespace tutti::api

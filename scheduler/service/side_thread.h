@@ -1,0 +1,56 @@
+// One thread for blocking work beside the scheduling rows (accounts, secrets, webhooks, password hashes),
+// with a bounded queue. Answers come on the control thread.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+
+#include "db/store.h"
+
+namespace tutti {
+
+/// Runs `work` elsewhere, then `done(failure)` on the control thread; failure is null if it went well.
+using Aside = std::function<void(std::function<void()> work, std::function<void(std::exception_ptr)> done)>;
+
+class SideThread {
+ public:
+  SideThread(boost::asio::any_io_executor control, std::size_t most_waiting = 10'000)
+      : control_(std::move(control)), most_waiting_(most_waiting), pool_(1) {}
+  ~SideThread() { pool_.join(); }
+
+  void run(std::function<void()> work, std::function<void(std::exception_ptr)> done) {
+    if (*waiting_ >= most_waiting_)
+      return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "too many wait already")));
+    ++*waiting_;
+    boost::asio::post(pool_, [this, work = std::move(work), done = std::move(done)]() mutable {
+      std::exception_ptr failure;
+      try {
+        work();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      boost::asio::post(control_, [waiting = waiting_, done = std::move(done), failure] {
+        --*waiting;
+        done(failure);
+      });
+    });
+  }
+  Aside aside() {
+    return [this](std::function<void()> work, std::function<void(std::exception_ptr)> done) {
+      run(std::move(work), std::move(done));
+    };
+  }
+
+ private:
+  boost::asio::any_io_executor control_;
+  std::size_t most_waiting_;
+  std::shared_ptr<std::size_t> waiting_ = std::make_shared<std::size_t>(0);  // control thread
+  boost::asio::thread_pool pool_;
+};
+
+}  // namespace tutti
