@@ -15,14 +15,18 @@
 #include <fstream>
 #include <iostream>
 
+#include "api/accounts/accounts.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
+#include "db/pg/pg_accounts.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
+#include "scheduler/service/oidc_keys.h"
+#include "scheduler/service/side_thread.h"
 #include "scheduler/service/worker_hub.h"
 
 namespace asio = boost::asio;
@@ -48,7 +52,35 @@ struct Flags {
   std::string fault_table;
   BlameLimits blame;
   double probation_hours = 24;
+  OidcSettings oidc;
+  std::vector<std::string> oidc_grants;
+  double session_idle_hours = 12, session_days = 7;
 };
+
+void add_account_flags(CLI::App& app, Flags& f) {
+  app.add_option("--session-idle-hours", f.session_idle_hours,
+                 "a console session ends so long after its last use")
+      ->check(CLI::Range(0.1, 24.0 * 30))
+      ->capture_default_str();
+  app.add_option("--session-days", f.session_days, "and at the latest so long after its login")
+      ->check(CLI::Range(0.1, 365.0))
+      ->capture_default_str();
+  auto* issuer =
+      app.add_option("--oidc-issuer", f.oidc.issuer,
+                     "URL of an OpenID Connect provider whose bearer tokens are taken, as in their `iss`");
+  app.add_option("--oidc-audience", f.oidc.audience, "one of the `aud` of its tokens")->needs(issuer);
+  issuer->needs("--oidc-audience");
+  app.add_option("--oidc-jwks-url", f.oidc.jwks_url, "its keys; default: where its discovery document says")
+      ->needs(issuer);
+  app.add_option("--oidc-user-claim", f.oidc.user_claim, "claim that names the user")->capture_default_str();
+  app.add_option("--oidc-roles-claim", f.oidc.roles_claim, "claim that lists the user's groups")
+      ->capture_default_str();
+  app.add_option(
+      "--oidc-grant", f.oidc_grants,
+      "GROUP=PROJECT:ROLE, what members of a group may do; project * is everywhere; may be repeated");
+  app.add_option("--oidc-ca", f.oidc.ca_file, "certificates to verify the provider with")
+      ->check(CLI::ExistingFile);
+}
 
 Flags read_flags(int argc, char** argv) {
   Flags f;
@@ -106,6 +138,7 @@ Flags read_flags(int argc, char** argv) {
                  "inspect nodes that have nothing to do so often; 0: never")
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
+  add_account_flags(app, f);
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
     app.parse(argc, argv);
@@ -139,6 +172,43 @@ http::ServerConfig server_config(const std::string& listen) {
   config.serial_executor = true;
   return config;
 }
+
+AccountSettings account_settings(const Flags& f, const std::string& token) {
+  AccountSettings settings;
+  settings.root_token = token;
+  settings.session_idle = from_seconds(f.session_idle_hours * 3600);
+  settings.session_life = from_seconds(f.session_days * 86'400);
+  settings.oidc = f.oidc;
+  for (const auto& text : f.oidc_grants) {
+    auto grant = parse_grant(text);
+    if (!grant)
+      throw std::runtime_error("--oidc-grant " + grant.error().message + " (" + grant.error().hint + ")");
+    settings.oidc.grants.push_back(*std::move(grant));
+  }
+  return settings;
+}
+
+// Looks after the accounts as long as it lives.
+class AccountKeeper {
+ public:
+  AccountKeeper(asio::io_context& io, Accounts& accounts) : accounts_(accounts), timer_(io) {
+    accounts_.start();
+    wait();
+  }
+  void stop() { timer_.cancel(); }
+
+ private:
+  void wait() {
+    timer_.expires_after(std::chrono::seconds(accounts_.loaded() ? 5 : 1));
+    timer_.async_wait([this](boost::system::error_code ec) {
+      if (ec) return;
+      accounts_.refresh();
+      wait();
+    });
+  }
+  Accounts& accounts_;
+  asio::steady_timer timer_;
+};
 
 std::string holder_name() {
   char host[256] = "?";
@@ -243,15 +313,30 @@ int run(const Flags& f) {
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
 
+  SideThread side(io.get_executor());
+  db::PgAccounts account_store(db);
+  Accounts accounts(account_store, side.aside(), account_settings(f, token),
+                    [&] { return leader.now().wall; });
+  AccountKeeper keeper(io, accounts);
+  OidcKeys oidc_keys(io.get_executor(), side.aside(), f.oidc, accounts.oidc());
+  accounts.on_unknown_key([&] { oidc_keys.fetch_soon(); });
+  Services services;
+  services.accounts = &accounts;
+
   http::Router router;
   HandlerSettings handlers;
   handlers.leases = lease_settings;
-  add_routes(router, leader, handlers);
+  add_routes(router, leader, handlers, services);
   router.websocket(
-      "/v1/worker", [&](http::Request, std::shared_ptr<http::Link> link) { hub.accept(std::move(link)); },
+      std::string(kWorkerRoute),
+      [&](http::Request request, std::shared_ptr<http::Link> link) {
+        const auto* who = std::any_cast<Identity>(&request.identity);
+        const bool is_node = who != nullptr && who->kind == Identity::Kind::node;
+        hub.accept(std::move(link), is_node ? who->name : "");
+      },
       "worker");
   http::Hooks hooks;
-  hooks.before = authenticate(token);
+  hooks.before = authenticate(accounts);
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
                          std::chrono::duration<double>(r.duration).count());
@@ -271,6 +356,8 @@ int run(const Flags& f) {
     if (std::exchange(stopping, true)) return;
     server.stop();
     hub.close_all();
+    keeper.stop();
+    oidc_keys.stop();
     leader.stop([&] { io.stop(); });
   };
   leader.start(hub, [&](const std::string& why) {

@@ -12,6 +12,7 @@
 #include <iostream>
 #include <stdexcept>
 
+#include "worker/service/join.h"
 #include "worker/service/machine.h"
 #include "worker/service/worker.h"
 
@@ -21,7 +22,7 @@ namespace {
 
 struct Flags {
   std::vector<std::string> schedulers;
-  std::string token, token_file, libexec, job_user, memory, log_level = "info", torchrun;
+  std::string token, token_file, join_token, libexec, job_user, memory, log_level = "info", torchrun;
   std::vector<std::string> labels;
   bool no_gpus = false;
 };
@@ -92,6 +93,12 @@ void complete(Settings& s, const Flags& flags) {
   s.gpus = !flags.no_gpus;
   s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
   if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
+  if (s.token.empty())
+    s.token = credential_of({.schedulers = flags.schedulers,
+                             .join_token = flags.join_token,
+                             .node = s.node,
+                             .state_dir = s.state_dir,
+                             .ca_file = {}});
   s.job_user = find_job_user(flags.job_user);
   s.supervisor = program("tutti-supervisor", flags);
   s.rank = program("tutti-rank", flags);
@@ -115,6 +122,11 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
       app.add_option("--token", f.token, "bearer token; better in a file, since others see our arguments");
   token->envname("TUTTI_WORKER_TOKEN");
   app.add_option("--token-file", f.token_file, "file whose first line is the token");
+  app.add_option("--join-token", f.join_token,
+                 "joins once and keeps the node's own credential in --state-dir; from `tutti join-token create`")
+      ->envname("TUTTI_JOIN_TOKEN")
+      ->excludes("--token-file")
+      ->excludes(token);
   app.add_option("--node", s.node, "name of this node, unique; default: the host name");
   app.add_option("--address", s.address, "where other nodes reach this one; default: towards the scheduler");
   app.add_option("--peer-port", s.peer_port,

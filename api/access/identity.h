@@ -2,6 +2,7 @@
 // Filled by api/handlers/authenticate, kept in http::Request::identity, read by permissions.h and handlers.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -28,6 +29,7 @@ enum class Scope : std::uint8_t {
   operate = 4,  // nodes, queues, projects, reservations
   admin = 8,
 };
+inline constexpr std::array kScopes{Scope::read, Scope::submit, Scope::operate, Scope::admin};
 inline constexpr std::uint8_t kAllScopes = 15;
 std::string_view name(Scope);
 std::optional<Scope> parse_scope(std::string_view);
@@ -46,7 +48,7 @@ struct Identity {
   std::map<std::string, Role, std::less<>> roles;  // by project
   std::uint8_t scopes = 0;
   std::string credential;  // "token 7", "session", "oidc": for the audit
-  std::int64_t token = 0;  // id of the token, if one was used
+  std::string token;       // id of the token, if one was used
 
   bool has(Scope s) const { return (scopes & static_cast<std::uint8_t>(s)) != 0; }
   Role everywhere() const;

@@ -1,6 +1,7 @@
 // The door of every endpoint: what a route needs against what its caller may do. A job that the caller may
 // not see is answered as one that does not exist; one that they see and may not change, with 403.
 #include "api/handlers/answer.h"
+#include "api/handlers/audit.h"
 #include "api/handlers/job_lookup.h"
 
 namespace tutti::api {
@@ -68,14 +69,17 @@ std::vector<Found> candidates(Reader& reader, const std::string& id_or_name) {
 
 class Admission {
  public:
-  Admission(ApiPtr api, Need need, Endpoint endpoint, http::Request request, Answer answer)
+  Admission(ApiPtr api, Need need, std::string action, Endpoint endpoint, http::Request request,
+            Answer answer)
       : api_(std::move(api)),
         need_(need),
+        action_(std::move(action)),
         endpoint_(endpoint),
         request_(std::make_shared<http::Request>(std::move(request))),
         answer_(std::move(answer)) {}
 
   void run() const {
+    record_change(api_, *request_, action_, answer_);
     const auto verdict = judge(who(), need_);
     if (verdict != Verdict::allowed && verdict != Verdict::look)
       return answer_.fail(refusal(who(), need_, verdict));
@@ -121,6 +125,7 @@ class Admission {
 
   ApiPtr api_;
   Need need_;
+  std::string action_;
   Endpoint endpoint_;
   std::shared_ptr<http::Request> request_;
   Answer answer_;
@@ -128,9 +133,9 @@ class Admission {
 
 }  // namespace
 
-http::Handler admit(const ApiPtr& api, Need need, Endpoint endpoint) {
-  return [api, need, endpoint](http::Request request, http::Responder responder) {
-    Admission(api, need, endpoint, std::move(request), Answer(std::move(responder))).run();
+http::Handler admit(const ApiPtr& api, Need need, std::string name, Endpoint endpoint) {
+  return [api, need, name = std::move(name), endpoint](http::Request request, http::Responder responder) {
+    Admission(api, need, name, endpoint, std::move(request), Answer(std::move(responder))).run();
   };
 }
 

@@ -12,11 +12,19 @@ namespace tutti::api {
 namespace json = boost::json;
 
 Answer::Answer(http::Responder responder)
-    : state_(std::make_shared<State>(State{std::move(responder), {{"Tutti-API-Version", "v1"}}})) {}
+    : state_(std::make_shared<State>(State{std::move(responder), {{"Tutti-API-Version", "v1"}}, nullptr})) {}
 
 void Answer::send(http::Response response) const {
   for (auto& header : std::exchange(state_->headers, {})) response.headers.push_back(std::move(header));
+  if (auto first = std::exchange(state_->first, nullptr)) {
+    auto kept = std::make_shared<http::Response>(std::move(response));
+    return first(*kept, [state = state_, kept] { state->responder.respond(std::move(*kept)); });
+  }
   state_->responder.respond(std::move(response));
+}
+
+void Answer::hold(std::function<void(const http::Response&, std::function<void()>)> first) const {
+  state_->first = std::move(first);
 }
 
 void Answer::json(int status, const json::value& value) const { send(http::json(status, value)); }
@@ -37,19 +45,19 @@ void Answer::header(std::string name, std::string value) const {
 }
 
 void Routes::get(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
-  router.add(http::Method::get, std::move(pattern), std::move(name), admit(api, need, endpoint));
+  router.add(http::Method::get, std::move(pattern), name, admit(api, need, name, endpoint));
 }
 void Routes::post(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
-  router.add(http::Method::post, std::move(pattern), std::move(name), admit(api, need, endpoint));
+  router.add(http::Method::post, std::move(pattern), name, admit(api, need, name, endpoint));
 }
 void Routes::put(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
-  router.add(http::Method::put, std::move(pattern), std::move(name), admit(api, need, endpoint));
+  router.add(http::Method::put, std::move(pattern), name, admit(api, need, name, endpoint));
 }
 void Routes::patch(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
-  router.add(http::Method::patch, std::move(pattern), std::move(name), admit(api, need, endpoint));
+  router.add(http::Method::patch, std::move(pattern), name, admit(api, need, name, endpoint));
 }
 void Routes::remove(std::string pattern, std::string name, Need need, Endpoint endpoint) const {
-  router.add(http::Method::del, std::move(pattern), std::move(name), admit(api, need, endpoint));
+  router.add(http::Method::del, std::move(pattern), name, admit(api, need, name, endpoint));
 }
 
 // ---------------------------------------------------------------- errors

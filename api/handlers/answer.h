@@ -44,11 +44,14 @@ class Answer {
   std::shared_ptr<http::Stream> sse(std::size_t max_buffer) const;
   /// A header for the answer to come.
   void header(std::string name, std::string value) const;
+  /// Sees the answer before it leaves, and lets it go by calling `on`, now or later.
+  void hold(std::function<void(const http::Response&, std::function<void()> on)> first) const;
 
  private:
   struct State {
     http::Responder responder;
     http::Headers headers;
+    std::function<void(const http::Response&, std::function<void()>)> first;
   };
   std::shared_ptr<State> state_;
 };
@@ -70,7 +73,8 @@ struct Routes {
 
 /// Lets a request through to `endpoint`, or answers 401, 403 or 404 itself: a job that its reader may not see
 /// does not exist for them.
-http::Handler admit(const ApiPtr& api, Need need, Endpoint endpoint);
+/// Changes are recorded in the audit trail, and answered when that is stored.
+http::Handler admit(const ApiPtr& api, Need need, std::string name, Endpoint endpoint);
 
 // One per noun.
 void add_job_routes(const Routes&);
@@ -85,6 +89,11 @@ void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
+void add_session_routes(const Routes&);
+void add_user_routes(const Routes&);
+void add_token_routes(const Routes&);
+void add_join_routes(const Routes&);
+void add_audit_routes(const Routes&);
 void add_system_routes(const Routes&);
 
 // ---------------------------------------------------------------- errors
@@ -101,6 +110,11 @@ Error not_ready(const Backend& backend);
 // ---------------------------------------------------------------- requests
 
 const Identity& identity_of(const http::Request& request);
+/// The peer's address without its port.
+std::string address_of(const http::Request& request);
+inline constexpr std::string_view kSessionCookie = "tutti_session";
+std::optional<std::string> cookie_of(const http::Request& request, std::string_view name);
+bool is_user_name(std::string_view name);
 
 /// A whole number of a query parameter; a problem names the parameter.
 Result<std::int64_t> int_param(const http::Request& request, std::string_view name, std::int64_t fallback,

@@ -22,6 +22,12 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
   api::add_system_routes(routes);
+  if (services.accounts == nullptr) return;
+  api::add_session_routes(routes);
+  api::add_user_routes(routes);
+  api::add_token_routes(routes);
+  api::add_join_routes(routes);
+  api::add_audit_routes(routes);
 }
 
 }  // namespace tutti

@@ -22,13 +22,17 @@ namespace tutti {
 struct HandlerSettings {
   LeaseSettings leases;  // shown by GET /v1/cluster
   std::string version = TUTTI_VERSION;
+  bool tls = false;  // cookies are for encrypted connections only
 };
 
 void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings,
                 const Services& services = {});
 
-/// The `before` hook of the server: a bearer token on everything but health and the API's description.
-/// Fills Request::identity.
-std::function<std::optional<http::Response>(http::Request&)> authenticate(std::string token);
+/// Of the workers' WebSocket, which the wiring registers.
+inline constexpr std::string_view kWorkerRoute = "/v1/worker";
+
+/// The `before` hook of the server: everybody but those who ask for health, the API's description or to sign
+/// in must be known. Fills Request::identity. The accounts outlive it.
+std::function<std::optional<http::Response>(http::Request&)> authenticate(Accounts& accounts);
 
 }  // namespace tutti

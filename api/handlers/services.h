@@ -4,6 +4,10 @@
 
 namespace tutti {
 
-struct Services {};
+class Accounts;
+
+struct Services {
+  Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
+};
 
 }  // namespace tutti

@@ -1,8 +1,10 @@
 // /v1/queues, /v1/projects, /v1/reservations: what operators set up. GET shows the settings and the present
 // use; PUT creates or replaces; the answer comes after the commit, with warnings.
+#include <boost/json/serialize.hpp>
 #include <boost/json/value_from.hpp>
 
 #include "api/handlers/answer.h"
+#include "api/handlers/audit.h"
 #include "api/handlers/view.h"
 #include "api/wire/spec_reader.h"
 #include "api/wire/strict_json.h"
@@ -206,7 +208,22 @@ void remove(const ApiPtr& api, const http::Request& request, Answer answer) {
       });
 }
 
+template <const auto& K>
+std::string as_it_is(const ControlPlane& plane, const std::string& name) {
+  const auto& rows = K.rows(plane.shares());
+  const auto row = rows.find(name);
+  return row == rows.end() ? "" : json::serialize(view(plane, row->second));
+}
+
 }  // namespace
+
+std::string share_before(const ControlPlane& plane, const http::Request& request) {
+  if (request.route == "/v1/queues/{name}") return as_it_is<kQueues>(plane, request.param("name"));
+  if (request.route == "/v1/projects/{name}") return as_it_is<kProjects>(plane, request.param("name"));
+  if (request.route == "/v1/reservations/{name}")
+    return as_it_is<kReservations>(plane, request.param("name"));
+  return "";
+}
 
 void add_share_routes(const Routes& routes) {
   routes.get("/v1/queues", "queues.list", Need::signed_in, list<kQueues>);

@@ -10,12 +10,10 @@
 #include <functional>
 #include <memory>
 
+#include "db/aside.h"
 #include "db/store.h"
 
 namespace tutti {
-
-/// Runs `work` elsewhere, then `done(failure)` on the control thread; failure is null if it went well.
-using Aside = std::function<void(std::function<void()> work, std::function<void(std::exception_ptr)> done)>;
 
 class SideThread {
  public:

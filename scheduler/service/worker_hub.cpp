@@ -36,10 +36,11 @@ WorkerHub::WorkerHub(boost::asio::any_io_executor executor, Leader& leader, Leas
       secret_key_(std::move(secret_key)),
       log_timer_(executor) {}
 
-void WorkerHub::accept(std::shared_ptr<http::Link> link) {
+void WorkerHub::accept(std::shared_ptr<http::Link> link, std::string only) {
   auto c = std::make_shared<Connection>();
   c->link = link;
   c->name = link->peer();
+  c->only = std::move(only);
   connections_[link.get()] = c;
   metrics_.workers_linked().Set(static_cast<double>(connections_.size()));
   std::weak_ptr<Connection> weak = c;  // the link keeps its callbacks; the callbacks must not keep the link
@@ -143,7 +144,7 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
 
 void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   c->name = hello.node;
-  if (const std::string why = why_refused(hello); !why.empty()) return refuse(c, why);
+  if (const std::string why = why_refused(*c, hello); !why.empty()) return refuse(c, why);
   c->said_hello = true;
   welcome_meanwhile(c, hello);
   if (leader_.plane() == nullptr) return;
@@ -169,7 +170,10 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
 }
 
 // "" = welcome.
-std::string WorkerHub::why_refused(const protocol::Hello& hello) const {
+std::string WorkerHub::why_refused(const Connection& c, const protocol::Hello& hello) const {
+  if (!c.only.empty() && c.only != hello.node)
+    return "its credential is that of node " + c.only + "; join as " + hello.node +
+           " with a join token of its own";
   if (hello.protocol != protocol::kVersion)
     return "it speaks protocol " + std::to_string(hello.protocol) + ", this scheduler " +
            std::to_string(protocol::kVersion) + ": upgrade one of them";

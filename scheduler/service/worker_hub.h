@@ -28,7 +28,8 @@ class WorkerHub : public WorkerMessages {
   WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases, Metrics& metrics,
             std::string secret_key);
 
-  void accept(std::shared_ptr<http::Link> link);
+  /// `only`: the one node that this connection may speak for; "" = any (an admin's token).
+  void accept(std::shared_ptr<http::Link> link, std::string only = {});
   void close_all();
 
   // ---- WorkerMessages
@@ -44,6 +45,7 @@ class WorkerHub : public WorkerMessages {
     // must not be taken for the word of nobody because the commit is still under way.
     NodeId decided;
     std::uint64_t generation = 0;  // Node::link of its Hello
+    std::string only;              // see accept()
     std::string name;
     bool said_hello = false;
     ClockWatch clock;
@@ -62,7 +64,7 @@ class WorkerHub : public WorkerMessages {
   void on_log_chunk(protocol::LogChunk chunk);
   void on_closed(const ConnectionPtr& c, const std::string& why);
   void refuse(const ConnectionPtr& c, const std::string& why);
-  std::string why_refused(const protocol::Hello& hello) const;
+  std::string why_refused(const Connection& c, const protocol::Hello& hello) const;
   void welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello);
   void bind(const ConnectionPtr& c, NodeId node);
   void report_loss(const ConnectionPtr& c);

@@ -19,8 +19,10 @@
 #include <string>
 #include <vector>
 
+#include "api/accounts/accounts.h"
 #include "api/handlers/routes.h"
 #include "api/http/router.h"
+#include "db/memory/memory_accounts.h"
 #include "db/memory/memory_reader.h"
 #include "db/memory/memory_store.h"
 #include "json_schema.h"
@@ -35,6 +37,7 @@ class TestBackend final : public Backend {
 
   // ---- what a test does to it
   NodeId add_node(const std::string& name, int gpus = 8);
+  void add_project(const std::string& name);
   /// Brings the newest attempt of a job up on all its nodes.
   AttemptKey run_job(JobId id);
   /// Every node of it ends.
@@ -150,7 +153,8 @@ class ApiRig {
   ApiRig(const ApiRig&) = delete;
   ApiRig& operator=(const ApiRig&) = delete;
 
-  /// Asks with the token. The answer, if it has come, is checked against openapi.json.
+  /// Asks with the token of `headers`, else with the admin's. The answer, if it has come, is checked against
+  /// openapi.json.
   Call call(http::Method method, std::string target, std::string body = {}, http::Headers headers = {});
   /// As call(), for answers that come later: check it when it is there.
   std::shared_ptr<Call> start(http::Method method, std::string target, std::string body = {},
@@ -165,11 +169,19 @@ class ApiRig {
     return call(http::Method::put, std::move(target), std::move(body));
   }
   Call del(std::string target) { return call(http::Method::del, std::move(target)); }
+  Call patch(std::string target, std::string body, http::Headers headers = {}) {
+    return call(http::Method::patch, std::move(target), std::move(body), std::move(headers));
+  }
+  /// A user with these roles (by project), as the headers with which they ask.
+  http::Headers user(const std::string& name, const std::map<std::string, Role>& roles,
+                     std::uint8_t scopes = kAllScopes);
   JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
 
   TestBackend backend;
+  db::MemoryAccounts account_store;
+  Accounts accounts;  // "secret" is the admin's token
   http::Router router;
-  std::function<std::optional<http::Response>(http::Request&)> before = authenticate("secret");
+  std::function<std::optional<http::Response>(http::Request&)> before = authenticate(accounts);
 
  private:
   void expect_documented(http::Method method, std::string_view route, const Call& call) const;

@@ -79,9 +79,9 @@ struct WorkerHubTest : ::testing::Test {
       io.run_one_for(std::chrono::milliseconds(50));
     ASSERT_TRUE(condition());
   }
-  std::shared_ptr<ScriptedLink> connect() {
+  std::shared_ptr<ScriptedLink> connect(const std::string& only = "") {
     auto link = std::make_shared<ScriptedLink>();
-    hub->accept(link);
+    hub->accept(link, only);
     return link;
   }
   static protocol::Hello hello() {
@@ -200,6 +200,16 @@ TEST_F(WorkerHubTest, TwoMachinesOfOneNameAreNotTakenForOne) {
   const auto successor = connect();
   successor->say(theirs);
   until([&] { return successor->heard<protocol::Welcome>() != nullptr; });
+}
+
+TEST_F(WorkerHubTest, ANodesCredentialSpeaksForThatNodeAlone) {
+  const auto other = connect("n2");
+  other->say(hello());
+  until([&] { return other->heard<protocol::Refused>() != nullptr; });
+  EXPECT_NE(other->heard<protocol::Refused>()->why.find("credential is that of node n2"), std::string::npos);
+  const auto own = connect("n1");
+  own->say(hello());
+  until([&] { return own->heard<protocol::Welcome>() != nullptr; });
 }
 
 }  // namespace

@@ -14,3 +14,4 @@ tutti_test(worker_service_test LABEL e2e TIMEOUT 300
 add_dependencies(worker_service_test tutti-worker tutti-gpu-sim nvidia_ml_double)
 tutti_test(worker_checkpoint_files_test LABEL unit SOURCES checkpoint_files_test.cpp checkpoint_tool_test.cpp DEPS tutti_worker_service)
 add_dependencies(worker_checkpoint_files_test tutti-checkpoint)
+tutti_test(worker_join_test LABEL unit SOURCES join_test.cpp DEPS tutti_worker_service tutti_api_http_client)

@@ -1,0 +1,300 @@
+// Reading the rows, judging who somebody is, and writing changes one after the other. What the changes are:
+// account_changes.cpp.
+#include "api/accounts/accounts.h"
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+constexpr std::size_t kMostChanges = 1'000;    // waiting
+constexpr std::size_t kMostRecorded = 20'000;  // waiting
+constexpr std::size_t kAuditBatch = 1'000;
+constexpr Duration kUseGrain = std::chrono::minutes(1);  // uses within it are one
+
+Error unknown(std::string message) {
+  return {.code = Errc::unauthenticated,
+          .message = std::move(message),
+          .hint = "make a new one with tutti login or tutti token create",
+          .field = ""};
+}
+
+Error unavailable() {
+  return {.code = Errc::unavailable,
+          .message = "the database of accounts is not available",
+          .hint = "try again in a second",
+          .field = ""};
+}
+
+Error error_of(std::exception_ptr failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const StoreError& e) {
+    if (e.kind == StoreError::conflict)
+      return {.code = Errc::conflict,
+              .message = "changed by somebody else meanwhile",
+              .hint = "try again",
+              .field = ""};
+    if (e.kind == StoreError::in_doubt)
+      return {.code = Errc::unavailable,
+              .message = "the database went away while this was written: it may have happened",
+              .hint = "look whether it has, then try again",
+              .field = ""};
+    return unavailable();
+  } catch (const std::exception& e) {
+    return {.code = Errc::internal, .message = e.what(), .hint = "", .field = ""};
+  }
+}
+
+}  // namespace
+
+Accounts::Accounts(AccountStore& store, Aside aside, AccountSettings settings, Clock clock)
+    : store_(store),
+      aside_(std::move(aside)),
+      settings_(std::move(settings)),
+      clock_(std::move(clock)),
+      oidc_(settings_.oidc) {}
+
+// ---------------------------------------------------------------- rows
+
+void Accounts::start() { load(); }
+
+void Accounts::refresh() {
+  if (!loaded_) return load();
+  AccountBatch uses;
+  for (const auto& id : std::exchange(used_tokens_, {}))
+    if (const auto at = tokens_.find(id); at != tokens_.end()) uses.used_tokens.push_back(at->second);
+  for (const auto& id : std::exchange(seen_sessions_, {}))
+    if (const auto at = sessions_.find(id); at != sessions_.end()) uses.seen_sessions.push_back(at->second);
+  auto newest = std::make_shared<std::int64_t>(0);
+  aside_(
+      [this, uses, newest] {
+        *newest =
+            uses.used_tokens.empty() && uses.seen_sessions.empty() ? store_.revision() : store_.commit(uses);
+      },
+      [this, newest](std::exception_ptr failure) {
+        if (!failure && *newest != revision_ && !busy_) load();
+      });
+}
+
+void Accounts::load() {
+  if (std::exchange(loading_, true)) return;
+  auto rows = std::make_shared<AccountSnapshot>();
+  aside_([this, rows] { *rows = store_.load(); },
+         [this, rows](std::exception_ptr failure) {
+           loading_ = false;
+           if (failure || rows->revision < revision_) return;  // the next refresh tries again
+           take(*rows);
+         });
+}
+
+void Accounts::take(const AccountSnapshot& rows) {
+  const auto by = [](auto& map, const auto& list, auto key) {
+    map.clear();
+    for (const auto& row : list) map.emplace(row.*key, row);
+  };
+  by(users_, rows.users, &UserRow::name);
+  // Uses that are not written down yet must not be forgotten.
+  auto old = std::move(tokens_);
+  by(tokens_, rows.tokens, &TokenRow::id);
+  for (auto& [id, row] : tokens_)
+    if (const auto at = old.find(id); at != old.end() && at->second.last_used_at > row.last_used_at) {
+      row.last_used_at = at->second.last_used_at;
+      row.last_used_from = at->second.last_used_from;
+    }
+  by(sessions_, rows.sessions, &SessionRow::id);
+  by(joins_, rows.join_tokens, &JoinTokenRow::id);
+  by(nodes_, rows.nodes, &NodeCredentialRow::id);
+  revision_ = rows.revision;
+  loaded_ = true;
+}
+
+void Accounts::apply(const AccountBatch& batch) {
+  for (const auto& row : batch.users) users_[row.name] = row;
+  for (const auto& row : batch.tokens) tokens_[row.id] = row;
+  for (const auto& row : batch.sessions) sessions_[row.id] = row;
+  for (const auto& row : batch.join_tokens) joins_[row.id] = row;
+  for (const auto& row : batch.nodes) nodes_[row.id] = row;
+  for (const auto& name : batch.removed_users) {
+    users_.erase(name);
+    std::erase_if(sessions_, [&](const auto& s) { return s.second.user == name; });
+  }
+  for (const auto& id : batch.removed_sessions) sessions_.erase(id);
+  for (const auto& id : batch.removed_join_tokens) joins_.erase(id);
+}
+
+void Accounts::change(std::function<Result<AccountBatch>()> decide, std::function<void(const Error*)> done) {
+  if (!loaded_ || changes_.size() >= kMostChanges) {
+    const Error error = unavailable();
+    return done(&error);
+  }
+  changes_.push_back({std::move(decide), std::move(done)});
+  pump();
+}
+
+void Accounts::record(AuditRow row, std::function<void(bool)> done) {
+  if (recorded_.size() >= kMostRecorded) return done(false);
+  recorded_.push_back({std::move(row), std::move(done)});
+  pump();
+}
+
+// One transaction at a time: the oldest change, and all that is to be recorded.
+void Accounts::pump() {
+  if (busy_) return;
+  auto batch = std::make_shared<AccountBatch>();
+  std::function<void(const Error*)> changed;
+  while (!changes_.empty() && !changed) {
+    Change next = std::move(changes_.front());
+    changes_.pop_front();
+    auto decided = next.decide();
+    if (!decided) {
+      const Error error = decided.error();
+      next.done(&error);
+      if (busy_) return;  // it asked for something, which pumped
+      continue;
+    }
+    *batch = *std::move(decided);
+    changed = std::move(next.done);
+  }
+  auto stored = std::make_shared<std::vector<std::function<void(bool)>>>();
+  while (!recorded_.empty() && stored->size() < kAuditBatch) {
+    batch->audit.push_back(std::move(recorded_.front().row));
+    stored->push_back(std::move(recorded_.front().done));
+    recorded_.pop_front();
+  }
+  if (!changed && stored->empty()) return;
+  busy_ = true;
+  auto revision = std::make_shared<std::int64_t>(0);
+  aside_([this, batch, revision] { *revision = store_.commit(*batch); },
+         [this, batch, stored, changed = std::move(changed), revision](std::exception_ptr failure) {
+           busy_ = false;
+           if (!failure) {
+             apply(*batch);
+             revision_ = std::max(revision_, *revision);
+           }
+           if (changed) {
+             const Error error = failure ? error_of(failure) : Error{};
+             changed(failure ? &error : nullptr);
+           }
+           for (const auto& done : *stored) done(!failure);
+           pump();
+         });
+}
+
+void Accounts::find_audit(const AuditFilter& filter, int limit, std::int64_t before,
+                          Done<std::vector<AuditRow>> done) {
+  auto rows = std::make_shared<std::vector<AuditRow>>();
+  aside_([this, rows, filter, limit, before] { *rows = store_.audit(filter, limit, before); },
+         [rows, done = std::move(done)](std::exception_ptr failure) {
+           if (failure) return done(error_of(failure));
+           done(std::move(*rows));
+         });
+}
+
+// ---------------------------------------------------------------- who is this?
+
+Result<Identity> Accounts::user_identity(std::string_view user) const {
+  const auto at = users_.find(user);
+  if (at == users_.end()) return unknown("the user of this token or session is gone");
+  if (at->second.disabled)
+    return Error{.code = Errc::forbidden,
+                 .message = "the account " + at->first + " is disabled",
+                 .hint = "an admin can enable it again",
+                 .field = ""};
+  Identity who;
+  who.kind = Identity::Kind::user;
+  who.name = who.owner = at->first;
+  who.roles = at->second.roles;
+  who.scopes = kAllScopes;
+  return who;
+}
+
+Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view from) {
+  const Instant now = clock_();
+  if (!settings_.root_token.empty() && equal_in_constant_time(text, settings_.root_token)) {
+    Identity root;
+    root.kind = Identity::Kind::user;
+    root.name = root.owner = "admin";
+    root.roles = {{std::string(kEverywhere), Role::admin}};
+    root.scopes = kAllScopes;
+    root.credential = "the scheduler's own token";
+    return root;
+  }
+  if (const auto given = split_secret(kTokenPrefix, text)) {
+    const auto at = tokens_.find(given->id);
+    if (at == tokens_.end() || !matches(given->secret, at->second.secret_hash))
+      return unknown("this token is not known");
+    TokenRow& token = at->second;
+    if (token.revoked_at) return unknown("this token has been revoked");
+    if (token.expires_at && now >= *token.expires_at) return unknown("this token has expired");
+    auto who = user_identity(token.user);
+    if (!who) return who;
+    who->scopes = token.scopes;
+    who->credential = "token " + token.id;
+    who->token = token.id;
+    if (!token.last_used_at || now - *token.last_used_at >= kUseGrain || token.last_used_from != from) {
+      token.last_used_at = now;
+      token.last_used_from = from;
+      used_tokens_.insert(token.id);
+    }
+    return who;
+  }
+  if (const auto given = split_secret(kNodePrefix, text)) {
+    const auto at = nodes_.find(given->id);
+    if (at == nodes_.end() || !matches(given->secret, at->second.secret_hash) || at->second.revoked_at)
+      return unknown("this node's credential is not known, or has been revoked");
+    return by_certificate(at->second.node);
+  }
+  if (settings_.oidc.on() && looks_like_jwt(text)) {
+    auto verdict = oidc_.verify(text, now);
+    if (!verdict.identity) {
+      if (verdict.refusal.unknown_key && fetch_keys_) fetch_keys_();
+      return verdict.refusal.error;
+    }
+    Identity who = *std::move(verdict.identity);
+    const auto at = users_.find(who.name);
+    if (at == users_.end()) return who;
+    // Somebody with a password of ours is not taken for somebody of that name elsewhere.
+    if (!at->second.password_hash.empty())
+      return Error{.code = Errc::forbidden,
+                   .message = "the name " + who.name + " is that of a local account with a password",
+                   .hint = "an admin can remove its password",
+                   .field = ""};
+    if (at->second.disabled) return user_identity(who.name);
+    for (const auto& [project, role] : at->second.roles) {
+      auto& mine = who.roles[project];
+      mine = std::max(mine, role);
+    }
+    return who;
+  }
+  return unknown("this token is not known");
+}
+
+Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view) {
+  const auto given = split_secret(kSessionPrefix, cookie);
+  const auto at = given ? sessions_.find(given->id) : sessions_.end();
+  if (at == sessions_.end() || !matches(given->secret, at->second.secret_hash))
+    return unknown("this session is over");
+  const Instant now = clock_();
+  SessionRow& session = at->second;
+  if (now >= session.expires_at || now >= session.seen_at + settings_.session_idle)
+    return unknown("this session is over");
+  auto who = user_identity(session.user);
+  if (!who) return who;
+  who->credential = "session " + session.id;
+  if (now - session.seen_at >= kUseGrain) {
+    session.seen_at = now;
+    seen_sessions_.insert(session.id);
+  }
+  return who;
+}
+
+Identity Accounts::by_certificate(std::string_view node) const {
+  Identity who;
+  who.kind = Identity::Kind::node;
+  who.name = who.owner = node;
+  who.credential = "node " + std::string(node);
+  return who;
+}
+
+}  // namespace tutti

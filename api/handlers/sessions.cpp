@@ -1,0 +1,123 @@
+// POST /v1/login, POST /v1/logout, GET /v1/me, PUT /v1/me/password: people who sign in by name and password,
+// and what anybody is told of themselves.
+#include <boost/json/array.hpp>
+
+#include "api/accounts/accounts.h"
+#include "api/handlers/body.h"
+#include "api/handlers/view.h"
+
+namespace tutti::api {
+namespace {
+
+namespace json = boost::json;
+
+struct LoginBody {
+  std::string user, password;
+  bool cli = false;
+};
+constexpr auto kLoginFields = std::to_array<wire::Field<LoginBody>>({
+    {"user", read_text<&LoginBody::user, 128>},
+    {"password", read_text<&LoginBody::password, 1024>},
+    {"cli", read_flag<&LoginBody::cli>},  // who asks; changes nothing
+});
+
+std::string cookie(std::string_view value, std::int64_t seconds, bool secure) {
+  return std::string(kSessionCookie) + "=" + std::string(value) +
+         "; Path=/; Max-Age=" + std::to_string(seconds) + "; HttpOnly; SameSite=Strict" +
+         (secure ? "; Secure" : "");
+}
+
+void log_in(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const auto body = read_body(api, request, answer, kLoginFields);
+  if (!body) return;
+  if (body->user.empty()) return answer.fail(bad_field("user", "is missing"));
+  if (body->password.empty()) return answer.fail(bad_field("password", "is missing"));
+  api->services.accounts->log_in(
+      body->user, body->password, address_of(request),
+      [api, answer, secure = api->settings.tls](const Result<Accounts::Session>& session) {
+        if (!session) return answer.fail(session.error());
+        const auto left = session->expires_at - api->backend.now().wall;
+        answer.header(
+            "Set-Cookie",
+            cookie(session->cookie, std::chrono::duration_cast<std::chrono::seconds>(left).count(), secure));
+        answer.json(
+            200, json::object{{"user", session->user}, {"expires_at", instant_or_null(session->expires_at)}});
+      });
+}
+
+void log_out(const ApiPtr& api, const http::Request& request, Answer answer) {
+  constexpr std::string_view kSession = "session ";
+  const auto& who = identity_of(request);
+  const auto over = [api, answer] {
+    answer.header("Set-Cookie", cookie("", 0, api->settings.tls));
+    answer.send(http::no_content());
+  };
+  if (!who.credential.starts_with(kSession)) return over();
+  api->services.accounts->log_out(who.credential.substr(kSession.size()),
+                                  [answer, over](const Result<Accounts::Nothing>& done) {
+                                    if (!done) return answer.fail(done.error());
+                                    over();
+                                  });
+}
+
+json::value token_view(const Accounts& accounts, const std::string& id) {
+  const auto at = accounts.tokens().find(id);
+  if (at == accounts.tokens().end()) return nullptr;
+  return json::object{{"id", id},
+                      {"name", at->second.name},
+                      {"expires_at", instant_or_null(at->second.expires_at.value_or(Instant{}))},
+                      {"last_used_at", instant_or_null(at->second.last_used_at.value_or(Instant{}))}};
+}
+
+void get_me(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const auto& who = identity_of(request);
+  json::object roles;
+  for (const auto& [project, role] : who.roles) roles[project] = name(role);
+  json::array scopes;
+  for (const auto scope : kScopes)
+    if (who.has(scope)) scopes.emplace_back(name(scope));
+  answer.json(200, json::object{{"user", who.name},
+                                {"kind", "user"},
+                                {"roles", std::move(roles)},
+                                {"scopes", std::move(scopes)},
+                                {"credential", who.credential},
+                                {"token", token_view(*api->services.accounts, who.token)}});
+}
+
+struct PasswordBody {
+  std::string old_password, new_password;
+};
+constexpr auto kPasswordFields = std::to_array<wire::Field<PasswordBody>>({
+    {"old", read_text<&PasswordBody::old_password, 1024>},
+    {"new", read_text<&PasswordBody::new_password, 1024>},
+});
+
+// With the old one, so that a session left open is not enough to take an account over.
+void set_password(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const auto body = read_body(api, request, answer, kPasswordFields);
+  if (!body) return;
+  const std::string user = identity_of(request).name;
+  if (const auto why = password_problem(body->new_password, user); !why.empty())
+    return answer.fail(bad_field("new", why));
+  Accounts& accounts = *api->services.accounts;
+  accounts.check_password(user, body->old_password, [=, &accounts](const Result<Accounts::Nothing>& right) {
+    if (!right) return answer.fail(right.error());
+    Accounts::UserChange change;
+    change.password = body->new_password;
+    accounts.change_user(user, change, [answer](const Result<Accounts::Nothing>& done) {
+      if (!done) return answer.fail(done.error());
+      answer.send(http::no_content());
+    });
+  });
+}
+
+}  // namespace
+
+void add_session_routes(const Routes& routes) {
+  routes.post("/v1/login", "sessions.login", Need::nothing, log_in);
+  routes.post("/v1/logout", "sessions.logout", Need::signed_in, log_out);
+  routes.get("/v1/me", "me.get", Need::signed_in, get_me);
+  routes.put("/v1/me/password", "me.set_password", Need::signed_in, set_password);
+}
+
+}  // namespace tutti::api

@@ -1,0 +1,30 @@
+// AccountStore in memory, for tests: the rules of the tables without the server.
+#pragma once
+
+#include "db/accounts.h"
+
+namespace tutti::db {
+
+class MemoryAccounts final : public AccountStore {
+ public:
+  std::int64_t revision() override;
+  AccountSnapshot load() override;
+  std::int64_t commit(const AccountBatch& batch) override;
+  std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) override;
+
+  void set_reachable(bool reachable) { reachable_ = reachable; }
+
+ private:
+  void check() const;
+
+  bool reachable_ = true;
+  std::int64_t revision_ = 1;
+  std::map<std::string, UserRow> users_;
+  std::map<std::string, TokenRow> tokens_;
+  std::map<std::string, SessionRow> sessions_;
+  std::map<std::string, JoinTokenRow> joins_;
+  std::map<std::string, NodeCredentialRow> nodes_;
+  std::vector<AuditRow> audit_;
+};
+
+}  // namespace tutti::db

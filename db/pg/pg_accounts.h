@@ -1,0 +1,24 @@
+// AccountStore in PostgreSQL. Text and rules of the tables: sql/migrations/0011_accounts.sql.
+#pragma once
+
+#include <string>
+
+#include "db/accounts.h"
+#include "db/pg/side_session.h"
+
+namespace tutti::db {
+
+class PgAccounts final : public AccountStore {
+ public:
+  explicit PgAccounts(std::string connection_string) : session_(std::move(connection_string)) {}
+
+  std::int64_t revision() override;
+  AccountSnapshot load() override;
+  std::int64_t commit(const AccountBatch& batch) override;
+  std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) override;
+
+ private:
+  SideSession session_;
+};
+
+}  // namespace tutti::db

@@ -1,0 +1,101 @@
+// Every change leaves a record: who, what, before and after, from where. Secrets leave none.
+#include <boost/json/serialize.hpp>
+
+#include "api_rig.h"
+
+namespace tutti::testing {
+namespace {
+
+namespace json = boost::json;
+
+class Audit : public ::testing::Test {
+ protected:
+  Audit() { rig.backend.add_project("nlp"); }
+  json::array entries(const std::string& query = "") {
+    return rig.get("/v1/audit" + query).body().at("entries").as_array();
+  }
+  ApiRig rig;
+};
+
+TEST_F(Audit, AChangeOfAJobIsRecordedWithBeforeAndAfter) {
+  const auto id = to_string(rig.submit(R"({"name":"a","run":"true","project":"nlp"})"));
+  const auto ops = rig.user("olga", {{"nlp", Role::operator_}});
+  ASSERT_EQ(rig.call(http::Method::post, "/v1/jobs/" + id + ":hold", R"({"reason":"wait"})", ops).status(),
+            200);
+  const auto found = entries("?target=" + id);
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].at("who"), "olga");
+  EXPECT_EQ(found[0].at("action"), "jobs.hold");
+  EXPECT_EQ(found[0].at("status"), 200);
+  EXPECT_EQ(found[0].at("before").at("state"), "queued");
+  EXPECT_EQ(found[0].at("after").at("state"), "held");
+  EXPECT_TRUE(found[0].at("credential").as_string().starts_with("token "));
+}
+
+TEST_F(Audit, ARefusalIsRecordedToo) {
+  const auto id = to_string(rig.submit(R"({"name":"a","run":"true","project":"nlp"})"));
+  const auto viewer = rig.user("vera", {{"nlp", Role::viewer}});
+  ASSERT_EQ(rig.call(http::Method::post, "/v1/jobs/" + id + ":cancel", "", viewer).status(), 403);
+  const auto found = entries("?who=vera");
+  ASSERT_EQ(found.size(), 1U);
+  EXPECT_EQ(found[0].at("status"), 403);
+}
+
+TEST_F(Audit, SharesAndNodesAreRecordedAsTheyWere) {
+  rig.backend.add_node("n1");
+  rig.put("/v1/projects/vision", R"({"weight":1})");
+  rig.put("/v1/projects/vision", R"({"weight":3})");
+  const auto shares = entries("?action=projects.put");
+  ASSERT_EQ(shares.size(), 2U);
+  EXPECT_TRUE(shares[1].at("before").is_null());
+  EXPECT_EQ(shares[0].at("before").at("weight"), 1.0);
+  EXPECT_EQ(shares[0].at("after").at("weight"), 3.0);
+  rig.post("/v1/nodes/n1:cordon", R"({"reason":"smoke"})");
+  const auto nodes = entries("?target=n1");
+  ASSERT_EQ(nodes.size(), 1U);
+  EXPECT_EQ(nodes[0].at("before").at("service"), "schedulable");
+}
+
+TEST_F(Audit, NoSecretIsRecorded) {
+  rig.post("/v1/users", R"({"name":"ada","password":"correct horse battery"})");
+  rig.post("/v1/login", R"({"user":"ada","password":"correct horse battery"})");
+  const auto token =
+      std::string(rig.post("/v1/tokens", R"({"name":"x","user":"ada"})").body().at("token").as_string());
+  const auto text = json::serialize(entries());
+  EXPECT_EQ(text.find("correct horse"), std::string::npos);
+  EXPECT_EQ(text.find(token.substr(20)), std::string::npos);
+  EXPECT_NE(text.find("sessions.login"), std::string::npos);
+}
+
+TEST_F(Audit, ReadingLeavesNoRecordAndSubmissionsHaveTheirOwn) {
+  rig.submit();
+  rig.get("/v1/jobs");
+  EXPECT_TRUE(entries().empty());
+}
+
+TEST_F(Audit, IsReadInPages) {
+  for (int i = 0; i < 5; ++i) rig.put("/v1/queues/q" + std::to_string(i), "{}");
+  std::vector<std::string> targets;
+  std::string token;
+  do {
+    const auto page = rig.get("/v1/audit?page_size=2&page_token=" + token).body();
+    for (const auto& entry : page.at("entries").as_array())
+      targets.emplace_back(entry.at("target").as_string());
+    token = page.at("next_page_token").as_string();
+  } while (!token.empty());
+  EXPECT_EQ(targets, (std::vector<std::string>{"q4", "q3", "q2", "q1", "q0"}));
+  rig.backend.tick(1h);
+  rig.put("/v1/queues/late", "{}");
+  EXPECT_EQ(entries("?since=30m").size(), 1U);
+  EXPECT_EQ(rig.get("/v1/audit?since=yesterday").status(), 422);
+}
+
+TEST_F(Audit, AChangeIsAnsweredEvenIfItsRecordCannotBeStored) {
+  rig.account_store.set_reachable(false);
+  EXPECT_EQ(rig.put("/v1/queues/q", "{}").status(), 200);
+  rig.account_store.set_reachable(true);
+  EXPECT_TRUE(entries().empty()) << "it is in the log";
+}
+
+}  // namespace
+}  // namespace tutti::testing

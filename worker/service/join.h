@@ -1,0 +1,25 @@
+// How a machine becomes a node: once, with a join token that an admin made, it gets a credential of its own
+// and keeps it in its state directory. Called by worker/main.cpp before anything else; blocks.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace tutti::worker {
+
+struct JoinRequest {
+  std::vector<std::string> schedulers;  // URLs, tried in turn
+  std::string join_token;
+  std::string node;
+  std::string state_dir;
+  std::string ca_file;                // "" = the system's
+  std::chrono::seconds patience{60};  // for schedulers that cannot be reached
+};
+
+/// The credential of an earlier start with the same join token or none, or a new one, which is durable before
+/// this returns. "" if there is none and no join token. Throws std::runtime_error, naming the way out:
+/// refused, or nobody answers.
+std::string credential_of(const JoinRequest& request);
+
+}  // namespace tutti::worker
