@@ -15,12 +15,14 @@
 #include <fstream>
 #include <iostream>
 
+#include "api/handlers/limits.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
+#include "scheduler/http_flags.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/worker_hub.h"
@@ -31,7 +33,7 @@ using namespace tutti;
 namespace {
 
 struct Flags {
-  std::string listen = "127.0.0.1:7070";
+  HttpFlags http;
   std::string data = "tutti-data";
   std::string db;
   bool embedded = false;
@@ -53,8 +55,7 @@ struct Flags {
 Flags read_flags(int argc, char** argv) {
   Flags f;
   CLI::App app("tutti-scheduler: one scheduler, one PostgreSQL, one worker per GPU machine");
-  app.add_option("--listen", f.listen, "ADDRESS:PORT for REST and workers; port 0 = any")
-      ->capture_default_str();
+  add_http_flags(app, f.http);
   app.add_option("--data", f.data, "directory for token, keys and the embedded database")
       ->capture_default_str();
   auto* db = app.add_option("--db", f.db, "connection string of a PostgreSQL >= 15 (several hosts allowed)");
@@ -128,17 +129,36 @@ std::shared_ptr<const FaultTable> load_fault_table(const std::string& file) {
   return std::make_shared<const FaultTable>(*std::move(table));
 }
 
-http::ServerConfig server_config(const std::string& listen) {
-  http::ServerConfig config;
-  const auto colon = listen.rfind(':');
-  if (colon == std::string::npos) throw std::runtime_error("--listen " + listen + ": expected ADDRESS:PORT");
-  config.address = listen.substr(0, colon);
-  const int port = std::stoi(listen.substr(colon + 1));
-  if (port < 0 || port > 65535) throw std::runtime_error("--listen " + listen + ": no such port");
-  config.port = static_cast<std::uint16_t>(port);
-  config.serial_executor = true;
-  return config;
+void log_certificate(http::TlsServer::Event event, const std::string& line) {
+  if (event == http::TlsServer::Event::renewed)
+    spdlog::info(line);
+  else
+    spdlog::error(line);
 }
+
+// Files that OpenSSL reads may be replaced at any time; the server looks for that itself, SIGHUP makes it
+// look now.
+class CertificateSignal {
+ public:
+  CertificateSignal(asio::io_context& io, std::shared_ptr<http::TlsServer> tls)
+      : tls_(std::move(tls)), signals_(io) {
+    if (!tls_) return;
+    signals_.add(SIGHUP);
+    wait();
+  }
+  void stop() { signals_.cancel(); }
+
+ private:
+  void wait() {
+    signals_.async_wait([this](boost::system::error_code ec, int) {
+      if (ec) return;
+      tls_->reload();
+      wait();
+    });
+  }
+  std::shared_ptr<http::TlsServer> tls_;
+  asio::signal_set signals_;
+};
 
 std::string holder_name() {
   char host[256] = "?";
@@ -246,22 +266,30 @@ int run(const Flags& f) {
   http::Router router;
   HandlerSettings handlers;
   handlers.leases = lease_settings;
-  add_routes(router, leader, handlers);
+  Limits limits(limit_settings(f.http), [&leader] { return leader.now().mono; });
+  Services services;
+  services.limits = &limits;
+  add_routes(router, leader, handlers, services);
   router.websocket(
       "/v1/worker", [&](http::Request, std::shared_ptr<http::Link> link) { hub.accept(std::move(link)); },
       "worker");
   http::Hooks hooks;
-  hooks.before = authenticate(token);
+  hooks.arrive = limits.arrive();
+  hooks.before = limits.around(authenticate(token));
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
                          std::chrono::duration<double>(r.duration).count());
   };
   hooks.on_error = [](std::string_view what) { spdlog::error("http: {}", what); };
-  http::HttpServer server(io.get_executor(), server_config(f.listen), router, hooks);
+  const auto config = server_config(f.http, log_certificate);
+  if (const auto files = raise_file_limit(); files < config.max_connections + 256)
+    spdlog::warn("only {} files may be open, too few for --max-connections {}", files,
+                 config.max_connections);
+  if (config.tls) spdlog::info("TLS certificate: {}", config.tls->description());
+  http::HttpServer server(io.get_executor(), config, router, hooks);
   server.start();
-  const std::string host = f.listen.substr(0, f.listen.rfind(':'));
-  const std::string url =
-      "http://" + (host == "0.0.0.0" ? "127.0.0.1" : host) + ":" + std::to_string(server.port());
+  CertificateSignal certificate_signal(io, config.tls);
+  const std::string url = local_url(config, server.port());
   write_file((data / "endpoint").string(), url + "\n", 0644);
   spdlog::info("listening on {}", url);
 
@@ -270,6 +298,7 @@ int run(const Flags& f) {
   auto stop = [&] {
     if (std::exchange(stopping, true)) return;
     server.stop();
+    certificate_signal.stop();
     hub.close_all();
     leader.stop([&] { io.stop(); });
   };

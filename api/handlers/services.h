@@ -4,6 +4,10 @@
 
 namespace tutti {
 
-struct Services {};
+class Limits;  // limits.h
+
+struct Services {
+  Limits* limits = nullptr;
+};
 
 }  // namespace tutti

@@ -341,7 +341,7 @@ std::string Call::header(std::string_view name) const {
   return value == nullptr ? "" : *value;
 }
 
-ApiRig::ApiRig() { add_routes(router, backend, {}); }
+ApiRig::ApiRig(const Services& services) { add_routes(router, backend, {}, services); }
 
 ApiRig::~ApiRig() {
   for (const auto& call : calls_)
