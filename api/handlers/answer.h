@@ -86,6 +86,7 @@ void add_node_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
 void add_system_routes(const Routes&);
+void add_docs_routes(const Routes&);
 
 // ---------------------------------------------------------------- errors
 
