@@ -23,7 +23,8 @@ class Scheduler:
         data = os.path.join(home, "data")
         self.log = open(os.path.join(home, "scheduler.log"), "w")
         self.process = subprocess.Popen([os.path.join(bin_dir, "tutti-scheduler"), "--listen", "127.0.0.1:0", "--data", data,
-                                         "--embedded-db", "--log-level", "warn"], stdout=self.log, stderr=self.log)
+                                         "--embedded-db", "--log-level", "warn", "--requests-per-second", "0",
+                                         "--requests-per-second-address", "0"], stdout=self.log, stderr=self.log)
         deadline = time.monotonic() + 60
         while True:
             try:

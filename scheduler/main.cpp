@@ -16,6 +16,7 @@
 #include <iostream>
 
 #include "api/accounts/accounts.h"
+#include "api/handlers/limits.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "db/embedded/embedded_postgres.h"
@@ -23,6 +24,7 @@
 #include "db/pg/pg_accounts.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
+#include "scheduler/http_flags.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
@@ -35,7 +37,7 @@ using namespace tutti;
 namespace {
 
 struct Flags {
-  std::string listen = "127.0.0.1:7070";
+  HttpFlags http;
   std::string data = "tutti-data";
   std::string db;
   bool embedded = false;
@@ -85,8 +87,7 @@ void add_account_flags(CLI::App& app, Flags& f) {
 Flags read_flags(int argc, char** argv) {
   Flags f;
   CLI::App app("tutti-scheduler: one scheduler, one PostgreSQL, one worker per GPU machine");
-  app.add_option("--listen", f.listen, "ADDRESS:PORT for REST and workers; port 0 = any")
-      ->capture_default_str();
+  add_http_flags(app, f.http);
   app.add_option("--data", f.data, "directory for token, keys and the embedded database")
       ->capture_default_str();
   auto* db = app.add_option("--db", f.db, "connection string of a PostgreSQL >= 15 (several hosts allowed)");
@@ -161,16 +162,11 @@ std::shared_ptr<const FaultTable> load_fault_table(const std::string& file) {
   return std::make_shared<const FaultTable>(*std::move(table));
 }
 
-http::ServerConfig server_config(const std::string& listen) {
-  http::ServerConfig config;
-  const auto colon = listen.rfind(':');
-  if (colon == std::string::npos) throw std::runtime_error("--listen " + listen + ": expected ADDRESS:PORT");
-  config.address = listen.substr(0, colon);
-  const int port = std::stoi(listen.substr(colon + 1));
-  if (port < 0 || port > 65535) throw std::runtime_error("--listen " + listen + ": no such port");
-  config.port = static_cast<std::uint16_t>(port);
-  config.serial_executor = true;
-  return config;
+void log_certificate(http::TlsServer::Event event, const std::string& line) {
+  if (event == http::TlsServer::Event::renewed)
+    spdlog::info(line);
+  else
+    spdlog::error(line);
 }
 
 AccountSettings account_settings(const Flags& f, const std::string& token) {
@@ -208,6 +204,30 @@ class AccountKeeper {
   }
   Accounts& accounts_;
   asio::steady_timer timer_;
+};
+
+// Files that OpenSSL reads may be replaced at any time; the server looks for that itself, SIGHUP makes it
+// look now.
+class CertificateSignal {
+ public:
+  CertificateSignal(asio::io_context& io, std::shared_ptr<http::TlsServer> tls)
+      : tls_(std::move(tls)), signals_(io) {
+    if (!tls_) return;
+    signals_.add(SIGHUP);
+    wait();
+  }
+  void stop() { signals_.cancel(); }
+
+ private:
+  void wait() {
+    signals_.async_wait([this](boost::system::error_code ec, int) {
+      if (ec) return;
+      tls_->reload();
+      wait();
+    });
+  }
+  std::shared_ptr<http::TlsServer> tls_;
+  asio::signal_set signals_;
 };
 
 std::string holder_name() {
@@ -323,9 +343,13 @@ int run(const Flags& f) {
   Services services;
   services.accounts = &accounts;
 
+  const auto config = server_config(f.http, log_certificate);
   http::Router router;
   HandlerSettings handlers;
   handlers.leases = lease_settings;
+  handlers.tls = config.tls != nullptr;
+  Limits limits(limit_settings(f.http), [&leader] { return leader.now().mono; });
+  services.limits = &limits;
   add_routes(router, leader, handlers, services);
   router.websocket(
       std::string(kWorkerRoute),
@@ -336,17 +360,21 @@ int run(const Flags& f) {
       },
       "worker");
   http::Hooks hooks;
-  hooks.before = authenticate(accounts);
+  hooks.arrive = limits.arrive();
+  hooks.before = limits.around(authenticate(accounts));
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
                          std::chrono::duration<double>(r.duration).count());
   };
   hooks.on_error = [](std::string_view what) { spdlog::error("http: {}", what); };
-  http::HttpServer server(io.get_executor(), server_config(f.listen), router, hooks);
+  if (const auto files = raise_file_limit(); files < config.max_connections + 256)
+    spdlog::warn("only {} files may be open, too few for --max-connections {}", files,
+                 config.max_connections);
+  if (config.tls) spdlog::info("TLS certificate: {}", config.tls->description());
+  http::HttpServer server(io.get_executor(), config, router, hooks);
   server.start();
-  const std::string host = f.listen.substr(0, f.listen.rfind(':'));
-  const std::string url =
-      "http://" + (host == "0.0.0.0" ? "127.0.0.1" : host) + ":" + std::to_string(server.port());
+  CertificateSignal certificate_signal(io, config.tls);
+  const std::string url = local_url(config, server.port());
   write_file((data / "endpoint").string(), url + "\n", 0644);
   spdlog::info("listening on {}", url);
 
@@ -355,6 +383,7 @@ int run(const Flags& f) {
   auto stop = [&] {
     if (std::exchange(stopping, true)) return;
     server.stop();
+    certificate_signal.stop();
     hub.close_all();
     keeper.stop();
     oidc_keys.stop();

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <charconv>
@@ -28,17 +29,32 @@ struct Flags {
 };
 
 Peer parse_scheduler(std::string text) {
-  constexpr std::string_view kScheme = "http://";
-  if (text.starts_with(kScheme)) text.erase(0, kScheme.size());
+  const auto refuse = [given = text] {
+    throw std::runtime_error("--scheduler " + given + ": must be http://HOST:PORT or https://HOST:PORT");
+  };
+  Peer peer;
+  peer.tls = text.starts_with("https://");
+  for (const std::string_view scheme : {"http://", "https://"})
+    if (text.starts_with(scheme)) text.erase(0, scheme.size());
   if (text.ends_with("/")) text.pop_back();
   const auto colon = text.rfind(':');
-  Peer peer{text.substr(0, colon), 0};
+  if (colon == std::string::npos) refuse();
+  peer.host = text.substr(0, colon);
+  if (peer.host.starts_with('[') && peer.host.ends_with(']'))
+    peer.host = peer.host.substr(1, peer.host.size() - 2);
   const auto* last = text.data() + text.size();
-  const auto* first = colon == std::string::npos ? last : text.data() + colon + 1;
-  const auto parsed = std::from_chars(first, last, peer.port);
-  if (peer.host.empty() || parsed.ec != std::errc() || parsed.ptr != last || peer.port == 0)
-    throw std::runtime_error("--scheduler " + text + ": must be http://HOST:PORT");
+  const auto parsed = std::from_chars(text.data() + colon + 1, last, peer.port);
+  if (peer.host.empty() || parsed.ec != std::errc() || parsed.ptr != last || peer.port == 0) refuse();
   return peer;
+}
+
+/// Tells early what is wrong with the files; they are read again at each connection.
+void check_tls(const Settings& s) {
+  const bool any = std::ranges::any_of(s.schedulers, &Peer::tls);
+  const bool files = !s.tls.ca.empty() || !s.tls.certificate.empty() || !s.tls.key.empty();
+  if (files && !any)
+    throw std::runtime_error("--tls-ca, --tls-cert and --tls-key need a --scheduler https://…");
+  if (any) (void)tutti::http::make_client_context(s.tls);
 }
 
 std::int64_t parse_memory(const std::string& text) {
@@ -78,6 +94,7 @@ std::string program(const std::string& name, const Flags& flags) {
 
 void complete(Settings& s, const Flags& flags) {
   for (const auto& text : flags.schedulers) s.schedulers.push_back(parse_scheduler(text));
+  check_tls(s);
   s.token = read_token(flags);
   for (const auto& label : flags.labels) {
     const auto at = label.find('=');
@@ -98,7 +115,7 @@ void complete(Settings& s, const Flags& flags) {
                              .join_token = flags.join_token,
                              .node = s.node,
                              .state_dir = s.state_dir,
-                             .ca_file = {}});
+                             .ca_file = s.tls.ca});
   s.job_user = find_job_user(flags.job_user);
   s.supervisor = program("tutti-supervisor", flags);
   s.rank = program("tutti-rank", flags);
@@ -116,14 +133,21 @@ void complete(Settings& s, const Flags& flags) {
 }
 
 void add_flags(CLI::App& app, Settings& s, Flags& f) {
-  app.add_option("--scheduler", f.schedulers, "http://HOST:PORT of a scheduler; several: tried in turn")
+  app.add_option("--scheduler", f.schedulers,
+                 "http://HOST:PORT or https://HOST:PORT of a scheduler; several: tried in turn")
       ->required();
+  app.add_option("--tls-ca", s.tls.ca,
+                 "PEM: who vouches for an https scheduler; default: whom this machine trusts");
+  app.add_option("--tls-cert", s.tls.certificate,
+                 "PEM certificate that this node shows to an https scheduler");
+  app.add_option("--tls-key", s.tls.key, "PEM key of --tls-cert, not encrypted");
   auto* token =
       app.add_option("--token", f.token, "bearer token; better in a file, since others see our arguments");
   token->envname("TUTTI_WORKER_TOKEN");
   app.add_option("--token-file", f.token_file, "file whose first line is the token");
-  app.add_option("--join-token", f.join_token,
-                 "joins once and keeps the node's own credential in --state-dir; from `tutti join-token create`")
+  app.add_option(
+         "--join-token", f.join_token,
+         "joins once and keeps the node's own credential in --state-dir; from `tutti join-token create`")
       ->envname("TUTTI_JOIN_TOKEN")
       ->excludes("--token-file")
       ->excludes(token);

@@ -95,6 +95,7 @@ void add_token_routes(const Routes&);
 void add_join_routes(const Routes&);
 void add_audit_routes(const Routes&);
 void add_system_routes(const Routes&);
+void add_docs_routes(const Routes&);
 
 // ---------------------------------------------------------------- errors
 

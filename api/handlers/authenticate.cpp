@@ -12,7 +12,11 @@ namespace {
 
 // Whoever asks: health, the description, and where somebody becomes known.
 constexpr auto kOpenPaths = std::to_array<std::string_view>(
-    {"/healthz", "/livez", "/readyz", "/openapi.json", "/v1/login", "/v1/nodes:join"});
+    {"/healthz", "/livez", "/readyz", "/openapi.json", "/docs", "/v1/login", "/v1/nodes:join"});
+
+bool is_open(std::string_view path) {
+  return std::ranges::find(kOpenPaths, path) != kOpenPaths.end() || path.starts_with("/docs/");
+}
 
 http::Response refuse(const Error& error) {
   return api::error_response(error).set("Tutti-API-Version", "v1");
@@ -60,6 +64,8 @@ Result<Identity> identify(Accounts& accounts, const http::Request& request) {
                    .field = ""};
     return who;
   }
+  if (request.route == kWorkerRoute && !request.peer_certificate.empty())
+    return accounts.by_certificate(request.peer_certificate);
   return unauthenticated("a bearer token is needed");
 }
 
@@ -113,7 +119,7 @@ std::function<std::optional<http::Response>(http::Request&)> authenticate(Accoun
   return [&accounts](http::Request& request) -> std::optional<http::Response> {
     auto who = identify(accounts, request);
     if (!who) {
-      if (std::ranges::find(kOpenPaths, request.path) != kOpenPaths.end()) return std::nullopt;
+      if (is_open(request.path)) return std::nullopt;
       return refuse(who.error());
     }
     if (auto refusal = take_owner(request, *who)) return refusal;

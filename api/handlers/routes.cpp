@@ -22,6 +22,7 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
   api::add_system_routes(routes);
+  api::add_docs_routes(routes);
   if (services.accounts == nullptr) return;
   api::add_session_routes(routes);
   api::add_user_routes(routes);

@@ -5,9 +5,11 @@
 namespace tutti {
 
 class Accounts;
+class Limits;  // limits.h
 
 struct Services {
   Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
+  Limits* limits = nullptr;
 };
 
 }  // namespace tutti

@@ -4,6 +4,7 @@
 
 #include "api/accounts/accounts.h"
 #include "api/handlers/body.h"
+#include "api/handlers/limits.h"
 #include "api/handlers/view.h"
 
 namespace tutti::api {
@@ -32,9 +33,17 @@ void log_in(const ApiPtr& api, const http::Request& request, Answer answer) {
   if (!body) return;
   if (body->user.empty()) return answer.fail(bad_field("user", "is missing"));
   if (body->password.empty()) return answer.fail(bad_field("password", "is missing"));
+  Limits* limits = api->services.limits;
+  if (limits != nullptr)
+    if (auto refused = limits->login_allowed(request.peer, body->user))
+      return answer.send(*std::move(refused));
   api->services.accounts->log_in(
       body->user, body->password, address_of(request),
-      [api, answer, secure = api->settings.tls](const Result<Accounts::Session>& session) {
+      [api, answer, limits, secure = api->settings.tls, peer = request.peer,
+       user = body->user](const Result<Accounts::Session>& session) {
+        if (limits != nullptr && session) limits->good_login(user);
+        if (limits != nullptr && !session && session.error().code == Errc::unauthenticated)
+          limits->failed_login(peer, user);
         if (!session) return answer.fail(session.error());
         const auto left = session->expires_at - api->backend.now().wall;
         answer.header(

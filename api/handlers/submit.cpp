@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <boost/json/monotonic_resource.hpp>
 #include <boost/json/serialize.hpp>
+#include <map>
 #include <utility>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_lookup.h"
+#include "api/handlers/limits.h"
 #include "api/handlers/spec_body.h"
 #include "api/handlers/submit_requests.h"
 #include "api/handlers/view.h"
@@ -97,11 +99,20 @@ void answer_from_rows(const ApiPtr& api, const Answer& answer, Submitted submitt
       });
 }
 
+/// False: the project has submitted too much of late, and the answer says so.
+bool within_limit(const ApiPtr& api, const std::string& project, const Answer& answer) {
+  if (api->services.limits == nullptr) return true;
+  auto told = api->services.limits->submission(project);
+  for (auto& header : told.headers) answer.header(std::move(header.name), std::move(header.value));
+  if (told.problem) answer.send(http::problem(*told.problem));
+  return !told.problem;
+}
+
 void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto key = idempotency_key(request);
   if (!key) return answer.fail(key.error());
   auto spec = read_spec(api, request, answer);
-  if (!spec) return;
+  if (!spec || !within_limit(api, spec->project, answer)) return;
   std::vector<SubmitItem> items;
   items.push_back(
       {.spec = *std::move(spec),
@@ -214,6 +225,41 @@ const json::array* batch_items(const json::value& body, const Answer& answer) {
   return items;
 }
 
+/// Takes out those whose project has submitted too much of late: each is a problem of its own, unless that is
+/// all there is. False: it is, and the answer says so.
+bool keep_within_limit(const ApiPtr& api, const Answer& answer, BatchAnswer& batch,
+                       std::vector<SubmitItem>& items, std::vector<std::size_t>& places) {
+  if (api->services.limits == nullptr) return true;
+  std::map<std::string, std::int64_t> counts;
+  for (const auto& item : items) ++counts[item.spec.project];
+  std::map<std::string, http::Problem> refused;
+  http::Headers headers;  // of the first that is refused, or of any: an answer tells of one limit
+  for (const auto& [project, count] : counts) {
+    auto told = api->services.limits->submission(project, count);
+    if (headers.empty() || (told.problem && refused.empty())) headers = std::move(told.headers);
+    if (told.problem) refused.emplace(project, *std::move(told.problem));
+  }
+  for (auto& header : headers) answer.header(std::move(header.name), std::move(header.value));
+  if (refused.empty()) return true;
+  if (refused.size() == counts.size() && items.size() == batch.results.size()) {
+    answer.send(http::problem(refused.begin()->second));
+    return false;
+  }
+  std::vector<SubmitItem> kept;
+  std::vector<std::size_t> kept_places;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (const auto problem = refused.find(items[i].spec.project); problem != refused.end()) {
+      batch.fail(places[i], problem->second);
+      continue;
+    }
+    kept.push_back(std::move(items[i]));
+    kept_places.push_back(places[i]);
+  }
+  items = std::move(kept);
+  places = std::move(kept_places);
+  return true;
+}
+
 void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto content_type = request.header("Content-Type").value_or("");
   if (kind_of(content_type) != BodyKind::json)
@@ -242,6 +288,7 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
                     .body_hash = body_hash(json::serialize((*items)[i]), BodyKind::json)});
     places.push_back(i);
   }
+  if (!keep_within_limit(api, answer, *batch, good, places)) return;
   prepare_submissions(
       api, answer, std::move(good), [api, answer, batch, places = std::move(places)](Submissions all) {
         for (std::size_t i = 0; i < places.size(); ++i) {

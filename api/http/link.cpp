@@ -10,6 +10,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/buffers_to_string.hpp>
@@ -22,14 +23,25 @@
 #include <utility>
 
 #include "api/http/link_io.h"
+#include "api/http/wire_stream.h"
 
 namespace tutti::http {
+
+// Found by Beast. An end is said in the WebSocket's own words before; TLS need not say it once more.
+template <class Handler>
+void async_teardown(boost::beast::role_type role, WireStream& wire, Handler&& handler) {
+  boost::beast::websocket::async_teardown(role, wire.next_layer(), std::forward<Handler>(handler));
+}
+
 namespace {
 
 namespace beast = boost::beast;
 namespace websocket = boost::beast::websocket;
 using boost::system::error_code;
-using WsStream = websocket::stream<Socket>;
+using WsStream = websocket::stream<WireStream>;
+
+Socket& socket_of(WsStream& ws) { return ws.next_layer().next_layer(); }
+
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::string_view kTooSlow = "the peer does not keep up: too much is waiting to be sent";
 
@@ -48,8 +60,8 @@ void configure(WsStream& ws, const LinkOptions& options) {
   ws.set_option(timeout);
   ws.read_message_max(options.max_message_bytes);
   ws.text(true);
-  set_no_delay(ws.next_layer());
-  set_user_timeout(ws.next_layer(), options.idle);
+  set_no_delay(socket_of(ws));
+  set_user_timeout(socket_of(ws), options.idle);
 }
 
 std::string describe(const error_code& error) {
@@ -164,7 +176,7 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
       const std::scoped_lock lock(mutex_);
       closed_ = true;
     }
-    beast::close_socket(ws_->next_layer());
+    beast::close_socket(socket_of(*ws_));
     keep_.reset();
     reason_ = reason;
     if (on_closed_) tell_closed();
@@ -220,12 +232,18 @@ struct Attempt {
         callback(std::move(call)),
         timer(on),
         resolver(on),
-        ws(std::make_unique<WsStream>(on)) {}
+        socket(on) {}
 
   void settle(Result<std::shared_ptr<Link>> result) {
     timer.cancel();
     if (const auto call = std::exchange(callback, nullptr)) call(std::move(result));
   }
+  /// Ends what is being waited for, however far it has come.
+  void cut() {
+    resolver.cancel();
+    beast::close_socket(ws ? socket_of(*ws) : tls ? tls->next_layer() : socket);
+  }
+  std::string where() const { return target.host + ":" + std::to_string(target.port); }
 
   asio::any_io_executor executor;
   LinkTarget target;
@@ -233,6 +251,9 @@ struct Attempt {
   LinkCallback callback;
   asio::steady_timer timer;
   asio::ip::tcp::resolver resolver;
+  // The connection goes from one to the next.
+  Socket socket;
+  std::unique_ptr<TlsStream> tls;
   std::unique_ptr<WsStream> ws;
 };
 
@@ -245,23 +266,51 @@ asio::awaitable<error_code> connect_socket(std::shared_ptr<Attempt> attempt) {
   error_code last = asio::error::host_not_found;
   for (const auto& entry : found) {
     if (!attempt->callback) break;  // the deadline has passed
-    auto& socket = attempt->ws->next_layer();
     error_code ignored;
-    socket.close(ignored);
+    attempt->socket.close(ignored);
     const Socket::endpoint_type endpoint(entry.endpoint());
-    const auto [error] = co_await socket.async_connect(endpoint, kToken);
+    const auto [error] = co_await attempt->socket.async_connect(endpoint, kToken);
     last = error;
     if (!error) break;
   }
   co_return last;
 }
 
+/// What went wrong, or "".
+asio::awaitable<std::string> secure_socket(std::shared_ptr<Attempt> attempt) {
+  std::string trouble;
+  std::shared_ptr<asio::ssl::context> context;
+  try {
+    context = make_client_context(*attempt->target.tls);
+  } catch (const std::exception& error) {
+    trouble = error.what();
+  }
+  if (!context) co_return trouble;
+  // The connection keeps OpenSSL's part of the context alive; ours has nothing else.
+  attempt->tls = std::make_unique<TlsStream>(std::move(attempt->socket), *context);
+  if (!expect_host(attempt->tls->native_handle(), attempt->target.host)) {
+    trouble = "no server can be certified for that name";
+    co_return trouble;
+  }
+  const auto [error] = co_await attempt->tls->async_handshake(TlsStream::client, kToken);
+  if (!error) co_return trouble;
+  trouble = certificate_complaint(attempt->tls->native_handle());
+  if (trouble.empty()) trouble = "no TLS connection: " + error.message();
+  co_return trouble;
+}
+
 asio::awaitable<void> run_attempt(std::shared_ptr<Attempt> attempt) {
   const auto& target = attempt->target;
-  const auto where = target.host + ":" + std::to_string(target.port);
+  const auto where = attempt->where();
   const auto connect_error = co_await connect_socket(attempt);
   if (connect_error) co_return attempt->settle(failure(where + ": " + connect_error.message()));
+  if (target.tls && attempt->callback) {
+    const auto trouble = co_await secure_socket(attempt);
+    if (!trouble.empty()) co_return attempt->settle(failure(where + ": " + trouble));
+  }
   if (!attempt->callback) co_return;
+  attempt->ws = attempt->tls ? std::make_unique<WsStream>(std::move(attempt->tls))
+                             : std::make_unique<WsStream>(std::move(attempt->socket));
   auto& ws = *attempt->ws;
   configure(ws, attempt->options);
   // The headers by value: holding the attempt, which holds the stream, would be a ring that nobody opens when
@@ -276,7 +325,7 @@ asio::awaitable<void> run_attempt(std::shared_ptr<Attempt> attempt) {
     co_return attempt->settle(refused_upgrade(static_cast<int>(response.result_int())));
   if (error) co_return attempt->settle(failure(where + ": " + describe(error)));
   if (!attempt->callback) co_return;
-  auto peer = peer_name(ws.next_layer());
+  auto peer = peer_name(socket_of(ws));
   std::shared_ptr<Link> link =
       std::make_shared<WsLink>(std::move(attempt->ws), attempt->options, std::move(peer), nullptr);
   attempt->settle(std::move(link));
@@ -284,10 +333,16 @@ asio::awaitable<void> run_attempt(std::shared_ptr<Attempt> attempt) {
 
 }  // namespace
 
-asio::awaitable<std::shared_ptr<Link>> accept_link(Socket socket, const Request& request, LinkOptions options,
+asio::awaitable<std::shared_ptr<Link>> accept_link(std::shared_ptr<WireStream> wire, const Request& request,
+                                                   Headers headers, LinkOptions options,
                                                    std::shared_ptr<void> keep) {
-  auto ws = std::make_unique<WsStream>(std::move(socket));
+  auto ws = std::make_unique<WsStream>(std::move(*wire));
   configure(*ws, options);
+  ws->set_option(
+      websocket::stream_base::decorator([headers = std::move(headers)](websocket::response_type& response) {
+        for (const auto& header : headers) response.insert(header.name, header.value);
+        response.set(beast::http::field::server, "");  // else Beast tells its name and version
+      }));
   beast::http::request<beast::http::empty_body> upgrade;
   upgrade.method(beast::http::verb::get);
   upgrade.target(request.target);
@@ -305,10 +360,8 @@ void connect_link(const asio::any_io_executor& executor, LinkTarget target, Link
     attempt->timer.expires_after(deadline);
     attempt->timer.async_wait([attempt](error_code error) {
       if (error || !attempt->callback) return;
-      attempt->resolver.cancel();
-      if (attempt->ws) beast::close_socket(attempt->ws->next_layer());
-      attempt->settle(failure(attempt->target.host + ":" + std::to_string(attempt->target.port) +
-                              ": no link within the deadline"));
+      attempt->cut();
+      attempt->settle(failure(attempt->where() + ": no link within the deadline"));
     });
     asio::co_spawn(attempt->executor, run_attempt(attempt), [](std::exception_ptr error) {
       if (error) std::rethrow_exception(error);

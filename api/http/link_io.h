@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "api/http/link.h"
@@ -17,23 +18,26 @@
 
 namespace tutti::http {
 
-/// Finishes the WebSocket handshake. nullptr when it fails. `keep` lives as long as the link is open.
-/// Runs on the socket's executor, and so do the link's callbacks.
-asio::awaitable<std::shared_ptr<Link>> accept_link(Socket socket, const Request& request, LinkOptions options,
+/// Finishes the WebSocket handshake, with `headers` in its answer. nullptr when it fails. `keep` lives as
+/// long as the link is open. Runs on the socket's executor, and so do the link's callbacks.
+asio::awaitable<std::shared_ptr<Link>> accept_link(std::shared_ptr<WireStream> wire, const Request& request,
+                                                   Headers headers, LinkOptions options,
                                                    std::shared_ptr<void> keep);
 
 struct LinkTarget {
   std::string host;
   std::uint16_t port = 0;
   std::string path = "/";
-  Headers headers;  // e.g. Authorization
+  Headers headers;                    // e.g. Authorization
+  std::optional<TlsClientFiles> tls;  // set: over TLS, to a server whose certificate is for `host`
 };
 
 using LinkCallback = std::function<void(Result<std::shared_ptr<Link>>)>;
 
 /// Resolves, connects and shakes hands, all within `deadline`; then calls back, exactly once, on `executor`.
-/// An executor that several threads run must be a strand. Errors: unavailable, or unauthenticated, forbidden,
-/// not_found when the server refused the upgrade that way.
+/// An executor that several threads run must be a strand. Errors: unavailable (also for a certificate that is
+/// not trusted, or files that cannot be read), or unauthenticated, forbidden, not_found when the server
+/// refused the upgrade that way.
 void connect_link(const asio::any_io_executor& executor, LinkTarget target, LinkOptions options,
                   std::chrono::milliseconds deadline, LinkCallback callback);
 

@@ -4,6 +4,7 @@
 #include <boost/json/serialize.hpp>
 
 #include "api/http/sse.h"
+#include "api/wire/utf8.h"
 
 namespace tutti::http {
 namespace {
@@ -216,14 +217,15 @@ Response problem(const Problem& what) {
   body["title"] = what.title.empty() ? reason_phrase(what.status) : std::string_view(what.title);
   body["status"] = what.status;
   body["code"] = what.code;
-  if (!what.detail.empty()) body["detail"] = what.detail;
-  if (!what.hint.empty()) body["hint"] = what.hint;
+  // Texts repeat what was asked for, and that may be any bytes; JSON must be UTF-8.
+  if (!what.detail.empty()) body["detail"] = wire::to_utf8(what.detail);
+  if (!what.hint.empty()) body["hint"] = wire::to_utf8(what.hint);
   if (!what.errors.empty()) {
     boost::json::array errors;
     for (const auto& error : what.errors) {
       boost::json::object entry;
-      entry["field"] = error.field;
-      entry["message"] = error.message;
+      entry["field"] = wire::to_utf8(error.field);
+      entry["message"] = wire::to_utf8(error.message);
       errors.push_back(std::move(entry));
     }
     body["errors"] = std::move(errors);

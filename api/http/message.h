@@ -69,9 +69,13 @@ struct Request {
   Headers headers;
   std::string body;
   std::string peer;  // "10.0.0.7:51234", or "unix"
+  /// Under TLS with --tls-client-ca: whom the verified client certificate names, its common name or else its
+  /// first DNS name; "" without one.
+  std::string peer_certificate;
   std::vector<PathParam> params;
   std::string_view route;  // pattern of the matched route, "/v1/jobs/{id}"; lives as long as the router
   std::any identity;       // whatever the `before` hook learned about the caller
+  Headers answer_headers;  // what hooks add to the answer, whatever it will be (rate limits)
 
   /// Header value or nothing; names in any case.
   std::optional<std::string_view> header(std::string_view name) const;

@@ -17,13 +17,34 @@ std::string_view origin_form(std::string_view target) {
   return slash == std::string_view::npos ? std::string_view("/") : target.substr(slash);
 }
 
+/// A line of the header goes on in the next one, which begins with a space (obs-fold). Beast unfolds them,
+/// which RFC 9112 allows and other readers do not. `input` begins with the request line or at the beginning
+/// of a field.
+bool has_folded_line(std::string_view input) {
+  if (input.starts_with("\r\n")) return false;  // the header ends here
+  const auto header = input.substr(0, input.find("\r\n\r\n"));
+  for (auto at = header.find("\r\n"); at != std::string_view::npos; at = header.find("\r\n", at + 2))
+    if (at + 2 < header.size() && (header[at + 2] == ' ' || header[at + 2] == '\t')) return true;
+  return false;
+}
+
 }  // namespace
 
 RequestParser::RequestParser(const ServerConfig& config)
-    : header_limit_(config.header_limit), target_limit_(config.target_limit) {
+    : header_limit_(config.header_limit),
+      header_count_limit_(config.header_count_limit),
+      target_limit_(config.target_limit) {
   eager(true);
   header_limit(static_cast<std::uint32_t>(config.header_limit));
   body_limit(config.body_limit);
+}
+
+std::size_t RequestParser::feed(std::string_view input, Code& error) {
+  if (!is_header_done() && has_folded_line(input)) {
+    error = beast_http::error::bad_obs_fold;
+    return 0;
+  }
+  return put(boost::asio::const_buffer(input.data(), input.size()), error);
 }
 
 int RequestParser::refusal_status(boost::system::error_code error) const {
@@ -63,8 +84,17 @@ void RequestParser::on_field_impl(beast_http::field field, View name, View value
     return;
   }
   if (header_complete_) return;
+  if (request.headers.size() >= header_count_limit_) {
+    error = beast_http::error::header_limit;
+    return;
+  }
+  if (field == beast_http::field::content_length && (++lengths_ > 1 || value.find(',') != View::npos)) {
+    error = beast_http::error::bad_content_length;
+    return;
+  }
   if (field == beast_http::field::transfer_encoding &&
-      (version_ < 11 || !equal_ignoring_case(std::string_view(value.data(), value.size()), "chunked"))) {
+      (++encodings_ > 1 || version_ < 11 ||
+       !equal_ignoring_case(std::string_view(value.data(), value.size()), "chunked"))) {
     error = beast_http::error::bad_transfer_encoding;
     return;
   }

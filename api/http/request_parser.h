@@ -4,13 +4,16 @@
 // Who calls it: the session, and tests without a socket. Single-threaded, one parser per request.
 // Invariants (beyond Beast's grammar):
 //   1. The limits hold for the sum over all packets; Beast's own header limit is per call.
-//   2. A message whose length could be read in two ways is refused: any Transfer-Encoding but one "chunked",
-//   or one
-//      beside Content-Length, or in HTTP/1.0.
+//   2. A message that two readers could cut differently (request smuggling) is refused: any Transfer-Encoding
+//   but one
+//      "chunked", or one beside Content-Length, or in HTTP/1.0; two Content-Lengths, even equal ones; a
+//      header folded over lines; and, by Beast, lines that end in a bare LF or CR, NUL and other control
+//      characters, and space before a colon.
 //   3. Trailers of a chunked body are dropped: they must not pass for headers after the checks.
 #pragma once
 
 #include <boost/beast/http/basic_parser.hpp>
+#include <string_view>
 
 #include "api/http/server_config.h"
 
@@ -22,6 +25,12 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
 
   Request request;
   bool expects_continue = false;
+
+  /// Parses what it can of `input` (bytes that were not taken are shown again, with more behind them) and
+  /// says how many it has taken.
+  std::size_t feed(std::string_view input, boost::system::error_code& error);
+  /// Body bytes so far.
+  std::size_t received() const { return request.body.size(); }
 
   int version() const { return version_; }
   /// The status to refuse with after put() gave `error`.
@@ -42,11 +51,16 @@ class RequestParser final : public boost::beast::http::basic_parser<true> {
   std::size_t on_chunk_body_impl(std::uint64_t, View, Code&) override;
   void on_finish_impl(Code&) override;
 
+  using boost::beast::http::basic_parser<true>::put;
+
   std::size_t header_limit_;
+  std::size_t header_count_limit_;
   std::size_t target_limit_;
   std::size_t header_bytes_ = 0;
   int version_ = 11;
   int hosts_ = 0;
+  int lengths_ = 0;
+  int encodings_ = 0;
   bool request_line_done_ = false;
   bool header_complete_ = false;
   bool target_too_long_ = false;

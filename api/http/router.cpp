@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#include "api/wire/utf8.h"
+
 namespace tutti::http {
 namespace {
 
@@ -188,7 +190,23 @@ struct Router::Table {
 
 namespace {
 
-/// Decodes the parameters of a matched place; nothing when an escape is broken.
+/// What handlers pass on to databases, files and JSON.
+bool is_text(std::string_view decoded) {
+  return decoded.find('\0') == std::string_view::npos && wire::is_utf8(decoded);
+}
+
+/// Nothing escaped in it is no text. A broken escape stays as it is: readers of parameters leave it so.
+bool query_is_text(std::string_view query) {
+  std::string decoded;
+  for (std::size_t i = 0; i < query.size(); ++i) {
+    const auto escape = query[i] == '%' ? percent_decode(query.substr(i, 3)) : std::nullopt;
+    decoded += escape ? escape->front() : query[i];
+    if (escape) i += 2;
+  }
+  return is_text(decoded);
+}
+
+/// Decodes the parameters of a matched place; nothing when an escape is broken, or when it is no text.
 std::optional<std::vector<PathParam>> read_params(const Place& place, std::string_view path,
                                                   const std::vector<std::string_view>& parts) {
   std::vector<PathParam> params;
@@ -200,7 +218,7 @@ std::optional<std::vector<PathParam>> read_params(const Place& place, std::strin
     if (segment.kind == Segment::Kind::tail)
       raw = path.substr(static_cast<std::size_t>(raw.data() - path.data()));
     auto decoded = percent_decode(raw);
-    if (!decoded) return std::nullopt;
+    if (!decoded || !is_text(*decoded)) return std::nullopt;
     params.push_back({segment.text, std::move(*decoded)});
   }
   return params;
@@ -248,7 +266,7 @@ const Route* Router::match(Request& request) const {
   if (place == nullptr) return nullptr;
   const auto* route = table_->route_of(*place, request.method);
   if (route == nullptr && request.method == Method::head) route = table_->route_of(*place, Method::get);
-  if (route == nullptr) return nullptr;
+  if (route == nullptr || !query_is_text(request.query)) return nullptr;
   if (!parts.empty()) {
     auto params = read_params(*place, request.path, parts);
     if (!params) return nullptr;
@@ -259,12 +277,17 @@ const Route* Router::match(Request& request) const {
 }
 
 Response Router::refusal(const Request& request) const {
+  if (request.method == Method::options && request.header("Access-Control-Request-Method"))
+    return problem(403, "cross_origin", "pages of other origins may not use this API",
+                   "serve the page from this server, or ask from a program");
   std::vector<std::string_view> parts;
   const auto* place = table_->find(request.path, parts);
   if (place == nullptr || (place->has_tail() && request.method != Method::options))
     return problem(404, "not_found", "there is nothing at " + request.path);
   if (!parts.empty() && !read_params(*place, request.path, parts))
-    return problem(400, "bad_path", "the path holds a broken %-escape");
+    return problem(400, "bad_path", "the path holds a broken %-escape, or one of no UTF-8 text, or NUL");
+  if (!query_is_text(request.query))
+    return problem(400, "bad_query", "the query holds an escape of no UTF-8 text, or NUL");
 
   std::string allow;
   for (const auto index : place->routes) {

@@ -68,9 +68,11 @@ class Router {
   const std::vector<Route>& routes() const;
 
   /// Finds the route, fills request.params and request.route. nullptr: answer with refusal(request).
-  /// HEAD finds GET routes (the session drops the body).
+  /// HEAD finds GET routes (the session drops the body). Parameters of path and query are UTF-8 without NUL,
+  /// or the request is refused here.
   const Route* match(Request& request) const;
-  /// 404, 405 with Allow, or 204 with Allow for OPTIONS.
+  /// 404, 405 with Allow, or 204 with Allow for OPTIONS; 403 for the question of a browser whether a page of
+  /// another origin may ask (CORS preflight).
   Response refusal(const Request& request) const;
 
   /// Match and call: the whole server without sockets, for tests of handlers.

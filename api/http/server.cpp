@@ -20,6 +20,7 @@
 #include <mutex>
 #include <utility>
 
+#include "api/http/address.h"
 #include "api/http/response_head.h"
 #include "api/http/session.h"
 
@@ -48,10 +49,12 @@ void remove_stale_socket(const std::string& path) {
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
 }
 
-/// Best effort: the peer may see a reset instead, if it has already sent something.
-void turn_away(Socket& socket) {
-  const auto response = problem(503, "too_many_connections", "the server has as many connections as it takes",
-                                "try again in a moment");
+/// Best effort: the peer may see a reset instead, if it has already sent something. Under TLS it is only
+/// closed: a handshake is what there is no room for.
+void turn_away(Socket& socket, bool tls, std::string why) {
+  if (tls) return;
+  const auto response = problem(503, "too_many_connections", std::move(why),
+                                "try again in a moment, and use each for more requests");
   Headers headers = response.headers;
   headers.push_back({"Retry-After", "1"});
   HeadOptions options;
@@ -80,7 +83,8 @@ class HttpServer::Core : public std::enable_shared_from_this<Core> {
                                                  : asio::any_io_executor(asio::make_strand(executor))),
         acceptor_(strand_),
         pause_(strand_),
-        drain_(strand_) {}
+        drain_(strand_),
+        tls_poll_(strand_) {}
 
   void start() {
     const auto& config = context_->config;
@@ -94,6 +98,7 @@ class HttpServer::Core : public std::enable_shared_from_this<Core> {
     asio::co_spawn(strand_, accept_loop(shared_from_this()), [](std::exception_ptr error) {
       if (error) std::rethrow_exception(error);
     });
+    if (config.tls) asio::post(strand_, [self = shared_from_this()] { self->watch_certificate(); });
   }
 
   void stop(std::function<void()> on_stopped) {
@@ -133,7 +138,9 @@ class HttpServer::Core : public std::enable_shared_from_this<Core> {
   void take(asio::any_io_executor executor, Socket socket);
   void stop_here(std::function<void()> on_stopped);
   void stop_connections(bool hard);
-  void release(std::uint64_t id);
+  void release(std::uint64_t id, const std::string& address);
+  bool count_address(const std::string& address);
+  void watch_certificate();
   void set_stop(std::uint64_t id, StopCallback stop);
   void check_stopped();
 
@@ -143,6 +150,7 @@ class HttpServer::Core : public std::enable_shared_from_this<Core> {
   Acceptor acceptor_;
   asio::steady_timer pause_;
   asio::steady_timer drain_;
+  asio::steady_timer tls_poll_;
   std::vector<std::function<void()>> on_stopped_;
   bool stopping_ = false;
   std::atomic<std::uint16_t> port_{0};
@@ -150,29 +158,39 @@ class HttpServer::Core : public std::enable_shared_from_this<Core> {
 
   std::mutex mutex_;  // guards the following
   std::map<std::uint64_t, StopCallback> stops_;
+  std::map<std::string, std::size_t> by_address_;  // open connections, if they are limited
   std::uint64_t next_id_ = 1;
 };
 
 class HttpServer::Core::Slot final : public ConnectionSlot {
  public:
-  Slot(std::shared_ptr<Core> core, std::uint64_t id) : core_(std::move(core)), id_(id) {}
-  ~Slot() override { core_->release(id_); }
+  Slot(std::shared_ptr<Core> core, std::uint64_t id, std::string address)
+      : core_(std::move(core)), id_(id), address_(std::move(address)) {}
+  ~Slot() override { core_->release(id_, address_); }
   void set_stop(std::function<void(bool)> stop) override { core_->set_stop(id_, std::move(stop)); }
 
  private:
   const std::shared_ptr<Core> core_;
   const std::uint64_t id_;
+  const std::string address_;
 };
 
 void HttpServer::Core::take(asio::any_io_executor executor, Socket socket) {
-  if (open_ >= context_->config.max_connections) return turn_away(socket);
+  const auto& config = context_->config;
+  if (open_ >= config.max_connections)
+    return turn_away(socket, config.tls != nullptr, "the server has as many connections as it takes");
+  const auto address =
+      config.max_connections_per_address > 0 ? address_group(peer_name(socket)) : std::string();
+  if (!count_address(address))
+    return turn_away(socket, config.tls != nullptr,
+                     address + " has as many connections as one address may have");
   std::uint64_t id = 0;
   {
     const std::scoped_lock lock(mutex_);
     id = next_id_++;
   }
   ++open_;
-  const auto slot = std::make_shared<Slot>(shared_from_this(), id);
+  const auto slot = std::make_shared<Slot>(shared_from_this(), id, address);
   const auto session = std::make_shared<Session>(context_, executor, std::move(socket), slot);
   slot->set_stop([weak = std::weak_ptr<Session>(session), executor](bool hard) {
     asio::post(executor, [weak, hard] {
@@ -194,10 +212,32 @@ void HttpServer::Core::set_stop(std::uint64_t id, StopCallback stop) {
   stops_[id] = std::move(stop);
 }
 
-void HttpServer::Core::release(std::uint64_t id) {
+/// A unix socket has no address to count, and no more than this machine behind it.
+bool HttpServer::Core::count_address(const std::string& address) {
+  if (address.empty() || address == "unix") return true;
+  const std::scoped_lock lock(mutex_);
+  auto& count = by_address_[address];
+  if (count >= context_->config.max_connections_per_address) return false;
+  ++count;
+  return true;
+}
+
+void HttpServer::Core::watch_certificate() {
+  if (stopping_) return;
+  context_->config.tls->poll();
+  tls_poll_.expires_after(context_->config.tls_poll);
+  tls_poll_.async_wait([self = shared_from_this()](error_code error) {
+    if (!error) self->watch_certificate();
+  });
+}
+
+void HttpServer::Core::release(std::uint64_t id, const std::string& address) {
   {
     const std::scoped_lock lock(mutex_);
     stops_.erase(id);
+    if (const auto counted = by_address_.find(address);
+        counted != by_address_.end() && --counted->second == 0)
+      by_address_.erase(counted);
   }
   if (--open_ == 0) asio::post(strand_, [self = shared_from_this()] { self->check_stopped(); });
 }
@@ -208,6 +248,7 @@ void HttpServer::Core::stop_here(std::function<void()> on_stopped) {
     error_code ignored;
     acceptor_.close(ignored);
     pause_.cancel();
+    tls_poll_.cancel();
     if (!context_->config.unix_path.empty()) remove_stale_socket(context_->config.unix_path);
     stop_connections(false);
     if (open_ > 0) {

@@ -18,9 +18,11 @@ using Clock = std::chrono::steady_clock;
 using boost::system::error_code;
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kFirstBuffer = 4096;
+constexpr int kMostEmptyLines = 2;
 constexpr std::size_t kSlack =
     4096;  // input beyond the header limit, so that the limit is noticed by the parser
 constexpr std::size_t kMostDrained = 16 << 20;
+constexpr std::size_t kMostDuringStream = 64 << 10;  // a peer that sends more beside a stream is no reader
 
 std::string_view refusal_code(int status) {
   switch (status) {
@@ -64,6 +66,7 @@ struct Session::Turn {
   std::string_view route;
   std::string target;
   std::size_t request_bytes = 0;
+  Headers headers;  // what hooks add to the answer
 };
 
 Session::Session(std::shared_ptr<const SessionContext> context, asio::any_io_executor executor, Socket socket,
@@ -71,7 +74,7 @@ Session::Session(std::shared_ptr<const SessionContext> context, asio::any_io_exe
     : context_(std::move(context)),
       executor_(std::move(executor)),
       slot_(std::move(slot)),
-      transport_(make_transport(std::move(socket))),
+      transport_(make_transport(std::move(socket), context_->config.tls.get())),
       wake_(std::make_shared<Wake>(executor_, transport_)) {
   buffer_.resize(kFirstBuffer);
 }
@@ -82,6 +85,12 @@ Session::~Session() {
 
 asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
   auto next = Next::keep_alive;
+  self->idle_ = true;  // stop() need not wait for a handshake
+  const bool greeted =
+      co_await self->transport_->handshake(Clock::now() + self->context_->config.handshake_deadline);
+  self->idle_ = false;
+  if (!greeted) co_return self->transport_->close();
+  self->peer_certificate_ = self->transport_->peer_certificate();
   while (next == Next::keep_alive && !self->stopping_) {
     Turn turn(self->context_->config);
     const auto reading = co_await self->read_request(turn);
@@ -116,25 +125,38 @@ asio::awaitable<Session::Reading> Session::read_request(Turn& turn) {
   };
   bool header_done = false;
   bool begun = !unread().empty();
+  int empty_lines = 0;
+  SteadyTime body_began;
   auto until = Clock::now() + (begun || first_request_ ? config.header_deadline : config.idle_deadline);
   for (;;) {
-    while (!parser.got_some() && begin_ < end_ && (buffer_[begin_] == '\r' || buffer_[begin_] == '\n'))
-      ++begin_;
-    if (begin_ < end_) {
+    // RFC 9112 lets an empty line pass before a request.
+    while (!parser.got_some() && unread().starts_with("\r\n") && empty_lines < kMostEmptyLines) {
+      begin_ += 2;
+      ++empty_lines;
+    }
+    if (begin_ < end_ && (parser.got_some() || unread() != "\r")) {
       error_code error;
-      begin_ += parser.put(asio::const_buffer(buffer_.data() + begin_, end_ - begin_), error);
+      begin_ += parser.feed(unread(), error);
       if (parser.is_done() && !error) co_return Reading::complete;
       if (error && error != boost::beast::http::error::need_more)
         co_return refuse(parser.refusal_status(error), error.message());
     }
     if (parser.is_header_done() && !header_done) {
       header_done = true;
-      until = Clock::now() + config.body_deadline;
+      body_began = Clock::now();
       if (parser.expects_continue && parser.version() >= 11 && begin_ == end_) {
         const std::string_view text = "HTTP/1.1 100 Continue\r\n\r\n";
         const Gather gather{asio::buffer(text), asio::const_buffer()};
-        if (!co_await transport_->write(gather, config.write_deadline)) co_return Reading::closed;
+        const auto wrote = co_await transport_->write(gather, pace());
+        if (!wrote) co_return Reading::closed;
       }
+    }
+    if (header_done) {
+      // A body may take its time, but not all of it for a few bytes.
+      until = body_began + config.body_deadline;
+      if (config.min_rate > 0)
+        until = std::min(until, body_began + config.body_patience +
+                                    std::chrono::milliseconds(parser.received() * 1000 / config.min_rate));
     }
     idle_ = !begun;
     const auto got = co_await receive(until);
@@ -182,23 +204,42 @@ asio::awaitable<Session::Next> Session::answer(Turn& turn) {
   if (context_->hooks.after) turn.target = request.target;
   turn.keep_alive = turn.parser.keep_alive();
   request.peer = transport_->peer();
+  request.peer_certificate = peer_certificate_;
+  if (auto refused = ask(context_->hooks.arrive, turn))
+    co_return co_await send_response(turn, std::move(*refused));
 
   const auto* route = context_->router.match(request);
   if (route == nullptr) co_return co_await send_response(turn, context_->router.refusal(request));
   turn.route = request.route;
-  if (context_->hooks.before) {
-    std::optional<Response> refused;
-    try {
-      refused = context_->hooks.before(request);
-    } catch (const std::exception& error) {
-      complain(error.what());
-      refused = problem(500, "internal", "the server failed to check this request");
-    }
-    if (refused) co_return co_await send_response(turn, std::move(*refused));
-  }
+  if (auto refused = ask(context_->hooks.before, turn))
+    co_return co_await send_response(turn, std::move(*refused));
   if (route->websocket) co_return co_await upgrade(turn, *route);
   co_return co_await handle(turn, *route);
 }
+
+std::optional<Response> Session::ask(const std::function<std::optional<Response>(Request&)>& hook,
+                                     Turn& turn) const {
+  if (!hook) return std::nullopt;
+  std::optional<Response> refused;
+  try {
+    refused = hook(turn.parser.request);
+  } catch (const std::exception& error) {
+    complain(error.what());
+    refused = problem(500, "internal", "the server failed to check this request");
+  }
+  for (auto& header : std::exchange(turn.parser.request.answer_headers, {}))
+    turn.headers.push_back(std::move(header));
+  return refused;
+}
+
+HeadOptions Session::head_options(const Turn& turn) const {
+  HeadOptions options;
+  options.tls = transport_->tls();
+  options.more = &turn.headers;
+  return options;
+}
+
+Pace Session::pace() const { return {context_->config.write_deadline, context_->config.min_rate}; }
 
 void Session::call_handler(Turn& turn, const Route& route, const std::shared_ptr<Exchange>& exchange) {
   std::string what;
@@ -245,14 +286,14 @@ asio::awaitable<Session::Next> Session::send_response(Turn& turn, Response respo
   const auto* connection = find_header(response.headers, "Connection");
   const bool asked_to_close = connection != nullptr && equal_ignoring_case(*connection, "close");
   const bool keep = turn.keep_alive && !stopping_ && !asked_to_close;
-  HeadOptions options;
+  auto options = head_options(turn);
   options.close = !keep;
   options.http_1_0 = turn.parser.version() < 11;
   if (!has_no_body(response.status)) options.content_length = response.body.size();
   write_head(head_, response.status, response.headers, options);
   const bool with_body = turn.method != Method::head && !has_no_body(response.status);
   const Gather gather{asio::buffer(head_), with_body ? asio::buffer(response.body) : asio::const_buffer()};
-  const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
+  const auto wrote = co_await transport_->write(gather, pace());
   report(turn, response.status, with_body ? response.body.size() : 0, false);
   if (!wrote) co_return Next::close;
   co_return keep ? Next::keep_alive : Next::linger;
@@ -261,12 +302,12 @@ asio::awaitable<Session::Next> Session::send_response(Turn& turn, Response respo
 asio::awaitable<Session::Next> Session::send_stream(Turn& turn, Exchange::Answer answer) {
   const auto stream = answer.stream;
   streaming_ = stream;
-  HeadOptions options;
+  auto options = head_options(turn);
   options.chunked = turn.parser.version() >= 11;
   options.close = true;
   write_head(head_, answer.response.status, answer.response.headers, options);
   const Gather gather{asio::buffer(head_), asio::const_buffer()};
-  const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
+  const auto wrote = co_await transport_->write(gather, pace());
   std::size_t sent = 0;
   if (wrote && turn.method != Method::head) {
     if (stopping_) stream->close();
@@ -302,7 +343,7 @@ asio::awaitable<void> Session::pump(std::shared_ptr<BodyStream> stream, std::siz
     const bool chunked = head_.find("Transfer-Encoding: chunked\r\n") != std::string::npos;
     const std::string_view end = batch.ended && chunked ? "0\r\n\r\n" : "";
     const Gather gather{asio::buffer(batch.bytes), asio::buffer(end)};
-    const auto wrote = co_await transport_->write(gather, context_->config.write_deadline);
+    const auto wrote = co_await transport_->write(gather, pace());
     if (!wrote) co_return;
     sent += batch.bytes.size();
     try {
@@ -325,7 +366,11 @@ asio::awaitable<void> Session::pump(std::shared_ptr<BodyStream> stream, std::siz
 asio::awaitable<void> Session::watch_peer(std::shared_ptr<Session> self, std::shared_ptr<BodyStream> stream) {
   // Whatever the peer still sends during a stream is thrown away: the connection ends with the stream.
   std::string scrap(512, '\0');
-  while (co_await self->transport_->read_some(asio::buffer(scrap), SteadyTime::max())) {
+  std::size_t thrown_away = 0;
+  while (thrown_away < kMostDuringStream) {
+    const auto got = co_await self->transport_->read_some(asio::buffer(scrap), SteadyTime::max());
+    if (!got) break;
+    thrown_away += got.bytes;
   }
   stream->break_off();
   self->transport_->close();
@@ -346,8 +391,14 @@ asio::awaitable<Session::Next> Session::upgrade(Turn& turn, const Route& route) 
                                      problem(400, "bad_request", "data before the upgrade was accepted"));
   }
   auto slot = slot_;
-  auto socket = transport_->release();
-  const auto link = co_await accept_link(std::move(socket), request, context_->config.link, slot);
+  auto headers = std::move(turn.headers);
+  for (const auto& [name, value] : security_headers())
+    headers.push_back({std::string(name), std::string(value)});
+  if (transport_->tls())
+    headers.push_back({std::string(kStrictTransport.name), std::string(kStrictTransport.value)});
+  auto wire = transport_->release();
+  const auto link =
+      co_await accept_link(std::move(wire), request, std::move(headers), context_->config.link, slot);
   report(turn, link ? 101 : 400, 0, true);
   if (!link) co_return Next::handed_over;
   slot->set_stop([weak = std::weak_ptr<Link>(link)](bool) {
@@ -367,13 +418,7 @@ asio::awaitable<Session::Next> Session::upgrade(Turn& turn, const Route& route) 
 /// first.
 asio::awaitable<void> Session::linger() {
   transport_->shutdown_send();
-  const auto until = Clock::now() + context_->config.linger;
-  std::size_t drained = 0;
-  while (drained < kMostDrained) {
-    const auto got = co_await transport_->read_some(asio::buffer(buffer_), until);
-    if (!got) co_return;
-    drained += got.bytes;
-  }
+  co_await transport_->drain(Clock::now() + context_->config.linger, kMostDrained);
 }
 
 void Session::report(const Turn& turn, int status, std::size_t bytes, bool stream) {

@@ -4,7 +4,9 @@
 // serial one); only stop() may be called from elsewhere, through post. Invariants:
 //   1. Requests of a connection are answered one after the other, in order (pipelined ones wait in the
 //   buffer).
-//   2. At most header_limit + 4 KiB of unparsed input, one body, and one answer or stream are held.
+//   2. At most header_limit + 4 KiB of unparsed input, one body, and one answer or stream are held: nothing
+//   is read
+//      while an answer is being made, so pipelining costs the client's memory.
 //   3. Every wait has a deadline from ServerConfig.
 #pragma once
 
@@ -16,6 +18,7 @@
 
 #include "api/http/exchange.h"
 #include "api/http/request_parser.h"
+#include "api/http/response_head.h"
 #include "api/http/router.h"
 #include "api/http/server_config.h"
 #include "api/http/transport.h"
@@ -76,6 +79,10 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<void> linger();
   static asio::awaitable<void> watch_peer(std::shared_ptr<Session> self, std::shared_ptr<BodyStream> stream);
 
+  /// What a hook says to the request; headers it adds go to the answer, whatever that will be.
+  std::optional<Response> ask(const std::function<std::optional<Response>(Request&)>& hook, Turn& turn) const;
+  HeadOptions head_options(const Turn& turn) const;
+  Pace pace() const;
   void call_handler(Turn& turn, const Route& route, const std::shared_ptr<Exchange>& exchange);
   void report(const Turn& turn, int status, std::size_t bytes, bool stream);
   void complain(std::string_view what) const;
@@ -86,6 +93,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::shared_ptr<ConnectionSlot> slot_;
   const std::shared_ptr<Transport> transport_;
   const std::shared_ptr<Wake> wake_;
+  std::string peer_certificate_;
   std::string buffer_;  // input; [begin_, end_) is unread
   std::size_t begin_ = 0;
   std::size_t end_ = 0;

@@ -5,53 +5,45 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
+#include <algorithm>
 #include <utility>
+
+#include "api/http/timed_transport.h"
+#include "api/http/wire_stream.h"
 
 namespace tutti::http {
 namespace {
 
 using boost::system::error_code;
-constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
-constexpr auto kNever = SteadyTime::max();
 
-class SocketTransport final : public Transport, public std::enable_shared_from_this<SocketTransport> {
+class SocketTransport final : public TimedTransport {
  public:
-  explicit SocketTransport(Socket socket)
-      : socket_(std::move(socket)), timer_(socket_.get_executor()), peer_(peer_name(socket_)) {
-    error_code ignored;
-    socket_.non_blocking(true, ignored);
-    set_no_delay(socket_);
-  }
+  explicit SocketTransport(Socket connected) : TimedTransport(connected), socket_(std::move(connected)) {}
+
+  asio::awaitable<bool> handshake(SteadyTime) override { co_return true; }
 
   asio::awaitable<IoResult> read_some(asio::mutable_buffer into, SteadyTime until) override {
-    read_until_ = until;
-    read_timed_out_ = false;
-    arm();
-    const auto [error, bytes] = co_await socket_.async_read_some(into, kToken);
-    read_until_ = kNever;
+    begin_read(until);
+    const auto [error, bytes] = co_await socket_.async_read_some(into, kAwait);
     IoResult result;
     result.bytes = bytes;
     result.error = error;
-    result.timed_out = error && read_timed_out_;
+    result.timed_out = end_read(error);
     co_return result;
   }
 
-  asio::awaitable<IoResult> write(Gather buffers, std::chrono::milliseconds patience) override {
+  asio::awaitable<IoResult> write(Gather buffers, Pace pace) override {
     IoResult result;
     const auto total = buffers[0].size() + buffers[1].size();
+    const auto began = std::chrono::steady_clock::now();
     while (result.bytes < total) {
       // Nearly always the kernel takes it at once: no wait, no trip through the reactor.
       const auto wrote = socket_.write_some(buffers, result.error);
       if (result.error == asio::error::would_block || result.error == asio::error::try_again) {
-        write_until_ = std::chrono::steady_clock::now() + patience;
-        arm();
-        const auto [error] = co_await socket_.async_wait(Socket::wait_write, kToken);
-        write_until_ = kNever;
+        begin_write(pace.until(began, result.bytes));
+        const auto [error] = co_await socket_.async_wait(Socket::wait_write, kAwait);
         result.error = error;
-        result.timed_out = error && write_timed_out_;
+        result.timed_out = end_write(error);
       }
       if (result.error) co_return result;
       result.bytes += wrote;
@@ -67,71 +59,46 @@ class SocketTransport final : public Transport, public std::enable_shared_from_t
     socket_.shutdown(Socket::shutdown_send, ignored);
   }
 
-  void close() override {
-    error_code ignored;
-    socket_.close(ignored);
-    timer_.cancel();
-  }
+  bool tls() const override { return false; }
+  std::string peer_certificate() const override { return {}; }
 
-  const std::string& peer() const override { return peer_; }
-
-  Socket release() override {
-    timer_.cancel();
-    return std::move(socket_);
+  std::shared_ptr<WireStream> release() override {
+    stop_timer();
+    return std::make_shared<WireStream>(std::move(socket_));
   }
 
  private:
-  /// Makes sure the timer fires no later than the nearest deadline. Earlier is fine: it looks again then.
-  void arm() {
-    const auto next = std::min(read_until_, write_until_);
-    if (next == kNever || (armed_ && armed_for_ <= next)) return;
-    armed_ = true;
-    armed_for_ = next;
-    timer_.expires_at(next);
-    timer_.async_wait([weak = weak_from_this()](error_code error) {
-      if (error) return;
-      if (const auto self = weak.lock()) self->on_timer();
-    });
-  }
-
-  void on_timer() {
-    armed_ = false;
-    const auto now = std::chrono::steady_clock::now();
-    error_code ignored;
-    if (write_until_ <= now) {
-      write_timed_out_ = true;
-      write_until_ = kNever;
-      socket_.close(ignored);
-      return;
-    }
-    if (read_until_ <= now) {
-      read_timed_out_ = true;
-      read_until_ = kNever;
-      socket_.cancel(ignored);
-    }
-    arm();
-  }
+  Socket& socket() override { return socket_; }
 
   Socket socket_;
-  asio::steady_timer timer_;
-  std::string peer_;
-  SteadyTime read_until_ = kNever;
-  SteadyTime write_until_ = kNever;
-  SteadyTime armed_for_ = kNever;
-  bool armed_ = false;
-  bool read_timed_out_ = false;
-  bool write_timed_out_ = false;
 };
 
 }  // namespace
 
-std::shared_ptr<Transport> make_transport(Socket socket) {
+SteadyTime Pace::until(SteadyTime began, std::size_t bytes) const {
+  const auto progress = std::chrono::steady_clock::now() + patience;
+  if (rate == 0) return progress;
+  return std::min(progress, began + patience + std::chrono::milliseconds(bytes * 1000 / rate));
+}
+
+std::shared_ptr<Transport> make_transport(Socket socket, TlsServer* tls) {
+  if (tls != nullptr) return make_tls_transport(std::move(socket), tls->context());
   return std::make_shared<SocketTransport>(std::move(socket));
 }
 
 void set_no_delay(Socket& socket) {
   const int on = 1;
   ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+void set_keep_alive(Socket& socket) {
+  const auto set = [&socket](int level, int name, int value) {
+    ::setsockopt(socket.native_handle(), level, name, &value, sizeof value);
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 15);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
 }
 
 std::string peer_name(Socket& socket) {

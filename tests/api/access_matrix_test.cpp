@@ -21,12 +21,12 @@ const std::vector<std::string> kCallers = {"stranger",   "viewer",       "member
                                            "all_viewer", "all_member",   "all_operator",   "all_admin"};
 const std::vector<Row> kTable = {
     {"aaaaaaaaaaaa",
-     {"health.get",       "health.live",   "health.ready",  "openapi.get",      "sessions.login",
-      "sessions.logout",  "nodes.join",    "me.get",        "me.set_password",  "tokens.list",
-      "tokens.create",    "tokens.revoke", "jobs.list",     "queue.get",        "events.list",
-      "queues.list",      "queues.get",    "projects.list", "projects.get",     "reservations.list",
-      "reservations.get", "nodes.list",    "nodes.get",     "nodes.inspection", "gpus.list",
-      "faults.list",      "cluster.get",   "metrics.get"}},
+     {"docs.page",        "docs.file",         "health.get",       "health.live",   "health.ready",
+      "openapi.get",      "sessions.login",    "sessions.logout",  "nodes.join",    "me.get",
+      "me.set_password",  "tokens.list",       "tokens.create",    "tokens.revoke", "jobs.list",
+      "queue.get",        "events.list",       "queues.list",      "queues.get",    "projects.list",
+      "projects.get",     "reservations.list", "reservations.get", "nodes.list",    "nodes.get",
+      "nodes.inspection", "gpus.list",         "faults.list",      "cluster.get",   "metrics.get"}},
     {"naaaannnaaaa",
      {"jobs.get", "jobs.explain", "jobs.events", "attempts.list", "attempts.logs", "attempts.evidence",
       "checkpoints.list", "jobs.simulate_change"}},

@@ -372,10 +372,10 @@ AccountSettings account_settings() {
 
 }  // namespace
 
-ApiRig::ApiRig() : accounts(account_store, aside, account_settings(), [this] { return backend.now().wall; }) {
+ApiRig::ApiRig(Services services)
+    : accounts(account_store, aside, account_settings(), [this] { return backend.now().wall; }) {
   EXPECT_GE(sodium_init(), 0);
   accounts.start();
-  Services services;
   services.accounts = &accounts;
   add_routes(router, backend, {}, services);
 }

@@ -148,7 +148,7 @@ struct Call {
 
 class ApiRig {
  public:
-  ApiRig();
+  explicit ApiRig(Services services = {});
   ~ApiRig();  // as a server that goes down: every stream ends
   ApiRig(const ApiRig&) = delete;
   ApiRig& operator=(const ApiRig&) = delete;

@@ -4,8 +4,9 @@
 namespace tutti::testing {
 namespace {
 
-constexpr auto kOpen = std::to_array<std::string_view>(
-    {"/healthz", "/livez", "/readyz", "/openapi.json", "/v1/login", "/v1/nodes:join"});
+constexpr auto kOpen =
+    std::to_array<std::string_view>({"/healthz", "/livez", "/readyz", "/openapi.json", "/docs",
+                                     "/docs/{file}", "/v1/login", "/v1/nodes:join"});
 
 class Authenticate : public ::testing::Test {
  protected:

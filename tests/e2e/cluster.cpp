@@ -121,7 +121,11 @@ void Cluster::start_scheduler() {
                   "--kill-margin",
                   std::to_string(options_.margin),
                   "--continue-minutes",
-                  std::to_string(options_.continue_minutes)};
+                  std::to_string(options_.continue_minutes),
+                  "--requests-per-second",  // waiting here means asking a hundred times a second
+                  "0",
+                  "--requests-per-second-address",
+                  "0"};
   if (!options_.blames)
     for (const char* word : {"--gpu-faults-a-day", "0", "--node-faults-a-week", "0"})
       options.argv.push_back(word);

@@ -65,6 +65,43 @@ TEST_P(ReaderTest, FiltersHoldTogether) {
   EXPECT_THAT(ids({.owner = "bob", .name = "train"}), ElementsAre(9, 7));
 }
 
+// What is asked for is compared, never read as SQL: such a name finds nothing, or the job that has it.
+TEST_P(ReaderTest, TextThatWouldBreakOutOfAStatementIsOnlyText) {
+  const std::string malice[] = {"' OR '1'='1",
+                                "train' --",
+                                "'; DROP TABLE job; --",
+                                "\\'; SELECT pg_sleep(10); --",
+                                "' UNION SELECT 1,2,3 --",
+                                "%",
+                                "train%",
+                                "_rain",
+                                "$1",
+                                "E'\\x74'",
+                                "NULL",
+                                kNastyText};
+  std::int64_t next = 100;
+  for (const auto& text : malice) {
+    for (JobFilter f : {JobFilter{.project = text}, JobFilter{.queue = text}, JobFilter{.owner = text},
+                        JobFilter{.name = text}})
+      EXPECT_THAT(ids(f), IsEmpty()) << text;
+    EXPECT_THAT(reader_->resolve_name(text, 5), IsEmpty()) << text;
+    EXPECT_FALSE(reader_->find_by_key("ann", text)) << text;
+    EXPECT_FALSE(reader_->find_by_key(text, "k")) << text;
+    Batch b;
+    SpecRow s = spec(++next);
+    JobRow j = job(next);
+    s.name = j.project = j.queue = text;
+    s.owner = j.owner = text;
+    b.new_specs.push_back(s);
+    b.new_jobs.push_back(j);
+    store_->commit(b);
+    EXPECT_THAT(ids({.project = text, .queue = text, .owner = text, .name = text}), ElementsAre(next))
+        << text;
+    EXPECT_THAT(reader_->resolve_name(text, 5), ElementsAre(JobId(next))) << text;
+  }
+  EXPECT_THAT(ids({.owner = "ann"}), ElementsAre(5, 4, 3, 2, 1)) << "nothing else has happened";
+}
+
 TEST_P(ReaderTest, ListsCarryNamesAndEnds) {
   const auto views = reader_->list_jobs({}, 2, JobId(0));
   ASSERT_THAT(views, SizeIs(2));

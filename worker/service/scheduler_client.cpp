@@ -26,6 +26,7 @@ struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::St
     target.host = peer().host;
     target.port = peer().port;
     target.path = "/v1/worker";
+    if (peer().tls) target.tls = settings.tls;
     if (!settings.token.empty()) target.headers.push_back({"Authorization", "Bearer " + settings.token});
     http::connect_link(io.get_executor(), std::move(target), settings.link, settings.connect_deadline,
                        [self = shared_from_this()](Result<std::shared_ptr<http::Link>> result) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/http/link.h"
+#include "api/http/tls.h"
 #include "scheduler/model/time.h"
 
 namespace tutti::worker {
@@ -17,6 +18,7 @@ namespace tutti::worker {
 struct Peer {
   std::string host;
   std::uint16_t port = 0;
+  bool tls = false;
 };
 
 /// Whom the processes of jobs run as.
@@ -30,6 +32,7 @@ struct JobUser {
 struct Settings {
   std::vector<Peer> schedulers;  // tried in turn
   std::string token;             // "" = none
+  http::TlsClientFiles tls;      // for schedulers behind https
   std::string node;
   std::string address;          // where other nodes reach this one
   std::uint16_t peer_port = 0;  // UDP, for other workers; 0: any free one, the same again if it can be had
