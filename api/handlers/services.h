@@ -4,6 +4,10 @@
 
 namespace tutti {
 
-struct Services {};
+class WebhookService;
+
+struct Services {
+  WebhookService* webhooks = nullptr;
+};
 
 }  // namespace tutti
