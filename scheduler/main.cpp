@@ -21,8 +21,13 @@
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
+#include "db/pg/pg_webhooks.h"
+#include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
+#include "scheduler/service/sealed.h"
+#include "scheduler/service/side_thread.h"
+#include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
 
 namespace asio = boost::asio;
@@ -48,6 +53,7 @@ struct Flags {
   std::string fault_table;
   BlameLimits blame;
   double probation_hours = 24;
+  std::vector<std::string> webhook_allow;
 };
 
 Flags read_flags(int argc, char** argv) {
@@ -106,6 +112,10 @@ Flags read_flags(int argc, char** argv) {
                  "inspect nodes that have nothing to do so often; 0: never")
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
+  app.add_option("--webhook-allow", f.webhook_allow,
+                 "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
+                 "several with commas; default: all but link-local addresses")
+      ->delimiter(',');
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
     app.parse(argc, argv);
@@ -126,6 +136,16 @@ std::shared_ptr<const FaultTable> load_fault_table(const std::string& file) {
                              (table.error().hint.empty() ? "" : " (" + table.error().hint + ")"));
   spdlog::info("fault table {} from {}", table->id(), file);
   return std::make_shared<const FaultTable>(*std::move(table));
+}
+
+CurlPoster::Settings poster_settings(const Flags& f) {
+  auto destinations = Destinations::parse(f.webhook_allow);
+  if (!destinations)
+    throw std::runtime_error("--webhook-allow: " + destinations.error().message + " (" +
+                             destinations.error().hint + ")");
+  CurlPoster::Settings settings;
+  settings.destinations = *std::move(destinations);
+  return settings;
 }
 
 http::ServerConfig server_config(const std::string& listen) {
@@ -243,10 +263,17 @@ int run(const Flags& f) {
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
 
+  SideThread webhook_thread(io.get_executor());
+  CurlPoster poster(io.get_executor(), poster_settings(f));
+  Webhooks webhooks(io.get_executor(), leader, webhook_thread.aside(), std::make_shared<db::PgWebhooks>(db),
+                    poster, Sealer(key, "webhooks"));
+
   http::Router router;
   HandlerSettings handlers;
   handlers.leases = lease_settings;
-  add_routes(router, leader, handlers);
+  Services services;
+  services.webhooks = &webhooks;
+  add_routes(router, leader, handlers, services);
   router.websocket(
       "/v1/worker", [&](http::Request, std::shared_ptr<http::Link> link) { hub.accept(std::move(link)); },
       "worker");
@@ -270,6 +297,7 @@ int run(const Flags& f) {
   auto stop = [&] {
     if (std::exchange(stopping, true)) return;
     server.stop();
+    webhooks.stop();
     hub.close_all();
     leader.stop([&] { io.stop(); });
   };
@@ -278,6 +306,7 @@ int run(const Flags& f) {
     status = 3;
     stop();
   });
+  webhooks.start();
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](boost::system::error_code ec, int) {
     if (!ec) spdlog::info("stopping");

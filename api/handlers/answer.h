@@ -77,6 +77,8 @@ void add_job_routes(const Routes&);
 void add_submit_routes(const Routes&);
 void add_job_action_routes(const Routes&);
 void add_simulate_routes(const Routes&);
+void add_job_change_routes(const Routes&);
+void add_bulk_routes(const Routes&);
 void add_attempt_routes(const Routes&);
 void add_checkpoint_routes(const Routes&);
 void add_log_routes(const Routes&);
@@ -85,6 +87,8 @@ void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
+void add_usage_routes(const Routes&);
+void add_webhook_routes(const Routes&);
 void add_system_routes(const Routes&);
 
 // ---------------------------------------------------------------- errors

@@ -43,6 +43,7 @@ std::vector<EventRow> TestBackend::commit() {
   std::string why;
   EXPECT_TRUE(plane_->invariants_hold(&why)) << why;
   store_.commit(out.batch);
+  ++commits_;
   return std::move(out.batch.events);
 }
 
@@ -341,7 +342,9 @@ std::string Call::header(std::string_view name) const {
   return value == nullptr ? "" : *value;
 }
 
-ApiRig::ApiRig() { add_routes(router, backend, {}); }
+ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services) {
+  add_routes(router, backend, {}, services ? services(backend) : Services{});
+}
 
 ApiRig::~ApiRig() {
   for (const auto& call : calls_)
@@ -390,6 +393,23 @@ void ApiRig::expect_documented(http::Method method, std::string_view route, cons
   if (!type.ends_with("json")) return;
   for (const auto& error : checker.check(json::parse(call.response->body), media->at("schema")))
     ADD_FAILURE() << route << " " << call.status() << ": " << error;
+}
+
+void ApiRig::sign_in(Identity who) {
+  before = [who = std::move(who)](http::Request& request) -> std::optional<http::Response> {
+    request.identity = who;
+    return std::nullopt;
+  };
+}
+
+Identity user(std::string name, std::map<std::string, Role, std::less<>> roles) {
+  Identity who;
+  who.kind = Identity::Kind::user;
+  who.owner = who.name = std::move(name);
+  who.roles = std::move(roles);
+  who.scopes = kAllScopes;
+  who.credential = "test";
+  return who;
 }
 
 JobId ApiRig::submit(std::string spec, http::Headers headers) {

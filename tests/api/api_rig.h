@@ -51,6 +51,7 @@ class TestBackend final : public Backend {
   void run_queries();  // of reads that are held back; their rows are still on the way
   void run_reads();    // as run_queries, and hands over the rows
   std::size_t subscriptions() const { return sinks_.size(); }
+  int commits() const { return commits_; }
 
   struct LogFile {
     std::string text;
@@ -107,6 +108,7 @@ class TestBackend final : public Backend {
   std::deque<HeldRead> held_;
   bool hold_reads_ = false;
   bool broken_reads_ = false;
+  int commits_ = 0;
   std::vector<Poll> polls_;
 };
 
@@ -145,7 +147,8 @@ struct Call {
 
 class ApiRig {
  public:
-  ApiRig();
+  /// `services`: what handlers use beside the backend; they outlive the rig's calls.
+  explicit ApiRig(const std::function<Services(TestBackend&)>& services = {});
   ~ApiRig();  // as a server that goes down: every stream ends
   ApiRig(const ApiRig&) = delete;
   ApiRig& operator=(const ApiRig&) = delete;
@@ -165,6 +168,11 @@ class ApiRig {
     return call(http::Method::put, std::move(target), std::move(body));
   }
   Call del(std::string target) { return call(http::Method::del, std::move(target)); }
+  Call patch(std::string target, std::string body, http::Headers headers = {}) {
+    return call(http::Method::patch, std::move(target), std::move(body), std::move(headers));
+  }
+  /// Whoever asks from now on is this one, whatever token is sent.
+  void sign_in(Identity who);
   JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
 
   TestBackend backend;
@@ -176,6 +184,9 @@ class ApiRig {
 
   std::vector<std::shared_ptr<Call>> calls_;
 };
+
+/// A user of that name with these roles and every scope.
+Identity user(std::string name, std::map<std::string, Role, std::less<>> roles);
 
 /// openapi.json, as embedded.
 const boost::json::value& openapi();
