@@ -164,7 +164,7 @@ WhatIf ControlPlane::without(const planner::Planner& copy, JobId id, const std::
   const auto seconds = static_cast<std::int64_t>(to_seconds(begin - now.wall) + 0.999);
   out.why.reasons.push_back(
       {"delayed", "waits for its begin time; due in " + std::to_string(seconds) + " s", 0, seconds});
-  out.others = shifts(before, planner::forecast(copy, pool, now.wall, kTried, id).starts, id);
+  out.others = shifts(before, planner::forecast(copy, pool, now.wall, kTried).starts, id);
   return out;
 }
 
