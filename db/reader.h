@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "db/store.h"
+#include "db/usage.h"
 
 namespace tutti {
 
@@ -22,7 +23,8 @@ inline constexpr int kMaxPage = 1000;  // larger page sizes and limits are cut t
 struct JobView {
   JobRow row;  // of job, or of job_done (then its state is terminal)
   std::string name;
-  std::string spec_json;                      // empty in lists
+  std::string spec_json;                      // as it holds now; empty in lists
+  std::string submitted_json{};               // as it was submitted, if it was changed since
   JobState initial_state = JobState::queued;  // as it was submitted
   std::optional<Instant> ended_at;            // set: finished
   std::int32_t exit_code = 0;
@@ -31,9 +33,19 @@ struct JobView {
 struct JobFilter {                 // all given parts must hold; empty = any
   std::vector<JobState> states{};  // one of these
   std::string project{}, queue{}, owner{}, name{};
-  std::optional<Instant> since{};  // created at or after
-  JobId first{}, last{};           // ids from … to; 0 = any
+  std::optional<Instant> since{};    // created at or after
+  JobId first{}, last{};             // ids from … to; 0 = any
+  std::vector<JobId> ids{};          // one of these
+  std::optional<Visible> visible{};  // nullopt: all
 };
+
+// What somebody may see of a stretch of the history.
+struct EventWindow {
+  std::vector<EventRow> rows;
+  EventId seen;      // all up to here was looked at: where to go on
+  bool end = false;  // there was nothing more then
+};
+inline constexpr int kEventWindow = 10'000;  // events looked at in one call, at most
 
 struct FaultFilter {  // id 0 = any
   NodeId node{};
@@ -73,7 +85,9 @@ class Reader {
 
   // Oldest first, ids above `after`. all_events merges jobs' and nodes' events by id: resume of a stream.
   virtual std::vector<EventRow> job_events(JobId job, EventId after, int limit) = 0;
-  virtual std::vector<EventRow> all_events(EventId after, int limit) = 0;
+  virtual std::vector<EventRow> all_events(EventId after, int limit) = 0;  // with project and owner of jobs
+  // The same without the events of jobs that are not visible; those of nodes are for everybody.
+  virtual EventWindow events_for(const Visible& who, EventId after, int limit) = 0;
   // Of one attempt, the newest; oldest of them first.
   virtual std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) = 0;
 
@@ -82,6 +96,8 @@ class Reader {
 
   // Since then: nodes lost, and faults that speak against one node alone.
   virtual std::int64_t count_serious_faults(Instant since) = 0;
+
+  virtual Usage usage(const UsageQuery& query) = 0;
 
   virtual LeaderView leader() = 0;
 };

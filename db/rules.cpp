@@ -70,6 +70,9 @@ void require_well_formed(const Batch& b) {
       refuse("job " + to_string(s.id) + ": a job cannot begin as " + std::string(name(s.initial_state)));
     with_spec.insert(s.id);
   }
+  for (const auto& [id, json] : b.changed_specs)
+    if (id.value <= 0 || json.empty())
+      refuse("job " + to_string(id) + ": a changed spec needs an id and a text");
   std::unordered_set<JobId> ended_at_once;
   for (const auto& d : b.done)
     if (d.base_version == 0) ended_at_once.insert(d.row.job.id);

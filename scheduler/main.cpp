@@ -24,11 +24,15 @@
 #include "db/pg/pg_accounts.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
+#include "db/pg/pg_webhooks.h"
 #include "scheduler/http_flags.h"
+#include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
+#include "scheduler/service/sealed.h"
 #include "scheduler/service/side_thread.h"
+#include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
 
 namespace asio = boost::asio;
@@ -57,6 +61,7 @@ struct Flags {
   OidcSettings oidc;
   std::vector<std::string> oidc_grants;
   double session_idle_hours = 12, session_days = 7;
+  std::vector<std::string> webhook_allow;
 };
 
 void add_account_flags(CLI::App& app, Flags& f) {
@@ -140,6 +145,10 @@ Flags read_flags(int argc, char** argv) {
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
   add_account_flags(app, f);
+  app.add_option("--webhook-allow", f.webhook_allow,
+                 "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
+                 "several with commas; default: all but link-local addresses")
+      ->delimiter(',');
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
     app.parse(argc, argv);
@@ -167,6 +176,16 @@ void log_certificate(http::TlsServer::Event event, const std::string& line) {
     spdlog::info(line);
   else
     spdlog::error(line);
+}
+
+CurlPoster::Settings poster_settings(const Flags& f) {
+  auto destinations = Destinations::parse(f.webhook_allow);
+  if (!destinations)
+    throw std::runtime_error("--webhook-allow: " + destinations.error().message + " (" +
+                             destinations.error().hint + ")");
+  CurlPoster::Settings settings;
+  settings.destinations = *std::move(destinations);
+  return settings;
 }
 
 AccountSettings account_settings(const Flags& f, const std::string& token) {
@@ -340,8 +359,13 @@ int run(const Flags& f) {
   AccountKeeper keeper(io, accounts);
   OidcKeys oidc_keys(io.get_executor(), side.aside(), f.oidc, accounts.oidc());
   accounts.on_unknown_key([&] { oidc_keys.fetch_soon(); });
+  SideThread webhook_thread(io.get_executor());
+  CurlPoster poster(io.get_executor(), poster_settings(f));
+  Webhooks webhooks(io.get_executor(), leader, webhook_thread.aside(), std::make_shared<db::PgWebhooks>(db),
+                    poster, Sealer(key, "webhooks"));
   Services services;
   services.accounts = &accounts;
+  services.webhooks = &webhooks;
 
   const auto config = server_config(f.http, log_certificate);
   http::Router router;
@@ -384,6 +408,7 @@ int run(const Flags& f) {
     if (std::exchange(stopping, true)) return;
     server.stop();
     certificate_signal.stop();
+    webhooks.stop();
     hub.close_all();
     keeper.stop();
     oidc_keys.stop();
@@ -394,6 +419,7 @@ int run(const Flags& f) {
     status = 3;
     stop();
   });
+  webhooks.start();
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](boost::system::error_code ec, int) {
     if (!ec) spdlog::info("stopping");

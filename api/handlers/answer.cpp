@@ -79,6 +79,7 @@ StatusAndCode status_of(Errc code) {
     case Errc::illegal_transition: return {409, "illegal_transition"};
     case Errc::stale_epoch: return {409, "stale_epoch"};
     case Errc::idempotency_mismatch: return {422, "idempotency_mismatch"};
+    case Errc::precondition_failed: return {412, "precondition_failed"};
     case Errc::too_large: return {413, "too_large"};
     case Errc::unavailable: return {503, "unavailable"};
     case Errc::internal: break;

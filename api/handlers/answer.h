@@ -81,6 +81,8 @@ void add_job_routes(const Routes&);
 void add_submit_routes(const Routes&);
 void add_job_action_routes(const Routes&);
 void add_simulate_routes(const Routes&);
+void add_job_change_routes(const Routes&);
+void add_bulk_routes(const Routes&);
 void add_attempt_routes(const Routes&);
 void add_checkpoint_routes(const Routes&);
 void add_log_routes(const Routes&);
@@ -94,6 +96,8 @@ void add_user_routes(const Routes&);
 void add_token_routes(const Routes&);
 void add_join_routes(const Routes&);
 void add_audit_routes(const Routes&);
+void add_usage_routes(const Routes&);
+void add_webhook_routes(const Routes&);
 void add_system_routes(const Routes&);
 void add_docs_routes(const Routes&);
 

@@ -10,6 +10,7 @@
 #include <deque>
 
 #include "api/handlers/answer.h"
+#include "api/handlers/job_filter.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/view.h"
 #include "api/http/sse.h"
@@ -23,16 +24,28 @@ constexpr int kRowsPerRead = 500;
 constexpr std::size_t kMaxWaiting = 20'000;     // events that come in while rows are read
 constexpr std::size_t kStreamBuffer = 4 << 20;  // unsent bytes; a slower reader has to resume
 
-std::vector<EventRow> read_events(Reader& reader, JobId job, EventId after, int limit) {
-  return job ? reader.job_events(job, after, limit) : reader.all_events(after, limit);
+// job 0: of all that is visible.
+EventWindow read_events(Reader& reader, JobId job, const std::optional<Visible>& visible, EventId after,
+                        int limit) {
+  if (!job && visible) return reader.events_for(*visible, after, limit);
+  EventWindow out;
+  out.rows = job ? reader.job_events(job, after, limit) : reader.all_events(after, limit);
+  out.seen = out.rows.empty() ? after : out.rows.back().id;
+  out.end = out.rows.size() < static_cast<std::size_t>(limit);
+  return out;
 }
 
 class EventStream : public std::enable_shared_from_this<EventStream> {
  public:
   /// job 0: everything. `after` is the last event the client has; nothing: only what comes from now on.
-  EventStream(ApiPtr api, JobId job, std::optional<EventId> after, std::shared_ptr<http::Stream> stream)
-      : api_(std::move(api)), job_(job), stream_(std::move(stream)), reading_(after.has_value()) {
-    if (after) sent_ = *after;
+  EventStream(ApiPtr api, JobId job, std::optional<Visible> visible, std::optional<EventId> after,
+              std::shared_ptr<http::Stream> stream)
+      : api_(std::move(api)),
+        job_(job),
+        visible_(std::move(visible)),
+        stream_(std::move(stream)),
+        reading_(after.has_value()) {
+    if (after) sent_ = read_to_ = *after;
   }
 
   void start() {
@@ -47,11 +60,14 @@ class EventStream : public std::enable_shared_from_this<EventStream> {
   }
 
  private:
-  bool concerns_us(const EventRow& event) const { return !job_ || event.job == job_; }
+  bool concerns_us(const EventRow& event) const {
+    if (job_) return event.job == job_;
+    return !event.job || is_visible(visible_, event.project, event.owner);
+  }
 
   void on_event(const EventRow& event) {
-    const bool hole = told_ && event.id.value != told_.value + 1;
-    told_ = event.id;
+    const EventId before = std::exchange(told_, event.id);
+    const bool hole = before && event.id.value != before.value + 1;
     if (reading_) {
       if (!concerns_us(event)) return;
       if (waiting_.size() >= kMaxWaiting) return stream_->close();  // the client resumes from its last id
@@ -63,6 +79,7 @@ class EventStream : public std::enable_shared_from_this<EventStream> {
       return;
     }
     reading_ = true;
+    read_to_ = before;  // all up to there was told
     if (concerns_us(event)) waiting_.push_back(event);
     read_more();
   }
@@ -78,31 +95,34 @@ class EventStream : public std::enable_shared_from_this<EventStream> {
 
   void read_more() {
     api_->backend.read(
-        [self = shared_from_this(), job = job_, after = sent_](Reader& reader) -> std::function<void()> {
-          auto rows = std::make_shared<std::vector<EventRow>>(read_events(reader, job, after, kRowsPerRead));
+        [self = shared_from_this(), job = job_, visible = visible_,
+         after = read_to_](Reader& reader) -> std::function<void()> {
+          auto rows = std::make_shared<EventWindow>(read_events(reader, job, visible, after, kRowsPerRead));
           return [self, rows] { self->on_rows(*rows); };
         },
         [self = shared_from_this()](const Error&) { self->stream_->close(); });  // the client comes back
   }
 
-  void on_rows(const std::vector<EventRow>& rows) {
+  void on_rows(const EventWindow& window) {
     if (stream_->closed()) return;
     if (!job_ && api_->backend.plane() == nullptr)
       return stream_->close();  // no names: the client comes back
-    for (const auto& row : rows) send(row);
-    if (rows.size() == static_cast<std::size_t>(kRowsPerRead))
-      return stream_->when_drained([self = shared_from_this()] { self->read_more(); });
+    for (const auto& row : window.rows) send(row);
+    read_to_ = window.seen;
+    if (!window.end) return stream_->when_drained([self = shared_from_this()] { self->read_more(); });
     reading_ = false;
     for (const auto& event : std::exchange(waiting_, {})) send(event);
   }
 
   ApiPtr api_;
   JobId job_;
+  std::optional<Visible> visible_;  // to the reader; of one job admission has asked
   std::shared_ptr<http::Stream> stream_;
   std::uint64_t subscription_ = 0;
-  bool reading_;  // rows are being read: what is told meanwhile waits
-  EventId sent_;  // newest sent
-  EventId told_;  // newest that the subscription told, of any job
+  bool reading_;     // rows are being read: what is told meanwhile waits
+  EventId sent_;     // newest sent
+  EventId read_to_;  // rows up to here are read
+  EventId told_;     // newest that the subscription told, of any job
   std::deque<EventRow> waiting_;
 };
 
@@ -123,22 +143,38 @@ Result<std::optional<EventId>> resume_point(const http::Request& request) {
   return std::optional(EventId(*id));
 }
 
-void answer_page(const ApiPtr& api, const Answer& answer, JobId job, EventId after, int limit) {
+/// As many visible events as fit a page, though others may lie between them: bounded in how far it looks.
+EventWindow read_page(Reader& reader, JobId job, const std::optional<Visible>& visible, EventId after,
+                      int limit) {
+  constexpr int kMostWindows = 10;
+  EventWindow page;
+  page.seen = after;
+  for (int i = 0; i < kMostWindows && !page.end && page.rows.size() < static_cast<std::size_t>(limit); ++i) {
+    auto more = read_events(reader, job, visible, page.seen, limit - static_cast<int>(page.rows.size()));
+    page.rows.insert(page.rows.end(), more.rows.begin(), more.rows.end());
+    page.seen = more.seen;
+    page.end = more.end;
+  }
+  return page;
+}
+
+void answer_page(const ApiPtr& api, const Answer& answer, JobId job, std::optional<Visible> visible,
+                 EventId after, int limit) {
   read_rows(
       api, answer,
-      [job, after, limit](Reader& reader) -> std::optional<std::vector<EventRow>> {
-        auto rows = read_events(reader, job, after, limit);
-        if (rows.empty() && job && !reader.find_job(job)) return std::nullopt;
-        return rows;
+      [job, visible = std::move(visible), after, limit](Reader& reader) -> std::optional<EventWindow> {
+        auto page = read_page(reader, job, visible, after, limit);
+        if (page.rows.empty() && job && !reader.find_job(job)) return std::nullopt;
+        return page;
       },
-      [api, answer, job](const std::optional<std::vector<EventRow>>& rows) {
-        if (!rows) return answer.fail(no_such_job(job));
+      [api, answer, job](const std::optional<EventWindow>& page) {
+        if (!page) return answer.fail(no_such_job(job));
         const ControlPlane* plane = api->backend.plane();
         if (!job && plane == nullptr) return answer.fail(not_ready(api->backend));  // no names of nodes
         json::array events;
-        for (const auto& row : *rows)
+        for (const auto& row : page->rows)
           events.push_back(event_view(row, plane == nullptr ? nullptr : &plane->cluster()));
-        answer.json(200, json::object{{"events", std::move(events)}});
+        answer.json(200, json::object{{"events", std::move(events)}, {"next_after", page->seen.value}});
       });
 }
 
@@ -148,12 +184,14 @@ void answer_events(const ApiPtr& api, const http::Request& request, const Answer
   if (!wants_stream(request)) {
     const auto limit = int_param(request, "limit", kMaxPage, 1, kMaxPage);
     if (!limit) return answer.fail(limit.error());
-    return answer_page(api, answer, job, after->value_or(EventId(0)), static_cast<int>(*limit));
+    return answer_page(api, answer, job, visible_to(identity_of(request)), after->value_or(EventId(0)),
+                       static_cast<int>(*limit));
   }
   // The history of one job is short: a stream of it begins at its beginning.
   auto from = *after;
   if (job && !from) from = EventId(0);
-  std::make_shared<EventStream>(api, job, from, answer.sse(kStreamBuffer))->start();
+  std::make_shared<EventStream>(api, job, visible_to(identity_of(request)), from, answer.sse(kStreamBuffer))
+      ->start();
 }
 
 void get_events(const ApiPtr& api, const http::Request& request, Answer answer) {

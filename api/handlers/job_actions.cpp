@@ -16,7 +16,7 @@ struct ArrayOutcome {
 };
 
 // Every task that is not over; an error only if nothing at all was changed.
-Result<JobId> act_on_tasks(ControlPlane& plane, JobId task_of, ArrayOutcome& out,
+Result<JobId> act_on_tasks(ControlPlane& plane, const Identity& who, JobId task_of, ArrayOutcome& out,
                            const std::function<Result<JobId>(JobId)>& act) {
   const auto tasks = plane.array_tasks(task_of);
   if (tasks.empty())
@@ -26,22 +26,25 @@ Result<JobId> act_on_tasks(ControlPlane& plane, JobId task_of, ArrayOutcome& out
                  .field = "array"};
   out.array = JobId(tasks.front().value - plane.find_job(tasks.front())->spec->array_task->position);
   for (const JobId task : tasks) {
+    const Job* live = plane.find_job(task);
+    if (live == nullptr) continue;  // it ended with one before it
+    if (!may_change(who, live->row.project, live->row.owner)) continue;
     const auto done = act(task);
     ++(done ? out.changed : out.refused);
     if (!done && !out.first_refusal) out.first_refusal = done.error();
   }
-  if (out.changed == 0) return *out.first_refusal;
+  if (out.changed == 0 && out.first_refusal) return *out.first_refusal;
   return out.array;
 }
 
-void act_on_array(const ApiPtr& api, const Answer& answer, JobId id,
+void act_on_array(const ApiPtr& api, const Answer& answer, const Identity& who, JobId id,
                   std::function<Result<JobId>(ControlPlane&, Now, JobId)> act) {
   const auto first = [id](Reader& reader) { return array_of(reader, id).first; };
-  read_rows(api, answer, first, [api, answer, act = std::move(act)](JobId array) {
+  read_rows(api, answer, first, [api, answer, who, act = std::move(act)](JobId array) {
     auto outcome = std::make_shared<ArrayOutcome>();
     api->backend.change_jobs(
         [=](ControlPlane& plane, Now now) {
-          return act_on_tasks(plane, array, *outcome, [&](JobId task) { return act(plane, now, task); });
+          return act_on_tasks(plane, who, array, *outcome, [&](JobId task) { return act(plane, now, task); });
         },
         [=](const Result<JobId>& done) {
           if (!done) return answer.fail(done.error());
@@ -63,16 +66,12 @@ void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& a
   };
   const JobId id = job_of(request);
   const bool array = *all == 1;
-  if (array) return act_on_array(api, answer, id, one);
+  if (array) return act_on_array(api, answer, identity_of(request), id, one);
   api->backend.change_jobs([one, id](ControlPlane& plane, Now now) { return one(plane, now, id); },
                            [api, answer](const Result<JobId>& done) {
                              if (!done) return answer.fail(done.error());
                              answer_with_job(api, answer, *done);
                            });
-}
-
-std::string who_and_why(const std::string& who, const std::string& reason) {
-  return reason.empty() ? who : who + ": " + reason;
 }
 
 void cancel(const ApiPtr& api, const http::Request& request, Answer answer) {
@@ -83,14 +82,14 @@ void cancel(const ApiPtr& api, const http::Request& request, Answer answer) {
 }
 void hold(const ApiPtr& api, const http::Request& request, Answer answer) {
   act_on_job(api, request, answer,
-             [](ControlPlane& p, Now now, JobId id, const std::string&, const std::string& reason) {
-               return p.on_hold(now, id, reason);
+             [](ControlPlane& p, Now now, JobId id, const std::string& who, const std::string& reason) {
+               return p.on_hold(now, id, reason, who);
              });
 }
 void release(const ApiPtr& api, const http::Request& request, Answer answer) {
   act_on_job(api, request, answer,
-             [](ControlPlane& p, Now now, JobId id, const std::string&, const std::string&) {
-               return p.on_release(now, id);
+             [](ControlPlane& p, Now now, JobId id, const std::string& who, const std::string& reason) {
+               return p.on_release(now, id, who_and_why(who, reason));
              });
 }
 void requeue(const ApiPtr& api, const http::Request& request, Answer answer) {

@@ -31,11 +31,18 @@ ArraySpan array_of(Reader& reader, JobId id) {
   return task ? ArraySpan{JobId(id.value - task->position), task->tasks} : ArraySpan{id};
 }
 
+std::string who_and_why(const std::string& who, const std::string& reason) {
+  return reason.empty() ? who : who + ": " + reason;
+}
+
+std::string etag_of(std::int32_t version) { return "\"" + std::to_string(version) + "\""; }
+
 JobId job_of(const http::Request& request) { return JobId(parse_id(request.param("id")).value()); }
 
 void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id) {
   const ControlPlane* plane = api->backend.plane();
   if (const Job* live = plane == nullptr ? nullptr : plane->find_job(id)) {
+    answer.header("ETag", etag_of(live->row.version));
     auto job = job_view(live->row, live->spec->name, std::nullopt);
     add_live_parts(job, *plane, *live);
     return answer.send(http::text(200, with_spec(job, wire::encode_spec(*live->spec)), "application/json"));
@@ -44,6 +51,7 @@ void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id) {
       api, answer, [id](Reader& reader) { return reader.find_job(id); },
       [api, answer, id](std::optional<JobView> view) {
         if (!view) return answer.fail(no_such_job(id));
+        answer.header("ETag", etag_of(view->row.version));
         answer.send(http::text(200, finished_job(*view, api->backend.now()), "application/json"));
       });
 }

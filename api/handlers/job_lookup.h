@@ -17,6 +17,12 @@ void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id);
 
 Error no_such_job(JobId id);
 
+/// The version of a job's row as header ETag; If-Match of PATCH takes it back.
+std::string etag_of(std::int32_t version);
+
+/// "ada: a typo"; of an act without a reason who it was.
+std::string who_and_why(const std::string& who, const std::string& reason);
+
 /// The first task and how many there are of the array that a job is of; itself alone if of none. Store
 /// thread.
 struct ArraySpan {

@@ -1,11 +1,13 @@
 // GET /v1/jobs, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain, GET /v1/queue: jobs as they are.
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "api/handlers/answer.h"
+#include "api/handlers/job_filter.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/view.h"
 #include "api/wire/job_spec_codec.h"
-#include "api/wire/text_values.h"
 
 namespace tutti::api {
 namespace {
@@ -18,34 +20,6 @@ constexpr std::int64_t kLargestPage =
 constexpr std::size_t kMaxQueue = 200;
 
 // ---------------------------------------------------------------- list
-
-/// "running,queued", "pending": names of states and of their groups.
-Result<std::vector<JobState>> parse_states(std::string_view text) {
-  std::vector<JobState> states;
-  while (!text.empty()) {
-    const auto word = text.substr(0, text.find(','));
-    text.remove_prefix(std::min(text.size(), word.size() + 1));
-    if (const auto state = parse_job_state(word)) {
-      states.push_back(*state);
-      continue;
-    }
-    bool (*group)(JobState) = nullptr;
-    if (word == "pending") group = is_pending;
-    if (word == "active") group = is_active;
-    if (word == "terminal") group = [](JobState s) { return is_terminal(s); };
-    if (group == nullptr)
-      return bad_field("state", "unknown state '" + std::string(word) + "'",
-                       "a job state, or pending, active, terminal");
-    std::ranges::copy_if(kJobStates, std::back_inserter(states), group);
-  }
-  return states;
-}
-
-/// An instant, or a duration: so long ago.
-std::optional<Instant> parse_since(std::string_view text, Now now) {
-  if (const auto ago = wire::parse_duration(text)) return now.wall - *ago;
-  return wire::parse_instant(text);
-}
 
 struct ListQuery {
   JobFilter filter;
@@ -127,6 +101,7 @@ JobFilter whole_array(JobFilter filter, Reader& reader) {
 void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto query = parse_list_query(request, api->backend.now());
   if (!query) return answer.fail(query.error());
+  query->filter.visible = visible_to(identity_of(request));
   const int size = query->page_size;
   read_rows(
       api, answer,
@@ -169,15 +144,49 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
 
 // ---------------------------------------------------------------- the queue
 
+constexpr std::size_t kSearched = 2000;  // of those that wait, for the jobs of who does not see all
+
+struct InQueue {
+  const Job* job;
+  std::optional<std::size_t> position = std::nullopt;  // of its queue; all that wait count
+};
+
+/// Ready jobs in the order of the planner. Who sees only some of them finds them among the first, and the
+/// rest by their own positions.
+std::vector<InQueue> ready_in_order(const ControlPlane& plane, const std::string& queue,
+                                    const std::optional<Visible>& visible) {
+  std::vector<InQueue> out;
+  std::map<std::string, std::size_t> next;
+  std::set<JobId> searched;
+  for (const JobId id : plane.waiting_in_order(queue, visible ? kSearched : kMaxQueue)) {
+    const Job* job = plane.find_job(id);
+    const auto position = next[job->row.queue]++;
+    searched.insert(id);
+    if (out.size() < kMaxQueue && is_visible(visible, job->row.project, job->row.owner))
+      out.push_back({job, position});
+  }
+  if (searched.size() < kSearched) return out;  // these were all, or all are shown
+  std::vector<InQueue> behind;
+  for (const auto& [id, job] : plane.jobs()) {
+    if (out.size() + behind.size() >= kMaxQueue) break;
+    if (job.row.state == JobState::queued && !searched.contains(id) &&
+        (queue.empty() || job.row.queue == queue) && is_visible(visible, job.row.project, job.row.owner))
+      behind.push_back({&job, plane.planner().ahead_of(id)});
+  }
+  std::ranges::sort(behind, {}, [](const InQueue& e) { return std::pair(e.position, e.job->row.id); });
+  out.insert(out.end(), behind.begin(), behind.end());
+  return out;
+}
+
 /// Pending jobs in the order in which they are looked at: ready ones as the planner does, delayed ones by
 /// time, then the rest.
-std::vector<const Job*> pending_in_order(const ControlPlane& plane, std::string_view queue) {
-  std::vector<const Job*> ready, others;
-  for (const JobId id : plane.waiting_in_order(std::string(queue), kMaxQueue))
-    ready.push_back(plane.find_job(id));
+std::vector<InQueue> pending_in_order(const ControlPlane& plane, const std::string& queue,
+                                      const std::optional<Visible>& visible) {
+  std::vector<InQueue> ready = ready_in_order(plane, queue, visible);
+  std::vector<const Job*> others;
   for (const auto& [id, job] : plane.jobs())
     if (is_pending(job.row.state) && job.row.state != JobState::queued &&
-        (queue.empty() || job.row.queue == queue))
+        (queue.empty() || job.row.queue == queue) && is_visible(visible, job.row.project, job.row.owner))
       others.push_back(&job);
   const auto before = [](const Job* a, const Job* b) {
     return std::tuple(a->row.state, a->row.not_before, a->row.id) <
@@ -186,7 +195,7 @@ std::vector<const Job*> pending_in_order(const ControlPlane& plane, std::string_
   const auto shown = std::min(others.size(), kMaxQueue - ready.size());
   std::partial_sort(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(shown), others.end(),
                     before);
-  ready.insert(ready.end(), others.begin(), others.begin() + static_cast<std::ptrdiff_t>(shown));
+  for (std::size_t i = 0; i < shown; ++i) ready.push_back({others[i]});
   return ready;
 }
 
@@ -196,11 +205,12 @@ class PageOfQueue {
  public:
   PageOfQueue(const ControlPlane& plane, Now now) : plane_(plane), now_(now) {}
 
-  json::object view(const Job& job) {
+  json::object view(const InQueue& entry) {
+    const Job& job = *entry.job;
     json::value position = nullptr;
     std::vector<Reason> reasons;
-    if (job.row.state == JobState::queued) {
-      const auto ahead = next_position_[job.row.queue]++;
+    if (entry.position) {
+      const auto ahead = *entry.position;
       position = ahead;
       reasons = of_shape(job);
       if (ahead > 0)
@@ -233,7 +243,6 @@ class PageOfQueue {
 
   const ControlPlane& plane_;
   Now now_;
-  std::map<std::string, std::size_t> next_position_;
   std::map<int, std::optional<std::vector<Reason>>> by_shape_;
 };
 
@@ -242,8 +251,9 @@ void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   PageOfQueue page(*plane, api->backend.now());
   json::array jobs;
-  for (const Job* job : pending_in_order(*plane, request.query_param("queue").value_or("")))
-    jobs.push_back(page.view(*job));
+  const auto visible = visible_to(identity_of(request));
+  for (const auto& entry : pending_in_order(*plane, request.query_param("queue").value_or(""), visible))
+    jobs.push_back(page.view(entry));
   answer.json(200, json::object{{"jobs", std::move(jobs)}});
 }
 

@@ -4,6 +4,7 @@
 // taken the last one, so a slow reader slows us down and costs no memory. When the reader is gone it asks no
 // more. Following is a long poll at the worker; the stream ends when every rank has ended. Control thread.
 #include <algorithm>
+#include <boost/json/parse.hpp>
 #include <charconv>
 
 #include "api/handlers/answer.h"
@@ -22,7 +23,8 @@ struct LogRequest {
   std::string attempt;  // number, or "latest"
   std::int64_t rank = 0;
   bool follow = false;
-  std::int64_t offset = 0;  // < 0: from that many bytes before the end
+  std::int64_t offset = 0;     // < 0: from that many bytes before the end
+  bool first_failure = false;  // the last lines of the rank that failed first
 };
 
 Result<LogRequest> parse_log_request(const http::Request& request) {
@@ -30,6 +32,11 @@ Result<LogRequest> parse_log_request(const http::Request& request) {
   out.attempt = request.param("n");
   if (out.attempt != "latest" && !parse_id(out.attempt))
     return bad_field("n", "an attempt is a number from 1, or 'latest'");
+  const auto first = request.query_param("first_failure");
+  out.first_failure = first && *first != "0" && *first != "false";
+  for (const auto other : {"rank", "follow", "tail", "offset"})
+    if (out.first_failure && request.query_param(other))
+      return bad_field(other, "does not go with first_failure", "leave it out: the rank is found for you");
   if (request.query_param("rank") == "all") {
     out.rank = kAllRanks;
   } else {
@@ -168,6 +175,28 @@ std::vector<LogStream::Source> choose_sources(const AttemptRow& attempt, const L
   return sources;
 }
 
+/// What the scheduler has kept of the failure, so that it can be read when the node is gone.
+void answer_first_failure(const Answer& answer, const AttemptRow& attempt) {
+  const std::string which = "attempt " + std::to_string(attempt.number) + " of job " + to_string(attempt.job);
+  boost::json::error_code error;
+  const auto evidence = boost::json::parse(attempt.evidence_json, error);
+  const auto* all = error ? nullptr : evidence.if_array();
+  const boost::json::object* failure = nullptr;
+  for (std::size_t i = 0; all != nullptr && failure == nullptr && i < all->size(); ++i)
+    if (const auto* one = (*all)[i].if_object(); one != nullptr && one->contains("last_lines")) failure = one;
+  const auto* lines = failure == nullptr ? nullptr : failure->at("last_lines").if_string();
+  const auto* rank = failure == nullptr ? nullptr : failure->if_contains("rank");
+  if (lines == nullptr || rank == nullptr || !rank->is_int64() || rank->get_int64() < 0)
+    return answer.fail(not_found("no rank of " + which + " has failed",
+                                 attempt.detail.empty() ? "its ranks' logs are at ?rank=N"
+                                                        : "what is known of its end: " + attempt.detail));
+  std::string text(*lines);
+  if (!text.empty() && text.back() != '\n') text += '\n';
+  answer.header("Tutti-Rank", std::to_string(rank->get_int64()));
+  answer.header("Cache-Control", "no-store");
+  answer.send(http::text(200, std::move(text), "text/plain; charset=utf-8"));
+}
+
 void get_log(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto wanted = parse_log_request(request);
   if (!wanted) return answer.fail(wanted.error());
@@ -180,6 +209,7 @@ void get_log(const ApiPtr& api, const http::Request& request, Answer answer) {
           return answer.fail(not_found("job " + to_string(id) + " has no attempt " + wanted.attempt,
                                        rows.empty() ? "it has not been started yet, or there is no such job"
                                                     : "it has " + std::to_string(rows.size())));
+        if (wanted.first_failure) return answer_first_failure(answer, *attempt);
         auto sources = choose_sources(*attempt, wanted);
         if (sources.empty())
           return answer.fail(not_found("attempt " + std::to_string(attempt->number) + " of job " +

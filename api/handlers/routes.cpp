@@ -13,6 +13,8 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_job_routes(routes);
   api::add_job_action_routes(routes);
   api::add_simulate_routes(routes);
+  api::add_job_change_routes(routes);
+  api::add_bulk_routes(routes);
   api::add_attempt_routes(routes);
   api::add_checkpoint_routes(routes);
   api::add_log_routes(routes);
@@ -21,6 +23,8 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_node_routes(routes);
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
+  api::add_usage_routes(routes);
+  api::add_webhook_routes(routes);
   api::add_system_routes(routes);
   api::add_docs_routes(routes);
   if (services.accounts == nullptr) return;

@@ -6,10 +6,12 @@ namespace tutti {
 
 class Accounts;
 class Limits;  // limits.h
+class WebhookService;
 
 struct Services {
   Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
   Limits* limits = nullptr;
+  WebhookService* webhooks = nullptr;
 };
 
 }  // namespace tutti

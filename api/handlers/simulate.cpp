@@ -1,10 +1,11 @@
 // POST /v1/jobs:simulate and POST /v1/jobs/{id}:simulate: what would become of a job, and of others because
 // of it. Nothing is written; the answer is the planner's own, on a copy of its state.
 #include "api/handlers/answer.h"
+#include "api/handlers/change_body.h"
+#include "api/handlers/job_filter.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/spec_body.h"
 #include "api/handlers/view.h"
-#include "api/wire/spec_reader.h"
 #include "api/wire/strict_json.h"
 
 namespace tutti::api {
@@ -35,52 +36,26 @@ void simulate_job(const ApiPtr& api, const http::Request& request, Answer answer
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   const auto spec = read_spec(api, request, answer);
   if (!spec) return;
+  if (const auto error = refuses_submission(identity_of(request), *spec)) return answer.fail(*error);
   const auto result = plane->simulate(*spec, identity_of(request).owner, api->backend.now());
   if (!result) return answer.fail(result.error());
   answer.json(200, what_if_view(*result));
 }
 
-constexpr auto kChangeFields = std::to_array<wire::Field<JobChange>>({
-    {"priority",
-     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
-       if (const auto n = r.integer(at, v, 0, 100)) into.priority = static_cast<int>(*n);
-     }},
-    {"nodes",
-     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
-       if (const auto n = r.integer(at, v, 1, 4096)) into.nodes = static_cast<int>(*n);
-     }},
-    {"time_limit",
-     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
-       if (const auto d = r.duration(at, v, Duration(std::chrono::seconds(1)))) into.time_limit = *d;
-     }},
-    {"quota_gpus",
-     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
-       if (const auto n = r.integer(at, v, 0, 1'000'000)) into.quota_gpus = static_cast<int>(*n);
-     }},
-    {"max_gpus",
-     [](wire::SpecReader& r, const wire::Path& at, const json::value& v, JobChange& into) {
-       if (const auto n = r.integer(at, v, 0, 1'000'000)) into.max_gpus = static_cast<int>(*n);
-     }},
-});
-
 void simulate_change(const ApiPtr& api, const http::Request& request, Answer answer) {
   json::value body;
   if (auto error = wire::parse_strict_json(request.body, body))
     return answer.send(malformed("JSON", std::move(error->message), error->line, error->column));
-  std::vector<wire::SpecProblem> problems;
-  wire::SpecReader reader{problems, api->backend.now()};
-  JobChange change;
-  wire::read_fields(reader, {}, body, change, kChangeFields);
-  if (!problems.empty())
-    return answer.fail(bad_field(problems.front().field.empty() ? "body" : problems.front().field,
-                                 problems.front().message, problems.front().hint));
-  if (!change.priority && !change.nodes && !change.time_limit && !change.quota_gpus && !change.max_gpus)
-    return answer.fail(
-        bad_field("body", "nothing is changed", "give priority, nodes, time_limit, quota_gpus or max_gpus"));
+  const auto change = read_change(body, api->backend.now(), true);
+  if (!change) return answer.fail(change.error());
   const JobId id = job_of(request);
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
-  const auto result = plane->simulate_change(id, change, api->backend.now());
+  const Job* job = plane->find_job(id);
+  if (job != nullptr && change->priority)
+    if (const auto error = refuses_priority(identity_of(request), job->row.project, *change->priority))
+      return answer.fail(*error);
+  const auto result = plane->simulate_change(id, *change, api->backend.now());
   if (!result) return answer.fail(result.error());
   answer.json(200, what_if_view(*result));
 }

@@ -8,11 +8,13 @@
 #include <utility>
 
 #include "api/handlers/answer.h"
+#include "api/handlers/job_filter.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/limits.h"
 #include "api/handlers/spec_body.h"
 #include "api/handlers/submit_requests.h"
 #include "api/handlers/view.h"
+#include "api/handlers/webhook_service.h"
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/strict_json.h"
 
@@ -56,10 +58,11 @@ std::string first_body(JobId id, const std::string& owner, const JobSpec& spec, 
 }
 
 std::string replayed_body(const JobView& view, Now now) {
-  const auto parsed = wire::parse_spec_json(view.spec_json, now);
+  const auto& submitted = view.submitted_json.empty() ? view.spec_json : view.submitted_json;
+  const auto parsed = wire::parse_spec_json(submitted, now);
   return with_spec(
       submitted_view(view.row.id, view.row.owner, parsed.spec, view.row.created_at, view.initial_state),
-      view.spec_json);
+      submitted);
 }
 
 /// From memory, which has the job unless this is a replay or the same batch ended it.
@@ -81,6 +84,27 @@ std::string never_warning(const Backend& backend, const Submitted& submitted) {
   for (const auto& reason : plane->explain(submitted.id, backend.now()).reasons)
     if (reason.code == "never" || reason.code == "no_nodes") return reason.text;
   return {};
+}
+
+/// Of those that the job wants to tell: which are not there. No error: an operator may add them yet.
+std::string notify_warning(const ApiPtr& api, const JobSpec& spec) {
+  std::string text;
+  const auto* known = api->services.webhooks == nullptr ? nullptr : api->services.webhooks->webhooks();
+  for (const auto& notify : spec.notify) {
+    std::string why;
+    const auto hook = known == nullptr ? decltype(known->end()){} : known->find(notify.webhook);
+    if (known == nullptr)
+      why = "is not known at the moment";
+    else if (hook == known->end())
+      why = "does not exist: nobody is told";
+    else if (!hook->second.enabled)
+      why = "is not enabled: nobody is told";
+    else if (const auto& projects = hook->second.projects;
+             !projects.empty() && std::ranges::find(projects, spec.project) == projects.end())
+      why = "is not told of project '" + spec.project + "'";
+    if (!why.empty()) text += (text.empty() ? "" : "; ") + ("webhook '" + notify.webhook + "' " + why);
+  }
+  return text;
 }
 
 void answer_created(const Answer& answer, JobId id, bool replayed, std::string body) {
@@ -112,22 +136,27 @@ void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) 
   auto key = idempotency_key(request);
   if (!key) return answer.fail(key.error());
   auto spec = read_spec(api, request, answer);
-  if (!spec || !within_limit(api, spec->project, answer)) return;
+  if (!spec) return;
+  if (const auto error = refuses_submission(identity_of(request), *spec)) return answer.fail(*error);
+  if (!within_limit(api, spec->project, answer)) return;
   std::vector<SubmitItem> items;
   items.push_back(
       {.spec = *std::move(spec),
        .owner = identity_of(request).owner,
        .idempotency_key = *key,
        .body_hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")))});
-  prepare_submissions(api, answer, std::move(items), [api, answer](Submissions all) {
+  const auto visible = visible_to(identity_of(request));
+  prepare_submissions(api, answer, std::move(items), visible, [api, answer](Submissions all) {
     if (!all.of_item.front()) return answer.fail(all.of_item.front().error());
     const SubmitRequest first = all.requests.front();
     api->backend.submit(std::move(all.requests),
                         [api, answer, first](const std::vector<Result<Submitted>>& results) {
                           const auto& result = results.front();
                           if (!result) return answer.fail(result.error());
-                          if (const auto warning = never_warning(api->backend, *result); !warning.empty())
-                            answer.header("Tutti-Warning", warning);
+                          auto warning = never_warning(api->backend, *result);
+                          if (const auto more = notify_warning(api, *first.spec); !more.empty())
+                            warning += (warning.empty() ? "" : "; ") + more;
+                          if (!warning.empty()) answer.header("Tutti-Warning", warning);
                           const auto body = body_from_memory(api->backend, first, *result);
                           if (!body) return answer_from_rows(api, answer, *result);
                           answer_created(answer, result->id, false, *body);
@@ -282,6 +311,10 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
       batch->fail(i, spec_problem(parse));
       continue;
     }
+    if (const auto error = refuses_submission(identity_of(request), parse.spec)) {
+      batch->fail(i, problem_of(*error));
+      continue;
+    }
     good.push_back({.spec = std::move(parse.spec),
                     .owner = identity_of(request).owner,
                     .idempotency_key = key->empty() ? "" : *key + kItemMark + std::to_string(i),
@@ -290,7 +323,8 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
   }
   if (!keep_within_limit(api, answer, *batch, good, places)) return;
   prepare_submissions(
-      api, answer, std::move(good), [api, answer, batch, places = std::move(places)](Submissions all) {
+      api, answer, std::move(good), visible_to(identity_of(request)),
+      [api, answer, batch, places = std::move(places)](Submissions all) {
         for (std::size_t i = 0; i < places.size(); ++i) {
           if (!all.of_item[i]) {
             batch->fail(places[i], problem_of(all.of_item[i].error()));
@@ -304,7 +338,7 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
                             [api, answer, batch](const std::vector<Result<Submitted>>& results) {
                               on_batch_submitted(api, answer, batch, results);
                             });
-      });
+                      });
 }
 
 }  // namespace

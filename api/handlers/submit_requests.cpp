@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "api/handlers/job_filter.h"
 #include "api/wire/job_spec_codec.h"
 
 namespace tutti::api {
@@ -14,10 +15,12 @@ namespace {
 struct Wanted {
   std::set<JobId> ids;
   std::set<std::string> names;
+  std::optional<Visible> visible;  // to who submits; nullopt: all
 };
 
 struct Known {
   std::map<std::string, JobId> named;
+  std::set<JobId> hidden;      // that who submits may not see
   std::map<JobId, int> tasks;  // of arrays, by their first task
   Past past;                   // those that are over
 };
@@ -38,16 +41,30 @@ void look_up_array(Reader& reader, JobId first, int tasks, Known& known) {
   }
 }
 
+// The newest of that name, of those that are visible.
+std::optional<JobId> find_named(Reader& reader, const std::string& name,
+                                const std::optional<Visible>& visible) {
+  JobFilter filter;
+  filter.name = name;
+  filter.visible = visible;
+  const auto jobs = reader.list_jobs(filter, 1, JobId());
+  return jobs.empty() ? std::nullopt : std::optional(jobs.front().row.id);
+}
+
 Known look_up(Reader& reader, Wanted wanted) {
   Known known;
   for (const auto& name : wanted.names)
-    if (const auto ids = reader.resolve_name(name, 1); !ids.empty()) {
-      known.named[name] = ids.front();
-      wanted.ids.insert(ids.front());
+    if (const auto id = find_named(reader, name, wanted.visible)) {
+      known.named[name] = *id;
+      wanted.ids.insert(*id);
     }
   for (JobId id : wanted.ids) {
     auto view = reader.find_job(id);
     if (!view) continue;
+    if (!is_visible(wanted.visible, view->row.project, view->row.owner)) {
+      known.hidden.insert(id);
+      continue;
+    }
     const auto task = wire::parse_spec_json(view->spec_json, Now{}).spec.array_task;
     const JobId array = task ? JobId(id.value - task->position) : id;
     // A name means the whole array; so does the id of its first task.
@@ -136,6 +153,8 @@ class Arrangement {
         d.job = named->second;
         d.name.clear();
       }
+      if (known_.hidden.contains(d.job))
+        return bad_field(field, "no job " + to_string(d.job), "a job can only depend on jobs that exist");
       if (const auto array = known_.tasks.find(d.job); array != known_.tasks.end()) d.tasks = array->second;
       others.push_back(std::move(d));
     }
@@ -222,9 +241,10 @@ class Arrangement {
 }  // namespace
 
 void prepare_submissions(const ApiPtr& api, const Answer& answer, std::vector<SubmitItem> items,
-                         std::function<void(Submissions)> then) {
+                         const std::optional<Visible>& visible, std::function<void(Submissions)> then) {
   auto arrangement = std::make_shared<Arrangement>(std::move(items));
   Wanted wanted = arrangement->wanted();
+  wanted.visible = visible;
   if (wanted.ids.empty() && wanted.names.empty()) return then(arrangement->submissions({}));
   read_rows(
       api, answer, [wanted = std::move(wanted)](Reader& reader) { return look_up(reader, wanted); },

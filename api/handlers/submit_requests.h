@@ -27,8 +27,9 @@ struct Submissions {
   std::vector<Result<std::size_t>> of_item;
 };
 
-/// Reads rows only where an item depends on another job. Answers by itself when they cannot be read.
+/// Reads rows only where an item depends on another job; one that is not `visible` is not there. Answers by
+/// itself when they cannot be read.
 void prepare_submissions(const ApiPtr& api, const Answer& answer, std::vector<SubmitItem> items,
-                         std::function<void(Submissions)> then);
+                         const std::optional<Visible>& visible, std::function<void(Submissions)> then);
 
 }  // namespace tutti::api

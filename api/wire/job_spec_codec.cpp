@@ -12,6 +12,7 @@
 #include "api/wire/strict_json.h"
 #include "api/wire/text_values.h"
 #include "api/wire/yaml_tree.h"
+#include "scheduler/model/notice.h"
 
 namespace tutti::wire {
 namespace {
@@ -329,6 +330,56 @@ void read_preflight(SpecReader& r, const Path& at, const json::value& v, JobSpec
   r.problem(at, "must be \"none\", \"quick\" or \"full\", not " + shown(v));
 }
 
+constexpr std::string_view kWebhook = "webhook:";
+
+void read_notify_on(SpecReader& r, const Path& at, const json::value& v, Notify& into) {
+  const auto add = [&](const Path& here, const json::value& one) {
+    const auto s = r.string(here, one, 64);
+    if (!s) return;
+    if (!is_notice_of_jobs(*s)) {
+      const auto words = notice_words(true);
+      auto hint = did_you_mean(*s, words);
+      if (hint.empty())
+        for (const auto word : words) hint += (hint.empty() ? "" : ", ") + std::string(word);
+      r.problem(here, "unknown event " + shown(one), std::move(hint));
+    } else if (std::ranges::find(into.on, *s) == into.on.end()) {
+      into.on.emplace_back(*s);
+    }
+  };
+  const auto* list = v.if_array();
+  if (list == nullptr) return add(at, v);
+  if (list->size() > 32) return r.problem(at, "must have at most 32 entries");
+  for (std::size_t i = 0; i < list->size(); ++i) add({&at, {}, static_cast<std::int64_t>(i)}, (*list)[i]);
+}
+
+void read_notify_to(SpecReader& r, const Path& at, const json::value& v, Notify& into) {
+  const auto s = r.string(at, v, 256);
+  if (!s) return;
+  if (!s->starts_with(kWebhook))
+    return r.problem(at, "must be \"webhook:NAME\", not " + shown(v), "operators set up webhooks");
+  if (!is_webhook_name(s->substr(kWebhook.size())))
+    return r.problem(at, "not the name of a webhook", "1 to 64 letters, digits, '-', '_' or '.'");
+  into.webhook = std::string(s->substr(kWebhook.size()));
+}
+
+constexpr auto kNotifyFields = std::to_array<Field<Notify>>({{"on", read_notify_on}, {"to", read_notify_to}});
+
+void read_notify(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto* list = v.if_array();
+  if (list == nullptr) return r.problem(at, "must be a list like [{on: [failed], to: \"webhook:ops\"}]");
+  if (list->size() > 10) return r.problem(at, "must have at most 10 entries");
+  for (std::size_t i = 0; i < list->size(); ++i) {
+    const Path here{&at, {}, static_cast<std::int64_t>(i)};
+    Notify notify;
+    const auto before = r.problems.size();
+    read_fields(r, here, (*list)[i], notify, kNotifyFields);
+    if (r.problems.size() != before) continue;
+    if (notify.on.empty()) r.problem({&here, "on"}, "is required", "like [failed, hung]");
+    if (notify.webhook.empty()) r.problem({&here, "to"}, "is required", "like \"webhook:ops\"");
+    into.notify.push_back(std::move(notify));
+  }
+}
+
 void read_compat(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
   const auto s = r.string(at, v, 64);
   if (!s) return;
@@ -377,7 +428,7 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"scheduled_by", read_scheduled_by},
     {"preflight", read_preflight},
     {"hang", read_hang},
-    {"notify", not_yet<JobSpec>},
+    {"notify", read_notify},
 });
 
 /// Names that people bring along from elsewhere, or that belong into a block.
@@ -437,6 +488,7 @@ std::size_t text_bytes(const JobSpec& spec) {
   for (const auto& [name, value] : spec.env) n += name.size() + value.size() + 6;
   for (const auto& [name, value] : spec.labels) n += name.size() + value.size() + 6;
   for (const auto& node : spec.exclude_nodes) n += node.size() + 3;
+  for (const auto& notify : spec.notify) n += notify.webhook.size() + 16 * notify.on.size() + 32;
   return n;
 }
 

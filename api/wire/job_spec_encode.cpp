@@ -237,6 +237,14 @@ std::string encode_spec(const JobSpec& s) {
     } else {
       w.key("hang") += "null";
     }
+    auto& notify = w.key("notify") += '[';
+    for (const auto& n : s.notify) {
+      if (notify.back() != '[') notify += ',';
+      ObjectWriter one(notify);
+      one.list("on", n.on);
+      one.text("to", "webhook:" + n.webhook);
+    }
+    notify += ']';
     w.key("compat") += s.compat_slurm ? "\"slurm\"" : "null";
   }
   return out;

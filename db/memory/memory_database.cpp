@@ -72,12 +72,19 @@ void MemoryDatabase::add_project(const std::string& name) {
   projects_[name].name = name;
 }
 
+const JobRow* MemoryDatabase::job_row(JobId id) const {
+  if (const auto live = jobs_.find(id); live != jobs_.end()) return &live->second;
+  const auto done = done_.find(id);
+  return done == done_.end() ? nullptr : &done->second.job;
+}
+
 Snapshot MemoryDatabase::load() const {
   std::lock_guard lock(mutex_);
   Snapshot s;
   for (const auto& [id, job] : jobs_) {
     s.jobs.push_back(job);
-    s.specs.emplace_back(id, specs_.at(id).spec_json);
+    const auto changed = changed_specs_.find(id);
+    s.specs.emplace_back(id, changed == changed_specs_.end() ? specs_.at(id).spec_json : changed->second);
     if (const auto c = checkpoints_.find(id); c != checkpoints_.end())
       std::copy_if(c->second.begin(), c->second.end(), std::back_inserter(s.checkpoints),
                    [](const CheckpointRow& r) { return r.deleted_at == Instant{}; });
@@ -152,6 +159,9 @@ void MemoryDatabase::check_jobs(const Batch& b) const {
         !keys.insert(std::move(key)).second)
       conflict("idempotency key '" + s.idempotency_key + "' of " + s.owner + " exists already");
   }
+  for (const auto& [id, json] : b.changed_specs)
+    if (!fresh.contains(id) && !specs_.contains(id))
+      conflict("job " + to_string(id) + " has no spec to change");
   // Versions as they are after each step: a job may come, change and end within one batch.
   std::unordered_map<JobId, std::int32_t> versions;
   for (const auto& j : b.new_jobs)
@@ -259,6 +269,7 @@ void MemoryDatabase::apply(const Batch& b) {
     if (!s.idempotency_key.empty()) keys_[{s.owner, s.idempotency_key}] = {s.id, s.body_hash};
     last_job_ = std::max(last_job_, s.id);
   }
+  for (const auto& [id, json] : b.changed_specs) changed_specs_[id] = json;
   for (const auto& q : b.queues) queues_[q.name] = q;
   for (const auto& p : b.projects) projects_[p.name] = p;
   for (const auto& r : b.reservations) reservations_[r.name] = r;

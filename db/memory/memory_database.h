@@ -54,7 +54,10 @@ class MemoryDatabase {
   std::int64_t lock_owner_ = 0;
   std::int64_t last_session_ = 0;
 
+  const JobRow* job_row(JobId id) const;  // live or finished; nullptr: unknown
+
   std::unordered_map<JobId, SpecRow> specs_;
+  std::unordered_map<JobId, std::string> changed_specs_;
   std::map<std::string, std::set<JobId>> ids_by_name_;
   std::map<std::pair<std::string, std::string>, KeyView> keys_;  // by (owner, key)
   std::map<JobId, JobRow> jobs_;

@@ -8,12 +8,17 @@ namespace {
 
 std::size_t page(int wanted) { return static_cast<std::size_t>(std::clamp(wanted, 1, kMaxPage)); }
 
+bool is_visible(const Visible& who, const JobRow& j) {
+  return j.owner == who.owner || std::ranges::count(who.projects, j.project) > 0;
+}
+
 bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
   return (f.states.empty() || std::find(f.states.begin(), f.states.end(), j.state) != f.states.end()) &&
          (f.project.empty() || j.project == f.project) && (f.queue.empty() || j.queue == f.queue) &&
          (f.owner.empty() || j.owner == f.owner) && (f.name.empty() || s.name == f.name) &&
          (!f.since || j.created_at >= *f.since) && (!f.first || j.id >= f.first) &&
-         (!f.last || j.id <= f.last);
+         (!f.last || j.id <= f.last) && (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) &&
+         (!f.visible || is_visible(*f.visible, j));
 }
 
 }  // namespace
@@ -33,6 +38,10 @@ std::optional<JobView> MemoryReader::find_job(JobId id) {
   const SpecRow& spec = database_->specs_.at(id);
   v.name = spec.name;
   v.spec_json = spec.spec_json;
+  if (const auto changed = database_->changed_specs_.find(id); changed != database_->changed_specs_.end()) {
+    v.submitted_json = std::move(v.spec_json);
+    v.spec_json = changed->second;
+  }
   v.initial_state = spec.initial_state;
   return v;
 }
@@ -124,7 +133,31 @@ std::vector<EventRow> MemoryReader::all_events(EventId after, int limit) {
   std::vector<EventRow> out;
   for (auto it = database_->events_.upper_bound(after);
        it != database_->events_.end() && out.size() < page(limit); ++it)
-    out.push_back(it->second);
+    out.push_back(with_place(it->second));
+  return out;
+}
+
+EventRow MemoryReader::with_place(EventRow event) const {
+  if (const JobRow* job = event.job ? database_->job_row(event.job) : nullptr) {
+    event.project = job->project;
+    event.owner = job->owner;
+  }
+  return event;
+}
+
+EventWindow MemoryReader::events_for(const Visible& who, EventId after, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  EventWindow out;
+  out.seen = after;
+  int looked_at = 0;
+  for (auto it = database_->events_.upper_bound(after); it != database_->events_.end(); ++it) {
+    if (looked_at++ == kEventWindow || out.rows.size() == page(limit)) return out;
+    out.seen = it->first;
+    const JobRow* job = database_->job_row(it->second.job);
+    if (!it->second.job || (job != nullptr && is_visible(who, *job)))
+      out.rows.push_back(with_place(it->second));
+  }
+  out.end = true;
   return out;
 }
 

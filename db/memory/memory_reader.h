@@ -21,12 +21,17 @@ class MemoryReader final : public Reader {
   std::vector<CheckpointRow> checkpoints(JobId job) override;
   std::vector<EventRow> job_events(JobId job, EventId after, int limit) override;
   std::vector<EventRow> all_events(EventId after, int limit) override;
+  EventWindow events_for(const Visible& who, EventId after, int limit) override;
   std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) override;
   std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) override;
   std::int64_t count_serious_faults(Instant since) override;
+  Usage usage(const UsageQuery& query) override;  // memory_usage.cpp
   LeaderView leader() override;
 
  private:
+  EventRow with_place(EventRow event) const;
+  const std::string& find_spec(JobId id) const;  // as it holds
+
   std::shared_ptr<MemoryDatabase> database_;
 };
 

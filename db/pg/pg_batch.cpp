@@ -78,6 +78,22 @@ void add_specs(Pipeline& p, const std::vector<SpecRow>& specs) {
   p.add(kInsertKeys, std::move(keys));
 }
 
+constexpr Statement kChangeSpecs{"change_specs", R"(
+WITH hit AS (
+  UPDATE job_spec s SET changed_json = u.spec FROM unnest($1::bigint[], $2::text[]) AS u(id, spec)
+  WHERE s.id = u.id
+  RETURNING 1)
+SELECT tutti_expect((SELECT count(*) FROM hit), $3::bigint, 'change of specs'))"};
+
+void change_specs(Pipeline& p, const std::map<JobId, std::string>& specs) {
+  if (specs.empty()) return;
+  Params params;
+  params.column(specs, [](const auto& s) { return s.first; })
+      .column(specs, [](const auto& s) -> std::string_view { return s.second; })
+      .bigint(static_cast<std::int64_t>(specs.size()));
+  p.add(kChangeSpecs, std::move(params));
+}
+
 // What a job has that has never been placed: the other columns take their defaults.
 constexpr Statement kInsertJobs{"insert_jobs", R"(
 INSERT INTO job (id, version, state, priority, queue, project, owner, nodes, gpus_per_node, created_at, queued_at,
@@ -531,6 +547,7 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
   p.add(kCheckTerm, std::move(params));
   forget_keys(p, batch.forgotten_keys);
   add_specs(p, batch.new_specs);
+  change_specs(p, batch.changed_specs);
   add_new_jobs(p, batch);
   add_job_updates(p, batch.jobs);
   add_nodes(p, batch.nodes);

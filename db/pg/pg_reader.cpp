@@ -13,6 +13,7 @@ JobView read_view(RowReader& r) {
   JobView v;
   v.name = r.text();
   v.spec_json = r.text();
+  v.submitted_json = r.text();
   v.initial_state = static_cast<JobState>(r.smallint());
   v.ended_at = r.timestamptz_or_null();
   v.exit_code = r.integer();
@@ -20,11 +21,42 @@ JobView read_view(RowReader& r) {
   return v;
 }
 
+// As it holds, and as it was submitted if that is something else.
+constexpr const char* kSpecColumns =
+    "p.name, coalesce(p.changed_json, p.spec_json), "
+    "CASE WHEN p.changed_json IS NULL THEN '' ELSE p.spec_json END, p.initial_state";
+
 // One half of a list: the newest rows of `table` that pass. Parts that are not asked for do not appear, so
 // that the planner sees which index fits.
 std::string half(const std::string& table, const std::string& ended, const std::string& conditions) {
-  return "(SELECT p.name, '' AS spec_json, p.initial_state, " + ended + ", " + kJobColumns + " FROM " +
-         table + " j JOIN job_spec p USING (id) WHERE " + conditions + " ORDER BY j.id DESC LIMIT $2)";
+  return "(SELECT p.name, '' AS spec_json, '' AS submitted_json, p.initial_state, " + ended + ", " +
+         kJobColumns + " FROM " + table + " j JOIN job_spec p USING (id) WHERE " + conditions +
+         " ORDER BY j.id DESC LIMIT $2)";
+}
+
+// Of a table or a join that may have no row: then it is not visible.
+std::string visible_in(const Visible& who, const std::string& alias, Params& params) {
+  params.column(who.projects, [](const std::string& p) -> std::string_view { return p; }).text(who.owner);
+  const int n = params.size();
+  return "(" + alias + ".project = ANY($" + std::to_string(n - 1) + "::text[]) OR " + alias + ".owner = $" +
+         std::to_string(n) + "::text)";
+}
+
+// The next so many events of jobs and nodes together, behind $1.
+std::string both_histories(const std::string& limit) {
+  const std::string tail = " WHERE id > $1::bigint ORDER BY id LIMIT " + limit + "::bigint";
+  return std::string("(SELECT ") + kJobEventColumns + " FROM job_event" + tail + ") UNION ALL (SELECT " +
+         kNodeEventColumns + " FROM node_event" + tail + ") ORDER BY id LIMIT " + limit + "::bigint";
+}
+constexpr const char* kPlace =
+    "coalesce(j.project, d.project, '') AS project, coalesce(j.owner, d.owner, '') AS owner";
+constexpr const char* kJoinPlace = "LEFT JOIN job j ON j.id = e.job LEFT JOIN job_done d ON d.id = e.job";
+
+EventRow read_placed_event(RowReader& r) {
+  EventRow event = read_event(r);
+  event.project = r.text();
+  event.owner = r.text();
+  return event;
 }
 
 template <class Row, class Read>
@@ -105,10 +137,10 @@ Result PgReader::run(const Statement& statement, Params params) {
 
 std::optional<JobView> PgReader::find_job(JobId id) {
   static const std::string text =
-      std::string("SELECT p.name, p.spec_json, p.initial_state, NULL::timestamptz, 0, ") + kJobColumns +
-      " FROM job j JOIN job_spec p USING (id) WHERE j.id = $1::bigint UNION ALL "
-      "SELECT p.name, p.spec_json, p.initial_state, j.ended_at, j.exit_code, " +
-      kJobColumns + " FROM job_done j JOIN job_spec p USING (id) WHERE j.id = $1::bigint";
+      std::string("SELECT ") + kSpecColumns + ", NULL::timestamptz, 0, " + kJobColumns +
+      " FROM job j JOIN job_spec p USING (id) WHERE j.id = $1::bigint UNION ALL SELECT " + kSpecColumns +
+      ", j.ended_at, j.exit_code, " + kJobColumns +
+      " FROM job_done j JOIN job_spec p USING (id) WHERE j.id = $1::bigint";
   Params params;
   params.bigint(id.value);
   const Result r = run({"find_job", text.c_str()}, std::move(params));
@@ -169,6 +201,11 @@ std::vector<JobView> PgReader::list_jobs(const JobFilter& filter, int page_size,
   };
   id(">=", filter.first);
   id("<=", filter.last);
+  if (!filter.ids.empty()) {
+    params.column(filter.ids, [](JobId id) { return id; });
+    conditions += " AND j.id = ANY($" + std::to_string(params.size()) + "::bigint[])";
+  }
+  if (filter.visible) conditions += " AND " + visible_in(*filter.visible, "j", params);
   bool live = filter.states.empty(), finished = filter.states.empty();
   std::string states;
   for (JobState s : filter.states) {
@@ -236,14 +273,42 @@ std::vector<EventRow> PgReader::job_events(JobId job, EventId after, int limit) 
 }
 
 std::vector<EventRow> PgReader::all_events(EventId after, int limit) {
-  static const std::string text =
-      std::string("(SELECT ") + kJobEventColumns +
-      " FROM job_event WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint) UNION ALL (SELECT " +
-      kNodeEventColumns +
-      " FROM node_event WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint) ORDER BY id LIMIT $2::bigint";
+  static const std::string text = "SELECT e.*, " + std::string(kPlace) + " FROM (" + both_histories("$2") +
+                                  ") e " + kJoinPlace + " ORDER BY e.id";
   Params params;
   params.bigint(after.value).bigint(page(limit));
-  return rows_of<EventRow>(run({"all_events", text.c_str()}, std::move(params)), read_event);
+  return rows_of<EventRow>(run({"all_events", text.c_str()}, std::move(params)), read_placed_event);
+}
+
+// What is seen is told even where nothing of it is visible: the outer side of the last join has always a row.
+EventWindow PgReader::events_for(const Visible& who, EventId after, int limit) {
+  Params params;
+  params.bigint(after.value).bigint(kEventWindow).bigint(page(limit));
+  const std::string visible =
+      "(e.job IS NULL OR " + visible_in(who, "j", params) + " OR " + visible_in(who, "d", params) + ")";
+  const std::string text = "WITH w AS (" + both_histories("$2") +
+                           "), s AS (SELECT coalesce(max(id), 0) AS seen, count(*) AS looked_at FROM w), "
+                           "f AS (SELECT e.*, " +
+                           kPlace + " FROM w e " + kJoinPlace + " WHERE " + visible +
+                           " ORDER BY e.id LIMIT $3::bigint) "
+                           "SELECT s.seen, s.looked_at, f.id IS NOT NULL, f.* FROM s LEFT JOIN f ON true "
+                           "ORDER BY f.id";
+  const Result r = run({"", text.c_str()}, std::move(params));
+  EventWindow out;
+  out.seen = after;
+  for (int i = 0; i < r.rows(); ++i) {
+    RowReader row(r, i);
+    const EventId seen(row.bigint());
+    const auto looked_at = row.bigint();
+    out.seen = std::max(out.seen, seen);
+    out.end = looked_at < kEventWindow;
+    if (row.boolean()) out.rows.push_back(read_placed_event(row));
+  }
+  if (static_cast<std::int64_t>(out.rows.size()) == page(limit)) {  // and there may be more behind it
+    out.end = out.end && out.rows.back().id == out.seen;
+    out.seen = out.rows.back().id;
+  }
+  return out;
 }
 
 std::vector<EventRow> PgReader::attempt_events(AttemptKey attempt, int limit) {

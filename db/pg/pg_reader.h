@@ -39,9 +39,11 @@ class PgReader final : public Reader {
   std::vector<CheckpointRow> checkpoints(JobId job) override;
   std::vector<EventRow> job_events(JobId job, EventId after, int limit) override;
   std::vector<EventRow> all_events(EventId after, int limit) override;
+  EventWindow events_for(const Visible& who, EventId after, int limit) override;
   std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) override;
   std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) override;
   std::int64_t count_serious_faults(Instant since) override;
+  Usage usage(const UsageQuery& query) override;  // pg_usage.cpp
   LeaderView leader() override;
 
  private:

@@ -67,7 +67,7 @@ void read_all(Connection& c, const std::string& text, std::vector<Row>& out, Rea
 
 void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
   const std::string text =
-      sql("SELECT p.spec_json, ", kJobColumns,
+      sql("SELECT coalesce(p.changed_json, p.spec_json), ", kJobColumns,
           " FROM job j LEFT JOIN job_spec p USING (id) WHERE j.id > $1::bigint ORDER BY j.id"
           " LIMIT $2::bigint");
   for (int rows = kLoadChunk; rows == kLoadChunk;) {

@@ -232,14 +232,8 @@ Error ControlPlane::illegal(const Job& job, std::string_view verb) const {
 }
 
 Result<Job*> ControlPlane::live_job(JobId id) {
-  auto it = jobs_.find(id);
-  if (it != jobs_.end()) return &it->second;
-  if (id.value >= 1 && id <= last_job_)
-    return Error{.code = Errc::illegal_transition,
-                 .message = "job " + to_string(id) + " is already over",
-                 .hint = "submit it again to run it once more",
-                 .field = ""};
-  return Error{.code = Errc::not_found, .message = "no job " + to_string(id), .hint = "", .field = "id"};
+  if (auto over = is_over(id)) return *std::move(over);
+  return &jobs_.at(id);
 }
 
 Result<JobId> ControlPlane::on_cancel(Now now, JobId id, std::string_view who) {
@@ -259,11 +253,12 @@ Result<JobId> ControlPlane::on_cancel(Now now, JobId id, std::string_view who) {
   return id;
 }
 
-Result<JobId> ControlPlane::on_hold(Now now, JobId id, std::string_view reason) {
-  Result<Job*> found = live_job(id);
-  if (!found) return found.error();
-  Job& job = **found;
-  const std::string why = reason.empty() ? "held by a person" : "held: " + std::string(reason);
+Result<JobId> ControlPlane::on_hold(Now now, JobId id, std::string_view reason, std::string_view who) {
+  if (auto error = would_refuse(id, JobAct::hold, {}, now)) return *std::move(error);
+  Job& job = jobs_.at(id);
+  std::string why =
+      who.empty() ? reason.empty() ? "held by a person" : "held" : "held by " + std::string(who);
+  if (!reason.empty()) why += ": " + std::string(reason);
   if (is_active(job.row.state)) {
     job.row.reason = why;
     touch(job);
@@ -271,18 +266,16 @@ Result<JobId> ControlPlane::on_hold(Now now, JobId id, std::string_view reason) 
                job.spec->stop.grace, now);
     return id;
   }
-  if (!apply(job, JobEvent::hold, now, Cause::held, why)) return illegal(job, "held");
+  apply(job, JobEvent::hold, now, Cause::held, why);
   return id;
 }
 
-Result<JobId> ControlPlane::on_release(Now now, JobId id) {
-  Result<Job*> found = live_job(id);
-  if (!found) return found.error();
-  Job& job = **found;
-  if (job.row.state != JobState::held) return illegal(job, "released");
+Result<JobId> ControlPlane::on_release(Now now, JobId id, std::string_view who) {
+  if (auto error = would_refuse(id, JobAct::release, {}, now)) return *std::move(error);
+  Job& job = jobs_.at(id);
   job.row.no_progress = 0;  // a person has looked: the breaker and the budgets start anew
   job.row.spent = {};
-  let_go(job, now, Cause::none, "released");
+  let_go(job, now, Cause::none, who.empty() ? "released" : "released by " + std::string(who));
   return id;
 }
 
@@ -298,10 +291,8 @@ void ControlPlane::let_go(Job& job, Now now, Cause cause, const std::string& why
 }
 
 Result<JobId> ControlPlane::on_requeue(Now now, JobId id, std::string_view who) {
-  Result<Job*> found = live_job(id);
-  if (!found) return found.error();
-  Job& job = **found;
-  if (!is_active(job.row.state)) return illegal(job, "requeued: it is not running");
+  if (auto error = would_refuse(id, JobAct::requeue, {}, now)) return *std::move(error);
+  Job& job = jobs_.at(id);
   begin_stop(attempts_.at({id, job.row.epoch}), Cause::requeued, "requeued by " + std::string(who),
              job.spec->stop.signal, job.spec->stop.grace, now);
   return id;

@@ -235,12 +235,30 @@ struct WhatIf {
   };
   std::vector<Shift> others;  // whose estimated start moves by more than a minute, the most first
 };
+// What a person changes of a job that was submitted. Unset: stays as it is; set to nullopt: none any more.
 struct JobChange {
   std::optional<int> priority{};
+  std::optional<std::optional<Duration>> time_limit{}, total_time_limit{};
+  std::optional<std::optional<Instant>> begin_time{}, deadline{};
+  std::map<std::string, std::optional<std::string>> labels{};
+  // Only to be asked about (simulate_change): what would become of it if it, or its shares, were another.
   std::optional<int> nodes{};
-  std::optional<Duration> time_limit{};
   std::optional<int> quota_gpus{};  // of its queue
   std::optional<int> max_gpus{};    // of its project
+
+  bool asks_only() const { return nodes || quota_gpus || max_gpus; }
+  bool empty() const {
+    return !priority && !time_limit && !total_time_limit && !begin_time && !deadline && labels.empty() &&
+           !asks_only();
+  }
+};
+// What people do to a job.
+enum class JobAct : std::uint8_t {
+  cancel,
+  hold,
+  release,
+  requeue,
+  update
 };
 
 class ControlPlane {
@@ -255,9 +273,11 @@ class ControlPlane {
   // One result per request. An array stands or falls as a whole, and who waits for a refused one is refused.
   std::vector<Result<Submitted>> on_submit_all(Now, const std::vector<SubmitRequest>&);
   Result<JobId> on_cancel(Now, JobId, std::string_view who);
-  Result<JobId> on_hold(Now, JobId, std::string_view reason);
-  Result<JobId> on_release(Now, JobId);
+  Result<JobId> on_hold(Now, JobId, std::string_view reason, std::string_view who = {});
+  Result<JobId> on_release(Now, JobId, std::string_view who = {});
   Result<JobId> on_requeue(Now, JobId, std::string_view who);
+  // With an event that says every field from → to; a change that changes nothing writes nothing.
+  Result<JobId> on_update(Now, JobId, const JobChange&, std::string_view who);
   Result<Warnings> on_put_queue(Now, const QueueRow&, std::string_view who);
   Result<Warnings> on_remove_queue(Now, const std::string& name, std::string_view who);
   Result<Warnings> on_put_project(Now, const ProjectRow&, std::string_view who);
@@ -316,6 +336,10 @@ class ControlPlane {
   std::optional<double> eta_coverage() const { return calibration_.coverage(); }
   Result<WhatIf> simulate(const JobSpec&, std::string_view owner, Now) const;
   Result<WhatIf> simulate_change(JobId, const JobChange&, Now) const;
+  // What on_cancel, …, on_update would answer, without doing it. nullopt: it would be done.
+  std::optional<Error> would_refuse(JobId, JobAct, const JobChange&, Now) const;
+  // It is as wanted already: nothing would change.
+  bool is_so_already(JobId, JobAct, const JobChange&) const;
   bool invariants_hold(std::string* why = nullptr) const;
   const FaultTable& table() const { return settings_.faults ? *settings_.faults : FaultTable::built_in(); }
   const FaultLedger& ledger() const { return ledger_; }
@@ -349,6 +373,7 @@ class ControlPlane {
   void enter(Job&, Now, std::optional<Instant> since = std::nullopt);  // it waits since then, else since now
   void leave(Job&);
   Result<Job*> live_job(JobId);
+  std::optional<Error> is_over(JobId) const;              // or never was
   void let_go(Job&, Now, Cause, const std::string& why);  // one that was held
   Error illegal(const Job&, std::string_view verb) const;
   std::optional<Error> unknown_place(const JobSpec&) const;  // its queue or project
@@ -416,6 +441,12 @@ class ControlPlane {
   void give_way(const planner::Preemption&, Now);
   void leave_now(Attempt&, Now);
   void adopt(const Job&, const Attempt&);
+
+  // control_update.cpp
+  std::optional<Error> refuses_change(const Job&, const JobChange&, Now) const;
+  static JobSpec changed(const Job&, const JobChange&);
+  void put_changes(Job&, const JobChange&, JobSpec, Now);
+  void limit_changed(Job&, Now);
 
   // control_explain.cpp
   void explain_waiting(const planner::Planner&, const planner::Waiting&, Now, Explanation&,
@@ -511,6 +542,8 @@ class ControlPlane {
   void estimate_starts(Now);
   Eta eta_of(Instant start, Now) const;
   WhatIf answer(const planner::Planner& copy, JobId, const Starts& before, Now) const;
+  WhatIf without(const planner::Planner& copy, JobId, const std::string& pool, Instant begin,
+                 const Starts& before, Now) const;
 
   // control_nodes.cpp
   void register_gpus(Node&, const std::vector<protocol::GpuInfo>&, bool new_boot, Now);

@@ -27,7 +27,9 @@ void ControlPlane::record_job(const Job& job, Now now, Event event) {
                                        .from = std::move(event.from),
                                        .to = std::move(event.to),
                                        .cause = event.cause,
-                                       .detail = std::move(event.detail)});
+                                       .detail = std::move(event.detail),
+                                       .project = job.row.project,
+                                       .owner = job.row.owner});
 }
 
 void ControlPlane::record_node(NodeId node, Now now, Event event) {

@@ -120,35 +120,52 @@ Result<WhatIf> ControlPlane::simulate_change(JobId id, const JobChange& change, 
                  .message = "job " + to_string(id) + " does not wait in the queue",
                  .hint = "only queued jobs can be asked about",
                  .field = "id"};
+  if (auto error = refuses_change(*job, change, now)) return *error;
   const std::string pool = planner_.queue_of_nodes(id);
   auto ids = planner_.first(pool, kTried);
   if (std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
   const auto copy = planner_.sketch(ids);
   const Starts before = planner::forecast(planner_, pool, now.wall, kTried, id).starts;
-  planner::Waiting changed = *waiting;
+  planner::Waiting asked = *waiting;
   copy->withdraw(id);
-  if (change.priority) changed.what.priority = *change.priority;
-  if (change.time_limit) changed.what.limit = *change.time_limit;
+  if (change.priority) asked.what.priority = *change.priority;
+  JobSpec spec = changed(*job, change);
+  if (change.time_limit || change.total_time_limit)
+    asked.what.limit = run_limit(spec, job->row.ran).value_or(planner::kNoLimit);
   if (change.nodes) {
-    JobSpec spec = *job->spec;
     spec.nodes = *change.nodes;
     spec.min_nodes = std::min(spec.min_nodes, spec.nodes);
-    changed.what.kind.gpus = spec.nodes * spec.resources.gpus;
-    changed.what.shape = copy->intern(planner::ask_of(spec, pool));
+    asked.what.kind.gpus = spec.nodes * spec.resources.gpus;
+    asked.what.shape = copy->intern(planner::ask_of(spec, pool));
   }
   if (change.quota_gpus) {
     planner::QueueShare share = queue_share(job->row.queue);
     share.quota = *change.quota_gpus;
     share.lend = std::min(share.lend, share.quota);
-    copy->set_queue(changed.what.kind.queue, pool, share);
+    copy->set_queue(asked.what.kind.queue, pool, share);
   }
   if (change.max_gpus) {
     const ProjectRow& project = shares_.projects.at(job->row.project);
-    copy->set_project(changed.what.project, project_names_.find(project.parent), project.weight,
+    copy->set_project(asked.what.project, project_names_.find(project.parent), project.weight,
                       *change.max_gpus);
   }
-  copy->enqueue(changed, now.wall);
+  if (change.begin_time && spec.begin_time && *spec.begin_time > now.wall)
+    return without(*copy, id, pool, *spec.begin_time, before, now);
+  copy->enqueue(asked, now.wall);
   return answer(*copy, id, before, now);
+}
+
+// It would step back until its begin time; others may gain by that. Its own start is not estimated before.
+WhatIf ControlPlane::without(const planner::Planner& copy, JobId id, const std::string& pool, Instant begin,
+                             const Starts& before, Now now) const {
+  WhatIf out;
+  out.why.job = id;
+  out.why.state = JobState::delayed;
+  const auto seconds = static_cast<std::int64_t>(to_seconds(begin - now.wall) + 0.999);
+  out.why.reasons.push_back(
+      {"delayed", "waits for its begin time; due in " + std::to_string(seconds) + " s", 0, seconds});
+  out.others = shifts(before, planner::forecast(copy, pool, now.wall, kTried).starts, id);
+  return out;
 }
 
 }  // namespace tutti

@@ -17,6 +17,7 @@ enum class Errc : std::uint8_t {
   illegal_transition,    // 409: no edge for this event in this state
   stale_epoch,           // 409: about an attempt that has been fenced
   idempotency_mismatch,  // 422: the key was used with another body
+  precondition_failed,   // 412: it is no longer what the caller has seen (If-Match)
   too_large,             // 413
   unavailable,           // 503: try again, nothing has happened
   internal               // 500

@@ -1,5 +1,6 @@
 // A job as submitted, with every default filled in. Read from YAML or JSON by api/wire/job_spec_codec,
-// immutable afterwards, shared by pointer. Names and meaning are those of the user's spec.
+// immutable afterwards, shared by pointer: a change (control_update.cpp) makes another one. Names and meaning
+// are those of the user's spec.
 #pragma once
 
 #include <array>
@@ -187,6 +188,13 @@ std::string_view name(Schedule::Overlap);
 std::optional<Schedule::Overlap> parse_overlap(std::string_view);
 inline constexpr int kMaxQueuedRuns = 10;  // runs of one schedule that are not over
 
+// Whom to tell of what becomes of a job.
+struct Notify {
+  std::vector<std::string> on;  // words of scheduler/model/notice.h: "failed", "started", "hung", …
+  std::string webhook;          // its name; in a spec "webhook:ops"
+  bool operator==(const Notify&) const = default;
+};
+
 struct JobSpec {
   std::string name;
   std::string project = "default";
@@ -224,6 +232,7 @@ struct JobSpec {
   RetryPolicy retry;
   HangPolicy hang;
   Preflight preflight = Preflight::quick;
+  std::vector<Notify> notify;
   bool compat_slurm = false;
 
   int fewest_nodes() const { return min_nodes > 0 ? min_nodes : nodes; }

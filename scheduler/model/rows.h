@@ -44,7 +44,8 @@ struct JobRow {
   std::string reason;            // one line for people: why held, delayed or failed
 };
 
-// Table job_spec: written once at submission.
+// Table job_spec: written once at submission; what people change later stands beside it
+// (Batch::changed_specs).
 struct SpecRow {
   JobId id;
   std::string owner;
@@ -227,6 +228,7 @@ struct EventRow {
   std::string to;
   Cause cause = Cause::none;
   std::string detail;
+  std::string project{}, owner{};  // of the job; not stored here: known to the core, joined by the reader
 };
 
 // Table fault: the ledger.
@@ -249,6 +251,7 @@ struct FaultRow {
 // What one transaction writes. Built by the core, applied whole or not at all.
 struct Batch {
   std::vector<SpecRow> new_specs;  // one per submission, also of jobs that finish in the same batch
+  std::map<JobId, std::string> changed_specs;  // spec_json as it holds from now on; the submitted one is kept
   std::vector<JobRow> new_jobs;
   struct JobUpdate {
     JobRow row;
@@ -281,10 +284,10 @@ struct Batch {
   std::vector<std::string> removed_queues, removed_projects, removed_reservations;  // names
 
   bool empty() const {
-    return new_jobs.empty() && jobs.empty() && done.empty() && attempts.empty() && opened.empty() &&
-           closed.empty() && revised.empty() && nodes.empty() && gpus.empty() && checkpoints.empty() &&
-           faults.empty() && withdrawn.empty() && events.empty() && queues.empty() && projects.empty() &&
-           reservations.empty() && removed_queues.empty() && removed_projects.empty() &&
+    return new_jobs.empty() && changed_specs.empty() && jobs.empty() && done.empty() && attempts.empty() &&
+           opened.empty() && closed.empty() && revised.empty() && nodes.empty() && gpus.empty() &&
+           checkpoints.empty() && faults.empty() && withdrawn.empty() && events.empty() && queues.empty() &&
+           projects.empty() && reservations.empty() && removed_queues.empty() && removed_projects.empty() &&
            removed_reservations.empty();
   }
 };

@@ -16,7 +16,7 @@ namespace tutti {
 // ---------------------------------------------------------------- job
 
 enum class JobState : std::uint8_t {
-  queued = 1,     // in the ready heap; left by a placement, a hold or a cancel
+  queued = 1,     // in the ready heap; left by a placement, a hold, a cancel or a begin time put off
   delayed = 2,    // in the delay heap until `not_before` (begin time or back-off); left when due
   blocked = 3,    // waits for other jobs; left when they are done
   held = 4,       // waits for a person; left by release or cancel
@@ -35,7 +35,7 @@ enum class JobEvent : std::uint8_t {
   started,    // all ranks are up
   stop,       // somebody or something ends the attempt
   requeue,    // the attempt has ended, again at once
-  back_off,   // the attempt has ended, again later; or released with a begin time to come
+  back_off,   // the attempt has ended, again later; or released, or changed, with a begin time to come
   hold,       // a person or a breaker holds it
   release,    // a person releases it
   block,      // released, but others are still to be waited for
@@ -73,9 +73,10 @@ inline constexpr auto kJobEdges = std::to_array<Edge<JobState, JobEvent>>({
     {JobState::blocked, JobEvent::hold, JobState::held},
     {JobState::held, JobEvent::release, JobState::queued},
     {JobState::held, JobEvent::block, JobState::blocked},
-    {JobState::queued, JobEvent::fail, JobState::failed},   // its deadline has passed
-    {JobState::delayed, JobEvent::fail, JobState::failed},  // likewise
-    {JobState::held, JobEvent::fail, JobState::failed},     // likewise
+    {JobState::queued, JobEvent::back_off, JobState::delayed},  // its begin time was put off
+    {JobState::queued, JobEvent::fail, JobState::failed},       // its deadline has passed
+    {JobState::delayed, JobEvent::fail, JobState::failed},      // likewise
+    {JobState::held, JobEvent::fail, JobState::failed},         // likewise
     {JobState::held, JobEvent::back_off, JobState::delayed},
     {JobState::queued, JobEvent::cancel, JobState::cancelled},
     {JobState::delayed, JobEvent::cancel, JobState::cancelled},

@@ -203,6 +203,23 @@ void Planner::ends_at(Running& job, Instant until) {
   if (job.leaves_for) nodes_.set_leaving(job.what.id, job.parts, true);
 }
 
+// Its own end moves, and with it what others were promised; its key says what it may be stopped for.
+void Planner::revise(JobId id, int priority, Duration limit, Instant now) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;
+  Running& job = found->second;
+  if (band_of(job.what.priority) == Band::scavenger) --scavengers_;
+  if (band_of(priority) == Band::scavenger) ++scavengers_;
+  job.what.priority = priority;
+  if (job.what.limit != limit) {
+    open_ended_.erase({job.until, id});
+    job.what.limit = limit;
+    ends_at(job, job.since + (limit == kNoLimit ? std::max(expected_run(job.what), now - job.since)
+                                                : left_of(job.what, job.attained)));
+  }
+  job.key = key_of(job, now);
+}
+
 void Planner::checkpointed(JobId id, Instant at) {
   if (const auto job = running_.find(id); job != running_.end())
     job->second.saved_at = std::max(job->second.saved_at, at);

@@ -115,6 +115,7 @@ class Planner {
   void adopt(const PlanJob& job, Parts parts, Instant since, Instant rank_at, Duration attained);  // it runs
   void began(JobId id, Instant now);  // all its ranks are up: its limit counts from here
   void checkpointed(JobId id, Instant at);
+  void revise(JobId id, int priority, Duration limit, Instant now);  // of one that runs
   // One of a former leader's days: for fair share, and where it ended by itself for history.
   void remember(const JobClass& kind, int project, Duration ran, Instant ended, bool finished);
   void ended(JobId id, Instant now);                      // for good: history learns from it

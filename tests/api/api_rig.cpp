@@ -45,6 +45,7 @@ std::vector<EventRow> TestBackend::commit() {
   std::string why;
   EXPECT_TRUE(plane_->invariants_hold(&why)) << why;
   store_.commit(out.batch);
+  ++commits_;
   return std::move(out.batch.events);
 }
 
@@ -372,12 +373,13 @@ AccountSettings account_settings() {
 
 }  // namespace
 
-ApiRig::ApiRig(Services services)
+ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
     : accounts(account_store, aside, account_settings(), [this] { return backend.now().wall; }) {
   EXPECT_GE(sodium_init(), 0);
   accounts.start();
-  services.accounts = &accounts;
-  add_routes(router, backend, {}, services);
+  Services all = services ? services(backend) : Services{};
+  all.accounts = &accounts;
+  add_routes(router, backend, {}, all);
 }
 
 http::Headers ApiRig::user(const std::string& name, const std::map<std::string, Role>& roles,
@@ -447,6 +449,23 @@ void ApiRig::expect_documented(http::Method method, std::string_view route, cons
   if (!type.ends_with("json")) return;
   for (const auto& error : checker.check(json::parse(call.response->body), media->at("schema")))
     ADD_FAILURE() << route << " " << call.status() << ": " << error;
+}
+
+void ApiRig::sign_in(Identity who) {
+  before = [who = std::move(who)](http::Request& request) -> std::optional<http::Response> {
+    request.identity = who;
+    return std::nullopt;
+  };
+}
+
+Identity user(std::string name, std::map<std::string, Role, std::less<>> roles) {
+  Identity who;
+  who.kind = Identity::Kind::user;
+  who.owner = who.name = std::move(name);
+  who.roles = std::move(roles);
+  who.scopes = kAllScopes;
+  who.credential = "test";
+  return who;
 }
 
 JobId ApiRig::submit(std::string spec, http::Headers headers) {

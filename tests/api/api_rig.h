@@ -54,6 +54,7 @@ class TestBackend final : public Backend {
   void run_queries();  // of reads that are held back; their rows are still on the way
   void run_reads();    // as run_queries, and hands over the rows
   std::size_t subscriptions() const { return sinks_.size(); }
+  int commits() const { return commits_; }
 
   struct LogFile {
     std::string text;
@@ -110,6 +111,7 @@ class TestBackend final : public Backend {
   std::deque<HeldRead> held_;
   bool hold_reads_ = false;
   bool broken_reads_ = false;
+  int commits_ = 0;
   std::vector<Poll> polls_;
 };
 
@@ -148,7 +150,8 @@ struct Call {
 
 class ApiRig {
  public:
-  explicit ApiRig(Services services = {});
+  /// `services`: what handlers use beside the backend; they outlive the rig's calls.
+  explicit ApiRig(const std::function<Services(TestBackend&)>& services = {});
   ~ApiRig();  // as a server that goes down: every stream ends
   ApiRig(const ApiRig&) = delete;
   ApiRig& operator=(const ApiRig&) = delete;
@@ -175,6 +178,8 @@ class ApiRig {
   /// A user with these roles (by project), as the headers with which they ask.
   http::Headers user(const std::string& name, const std::map<std::string, Role>& roles,
                      std::uint8_t scopes = kAllScopes);
+  /// Whoever asks from now on is this one, whatever token is sent.
+  void sign_in(Identity who);
   JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
 
   TestBackend backend;
@@ -188,6 +193,9 @@ class ApiRig {
 
   std::vector<std::shared_ptr<Call>> calls_;
 };
+
+/// A user of that name with these roles and every scope.
+Identity user(std::string name, std::map<std::string, Role, std::less<>> roles);
 
 /// openapi.json, as embedded.
 const boost::json::value& openapi();

@@ -34,7 +34,7 @@ TEST(JobActions, HoldAndRelease) {
   const auto held = rig.post("/v1/jobs/1:hold", R"({"reason":"look at the data first"})");
   ASSERT_EQ(held.status(), 200);
   EXPECT_EQ(held.body().at("state"), "held");
-  EXPECT_EQ(held.body().at("reason"), "held: look at the data first");
+  EXPECT_EQ(held.body().at("reason"), "held by admin: look at the data first");
   EXPECT_EQ(rig.post("/v1/jobs/1:hold").status(), 409);
   EXPECT_EQ(rig.post("/v1/jobs/1:release").body().at("state"), "queued");
   EXPECT_EQ(rig.post("/v1/jobs/1:release").status(), 409);

@@ -117,6 +117,9 @@ JobSpec any_spec() {
   if (*inRange(0, 2) == 1) s.hang.after = std::chrono::seconds(*inRange(1, 100'000));
   if (*inRange(0, 2) == 1)
     s.hang.action = *element(HangAction::capture_only, HangAction::capture_and_restart);
+  for (int i = *inRange(0, 3); i > 0; --i)
+    s.notify.push_back(
+        {{*element<std::string>("failed", "started", "hung"), "ended"}, "hook-" + std::to_string(i)});
   s.compat_slurm = *inRange(0, 2) == 1;
   return s;
 }
@@ -151,6 +154,7 @@ void expect_same(const JobSpec& a, const JobSpec& b) {
   RC_ASSERT(a.retry.no_progress_limit == b.retry.no_progress_limit);
   RC_ASSERT(a.hang.after == b.hang.after);
   RC_ASSERT(a.hang.action == b.hang.action);
+  RC_ASSERT(a.notify == b.notify);
   RC_ASSERT(a.compat_slurm == b.compat_slurm);
 }
 

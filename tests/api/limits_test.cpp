@@ -147,6 +147,10 @@ TEST_F(LimitsTest, FailedLoginsAreCountedByNameAndByAddress) {
 
 class SubmissionLimit : public ::testing::Test {
  protected:
+  SubmissionLimit() {
+    rig_.backend.add_project("nlp");
+    rig_.backend.add_project("vision");
+  }
   static LimitSettings settings() {
     LimitSettings s;
     s.submissions_per_minute = 3;
@@ -157,7 +161,7 @@ class SubmissionLimit : public ::testing::Test {
   }
   Mono now_{1h};
   Limits limits_{settings(), [this] { return now_; }};
-  ApiRig rig_{Services{.limits = &limits_}};
+  ApiRig rig_{[this](TestBackend&) { return Services{.limits = &limits_}; }};
 };
 
 TEST_F(SubmissionLimit, OneProjectSubmitsSoManyAMinute) {

@@ -119,6 +119,35 @@ TEST(Logs, AllRanksKeepLinesWhole) {
   EXPECT_TRUE(call->stream->closed());
 }
 
+TEST(Logs, OfTheRankThatFailedFirst) {
+  LogRig rig;
+  EXPECT_EQ(rig.get(rig.url("first_failure=1")).status(), 404) << "none has";
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    for (const int rank : {6, 1}) {
+      protocol::AttemptStatus status;
+      status.key = rig.key;
+      status.phase = protocol::Phase::running;
+      protocol::Failure failure;
+      failure.kind = "exit";
+      failure.rank = rank;
+      failure.exit_code = 1;
+      failure.detail = "exit code 1";
+      failure.last_lines = "line\nRuntimeError: rank " + std::to_string(rank);
+      status.failure = failure;
+      plane.on_attempt_status(now, plane.cluster().node_by_name.at(rank == 6 ? "n2" : "n1"), status);
+    }
+  });
+  rig.backend.logs_connected = false;  // the node is not asked
+  const auto lines = rig.get(rig.url("first_failure=1"));
+  ASSERT_EQ(lines.status(), 200);
+  EXPECT_EQ(lines.response->body, "line\nRuntimeError: rank 6\n");
+  EXPECT_EQ(lines.header("Tutti-Rank"), "6");
+  EXPECT_EQ(lines.header("Content-Type"), "text/plain; charset=utf-8");
+  EXPECT_EQ(rig.get(rig.url("first_failure=1&rank=6")).status(), 422);
+  EXPECT_EQ(rig.get(rig.url("first_failure=1&follow=1")).status(), 422);
+  EXPECT_EQ(rig.get("/v1/jobs/1/attempts/2/logs?first_failure=1").status(), 404);
+}
+
 TEST(Logs, WhatCannotBeReadIsAProblem) {
   LogRig rig;
   rig.backend.logs_connected = false;

@@ -38,7 +38,7 @@ struct World {
     return s;
   }();
   Limits limits{settings, [this] { return now; }};
-  tutti::testing::ApiRig rig{Services{.limits = &limits}};
+  tutti::testing::ApiRig rig{[this](tutti::testing::TestBackend&) { return Services{.limits = &limits}; }};
   Limits::Before arrive = limits.arrive();
   Limits::Before before = limits.around(rig.before);
   int inputs = 0;

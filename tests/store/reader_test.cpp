@@ -102,6 +102,29 @@ TEST_P(ReaderTest, TextThatWouldBreakOutOfAStatementIsOnlyText) {
   EXPECT_THAT(ids({.owner = "ann"}), ElementsAre(5, 4, 3, 2, 1)) << "nothing else has happened";
 }
 
+TEST_P(ReaderTest, WhatIsNotVisibleIsNotThere) {
+  JobFilter f;
+  f.visible = Visible{.projects = {"a"}, .owner = "ann"};
+  EXPECT_THAT(ids(f), ElementsAre(5, 4, 3, 2, 1));
+  f.visible = Visible{.projects = {"b"}, .owner = "ann"};
+  EXPECT_THAT(ids(f), SizeIs(10)) << "one's own in every project";
+  f.visible = Visible{.projects = {}, .owner = "bob"};
+  EXPECT_THAT(ids(f, 3), ElementsAre(10, 9, 8));
+  f.project = "a";
+  EXPECT_THAT(ids(f), IsEmpty());
+  f = {};
+  f.visible = Visible{};
+  EXPECT_THAT(ids(f), IsEmpty());
+}
+
+TEST_P(ReaderTest, JobsByTheirIds) {
+  JobFilter f;
+  f.ids = {JobId(3), JobId(99), JobId(8)};
+  EXPECT_THAT(ids(f), ElementsAre(8, 3));
+  f.visible = Visible{.projects = {"b"}, .owner = ""};
+  EXPECT_THAT(ids(f), ElementsAre(8));
+}
+
 TEST_P(ReaderTest, ListsCarryNamesAndEnds) {
   const auto views = reader_->list_jobs({}, 2, JobId(0));
   ASSERT_THAT(views, SizeIs(2));
@@ -139,6 +162,75 @@ TEST_P(ReaderTest, EventsPageByIdAndMergeNodes) {
   EXPECT_THAT(reader_->all_events(EventId(4), 3), ElementsAre(b.events[4]));
   EXPECT_THAT(reader_->job_events(JobId(1), EventId(0), 1), ElementsAre(b.events[0]));
   EXPECT_THAT(reader_->job_events(JobId(1), EventId(1), 9), ElementsAre(b.events[3]));
+}
+
+TEST_P(ReaderTest, EventsSayWhoseJobTheyAreOf) {
+  Batch b;
+  b.events = {event(1, 1, "", "queued"), node_event(2, 1, "", "reachable"), event(3, 10, "", "queued")};
+  store_->commit(b);
+  const auto all = reader_->all_events(EventId(0), 9);
+  ASSERT_THAT(all, SizeIs(3));
+  EXPECT_EQ(all[0].project + " " + all[0].owner, "a ann") << "of a job that is over";
+  EXPECT_EQ(all[1].project + all[1].owner, "");
+  EXPECT_EQ(all[2].project + " " + all[2].owner, "b bob");
+}
+
+TEST_P(ReaderTest, EventsForSomebodySayHowFarTheyLooked) {
+  Batch b;
+  for (int i = 1; i <= 30; ++i) b.events.push_back(event(i, i % 10 + 1, "", "queued"));
+  b.events.push_back(node_event(31, 1, "", "reachable"));
+  b.events.push_back(event(32, 1, "", "queued"));
+  store_->commit(b);
+  const Visible bob{.projects = {}, .owner = "bob"};
+  auto window = reader_->events_for(bob, EventId(0), 100);
+  EXPECT_THAT(window.rows, SizeIs(16)) << "15 of bob's, and the node's";
+  EXPECT_EQ(window.seen, EventId(32)) << "though the last is not his";
+  EXPECT_TRUE(window.end);
+  window = reader_->events_for(bob, EventId(0), 6);
+  ASSERT_THAT(window.rows, SizeIs(6));
+  EXPECT_EQ(window.seen, window.rows.back().id);
+  EXPECT_FALSE(window.end);
+  window = reader_->events_for(bob, EventId(31), 6);
+  EXPECT_THAT(window.rows, IsEmpty());
+  EXPECT_EQ(window.seen, EventId(32));
+  EXPECT_TRUE(window.end);
+  window = reader_->events_for(bob, EventId(32), 6);
+  EXPECT_THAT(window.rows, IsEmpty());
+  EXPECT_EQ(window.seen, EventId(32)) << "it never goes back";
+}
+
+TEST_P(ReaderTest, EventsForSomebodyLookAtABoundedStretch) {
+  for (int from = 1; from <= kEventWindow + 1000; from += 1000) {
+    Batch b;
+    for (int i = from; i < from + 1000; ++i)
+      b.events.push_back(event(i, i == kEventWindow + 500 ? 10 : 1, "", "queued"));
+    store_->commit(b);
+  }
+  const Visible bob{.projects = {}, .owner = "bob"};
+  auto window = reader_->events_for(bob, EventId(0), 10);
+  EXPECT_THAT(window.rows, IsEmpty());
+  EXPECT_EQ(window.seen, EventId(kEventWindow));
+  EXPECT_FALSE(window.end);
+  window = reader_->events_for(bob, window.seen, 10);
+  EXPECT_THAT(window.rows, SizeIs(1));
+  EXPECT_TRUE(window.end);
+}
+
+TEST_P(ReaderTest, AChangedSpecHoldsAndTheSubmittedOneIsKept) {
+  EXPECT_EQ(reader_->find_job(JobId(2))->submitted_json, "");
+  Batch b;
+  b.changed_specs[JobId(2)] = R"({"name":"y"})";
+  store_->commit(b);
+  const auto view = reader_->find_job(JobId(2));
+  EXPECT_EQ(view->spec_json, R"({"name":"y"})");
+  EXPECT_EQ(view->submitted_json, R"({"name":"x"})");
+  EXPECT_EQ(store_->load().specs.front().second, R"({"name":"y"})") << "also for the next leader";
+  Batch unknown;
+  unknown.changed_specs[JobId(99)] = "{}";
+  EXPECT_EQ(refusal(unknown), StoreError::conflict);
+  Batch empty;
+  empty.changed_specs[JobId(2)] = "";
+  EXPECT_EQ(refusal(empty), StoreError::corrupt);
 }
 
 TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {

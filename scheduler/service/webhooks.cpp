@@ -1,0 +1,510 @@
+#include "scheduler/service/webhooks.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "api/wire/job_spec_codec.h"
+#include "scheduler/model/notice.h"
+
+namespace tutti {
+namespace {
+
+constexpr int kEventsAtOnce = 500;
+constexpr int kDueOfEach = 20;
+constexpr Duration kForgetEvery = std::chrono::hours(1);
+constexpr Duration kLongestRetryAfter = std::chrono::hours(1);
+constexpr std::string_view kGone =
+    "this webhook's secret cannot be read with this scheduler's key: set it again";
+
+Error error_of(std::exception_ptr failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::exception& e) {
+    return {.code = Errc::unavailable,
+            .message = std::string("webhooks cannot be stored or read: ") + e.what(),
+            .hint = "try again in a second",
+            .field = ""};
+  }
+}
+
+Error no_webhook(const std::string& name) {
+  return {.code = Errc::not_found,
+          .message = "no webhook '" + name + "'",
+          .hint = "GET /v1/webhooks lists them",
+          .field = ""};
+}
+
+JobFacts facts_of(const Job& job) { return {job.row, job.spec->name, job.spec->labels, job.spec->notify}; }
+
+JobFacts facts_of(const JobView& view, Now now) {
+  auto parsed = wire::parse_spec_json(view.spec_json, now);
+  return {view.row, view.name, std::move(parsed.spec.labels), std::move(parsed.spec.notify)};
+}
+
+}  // namespace
+
+Webhooks::Webhooks(boost::asio::any_io_executor executor, Backend& backend, Aside aside,
+                   std::shared_ptr<WebhookStore> store, Poster& poster, Sealer sealer,
+                   WebhookSettings settings)
+    : executor_(executor),
+      backend_(backend),
+      aside_(std::move(aside)),
+      store_(std::move(store)),
+      poster_(poster),
+      sealer_(std::move(sealer)),
+      settings_(settings),
+      timer_(executor) {}
+
+Webhooks::~Webhooks() { stop(); }
+
+void Webhooks::start() {
+  running_ = true;
+  subscription_ = backend_.subscribe([this](const EventRow& event) {
+    told_ = std::max(told_, event.id);
+    look_again_ = true;
+    kick();
+  });
+  step();
+}
+
+void Webhooks::stop() {
+  if (!std::exchange(running_, false)) return;
+  backend_.unsubscribe(subscription_);
+  timer_.cancel();
+}
+
+// ---------------------------------------------------------------- plumbing
+
+template <class F>
+auto Webhooks::guarded(F f) {
+  return [alive = std::weak_ptr(alive_), f = std::move(f)]<class... A>(A&&... a) mutable {
+    if (alive.lock()) f(std::forward<A>(a)...);
+  };
+}
+
+template <class T>
+void Webhooks::ask(std::function<T(WebhookStore&)> work, std::function<void(Result<T>)> then) {
+  auto result = std::make_shared<T>();
+  aside_([store = store_, work = std::move(work), result] { *result = work(*store); },
+         guarded([then = std::move(then), result](std::exception_ptr failure) {
+           if (failure) return then(error_of(failure));
+           then(std::move(*result));
+         }));
+}
+
+// Soon, once for all that happens until then.
+void Webhooks::kick() {
+  if (kicked_ || !running_) return;
+  kicked_ = true;
+  boost::asio::post(executor_, guarded([this] {
+                      kicked_ = false;
+                      if (running_) step();
+                    }));
+}
+
+void Webhooks::arm(Duration at_most) {
+  if (!running_) return;
+  Duration wait = at_most;
+  if (next_due_) wait = std::min(wait, *next_due_ - backend_.now().wall);
+  timer_.expires_after(std::max<Duration>(wait, std::chrono::milliseconds(50)));
+  timer_.async_wait(guarded([this](boost::system::error_code ec) {
+    if (!ec && running_) step();
+  }));
+}
+
+// What another leader has changed meanwhile is read when this one begins to lead.
+void Webhooks::load() {
+  if (std::exchange(loading_, true)) return;
+  using Loaded = std::pair<std::vector<WebhookRow>, EventId>;
+  ask<Loaded>([](WebhookStore& s) { return Loaded{s.webhooks(), s.cursor()}; },
+              [this](Result<Loaded> loaded) {
+                loading_ = false;
+                if (!loaded) return spdlog::warn("{}", loaded.error().message);
+                webhooks_.clear();
+                for (auto& row : loaded->first) webhooks_.emplace(row.name, std::move(row));
+                cursor_ = loaded->second;
+                loaded_ = look_again_ = true;
+                next_due_ = Instant{};
+                kick();
+              });
+}
+
+void Webhooks::step() {
+  if (backend_.plane() == nullptr) {
+    loaded_ = false;
+    return arm(settings_.poll);
+  }
+  if (!loaded_) {
+    load();
+    return arm(settings_.poll);
+  }
+  const Mono now = backend_.now().mono;
+  if (now - looked_at_ >= settings_.poll) look_again_ = true;
+  for (auto& row : std::exchange(unrecorded_, {})) record(std::move(row));
+  pump();
+  send_due();
+  if (forgot_at_ == Mono{} || now - forgot_at_ >= kForgetEvery) {
+    forgot_at_ = now;
+    ask<int>(
+        [before = backend_.now().wall - settings_.keep](WebhookStore& s) {
+          s.forget(before);
+          return 0;
+        },
+        [](const Result<int>& done) {
+          if (!done) spdlog::warn("{}", done.error().message);
+        });
+  }
+  arm(settings_.poll);
+}
+
+bool Webhooks::anybody_listens() const {
+  return std::ranges::any_of(webhooks_, [](const auto& hook) { return hook.second.enabled; });
+}
+
+// ---------------------------------------------------------------- from events to the outbox
+
+void Webhooks::pump() {
+  if (pumping_ || !look_again_) return;
+  const Mono now = backend_.now().mono;
+  if (!anybody_listens()) {
+    // Nobody is to be told of these; the cursor moves now and then, so that there is little to read later.
+    if (now - looked_at_ < settings_.poll && looked_at_ != Mono{}) return;
+    looked_at_ = now;
+    look_again_ = false;
+    if (told_ > cursor_) enqueue({}, told_, false);
+    return;
+  }
+  looked_at_ = now;
+  look_again_ = false;
+  pumping_ = true;
+  backend_.read(
+      [this, alive = std::weak_ptr(alive_), after = cursor_](Reader& reader) -> std::function<void()> {
+        auto rows = std::make_shared<std::vector<EventRow>>(reader.all_events(after, kEventsAtOnce));
+        return [this, alive, rows] {
+          if (alive.lock()) on_events(std::move(*rows));
+        };
+      },
+      guarded([this](const Error& error) {
+        pumping_ = false;
+        look_again_ = true;
+        spdlog::warn("webhooks cannot read events: {}", error.message);
+      }));
+}
+
+// A webhook hears of an event by its own list, or because the job asks for it.
+bool Webhooks::wants(const WebhookRow& hook, const Candidate& c) const {
+  if (!hook.enabled || c.event.id <= hook.after) return false;
+  const auto& projects = hook.projects;
+  if (!projects.empty() && (!c.event.job || std::ranges::find(projects, c.event.project) == projects.end()))
+    return false;
+  const auto tells_one = [&](const std::vector<std::string>& words) {
+    return std::ranges::any_of(words, [&](const auto& word) { return tells(word, c.event); });
+  };
+  if (tells_one(hook.events)) return true;
+  return c.job && std::ranges::any_of(c.job->notify, [&](const Notify& n) {
+           return n.webhook == hook.name && tells_one(n.on);
+         });
+}
+
+std::string Webhooks::node_name(NodeId id) const {
+  const ControlPlane* plane = backend_.plane();
+  const Node* node = plane == nullptr || !id ? nullptr : plane->cluster().find(id);
+  return node == nullptr ? (id ? to_string(id) : "") : node->row.name;
+}
+
+void Webhooks::on_events(std::vector<EventRow> rows) {
+  if (rows.empty()) {
+    pumping_ = false;
+    if (look_again_) kick();
+    return;
+  }
+  const EventId seen = rows.back().id;
+  const bool more = rows.size() == static_cast<std::size_t>(kEventsAtOnce);
+  const ControlPlane* plane = backend_.plane();
+  std::vector<Candidate> candidates;
+  std::set<JobId> unknown;
+  for (auto& row : rows) {
+    const auto notice = notice_of(row);
+    if (notice.empty()) continue;
+    Candidate c{.event = std::move(row), .notice = notice, .job = {}};
+    if (!c.event.job) {
+      c.job = JobFacts{};
+    } else if (const Job* live = plane == nullptr ? nullptr : plane->find_job(c.event.job)) {
+      c.job = facts_of(*live);
+    } else {
+      unknown.insert(c.event.job);
+    }
+    candidates.push_back(std::move(c));
+  }
+  if (unknown.empty()) return on_facts(std::move(candidates), seen, more);
+  auto shared = std::make_shared<std::vector<Candidate>>(std::move(candidates));
+  backend_.read(
+      [this, alive = std::weak_ptr(alive_), shared, unknown, seen, more,
+       now = backend_.now()](Reader& reader) -> std::function<void()> {
+        std::map<JobId, JobFacts> facts;
+        for (const JobId id : unknown)
+          if (const auto view = reader.find_job(id)) facts.emplace(id, facts_of(*view, now));
+        for (auto& c : *shared)
+          if (!c.job) {
+            const auto known = facts.find(c.event.job);
+            c.job = known == facts.end() ? JobFacts{} : known->second;
+          }
+        return [this, alive, shared, seen, more] {
+          if (alive.lock()) on_facts(std::move(*shared), seen, more);
+        };
+      },
+      guarded([this](const Error& error) {
+        pumping_ = false;
+        look_again_ = true;
+        spdlog::warn("webhooks cannot read jobs: {}", error.message);
+      }));
+}
+
+void Webhooks::on_facts(std::vector<Candidate> candidates, EventId seen, bool more) {
+  std::vector<DeliveryRow> rows;
+  const Instant now = backend_.now().wall;
+  for (const auto& c : candidates)
+    for (const auto& [name, hook] : webhooks_) {
+      if (!wants(hook, c)) continue;
+      DeliveryRow row;
+      row.event = c.event.id;
+      row.webhook = name;
+      row.notice = c.notice;
+      row.job = c.event.job;
+      row.body = render(hook, c.notice, c.event, *c.job, node_name(c.event.node));
+      row.created_at = row.next_at = now;
+      rows.push_back(std::move(row));
+    }
+  enqueue(std::move(rows), seen, more);
+}
+
+void Webhooks::enqueue(std::vector<DeliveryRow> rows, EventId seen, bool more) {
+  pumping_ = true;
+  const bool some = !rows.empty();
+  ask<int>(
+      [rows = std::move(rows), seen, most = settings_.most_waiting,
+       now = backend_.now().wall](WebhookStore& s) {
+        s.enqueue(rows, seen, most, now);
+        return 0;
+      },
+      [this, seen, more, some](const Result<int>& done) {
+        pumping_ = false;
+        if (!done) {
+          look_again_ = true;
+          return spdlog::warn("{}", done.error().message);
+        }
+        cursor_ = std::max(cursor_, seen);
+        if (more) look_again_ = true;
+        if (some) next_due_ = Instant{};
+        if (some || look_again_) kick();
+      });
+}
+
+// ---------------------------------------------------------------- from the outbox to servers
+
+void Webhooks::send_due() {
+  if (asking_due_ || !next_due_ || *next_due_ > backend_.now().wall) return;
+  asking_due_ = true;
+  ask<Due>(
+      [now = backend_.now().wall](WebhookStore& s) {
+        Due due;
+        due.rows = s.due(now, kDueOfEach);
+        due.next = s.next_due();
+        return due;
+      },
+      [this](Result<Due> due) {
+        asking_due_ = false;
+        const Instant now = backend_.now().wall;
+        if (!due) {
+          next_due_ = now + settings_.poll;
+          return spdlog::warn("{}", due.error().message);
+        }
+        next_due_ = due->next;
+        bool waits = false;
+        for (auto& row : due->rows) {
+          const auto hook = webhooks_.find(row.webhook);
+          if (hook == webhooks_.end() || under_way_.contains({row.webhook, row.event})) continue;
+          if (take_token(row.webhook))
+            dispatch(std::move(row), hook->second);
+          else
+            waits = true;
+        }
+        // Those under way ask again when they are done; those without a token when the bucket has leaked.
+        if (next_due_ && *next_due_ <= now) {
+          next_due_.reset();
+          if (waits) next_due_ = now + from_seconds(1 / settings_.per_second);
+        }
+        arm(settings_.poll);
+      });
+}
+
+bool Webhooks::take_token(const std::string& webhook) {
+  const Mono now = backend_.now().mono;
+  const auto [found, fresh] = buckets_.try_emplace(webhook);
+  Bucket& bucket = found->second;
+  bucket.tokens =
+      fresh ? settings_.burst
+            : std::min(settings_.burst, bucket.tokens + to_seconds(now - bucket.at) * settings_.per_second);
+  bucket.at = now;
+  if (bucket.under_way >= settings_.at_once || bucket.tokens < 1) return false;
+  bucket.tokens -= 1;
+  ++bucket.under_way;
+  return true;
+}
+
+HttpPost Webhooks::message(const WebhookRow& hook, const std::string& secret, std::string id,
+                           std::string_view notice, std::string body) const {
+  HttpPost post;
+  post.url = hook.url;
+  post.headers = {{"Content-Type", "application/json"},
+                  {"User-Agent", "tutti-webhooks"},
+                  {"Tutti-Delivery", std::move(id)},
+                  {"Tutti-Event", std::string(notice)},
+                  {"Tutti-Signature", signature(secret, backend_.now().wall, body)}};
+  post.body = std::move(body);
+  post.deadline = settings_.deadline;
+  return post;
+}
+
+void Webhooks::dispatch(DeliveryRow row, const WebhookRow& hook) {
+  under_way_.insert({row.webhook, row.event});
+  const auto secret = sealer_.open(hook.secret);
+  if (!secret) {
+    answered(std::move(row), {.status = 0, .error = std::string(kGone), .took = {}, .retry_after = {}});
+    return;
+  }
+  HttpPost post = message(hook, *secret, delivery_id(row.event, row.webhook), row.notice, row.body);
+  poster_.post(std::move(post), guarded([this, row = std::move(row)](const HttpPostAnswer& answer) mutable {
+                 answered(std::move(row), answer);
+               }));
+}
+
+Duration Webhooks::back_off(int attempts) {
+  Duration longest = settings_.first_retry;
+  for (int i = 1; i < attempts && longest < settings_.longest_retry; ++i) longest *= 2;
+  longest = std::min(longest, settings_.longest_retry);
+  const auto half = longest.count() / 2;  // jitter: so that those that failed together do not come together
+  return Duration(half + static_cast<std::int64_t>(dice_() % static_cast<std::uint64_t>(half + 1)));
+}
+
+void Webhooks::answered(DeliveryRow row, const HttpPostAnswer& answer) {
+  const Instant now = backend_.now().wall;
+  if (const auto bucket = buckets_.find(row.webhook); bucket != buckets_.end()) --bucket->second.under_way;
+  ++row.attempts;
+  row.status = answer.status;
+  row.error.clear();
+  if (answer.status >= 200 && answer.status < 300) {
+    row.state = DeliveryState::delivered;
+    row.ended_at = now;
+    return record(std::move(row));
+  }
+  if (answer.status == 0)
+    row.error = answer.error;
+  else if (answer.status >= 300 && answer.status < 400)
+    row.error = "answered " + std::to_string(answer.status) + ": redirects are not followed, set the new URL";
+  else
+    row.error =
+        "answered " + std::to_string(answer.status) + (answer.error.empty() ? "" : ": " + answer.error);
+  if (row.attempts >= settings_.max_attempts) {
+    row.state = DeliveryState::dead;
+    row.ended_at = now;
+    row.error = "given up after " + std::to_string(row.attempts) + " attempts; the last one: " + row.error;
+    spdlog::warn("webhook {}: event {} is {}", row.webhook, row.event.value, row.error);
+  } else {
+    const Duration wanted = std::min(answer.retry_after.value_or(Duration()), kLongestRetryAfter);
+    row.next_at = now + std::max(back_off(row.attempts), wanted);
+  }
+  record(std::move(row));
+}
+
+// Only what is recorded may be sent again by this process: else a store that is away would have it sent over
+// and over.
+void Webhooks::record(DeliveryRow row) {
+  ask<int>(
+      [row](WebhookStore& s) {
+        s.record(row);
+        return 0;
+      },
+      [this, row](const Result<int>& done) {
+        if (!done) {
+          unrecorded_.push_back(row);
+          return spdlog::warn("{}", done.error().message);
+        }
+        under_way_.erase({row.webhook, row.event});
+        next_due_ = Instant{};
+        kick();
+      });
+}
+
+// ---------------------------------------------------------------- what operators do
+
+void Webhooks::put(WebhookRow row, std::optional<std::string> secret, Reply<Made> reply) {
+  if (!loaded_)
+    return reply(error_of(std::make_exception_ptr(StoreError(StoreError::unavailable, "not loaded yet"))));
+  const auto known = webhooks_.find(row.name);
+  const Instant now = backend_.now().wall;
+  Made made;
+  if (known == webhooks_.end()) {
+    row.created_at = now;
+    if (!secret) secret = made.secret = "whsec_" + random_secret();
+  } else {
+    row.created_at = known->second.created_at;
+  }
+  row.secret = secret ? sealer_.seal(*secret) : known->second.secret;
+  row.changed_at = now;
+  // Of what has happened before it is not told.
+  row.after =
+      known != webhooks_.end() && known->second.enabled ? known->second.after : std::max(cursor_, told_);
+  made.row = row;
+  ask<int>(
+      [row](WebhookStore& s) {
+        s.put(row);
+        return 0;
+      },
+      [this, made = std::move(made), reply = std::move(reply)](const Result<int>& done) {
+        if (!done) return reply(done.error());
+        webhooks_[made.row.name] = made.row;
+        next_due_ = Instant{};
+        look_again_ = true;
+        kick();
+        reply(made);
+      });
+}
+
+void Webhooks::remove(const std::string& name, Reply<bool> reply) {
+  ask<bool>([name](WebhookStore& s) { return s.remove(name); },
+            [this, name, reply = std::move(reply)](Result<bool> removed) {
+              if (removed) {
+                webhooks_.erase(name);
+                buckets_.erase(name);
+              }
+              reply(std::move(removed));
+            });
+}
+
+void Webhooks::test(const std::string& name, Reply<Probe> reply) {
+  const auto hook = webhooks_.find(name);
+  if (!loaded_ || hook == webhooks_.end()) return reply(no_webhook(name));
+  const auto secret = sealer_.open(hook->second.secret);
+  if (!secret) return reply(Probe{.status = 0, .error = std::string(kGone), .took = {}});
+  std::string body = render_test(hook->second, backend_.now().wall);
+  HttpPost post = message(hook->second, *secret, "test-" + name, "test", std::move(body));
+  poster_.post(std::move(post), [reply = std::move(reply)](const HttpPostAnswer& answer) {
+    std::string error = answer.error;
+    if (answer.status >= 200 && answer.status < 300) error.clear();
+    if (answer.status >= 300 && answer.status < 400) error = "redirects are not followed, set the new URL";
+    reply(Probe{.status = answer.status, .error = std::move(error), .took = answer.took});
+  });
+}
+
+void Webhooks::deliveries(const std::string& name, std::optional<DeliveryState> state, EventId before,
+                          int limit, Reply<std::vector<DeliveryRow>> reply) {
+  if (!loaded_ || !webhooks_.contains(name)) return reply(no_webhook(name));
+  ask<std::vector<DeliveryRow>>([=](WebhookStore& s) { return s.deliveries(name, state, before, limit); },
+                                std::move(reply));
+}
+
+}  // namespace tutti
