@@ -1,9 +1,12 @@
-// cancel, hold, release, requeue: one request per job, all of them tried, the first failure decides the
-// status.
+// cancel, hold, release, requeue: of named jobs, one request each, all of them tried, the first failure
+// decides the status. Of a filter, one request that the server carries out, after a count and a question.
+#include <algorithm>
 #include <boost/json/serialize.hpp>
+#include <boost/json/value_from.hpp>
 #include <istream>
 #include <ostream>
 
+#include "cli/bulk.h"
 #include "cli/documents.h"
 #include "cli/verbs.h"
 
@@ -17,42 +20,19 @@ constexpr int kMostTasks = 10'000;  // of one array
 // {"array": 12, "changed": 30, "refused": 2}
 void report_array(const Session& session, const Document& document, const std::string& verb) {
   const json::object& done = as_object(document.tree);
-  if (session.format == Format::json) {
-    session.out << document.text << (document.text.ends_with('\n') ? "" : "\n");
-  } else if (session.format == Format::yaml) {
-    session.out << "---\n" << to_yaml(document.tree);
-  } else {
-    session.out << "array " << text_of(done, "array") << ": " << verb << " done to "
-                << text_of(done, "changed") << " tasks";
-    if (text_of(done, "refused") != "0") session.out << ", not possible for " << text_of(done, "refused");
-    session.out << "\n";
-  }
+  std::string text =
+      "array " + text_of(done, "array") + ": " + verb + " done to " + text_of(done, "changed") + " tasks";
+  if (text_of(done, "refused") != "0") text += ", not possible for " + text_of(done, "refused");
+  session.print_one(document, text + "\n");
 }
 
 std::string plural(std::size_t n) { return std::to_string(n) + (n == 1 ? " job" : " jobs"); }
 
-void ask(const Session& session, const ChangeOptions& options, std::size_t count) {
-  const std::string what =
-      options.array ? "every task of " + std::string(count == 1 ? "an array" : "arrays") : plural(count);
-  if (!session.input_is_terminal)
-    throw Failure(Exit::usage, options.verb + " of " + what + " needs -y when nobody can be asked");
-  session.err << options.verb << " " << what << "? [y/N] " << std::flush;
-  std::string answer;
-  std::getline(session.in, answer);
-  if (answer != "y" && answer != "Y" && answer != "yes") throw Failure(Exit::failed, "nothing was changed");
-}
-
 void report(const Session& session, const Document& document, const std::string& done) {
   const json::object& job = as_object(document.tree);
   const std::string name = text_of(job, "name");
-  if (session.format == Format::json) {
-    session.out << document.text << (document.text.ends_with('\n') ? "" : "\n");  // one object per line
-  } else if (session.format == Format::yaml) {
-    session.out << "---\n" << to_yaml(document.tree);
-  } else {
-    session.out << "job " << text_of(job, "id") << (name.empty() ? "" : " (" + clean(name) + ")") << done
-                << text_of(job, "state") << "\n";
-  }
+  session.print_one(document, "job " + text_of(job, "id") + (name.empty() ? "" : " (" + clean(name) + ")") +
+                                  done + text_of(job, "state") + "\n");
 }
 
 void would_change_array(Session& session, const std::string& id, const std::string& verb) {
@@ -63,35 +43,169 @@ void would_change_array(Session& session, const std::string& id, const std::stri
   run_ls(session, tasks);
 }
 
-}  // namespace
-
-int run_change(Session& session, const ChangeOptions& options) {
-  const std::vector<std::string> ids = expand_ids(session, options.ids);
-  if ((ids.size() > 1 || options.array) && !options.yes && !options.dry_run && options.verb != "release")
-    ask(session, options, ids.size());
+void change_one(Session& session, const ChangeOptions& options, const std::string& id) {
+  const std::string path = "/v1/jobs/" + id;
   const json::object body =
       options.reason.empty() ? json::object{} : json::object{{"reason", options.reason}};
+  if (options.dry_run && options.array)
+    would_change_array(session, id, options.verb);
+  else if (options.dry_run)
+    report(session, session.client.get(path), ": would " + options.verb + " it; now ");
+  else if (options.array)
+    report_array(session, session.client.post(path + ":" + options.verb + "?array=1", body), options.verb);
+  else
+    report(session, session.client.post(path + ":" + options.verb, body), " is ");
+}
+
+// Jobs that a verb can do something to, when nobody says which.
+json::array usual_states(const std::string& verb) {
+  if (verb == "release") return {"held"};
+  if (verb == "hold") return {"queued", "delayed", "blocked"};
+  if (verb == "requeue") return {"active"};
+  return {"pending", "active"};
+}
+
+}  // namespace
+
+int each_job(Session& session, const std::vector<std::string>& words,
+             const std::function<void(const std::string&)>& act) {
   int status = 0;
-  for (const auto& word : ids) {
+  for (const auto& word : words) {
     try {
-      const std::string id = resolve_job(session, word);
-      if (options.dry_run && options.array)
-        would_change_array(session, id, options.verb);
-      else if (options.dry_run)
-        report(session, session.client.get("/v1/jobs/" + id), ": would " + options.verb + " it; now ");
-      else if (options.array)
-        report_array(session, session.client.post("/v1/jobs/" + id + ":" + options.verb + "?array=1", body),
-                     options.verb);
-      else
-        report(session, session.client.post("/v1/jobs/" + id + ":" + options.verb, body), " is ");
+      act(resolve_job(session, word));
     } catch (const Failure& failure) {
-      if (ids.size() == 1 || failure.exit == Exit::unreachable) throw;
+      if (words.size() == 1 || failure.exit == Exit::unreachable) throw;
       // The others must not stay unchanged because of this one.
       session.err << "tutti: " << clean(word) << ": " << failure.what() << "\n";
       if (status == 0) status = static_cast<int>(failure.exit);
     }
   }
   return status;
+}
+
+json::object filter_body(const JobFilter& filter, Instant now) {
+  json::object body;
+  const auto put = [&](const char* key, const std::string& value) {
+    if (!value.empty()) body[key] = value;
+  };
+  if (!filter.states.empty()) body["state"] = json::value_from(filter.states);
+  put("project", filter.project);
+  put("queue", filter.queue);
+  put("user", filter.user);
+  put("name", filter.name);
+  if (!filter.since.empty()) body["since"] = instant_of(filter.since, now, "--since");
+  if (!filter.labels.empty()) {
+    json::object& labels = (body["labels"] = json::object()).get_object();
+    for (const auto& label : filter.labels) {
+      const auto equals = label.find('=');
+      if (equals == 0 || equals == std::string::npos)
+        throw Failure(Exit::usage, "--label " + label + ": expected NAME=VALUE");
+      labels[label.substr(0, equals)] = label.substr(equals + 1);
+    }
+  }
+  return body;
+}
+
+namespace {
+
+Table bulk_table(const json::object& result) {
+  Table table{{{"ID", true}, {"OUTCOME"}, {"DETAIL", false, true}}, {}};
+  for (const auto& item : array_of(result, "jobs")) {
+    const json::object& job = as_object(item);
+    const std::string outcome = text_of(job, "outcome");
+    table.rows.push_back({{text_of(job, "id")},
+                          {.text = outcome, .tone = outcome == "refused" ? Tone::warn : Tone::plain},
+                          {text_of(job, "detail")}});
+  }
+  return table;
+}
+
+// What was refused, and why; the rest is a number.
+std::string bulk_text(const json::object& result, const std::string& verb, bool dry_run) {
+  const auto count = [&](const char* key) {
+    return static_cast<std::size_t>(integer_of(result, key).value_or(0));
+  };
+  if (count("matched") == 0) return "no job matches\n";
+  std::string text =
+      dry_run ? "would " + verb + " " + plural(count("changed")) : verb + ": " + plural(count("changed"));
+  if (count("refused") > 0) text += ", not possible for " + std::to_string(count("refused"));
+  text += "\n";
+  constexpr int kShown = 20;
+  int shown = 0;
+  for (const auto& item : array_of(result, "jobs")) {
+    const json::object& job = as_object(item);
+    if (text_of(job, "outcome") != "refused" || ++shown > kShown) continue;
+    text += "  job " + text_of(job, "id") + ": " + clean(text_of(job, "detail")) + "\n";
+  }
+  if (shown > kShown) text += "  … and " + std::to_string(shown - kShown) + " more\n";
+  return text;
+}
+
+json::array changed_ids(const json::object& result) {
+  json::array ids;
+  for (const auto& item : array_of(result, "jobs"))
+    if (const auto* id = as_object(item).if_contains("id");
+        text_of(as_object(item), "outcome") != "refused" && id)
+      ids.push_back(*id);
+  return ids;
+}
+
+}  // namespace
+
+int run_bulk(Session& session, json::object body, const BulkOptions& options) {
+  const std::string path = "/v1/jobs:bulk";
+  if (options.dry_run || !options.yes) {
+    body["dry_run"] = true;
+    const Document trial = session.client.post(path, body);
+    const json::object& found = as_object(trial.tree);
+    const auto changes = integer_of(found, "changed").value_or(0);
+    if (options.dry_run || changes == 0) {
+      session.print(
+          trial, [&] { return bulk_text(found, options.verb, true); }, [&] { return bulk_table(found); });
+      return 0;
+    }
+    if (session.human()) session.err << bulk_text(found, options.verb, true);
+    ask_yes(session, options.verb + " " + plural(static_cast<std::size_t>(changes)));
+    // Those that were counted, and not what has come to match since.
+    const json::array ids = changed_ids(found);
+    if (static_cast<std::int64_t>(ids.size()) == changes) {
+      body.erase("filter");
+      body["ids"] = ids;
+    }
+  }
+  body["dry_run"] = false;
+  const Document document = session.client.post(path, body);
+  const json::object& done = as_object(document.tree);
+  session.print(
+      document, [&] { return bulk_text(done, options.verb, false); }, [&] { return bulk_table(done); });
+  return integer_of(done, "refused").value_or(0) > 0 ? static_cast<int>(Exit::failed) : 0;
+}
+
+void check_targets(const std::string& verb, const std::vector<std::string>& ids, const JobFilter& filter) {
+  if (ids.empty() && filter.empty())
+    throw Failure(
+        Exit::usage, verb + ": no job is named",
+        "name jobs, or say which with --state, --project, --queue, --user, --label, --since or --all");
+  if (!ids.empty() && !filter.empty())
+    throw Failure(Exit::usage, verb + ": name jobs, or say which by --state, --user, …, not both");
+}
+
+int run_change(Session& session, const ChangeOptions& options) {
+  check_targets(options.verb, options.ids, options.filter);
+  if (options.ids.empty()) {
+    json::object filter = filter_body(options.filter, session.look.now);
+    if (options.filter.states.empty()) filter["state"] = usual_states(options.verb);
+    json::object body{{"action", options.verb}, {"filter", std::move(filter)}, {"limit", options.limit}};
+    if (!options.reason.empty()) body["reason"] = options.reason;
+    return run_bulk(session, std::move(body), {options.verb, options.yes, options.dry_run});
+  }
+  const std::vector<std::string> ids = expand_ids(session, options.ids);
+  if ((ids.size() > 1 || options.array) && !options.yes && !options.dry_run && options.verb != "release")
+    ask_yes(session,
+            options.verb + " " +
+                (options.array ? "every task of " + std::string(ids.size() == 1 ? "an array" : "arrays")
+                               : plural(ids.size())));
+  return each_job(session, ids, [&](const std::string& id) { change_one(session, options, id); });
 }
 
 }  // namespace tutti::cli

@@ -29,7 +29,7 @@ Exit exit_of(int status) {
 
 // The server's hints speak of HTTP; at a terminal there are shorter ways.
 std::string for_terminal(std::string hint, int status) {
-  if (status == 401) return "set TUTTI_TOKEN, --token-file or a context file with the server's token";
+  if (status == 401) return "tutti login gets a token; TUTTI_TOKEN and --token-file name one";
   for (const auto& [http, verb] :
        {std::pair<std::string_view, std::string_view>{"GET /v1/jobs lists", "tutti ls -a lists"},
         {"GET /v1/nodes lists", "tutti nodes lists"}})
@@ -39,6 +39,9 @@ std::string for_terminal(std::string hint, int status) {
 
 Failure unreachable(const Connection& connection, const std::string& why) {
   const std::string where = connection.unix_socket.empty() ? connection.server : connection.unix_socket;
+  if (why.find("certificate") != std::string::npos)
+    return {Exit::unreachable, "cannot reach the scheduler at " + where + ": " + why,
+            "--ca FILE or TUTTI_CA names the certificates to trust"};
   return {Exit::unreachable, "cannot reach the scheduler at " + where + ": " + why,
           "is it running? `tutti up` starts one here; --server or TUTTI_SERVER names another"};
 }
@@ -160,20 +163,24 @@ Document Client::get(const std::string& path) {
   return call(request, true);
 }
 
-Document Client::post(const std::string& path, const json::value& body) {
-  const HttpRequest request{.method = "POST",
-                            .path = path,
-                            .headers = {{"Content-Type", "application/json"}},
-                            .body = json::serialize(body)};
-  return call(request, false);
+Document Client::send(const char* method, const std::string& path, const json::value& body, Headers headers,
+                      bool repeatable) {
+  headers.emplace_back("Content-Type", "application/json");
+  const HttpRequest request{
+      .method = method, .path = path, .headers = std::move(headers), .body = json::serialize(body)};
+  return call(request, repeatable);
+}
+
+Document Client::post(const std::string& path, const json::value& body, Headers headers) {
+  return send("POST", path, body, std::move(headers), false);
 }
 
 Document Client::put(const std::string& path, const json::value& body) {
-  const HttpRequest request{.method = "PUT",
-                            .path = path,
-                            .headers = {{"Content-Type", "application/json"}},
-                            .body = json::serialize(body)};
-  return call(request, true);
+  return send("PUT", path, body, {}, true);
+}
+
+Document Client::patch(const std::string& path, const json::value& body, Headers headers) {
+  return send("PATCH", path, body, std::move(headers), false);
 }
 
 Document Client::remove(const std::string& path) {
@@ -192,6 +199,10 @@ Document Client::submit(std::string body, const std::string& content_type, const
                             .headers = {{"Content-Type", content_type}, {"Idempotency-Key", key}},
                             .body = std::move(body)};
   return call(request, true);
+}
+
+Outcome Client::try_get(const std::string& path) {
+  return transfer_.perform({.method = "GET", .path = path, .headers = {}, .body = {}}, patience_.timeout);
 }
 
 std::unique_ptr<HttpStream> Client::try_stream(const std::string& path, Headers headers) {

@@ -37,8 +37,9 @@ class Client {
   Client(Connection connection, Patience patience, std::function<void(const std::string&)> note);
 
   Document get(const std::string& path);
-  Document post(const std::string& path, const boost::json::value& body);
+  Document post(const std::string& path, const boost::json::value& body, Headers headers = {});
   Document put(const std::string& path, const boost::json::value& body);
+  Document patch(const std::string& path, const boost::json::value& body, Headers headers = {});
   Document remove(const std::string& path);
   // Bytes as they are; changes nothing, so it may be repeated.
   Document post_text(const std::string& path, std::string body, const std::string& content_type);
@@ -48,6 +49,7 @@ class Client {
   // An open stream with a status below 300. Throws Failure.
   std::unique_ptr<HttpStream> stream(const std::string& path, Headers headers);
   // Once, without patience: the answer whatever its status, or the trouble.
+  Outcome try_get(const std::string& path);
   std::unique_ptr<HttpStream> try_stream(const std::string& path, Headers headers);
 
   const Patience& patience() const { return patience_; }
@@ -55,6 +57,8 @@ class Client {
 
  private:
   Document call(const HttpRequest& request, bool repeatable);
+  Document send(const char* method, const std::string& path, const boost::json::value& body, Headers headers,
+                bool repeatable);
   void wait_before_retry(int tries, std::string_view retry_after, std::chrono::steady_clock::time_point until,
                          const std::string& why);
 

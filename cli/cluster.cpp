@@ -20,9 +20,7 @@ std::string counts(const json::object& by_word, bool with_zero) {
   return text;
 }
 
-}  // namespace
-
-int run_cluster(Session& session) {
+void draw_cluster(Session& session) {
   const Document document = session.client.get("/v1/cluster");
   const json::object& cluster = as_object(document.tree);
   const json::object& gpus = object_of(cluster, "gpus");
@@ -51,30 +49,31 @@ int run_cluster(Session& session) {
         }
         return table;
       });
-  return 0;
+}
+
+}  // namespace
+
+int run_cluster(Session& session, bool watching) {
+  return draw_or_watch(session, watching, [&] { draw_cluster(session); });
 }
 
 std::string client_version() { return TUTTI_VERSION; }
 
-int run_version(Session& session) {
-  Document document;
+int run_version(const Printer& printer, const ConnectionFlags& flags, std::chrono::milliseconds timeout) {
   json::object body{{"client", client_version()}, {"server", nullptr}};
-  std::string server = "none is known";
+  std::string server;
   try {
-    if (session.client.connection().server.empty()) throw Failure(Exit::usage, "none is known");
-    const Document cluster = session.client.get("/v1/cluster");
+    // Once, without patience: the client's version is of use without a server.
+    Client client(find_connection(flags), {std::chrono::milliseconds(0), timeout}, [](const std::string&) {});
+    const Document cluster = client.get("/v1/cluster");
     body["server"] = text_of(as_object(cluster.tree), "version");
-    server = text_of(as_object(cluster.tree), "version") + " at " + session.client.connection().server;
+    server = text_of(as_object(cluster.tree), "version") + " at " + client.connection().server;
   } catch (const Failure& failure) {
     server = failure.what();
   }
-  document.tree = body;
-  document.text = json::serialize(document.tree);
-  const auto table = [&] {
-    return Table{{{"client"}, {"server"}}, {{{client_version()}, {text_of(body, "server")}}}};
-  };
-  session.print(
-      document, [&] { return "tutti   " + client_version() + "\nserver  " + clean(server) + "\n"; }, table);
+  printer.print(
+      body, [&] { return "tutti   " + client_version() + "\nserver  " + clean(server) + "\n"; },
+      [&] { return Table{{{"client"}, {"server"}}, {{{client_version()}, {text_of(body, "server")}}}}; });
   return 0;
 }
 

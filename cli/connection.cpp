@@ -1,19 +1,15 @@
 #include "cli/connection.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <optional>
 
 #include "cli/failure.h"
+#include "cli/profile.h"
 
 namespace tutti::cli {
 namespace {
@@ -34,16 +30,8 @@ std::optional<std::string> read_small(const std::string& path) {
   return text;
 }
 
-std::string first_line(std::string text) {
-  text.resize(std::min(text.size(), text.find_first_of("\r\n")));
-  return text;
-}
-
-struct Context {
-  std::string server, token;
-};
-
-std::optional<Context> load_context(const std::string& path, bool required) {
+// {"server", "token"}: of `tutti up`, or named by its path.
+std::optional<Context> load_file(const std::string& path, bool required) {
   const auto text = read_small(path);
   if (!text) {
     if (required) throw Failure(Exit::usage, "cannot read the context file " + path);
@@ -58,21 +46,110 @@ std::optional<Context> load_context(const std::string& path, bool required) {
     if (!value->is_string()) throw Failure(Exit::usage, path + ": '" + key + "' must be text");
     return std::string(value->get_string());
   };
-  return Context{word("server"), word("token")};
+  return Context{.name = path, .server = word("server"), .token = word("token")};
 }
 
-bool same_server(const std::string& a, const std::string& b) {
-  if (b.empty()) return false;
-  const Connection one = parse_server(a), other = parse_server(b);
-  return one.server == other.server && one.unix_socket == other.unix_socket;
+std::string names_of(const Profile& profile) {
+  std::string names;
+  for (const auto& context : profile.contexts) names += (names.empty() ? "" : ", ") + context.name;
+  return names;
 }
+
+Context named_context(const std::string& name) {
+  if (name.find('/') != std::string::npos) return *load_file(name, true);
+  const std::string path = profile_path();
+  const Profile profile = load_profile(path);
+  if (const Context* context = profile.find(name); context != nullptr) return *context;
+  throw Failure(
+      Exit::usage, "there is no context '" + name + "' in " + path,
+      profile.contexts.empty() ? "tutti login SERVER makes one" : "there are: " + names_of(profile));
+}
+
+// config.json held one context before there were several.
+std::string single_context_path(const std::string& profile) {
+  const auto slash = profile.rfind('/');
+  return slash == std::string::npos ? std::string() : profile.substr(0, slash) + "/config.json";
+}
+
+std::optional<Context> context_in_use() {
+  const std::string path = profile_path();
+  const Profile profile = load_profile(path);
+  if (!profile.current.empty()) {
+    if (const Context* context = profile.find(profile.current); context != nullptr) return *context;
+    throw Failure(Exit::usage, path + ": the context in use, '" + profile.current + "', is not there",
+                  "tutti context use NAME; there are: " + names_of(profile));
+  }
+  if (environment("TUTTI_CONFIG").empty())
+    if (auto single = load_file(single_context_path(path), false)) return single;
+  return load_file(default_data_directory() + "/context.json", false);
+}
+
+std::string token_of(const Context& context) {
+  if (context.token.empty() && !context.token_file.empty()) return read_token_file(context.token_file);
+  return context.token;
+}
+
+// Takes what is not known yet.
+class Finder {
+ public:
+  void server(const std::string& url, const std::string& from) {
+    if (!url_.empty() || url.empty()) return;
+    url_ = url;
+    found_.server_from = from;
+  }
+  void token(const std::string& token, const std::string& from) {
+    if (!found_.token.empty() || token.empty()) return;
+    found_.token = token;
+    found_.token_from = from;
+  }
+  void ca(const std::string& file) {
+    if (found_.ca.empty()) found_.ca = file;
+  }
+  void context(const Context& context) {
+    const std::string from = "context " + context.name;
+    server(context.server, from);
+    if (!same_server(url_, context.server)) return;
+    if (found_.token.empty()) token(token_of(context), from);
+    ca(context.ca);
+    if (found_.context.empty()) {
+      found_.context = context.name;
+      found_.user = context.user;
+      found_.project = context.project;
+    }
+    if (found_.token_from == from) found_.token_id = context.token_id;
+  }
+  bool complete() const { return !url_.empty() && !found_.token.empty(); }
+
+  Connection connection() const {
+    if (url_.empty())
+      throw Failure(Exit::usage, "no server is known",
+                    "tutti login SERVER, or set TUTTI_SERVER and TUTTI_TOKEN, or start one here: tutti up");
+    if (found_.token.find_first_of("\r\n") != std::string::npos)
+      throw Failure(Exit::usage, "the token must be one line");
+    const Connection parsed = parse_server(url_);
+    Connection connection = found_;
+    connection.server = parsed.server;
+    connection.unix_socket = parsed.unix_socket;
+    return connection;
+  }
+
+ private:
+  std::string url_;
+  Connection found_;
+};
 
 }  // namespace
 
-std::string default_context_path() {
-  if (const std::string xdg = environment("XDG_CONFIG_HOME"); !xdg.empty()) return xdg + "/tutti/config.json";
-  const std::string home = environment("HOME");
-  return home.empty() ? std::string() : home + "/.config/tutti/config.json";
+std::string read_token_file(const std::string& path) {
+  const auto text = read_small(path);
+  if (!text) throw Failure(Exit::usage, "cannot read the token file " + path);
+  return text->substr(0, text->find_first_of("\r\n"));
+}
+
+bool same_server(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  const Connection one = parse_server(a), other = parse_server(b);
+  return one.server == other.server && one.unix_socket == other.unix_socket;
 }
 
 std::string default_data_directory() {
@@ -106,47 +183,29 @@ Connection parse_server(const std::string& url) {
 }
 
 Connection find_connection(const ConnectionFlags& flags) {
-  std::string path = flags.context.empty() ? environment("TUTTI_CONTEXT") : flags.context;
-  const bool named = !path.empty();
-  if (!named) path = default_context_path();
-  std::string url = flags.server.empty() ? environment("TUTTI_SERVER") : flags.server;
-  std::string token = environment("TUTTI_TOKEN");
-  if (token.empty() && !flags.token_file.empty()) {
-    const auto text = read_small(flags.token_file);
-    if (!text) throw Failure(Exit::usage, "cannot read the token file " + flags.token_file);
-    token = first_line(*text);
+  Finder finder;
+  finder.server(flags.server, "--server");
+  if (!flags.token_file.empty()) finder.token(read_token_file(flags.token_file), "--token-file");
+  finder.ca(flags.ca);
+  if (!flags.context.empty()) finder.context(named_context(flags.context));
+
+  finder.server(environment("TUTTI_SERVER"), "TUTTI_SERVER");
+  finder.token(environment("TUTTI_TOKEN"), "TUTTI_TOKEN");
+  for (const char* variable : {"TUTTI_CA", "TUTTI_CACERT"}) finder.ca(environment(variable));
+  const bool all_known = finder.complete();
+  try {
+    if (const std::string name = environment("TUTTI_CONTEXT"); flags.context.empty() && !name.empty())
+      finder.context(named_context(name));
+    else if (flags.context.empty())
+      if (const auto context = context_in_use()) finder.context(*context);
+  } catch (const Failure&) {
+    if (!all_known) throw;  // else it could add a default project only
   }
-  if (url.empty() || token.empty()) {
-    auto context = path.empty() ? std::nullopt : load_context(path, named && url.empty());
-    if (!context && !named && url.empty())
-      context = load_context(default_data_directory() + "/context.json", false);
-    if (context && url.empty()) url = context->server;
-    if (context && token.empty() && !url.empty() && same_server(url, context->server)) token = context->token;
-  }
-  if (url.empty())
-    throw Failure(Exit::usage, "no server is known",
-                  "set TUTTI_SERVER and TUTTI_TOKEN, or start one here: tutti up --write-context");
-  if (token.find_first_of("\r\n") != std::string::npos)
-    throw Failure(Exit::usage, "the token must be one line");
-  Connection connection = parse_server(url);
-  connection.token = std::move(token);
-  return connection;
+  return finder.connection();
 }
 
 void write_context(const std::string& path, const std::string& server, const std::string& token) {
-  const auto fail = [&](const std::string& what) {
-    throw Failure(Exit::failed, "cannot write " + what + ": " + std::strerror(errno));
-  };
-  std::error_code ec;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ec);
-  const std::string fresh = path + ".new";
-  ::unlink(fresh.c_str());
-  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) fail(fresh);
-  const std::string text = json::serialize(json::object{{"server", server}, {"token", token}}) + "\n";
-  const bool written = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  if (::close(fd) != 0 || !written) fail(fresh);
-  if (::rename(fresh.c_str(), path.c_str()) != 0) fail(path);
+  write_private(path, json::serialize(json::object{{"server", server}, {"token", token}}) + "\n");
 }
 
 }  // namespace tutti::cli

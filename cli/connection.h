@@ -1,8 +1,13 @@
-// Which server to talk to, and with which token. Called by main.cpp and by `tutti up` (which writes the
-// file).
+// Which server to talk to, and with which token. Called for every verb that needs a server.
 //
-// Order: --server, TUTTI_SERVER, the context file. The token: TUTTI_TOKEN, --token-file, the context file;
-// the last only for the server it was written for, so that a token never goes to another one.
+// The first that says something counts, for the server, the token and the CA each:
+//   1. flags: --server, --token-file, --ca, and what the context named by --context holds;
+//   2. the environment: TUTTI_SERVER, TUTTI_TOKEN, TUTTI_CA (also TUTTI_CACERT), and what TUTTI_CONTEXT
+//   names;
+//   3. the context in use (profile.h);
+//   4. the cluster that `tutti up` runs here.
+// What a context holds goes only to the server it was written for, so that a token never reaches another one.
+// A context that is named with a slash is a file with server and token, as `tutti up` writes it.
 #pragma once
 
 #include <string>
@@ -13,22 +18,29 @@ struct Connection {
   std::string server;       // "http://host:port", "https://…", without a slash at the end
   std::string unix_socket;  // set for http+unix:///path.sock; `server` is then "http://localhost"
   std::string token;
+  std::string ca;  // file; empty: what the system trusts
+  // For people: where it all came from, and what the context adds.
+  std::string context;  // its name, or the file
+  std::string server_from, token_from;
+  std::string token_id, user, project;
 };
 
 struct ConnectionFlags {
   std::string server;
   std::string token_file;
-  std::string context;  // file; empty: TUTTI_CONTEXT, else default_context_path()
+  std::string ca;
+  std::string context;  // a name, or a file
 };
 
-// $XDG_CONFIG_HOME/tutti/config.json, else ~/.config/tutti/config.json.
-std::string default_context_path();
 // Of `tutti up`: $XDG_DATA_HOME/tutti/up, else for root /var/lib/tutti/up, else ~/.local/share/tutti/up.
 std::string default_data_directory();
 // Throws Failure{usage} when no server is known or the URL is none.
 Connection find_connection(const ConnectionFlags& flags);
 Connection parse_server(const std::string& url);
+bool same_server(const std::string& a, const std::string& b);
 // {"server", "token"}, mode 0600, by write-then-rename; makes the directory.
 void write_context(const std::string& path, const std::string& server, const std::string& token);
+// First line of a file with a token. Throws Failure{usage}.
+std::string read_token_file(const std::string& path);
 
 }  // namespace tutti::cli

@@ -6,14 +6,23 @@
 
 #include "cli/client.h"
 #include "cli/documents.h"
+#include "cli/status_line.h"
 #include "cli/verbs.h"
 
 namespace tutti::cli {
 namespace {
 
+std::string size_text(std::int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, bytes < 10 << 20 ? "%.1f KiB" : "%.0f KiB",
+                static_cast<double>(bytes) / 1024);
+  return text;
+}
+
 // Copies the stream; its length.
 std::int64_t copy(Session& session, HttpStream& stream, std::ostream& to) {
   std::int64_t length = 0;
+  StatusLine line(session);
   std::string bytes;
   while (true) {
     bytes.clear();
@@ -22,6 +31,7 @@ std::int64_t copy(Session& session, HttpStream& stream, std::ostream& to) {
         length += static_cast<std::int64_t>(bytes.size());
         if (!to.write(bytes.data(), static_cast<std::streamsize>(bytes.size())))
           throw Failure(Exit::failed, "the bundle cannot be written", "is the disk full?");
+        line.show("evidence: " + size_text(length));
         break;
       case HttpStream::Read::end:
         if (!to.flush()) throw Failure(Exit::failed, "the bundle cannot be written", "is the disk full?");
@@ -32,13 +42,6 @@ std::int64_t copy(Session& session, HttpStream& stream, std::ostream& to) {
                       "ask again; a node that does not answer is left out");
     }
   }
-}
-
-std::string size_text(std::int64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof text, bytes < 10 << 20 ? "%.1f KiB" : "%.0f KiB",
-                static_cast<double>(bytes) / 1024);
-  return text;
 }
 
 }  // namespace

@@ -112,6 +112,15 @@ Fields fields_of(const json::object& job, const Look& look) {
           {"run", {text_of(spec, "run")}}};
 }
 
+Table fields_table(const Fields& fields) {
+  Table table{{}, {{}}};
+  for (const auto& [name, cell] : fields) {
+    table.columns.push_back({name});
+    table.rows[0].push_back(cell);
+  }
+  return table;
+}
+
 Table attempts_table(const json::object& body, const Look& look) {
   Table table{{{"TRY", true},
                {"STATE"},
@@ -200,37 +209,44 @@ Table reasons_table(const json::object& body) {
   return table;
 }
 
-int run_show(Session& session, const std::string& id) {
-  const Document document = session.client.get("/v1/jobs/" + percent_encode(id));
-  if (const auto several = document.head.header("Tutti-Ambiguous"); !several.empty())
-    session.err << "tutti: " << clean(several) << " jobs have this name; this is the newest\n";
-  const Fields fields = fields_of(as_object(document.tree), session.look);
-  session.print(
-      document, [&] { return render_fields(fields, session.look); },
-      [&] {
-        Table table{{}, {{}}};
-        for (const auto& [name, cell] : fields) {
-          table.columns.push_back({name});
-          table.rows[0].push_back(cell);
-        }
-        return table;
-      });
-  return 0;
+int run_show(Session& session, const std::string& id, bool watching) {
+  bool said = false;
+  return draw_or_watch(session, watching, [&] {
+    const Document document = session.client.get("/v1/jobs/" + percent_encode(id));
+    if (const auto several = document.head.header("Tutti-Ambiguous"); !several.empty() && !said) {
+      session.err << "tutti: " << clean(several) << " jobs have this name; this is the newest\n";
+      said = true;
+    }
+    const Fields fields = fields_of(as_object(document.tree), session.look);
+    session.print(
+        document, [&] { return render_fields(fields, session.look); }, [&] { return fields_table(fields); });
+  });
 }
 
-int run_explain(Session& session, const std::string& id) {
-  const Document document = session.client.get("/v1/jobs/" + resolve_job(session, id) + "/explain");
-  const json::object& body = as_object(document.tree);
-  session.print(
-      document, [&] { return explain_text(body, session.look); }, [&] { return reasons_table(body); });
-  return 0;
+int run_explain(Session& session, const std::string& id, const std::string& at) {
+  const std::string job = resolve_job(session, id);
+  std::string path = "/v1/jobs/" + job + "/explain";
+  if (!at.empty()) path += "?at=" + percent_encode(instant_of(at, session.look.now, "--at"));
+  try {
+    const Document document = session.client.get(path);
+    const json::object& body = as_object(document.tree);
+    session.print(
+        document, [&] { return explain_text(body, session.look); }, [&] { return reasons_table(body); });
+    return 0;
+  } catch (const Failure& failure) {
+    if (at.empty() || integer_of(failure.problem, "status") != 501) throw;
+    throw Failure(
+        Exit::failed, "this server cannot say yet why job " + job + " did not run at a time of the past",
+        "without --at it says why it does not run now; tutti events " + job + " shows what happened then");
+  }
 }
 
-int run_attempts(Session& session, const std::string& id) {
-  const Document document =
-      get_pages(session.client, "/v1/jobs/" + resolve_job(session, id) + "/attempts", "attempts");
-  session.print(document, [&] { return attempts_table(as_object(document.tree), session.look); });
-  return 0;
+int run_attempts(Session& session, const std::string& id, bool watching) {
+  const std::string job = resolve_job(session, id);
+  return draw_or_watch(session, watching, [&] {
+    const Document document = get_pages(session.client, "/v1/jobs/" + job + "/attempts", "attempts");
+    session.print(document, [&] { return attempts_table(as_object(document.tree), session.look); });
+  });
 }
 
 }  // namespace tutti::cli

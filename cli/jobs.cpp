@@ -2,7 +2,6 @@
 #include <boost/json/serialize.hpp>
 #include <ostream>
 
-#include "api/wire/text_values.h"
 #include "cli/documents.h"
 #include "cli/verbs.h"
 
@@ -12,15 +11,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr int kPage = 500;
-
-std::string since_instant(const std::string& since, Instant now) {
-  if (const auto at = wire::parse_instant(since)) return wire::format_instant(*at);
-  const auto ago = wire::parse_duration(since);
-  if (!ago)
-    throw Failure(Exit::usage,
-                  "--since " + since + ": expected 7d, 12h or an instant such as 2026-10-01T02:00:00Z");
-  return wire::format_instant(now - *ago);
-}
 
 std::string list_query(const Session& session, const ListOptions& options) {
   std::string query;
@@ -36,7 +26,7 @@ std::string list_query(const Session& session, const ListOptions& options) {
   add("project", options.project);
   add("queue", options.queue);
   if (!options.array.empty()) add("array", options.array);
-  if (!options.since.empty()) add("since", since_instant(options.since, session.look.now));
+  if (!options.since.empty()) add("since", instant_of(options.since, session.look.now, "--since"));
   return query;
 }
 
@@ -149,9 +139,7 @@ int run_ls(Session& session, const ListOptions& options) {
     if (session.human() && !text_of(as_object(document.tree), "next_page_token").empty())
       session.err << "tutti: there are more; -n N shows more than " << options.limit << "\n";
   };
-  if (options.watch) return watch(session, draw);
-  draw();
-  return 0;
+  return draw_or_watch(session, options.watch, draw);
 }
 
 int run_queue(Session& session, bool watching) {
@@ -159,9 +147,7 @@ int run_queue(Session& session, bool watching) {
     const Document document = session.client.get("/v1/queue");
     session.print(document, [&] { return queue_table(session, document); });
   };
-  if (watching) return watch(session, draw);
-  draw();
-  return 0;
+  return draw_or_watch(session, watching, draw);
 }
 
 }  // namespace tutti::cli

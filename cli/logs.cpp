@@ -163,6 +163,23 @@ std::int64_t last_attempt(Client& client, const std::string& id) {
   return count;
 }
 
+// What was seen is kept oldest first: the first rank in it that did not end well.
+std::string first_failing_rank(Client& client, const std::string& id, std::int64_t attempt) {
+  const Document document = get_pages(client, "/v1/jobs/" + id + "/attempts", "attempts");
+  for (const auto& item : array_of(as_object(document.tree), "attempts")) {
+    if (integer_of(as_object(item), "number") != attempt) continue;
+    for (const auto& seen : array_of(as_object(item), "evidence")) {
+      const json::object& e = as_object(seen);
+      const bool failed =
+          integer_of(e, "exit_code").value_or(0) != 0 || integer_of(e, "signal").value_or(0) != 0;
+      if (const auto rank = integer_of(e, "rank"); rank && *rank >= 0 && failed) return std::to_string(*rank);
+    }
+  }
+  throw Failure(Exit::not_found,
+                "no rank of attempt " + std::to_string(attempt) + " of job " + id + " has failed",
+                "tutti logs " + id + " --rank all shows all of them");
+}
+
 void print_log(Session& session, const LogOptions& options, const std::string& id, std::int64_t attempt) {
   const auto stream =
       session.client.stream(log_path({id, attempt, options.rank}, false, 0, options.tail), {});
@@ -197,8 +214,16 @@ Document follow_job(Session& session, const std::string& id, const std::string& 
 
 int run_logs(Session& session, const LogOptions& options) {
   const std::string id = resolve_job(session, options.id);
+  if (options.first_failure && options.follow)
+    throw Failure(Exit::usage, "logs: --first-failure is of an attempt that is over; it does not go with -f");
   if (!options.follow) {
-    print_log(session, options, id, options.attempt > 0 ? options.attempt : last_attempt(session.client, id));
+    LogOptions asked = options;
+    const std::int64_t attempt = options.attempt > 0 ? options.attempt : last_attempt(session.client, id);
+    if (options.first_failure) {
+      asked.rank = first_failing_rank(session.client, id, attempt);
+      session.err << "rank " << asked.rank << " of attempt " << attempt << " failed first\n" << std::flush;
+    }
+    print_log(session, asked, id, attempt);
     return 0;
   }
   if (options.attempt > 0) {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "cli/documents.h"
+#include "cli/status_line.h"
 #include "cli/verbs.h"
 
 namespace tutti::cli {
@@ -170,15 +171,14 @@ int run_nodes(Session& session, bool watching) {
     const Document document = session.client.get("/v1/nodes");
     session.print(document, [&] { return nodes_table(session, document); });
   };
-  if (watching) return watch(session, draw);
-  draw();
-  return 0;
+  return draw_or_watch(session, watching, draw);
 }
 
-int run_gpus(Session& session) {
-  const Document document = session.client.get("/v1/gpus");
-  session.print(document, [&] { return gpus_table(document); });
-  return 0;
+int run_gpus(Session& session, bool watching) {
+  return draw_or_watch(session, watching, [&] {
+    const Document document = session.client.get("/v1/gpus");
+    session.print(document, [&] { return gpus_table(document); });
+  });
 }
 
 int run_node_change(Session& session, const NodeChange& change) {
@@ -213,11 +213,14 @@ int run_inspect(Session& session, const InspectOptions& options) {
   Document document = options.last ? session.client.get(path + "/inspection")
                                    : session.client.post(path + ":inspect", json::object{});
   const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(2);
+  StatusLine line(session);
+  line.show("node " + options.node + " runs its checks");
   while (!options.last && flag_of(as_object(document.tree), "under_way") &&
          std::chrono::steady_clock::now() < until) {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     document = session.client.get(path + "/inspection");
   }
+  line.clear();
   const json::object& report = as_object(document.tree);
   if (!options.last && flag_of(report, "under_way"))
     throw std::runtime_error("node " + options.node + " has not sent its report within two minutes");
@@ -241,9 +244,10 @@ int run_faults(Session& session, const FaultOptions& options) {
   std::string path = "/v1/faults?limit=" + std::to_string(options.limit);
   if (!options.node.empty()) path += "&node=" + percent_encode(options.node);
   if (!options.job.empty()) path += "&job=" + resolve_job(session, options.job);
-  const Document document = session.client.get(path);
-  session.print(document, [&] { return faults_table(session, document); });
-  return 0;
+  return draw_or_watch(session, options.watch, [&] {
+    const Document document = session.client.get(path);
+    session.print(document, [&] { return faults_table(session, document); });
+  });
 }
 
 }  // namespace tutti::cli

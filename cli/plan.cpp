@@ -57,7 +57,9 @@ int run_plan(Session& session, const PlanOptions& options) {
     document = session.client.post("/v1/jobs/" + resolve_job(session, options.job) + ":simulate", change);
   } else {
     if (options.file.empty()) throw Failure(Exit::usage, "plan: give a job spec, or --job ID --priority N");
-    SpecText spec = make_spec(options.file, read_spec_file(options.file, session.in), options.edits);
+    SpecEdits edits = options.edits;
+    edits.default_project = session.client.connection().project;
+    SpecText spec = make_spec(options.file, read_spec_file(options.file, session.in), edits);
     document = session.client.post_text("/v1/jobs:simulate", std::move(spec.body), spec.content_type);
   }
   const json::object& body = as_object(document.tree);

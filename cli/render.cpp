@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "api/wire/text_values.h"
+#include "cli/failure.h"
 
 namespace tutti::cli {
 namespace {
@@ -67,7 +68,35 @@ std::string csv_field(const std::string& text) {
   return quoted + "\"";
 }
 
+// "NOT BEFORE", "not-before" and "notbefore" are the same column.
+std::string folded(std::string_view title) {
+  std::string out;
+  for (const char c : title)
+    if (c != ' ' && c != '-' && c != '_') out += static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+  return out;
+}
+
 }  // namespace
+
+Table choose_columns(const Table& table, const std::vector<std::string>& titles) {
+  Table chosen;
+  chosen.rows.resize(table.rows.size());
+  for (const auto& title : titles) {
+    const auto at = std::find_if(table.columns.begin(), table.columns.end(),
+                                 [&](const Column& column) { return folded(column.title) == folded(title); });
+    if (at == table.columns.end()) {
+      std::string known;
+      for (const auto& column : table.columns) known += (known.empty() ? "" : ", ") + folded(column.title);
+      throw Failure(Exit::usage, "--columns: there is no column '" + title + "'", "there are: " + known);
+    }
+    chosen.columns.push_back(*at);
+    chosen.columns.back().wide_only = false;
+    const auto index = static_cast<std::size_t>(at - table.columns.begin());
+    for (std::size_t row = 0; row < table.rows.size(); ++row)
+      chosen.rows[row].push_back(table.rows[row][index]);
+  }
+  return chosen;
+}
 
 std::size_t display_width(std::string_view text) {
   return static_cast<std::size_t>(std::count_if(

@@ -53,6 +53,9 @@ struct Table {
 };
 
 std::string render_table(const Table& table, const Look& look);
+// Only these columns, in this order; titles in any case, with or without their spaces. Throws Failure{usage}
+// and names those that there are.
+Table choose_columns(const Table& table, const std::vector<std::string>& titles);
 std::string render_csv(const Table& table);  // RFC 4180, with a header, wide columns included
 // "key  value" lines; empty values are left out.
 std::string render_fields(const std::vector<std::pair<std::string, Cell>>& fields, const Look& look);

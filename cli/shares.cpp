@@ -66,7 +66,13 @@ int run_shares(Session& session, const std::string& kind) {
   return 0;
 }
 
-int run_share_set(Session& session, const ShareSet& set) {
+int run_share_set(Session& session, const ShareSet& set, bool dry_run) {
+  if (dry_run) {
+    session.print(
+        set.body, [&] { return "would set " + set.kind + " " + set.name + ":\n" + to_yaml(set.body); },
+        [&] { return table_of(set.kind, json::array{set.body}, session.look); });
+    return 0;
+  }
   const Document document = session.client.put("/v1/" + set.kind + "s/" + percent_encode(set.name), set.body);
   const json::object& row = as_object(document.tree);
   for (const auto& warning : array_of(row, "warnings"))
@@ -75,10 +81,12 @@ int run_share_set(Session& session, const ShareSet& set) {
   return 0;
 }
 
-int run_share_remove(Session& session, const std::string& kind, const std::string& name) {
-  const Document document = session.client.remove("/v1/" + kind + "s/" + percent_encode(name));
+int run_share_remove(Session& session, const std::string& kind, const std::string& name, bool dry_run) {
+  const std::string path = "/v1/" + kind + "s/" + percent_encode(name);
+  const Document document = dry_run ? session.client.get(path) : session.client.remove(path);
   session.print(
-      document, [&] { return kind + " " + name + " removed\n"; },
+      document,
+      [&] { return (dry_run ? "would remove " + kind + " " + name : kind + " " + name + " removed") + "\n"; },
       [&] { return Table{{{"REMOVED"}}, {{{name}}}}; });
   return 0;
 }

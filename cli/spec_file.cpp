@@ -127,6 +127,8 @@ SpecText make_spec(const std::string& path, std::string text, const SpecEdits& e
   for (const auto& assignment : edits.set) apply_set(tree, assignment);
   for (const auto& assignment : edits.env) apply_env(tree, assignment);
   if (!edits.name.empty()) tree.get_object()["name"] = json::string(edits.name);
+  if (!edits.default_project.empty())
+    tree.get_object().emplace("project", edits.default_project);  // not if it is there
   return {json::serialize(tree), "application/json"};
 }
 

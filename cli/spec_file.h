@@ -16,7 +16,8 @@ struct SpecEdits {
   std::vector<std::string> set;  // "resources.gpus=4"
   std::vector<std::string> env;  // "K=V"
   std::string name;
-  bool empty() const { return set.empty() && env.empty() && name.empty(); }
+  std::string default_project;  // if the spec names none
+  bool empty() const { return set.empty() && env.empty() && name.empty() && default_project.empty(); }
 };
 
 struct SpecText {

@@ -81,8 +81,7 @@ void prepare(CURL* easy, const Connection& connection, const HttpRequest& reques
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 15L);
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
-  if (const char* file = std::getenv("TUTTI_CACERT"); file != nullptr && *file != '\0')
-    curl_easy_setopt(easy, CURLOPT_CAINFO, file);
+  if (!connection.ca.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, connection.ca.c_str());
   const auto add = [&](const std::string& line) {
     curl_slist* longer = curl_slist_append(list.get(), line.c_str());
     if (longer == nullptr) throw std::bad_alloc();

@@ -23,6 +23,7 @@
 #include "cli/documents.h"
 #include "cli/failure.h"
 #include "cli/process_sweep.h"
+#include "cli/profile.h"
 #include "cli/transfer.h"
 #include "cli/up_files.h"
 #include "cli/up_network.h"
@@ -299,7 +300,10 @@ void Up::announce() {
          << (options_.nvml_library.empty() ? " simulated" : "") << " GPUs each; logs in " << files_.data()
          << "/logs\n";
   if (options_.write_context) {
-    write_context(default_context_path(), url_, read_line(files_.token()));
+    change_profile(profile_path(), [&](Profile& profile) {
+      profile.at("up") = {.name = "up", .server = url_, .token_file = files_.token()};
+      profile.current = "up";
+    });
     out_ << "\n  tutti cluster\n";
   } else {
     out_ << "\n  export TUTTI_CONTEXT=" << files_.context() << "\n  tutti cluster\n";

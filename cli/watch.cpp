@@ -5,6 +5,7 @@
 #include <ostream>
 #include <thread>
 
+#include "api/wire/text_values.h"
 #include "cli/documents.h"
 #include "cli/event_stream.h"
 #include "cli/verbs.h"
@@ -19,20 +20,38 @@ constexpr milliseconds kOldest(5000);   // ages move on even when nothing happen
 
 }  // namespace
 
-void Session::print(const Document& document, const std::function<std::string()>& text,
+void Printer::print(const Document& document, const std::function<std::string()>& text,
                     const std::function<Table()>& table) const {
+  const auto chosen = [&] { return columns.empty() ? table() : choose_columns(table(), columns); };
   switch (format) {
     case Format::table:
-    case Format::wide: out << text(); break;
-    case Format::csv: out << render_csv(table()); break;
+    case Format::wide: out << (columns.empty() ? text() : render_table(chosen(), look)); break;
+    case Format::csv: out << render_csv(chosen()); break;
     case Format::yaml: out << to_yaml(document.tree); break;
     case Format::json: out << document.text << (document.text.ends_with('\n') ? "" : "\n"); break;
   }
   out.flush();
 }
 
-void Session::print(const Document& document, const std::function<Table()>& table) const {
+void Printer::print(const Document& document, const std::function<Table()>& table) const {
   print(document, [&] { return render_table(table(), look); }, table);
+}
+
+void Printer::print(boost::json::value tree, const std::function<std::string()>& text,
+                    const std::function<Table()>& table) const {
+  Document document;
+  document.text = boost::json::serialize(tree);
+  document.tree = std::move(tree);
+  print(document, text, table);
+}
+
+void Printer::print_one(const Document& document, const std::string& text) const {
+  if (format == Format::json)
+    out << document.text << (document.text.ends_with('\n') ? "" : "\n");
+  else if (format == Format::yaml)
+    out << "---\n" << to_yaml(document.tree);
+  else
+    out << text;
 }
 
 void Session::refresh_now() {
@@ -71,6 +90,29 @@ std::vector<std::string> expand_ids(const Session& session, const std::vector<st
 std::string number_or_dash(const boost::json::object& object, std::string_view key) {
   const std::string text = text_of(object, key);
   return text.empty() ? "-" : text;
+}
+
+void ask_yes(const Session& session, const std::string& what) {
+  if (!session.input_is_terminal) throw Failure(Exit::usage, what + ": needs -y when nobody can be asked");
+  session.err << what << "? [y/N] " << std::flush;
+  std::string answer;
+  std::getline(session.in, answer);
+  if (answer != "y" && answer != "Y" && answer != "yes") throw Failure(Exit::failed, "nothing was changed");
+}
+
+std::string instant_of(const std::string& text, Instant now, const char* flag) {
+  if (const auto at = wire::parse_instant(text)) return wire::format_instant(*at);
+  const auto ago = wire::parse_duration(text);
+  if (!ago)
+    throw Failure(Exit::usage, std::string(flag) + " " + text +
+                                   ": expected 7d, 12h or an instant such as 2026-10-01T02:00:00Z");
+  return wire::format_instant(now - *ago);
+}
+
+int draw_or_watch(Session& session, bool watching, const std::function<void()>& draw) {
+  if (watching) return watch(session, draw);
+  draw();
+  return 0;
 }
 
 int watch(Session& session, const std::function<void()>& draw) {

@@ -45,7 +45,8 @@ class FakeScheduler {
     server_ = std::make_unique<http::test::TestServer>(std::move(routes), config, hooks);
   }
 
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(server_->port()); }
+  int port() const { return server_->port(); }
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port()); }
   std::vector<Asked> asked() const {
     const std::scoped_lock lock(mutex_);
     return asked_;

@@ -19,6 +19,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kLongest(20);
 
+}  // namespace
+
 std::vector<std::string> child_environment(const TuttiProcess::Environment& added) {
   std::vector<std::string> all;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -40,8 +42,6 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   all.push_back(nullptr);
   return all;
 }
-
-}  // namespace
 
 std::string bin_folder() {
   const char* bin = std::getenv("TUTTI_BIN");

@@ -47,6 +47,10 @@ class TuttiProcess {
   std::string out_, err_;
 };
 
+// Without what would lead to another server, plus `added`; and as execve wants it.
+std::vector<std::string> child_environment(const TuttiProcess::Environment& added);
+std::vector<char*> pointers(std::vector<std::string>& texts);
+
 Finished run_tutti(std::vector<std::string> arguments, std::string input = {},
                    const TuttiProcess::Environment& environment = {});
 

@@ -232,7 +232,7 @@ TEST(Connection, AUnixSocketWillDo) {
 TEST(Version, DoesWithoutAServer) {
   const Finished ended = run_tutti({"version"});
   EXPECT_EQ(ended.status, 0);
-  EXPECT_NE(ended.out.find("none is known"), std::string::npos) << ended.out;
+  EXPECT_NE(ended.out.find("no server is known"), std::string::npos) << ended.out;
 }
 
 TEST(Watch, DrawsAgainWhenSomethingHappens) {

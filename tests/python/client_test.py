@@ -152,6 +152,29 @@ class ClientTest(unittest.TestCase):
         tutti.Client(other.url).nodes()
         self.assertNotIn("Authorization", other.requests[0]["headers"])
 
+    def test_the_context_in_use_of_tutti_login(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        server = self.serve(lambda r, n: (200, {}, {"nodes": []}))
+        token = Path(folder.name) / "token"
+        token.write_text("from-a-file\n")
+        Path(folder.name, "config.yaml").write_text(json.dumps({"current": "lab", "contexts": {
+            "lab": {"server": server.url, "token": "of-lab"}, "b": {"server": server.url, "token_file": str(token)}}}))
+        names = ("TUTTI_SERVER", "TUTTI_TOKEN", "TUTTI_CONTEXT", "TUTTI_CONFIG")
+        old = {name: os.environ.pop(name, None) for name in names}
+        self.addCleanup(lambda: os.environ.update({k: v for k, v in old.items() if v is not None}))
+        for name in names:
+            self.addCleanup(os.environ.pop, name, None)
+        os.environ["TUTTI_CONFIG"] = str(Path(folder.name) / "config.yaml")
+        tutti.Client().nodes()
+        os.environ["TUTTI_CONTEXT"] = "b"
+        tutti.Client().nodes()
+        os.environ["TUTTI_CONTEXT"] = "gone"
+        with self.assertRaisesRegex(tutti.TuttiError, "no context 'gone'"):
+            tutti.Client()
+        self.assertEqual([r["headers"]["Authorization"] for r in server.requests],
+                         ["Bearer of-lab", "Bearer from-a-file"])
+
     def test_a_server_that_is_none_is_named(self):
         with self.assertRaisesRegex(tutti.TuttiError, "expected http"):
             tutti.Client("localhost:80")

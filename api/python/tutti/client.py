@@ -44,9 +44,8 @@ def _parse_server(text: str) -> _Server:
     return _Server(url, "")
 
 
-def _context() -> Json:
-    path = os.environ.get("TUTTI_CONTEXT") or os.path.join(
-        os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "tutti", "config.json")
+def _read_json(path: str) -> Json:
+    """{} if there is no such file."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
@@ -55,6 +54,27 @@ def _context() -> Json:
     except (OSError, ValueError) as error:
         raise TuttiError(f"{path}: {error}") from error
     return found if isinstance(found, dict) else {}
+
+
+def _context() -> Json:
+    """What `tutti login` keeps: {"server", "token" or "token_file", "ca"}. The file is YAML by name, and JSON, which
+    is YAML, as tutti writes it."""
+    name = os.environ.get("TUTTI_CONTEXT", "")
+    if "/" in name:
+        return _read_json(name)
+    folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "tutti")
+    path = os.environ.get("TUTTI_CONFIG") or os.path.join(folder, "config.yaml")
+    profile = _read_json(path)
+    name = name or str(profile.get("current") or "")
+    if not name:
+        return _read_json(os.path.join(folder, "config.json"))  # of earlier versions
+    context = (profile.get("contexts") or {}).get(name)
+    if not isinstance(context, dict):
+        raise TuttiError(f"there is no context {name!r} in {path}")
+    if not context.get("token") and context.get("token_file"):
+        with open(str(context["token_file"]), encoding="utf-8") as file:
+            context["token"] = file.readline().strip()
+    return context
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -81,6 +101,7 @@ class Client:
         self._server = _parse_server(str(address))
         # A token in the context file is for its own server only.
         self._token = token or os.environ.get("TUTTI_TOKEN") or str(context.get("token") or "")
+        self._ca = os.environ.get("TUTTI_CA") or os.environ.get("TUTTI_CACERT") or context.get("ca")
         self._user = user
         self._timeout = timeout
         self._retries = retries
@@ -263,7 +284,7 @@ class Client:
             return _UnixConnection(server.unix_socket, timeout)
         host = url.hostname or ""
         if url.scheme == "https":
-            trust = ssl.create_default_context(cafile=os.environ.get("TUTTI_CACERT") or None)
+            trust = ssl.create_default_context(cafile=self._ca or None)
             return http.client.HTTPSConnection(host, url.port, timeout=timeout, context=trust)
         return http.client.HTTPConnection(host, url.port, timeout=timeout)
 

@@ -1,0 +1,3 @@
+#!/bin/sh
+#SBATCH --job-name=hello
+nvidia-smi
