@@ -37,7 +37,10 @@ struct ServerConfig {
   std::chrono::milliseconds linger{2'000};  // wait for the peer to read the last answer before closing
   std::chrono::milliseconds drain{5'000};   // stop(): after that, what still runs is cut
 
-  LinkOptions link;
+  LinkOptions link;  // of routes that are WebSockets
+  // Of requests that a handler upgrades: people's connections, over whatever is between them and us.
+  LinkOptions upgraded{
+      .idle = std::chrono::milliseconds(60'000), .max_message_bytes = 256 << 10, .max_queued_bytes = 1 << 20};
 };
 
 /// What the access hook is told, once per request, when its answer (or stream) is over.
