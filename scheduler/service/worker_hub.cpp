@@ -137,6 +137,8 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  [&](protocol::RankReport& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_rank_report(t, n, m); });
                  },
+                 [&](protocol::ShellOutput&) {},  // of shells that nobody has asked for
+                 [&](protocol::ShellClosed&) {},
              },
              *decoded);
 }

@@ -291,6 +291,15 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::ReadLog& m) { w.read(m); }
     void operator()(const protocol::Inspect& m) { w.core_.on_inspect(now, m); }
     void operator()(const protocol::AskSilence& m) { w.core_.on_ask_silence(now, m); }
+    void operator()(const protocol::OpenShell& m) {
+      protocol::ShellClosed closed;
+      closed.shell = m.shell;
+      closed.error = "this worker opens no shells";
+      w.client_->send(wire::encode(protocol::FromWorker(std::move(closed))));
+    }
+    void operator()(const protocol::ShellInput&) {}
+    void operator()(const protocol::ShellResize&) {}
+    void operator()(const protocol::CloseShell&) {}
   };
   std::visit(Dispatch{*this, now}, *message);
   settle();
