@@ -20,9 +20,12 @@
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_reader.h"
+#include "db/pg/pg_secrets.h"
 #include "db/pg/pg_store.h"
+#include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
+#include "scheduler/service/side_thread.h"
 #include "scheduler/service/worker_hub.h"
 
 namespace asio = boost::asio;
@@ -44,6 +47,7 @@ struct Flags {
   std::string policy = "fair";
   bool inspect_after_failure = true;
   double inspect_idle_hours = 24;
+  double shell_idle_hours = 12;
   bool migrate_only = false;
   std::string fault_table;
   BlameLimits blame;
@@ -104,6 +108,10 @@ Flags read_flags(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--inspect-idle-hours", f.inspect_idle_hours,
                  "inspect nodes that have nothing to do so often; 0: never")
+      ->check(CLI::Range(0.0, 24.0 * 365))
+      ->capture_default_str();
+  app.add_option("--shell-idle-hours", f.shell_idle_hours,
+                 "a command of tutti exec is ended when nothing is typed or written for so long; 0: never")
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
@@ -242,11 +250,18 @@ int run(const Flags& f) {
       std::chrono::duration<double, std::ratio<3600>>(f.inspect_idle_hours));
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
+  SideThread side(io.get_executor());
+  SecretVault vault(std::make_shared<db::PgSecrets>(db), side.aside(), key);
+  hub.use_secrets(vault);
 
   http::Router router;
   HandlerSettings handlers;
   handlers.leases = lease_settings;
-  add_routes(router, leader, handlers);
+  Services services;
+  services.secrets = &vault;
+  services.shells = &hub.shells();
+  hub.shells().set_idle(from_seconds(f.shell_idle_hours * 3600));
+  add_routes(router, leader, handlers, services);
   router.websocket(
       "/v1/worker", [&](http::Request, std::shared_ptr<http::Link> link) { hub.accept(std::move(link)); },
       "worker");

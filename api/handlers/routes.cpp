@@ -21,6 +21,8 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_node_routes(routes);
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
+  api::add_secret_routes(routes);
+  api::add_exec_routes(routes);
   api::add_system_routes(routes);
 }
 

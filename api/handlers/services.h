@@ -4,6 +4,12 @@
 
 namespace tutti {
 
-struct Services {};
+class SecretVault;  // scheduler/secrets
+class Shells;       // api/handlers/shells.h
+
+struct Services {
+  SecretVault* secrets = nullptr;
+  Shells* shells = nullptr;
+};
 
 }  // namespace tutti

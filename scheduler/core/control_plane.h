@@ -258,6 +258,8 @@ class ControlPlane {
   Result<JobId> on_hold(Now, JobId, std::string_view reason);
   Result<JobId> on_release(Now, JobId);
   Result<JobId> on_requeue(Now, JobId, std::string_view who);
+  // A person's command inside a running attempt, `what` "begun" or "ended": for the history.
+  Result<JobId> on_exec(Now, AttemptKey, std::string_view what, std::string detail);
   Result<Warnings> on_put_queue(Now, const QueueRow&, std::string_view who);
   Result<Warnings> on_remove_queue(Now, const std::string& name, std::string_view who);
   Result<Warnings> on_put_project(Now, const ProjectRow&, std::string_view who);

@@ -341,7 +341,24 @@ std::string Call::header(std::string_view name) const {
   return value == nullptr ? "" : *value;
 }
 
-ApiRig::ApiRig() { add_routes(router, backend, {}); }
+ApiRig::ApiRig()
+    : vault(
+          secrets,
+          [this](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
+            if (secrets_broken)
+              return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "broken")));
+            try {
+              work();
+            } catch (...) {
+              return done(std::current_exception());
+            }
+            done(nullptr);
+          },
+          "the key of the test") {
+  Services services;
+  services.secrets = &vault;
+  add_routes(router, backend, {}, services);
+}
 
 ApiRig::~ApiRig() {
   for (const auto& call : calls_)
