@@ -152,6 +152,7 @@ ChildPlan Up::worker_plan(int number) const {
                folder + "/state",
                "--nvml-library",
                programs_.nvml_library};
+  plan.argv.insert(plan.argv.end(), {"--run-as", "job-user"});  // one person's cluster: owners are names only
   if (!options_.job_user.empty()) plan.argv.insert(plan.argv.end(), {"--job-user", options_.job_user});
   if (options_.cpus > 0) plan.argv.insert(plan.argv.end(), {"--cpus", std::to_string(options_.cpus)});
   plan.argv.insert(plan.argv.end(), options_.worker_flags.begin(), options_.worker_flags.end());

@@ -23,9 +23,11 @@
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_accounts.h"
 #include "db/pg/pg_reader.h"
+#include "db/pg/pg_secrets.h"
 #include "db/pg/pg_store.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/http_flags.h"
+#include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/local_files.h"
@@ -54,6 +56,7 @@ struct Flags {
   std::string policy = "fair";
   bool inspect_after_failure = true;
   double inspect_idle_hours = 24;
+  double shell_idle_hours = 12;
   bool migrate_only = false;
   std::string fault_table;
   BlameLimits blame;
@@ -149,6 +152,10 @@ Flags read_flags(int argc, char** argv) {
                  "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
                  "several with commas; default: all but link-local addresses")
       ->delimiter(',');
+  app.add_option("--shell-idle-hours", f.shell_idle_hours,
+                 "a command of tutti exec is ended when nothing is typed or written for so long; 0: never")
+      ->check(CLI::Range(0.0, 24.0 * 365))
+      ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
     app.parse(argc, argv);
@@ -351,13 +358,17 @@ int run(const Flags& f) {
       std::chrono::duration<double, std::ratio<3600>>(f.inspect_idle_hours));
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
+  SideThread secret_thread(io.get_executor());
+  SecretVault vault(std::make_shared<db::PgSecrets>(db), secret_thread.aside(), key);
+  hub.use_secrets(vault);
 
-  SideThread side(io.get_executor());
+  SideThread account_thread(io.get_executor());
   db::PgAccounts account_store(db);
-  Accounts accounts(account_store, side.aside(), account_settings(f, token),
+  Accounts accounts(account_store, account_thread.aside(), account_settings(f, token),
                     [&] { return leader.now().wall; });
   AccountKeeper keeper(io, accounts);
-  OidcKeys oidc_keys(io.get_executor(), side.aside(), f.oidc, accounts.oidc());
+  SideThread fetch_thread(io.get_executor());
+  OidcKeys oidc_keys(io.get_executor(), fetch_thread.aside(), f.oidc, accounts.oidc());
   accounts.on_unknown_key([&] { oidc_keys.fetch_soon(); });
   SideThread webhook_thread(io.get_executor());
   CurlPoster poster(io.get_executor(), poster_settings(f));
@@ -374,6 +385,9 @@ int run(const Flags& f) {
   handlers.tls = config.tls != nullptr;
   Limits limits(limit_settings(f.http), [&leader] { return leader.now().mono; });
   services.limits = &limits;
+  services.secrets = &vault;
+  services.shells = &hub.shells();
+  hub.shells().set_idle(from_seconds(f.shell_idle_hours * 3600));
   add_routes(router, leader, handlers, services);
   router.websocket(
       std::string(kWorkerRoute),
@@ -426,6 +440,7 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
+  for (SideThread* side : {&secret_thread, &account_thread, &fetch_thread, &webhook_thread}) side->join();
   if (own) own->stop();
   spdlog::info("stopped");
   return status;

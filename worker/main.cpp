@@ -1,5 +1,6 @@
 // tutti-worker: flags, log, signals; then worker/service/worker.h does everything.
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -23,7 +24,8 @@ namespace {
 
 struct Flags {
   std::vector<std::string> schedulers;
-  std::string token, token_file, join_token, libexec, job_user, memory, log_level = "info", torchrun;
+  std::string token, token_file, join_token, libexec, job_user, run_as, unknown_user, memory,
+      log_level = "info", torchrun;
   std::vector<std::string> labels;
   bool no_gpus = false;
 };
@@ -92,6 +94,22 @@ std::string program(const std::string& name, const Flags& flags) {
   throw std::runtime_error("cannot find " + name + "; say where the helper programs are with --libexec");
 }
 
+// Without root there is but one account: ours. With root each job runs as its owner, unless one is named for
+// all of them.
+void choose_accounts(Settings& s, const Flags& flags) {
+  using RunAs = AccountPolicy::RunAs;
+  const bool root = geteuid() == 0;
+  if (!root && (flags.run_as == "owner" || s.accounts.allow_root))
+    throw std::runtime_error(std::string(s.accounts.allow_root ? "--allow-root-jobs" : "--run-as owner") +
+                             " needs a worker that runs as root");
+  const bool as_owner = flags.run_as.empty() ? root && flags.job_user.empty() : flags.run_as == "owner";
+  s.accounts.run_as = as_owner ? RunAs::owner : RunAs::job_user;
+  s.accounts.unknown_as_job_user =
+      flags.unknown_user.empty() ? !flags.job_user.empty() : flags.unknown_user == "job-user";
+  if (!as_owner || s.accounts.unknown_as_job_user)
+    s.job_user = find_job_user(flags.job_user, s.accounts.allow_root);
+}
+
 void complete(Settings& s, const Flags& flags) {
   for (const auto& text : flags.schedulers) s.schedulers.push_back(parse_scheduler(text));
   check_tls(s);
@@ -116,7 +134,7 @@ void complete(Settings& s, const Flags& flags) {
                              .node = s.node,
                              .state_dir = s.state_dir,
                              .ca_file = s.tls.ca});
-  s.job_user = find_job_user(flags.job_user);
+  choose_accounts(s, flags);
   s.supervisor = program("tutti-supervisor", flags);
   s.rank = program("tutti-rank", flags);
   s.launch_agent = program("tutti-launch-agent", flags);
@@ -124,12 +142,14 @@ void complete(Settings& s, const Flags& flags) {
   s.collective_mpi = find_program("tutti-collective-check", flags.libexec).value_or("");
   s.collective_nccl = find_program("tutti-collective-check-nccl", flags.libexec).value_or("");
   s.capture = find_program("tutti-capture", flags.libexec).value_or("");
+  s.shell = find_program("tutti-shell", flags.libexec).value_or("");
   s.node_check = program("tutti-node-check", flags);
   if (s.gpus) s.probe = program("tutti-nvml-probe", flags);
   s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
-  if (const auto folder = find_closed_folder(s.state_dir, s.job_user); !folder.empty())
-    throw std::runtime_error("jobs run as " + s.job_user.name + ", who may not pass through " + folder +
-                             " to --state-dir " + s.state_dir);
+  const bool one = s.accounts.run_as == AccountPolicy::RunAs::job_user;
+  if (const auto folder = find_closed_folder(s.state_dir, one ? &s.job_user : nullptr); !folder.empty())
+    throw std::runtime_error("jobs run as " + (one ? s.job_user.name : std::string("their owners")) +
+                             ", who may not pass through " + folder + " to --state-dir " + s.state_dir);
 }
 
 void add_flags(CLI::App& app, Settings& s, Flags& f) {
@@ -165,8 +185,20 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_option("--memory", f.memory, "like 64GB; default: all of it");
   app.add_flag("--no-gpus", f.no_gpus, "offer none and start no probe");
   app.add_option("--nvml-library", s.nvml_library, "default: the system's libnvidia-ml.so.1");
+  app.add_option("--run-as", f.run_as,
+                 "owner: each job runs under its owner's account here; job-user: all jobs under that of "
+                 "--job-user. Default: owner, if we are root and --job-user is not given")
+      ->check(CLI::IsMember({"owner", "job-user"}));
   app.add_option("--job-user", f.job_user,
-                 "whom jobs run as; default: SUDO_USER, or tutti-job, or ourselves");
+                 "one account for all jobs; where it is wanted and not named: SUDO_USER, or tutti-job, or "
+                 "ourselves");
+  app.add_option("--unknown-user", f.unknown_user,
+                 "with --run-as owner, for a job whose owner has no account here: refuse, or run it as "
+                 "job-user. Default: refuse, unless --job-user is given")
+      ->check(CLI::IsMember({"refuse", "job-user"}));
+  app.add_option("--min-uid", s.accounts.min_uid, "owners' accounts below it belong to the system: refused")
+      ->capture_default_str();
+  app.add_flag("--allow-root-jobs", s.accounts.allow_root, "jobs whose owner is root run as root");
   app.add_option("--kill-mode", s.kill_mode)->check(CLI::IsMember({"auto", "cgroup2", "process-group"}));
   app.add_option("--cgroup-parent", s.cgroup_parent, "cgroup v2 directory for attempts; default: our own");
   app.add_option("--libexec", f.libexec, "folder of tutti-supervisor and the other helpers");

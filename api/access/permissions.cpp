@@ -94,4 +94,8 @@ bool may_submit(const Identity& who, std::string_view project, bool urgent) {
   return who.has(Scope::submit) && who.in(project) >= (urgent ? Role::operator_ : Role::member);
 }
 
+bool may_set_secrets(const Identity& who, std::string_view project) {
+  return who.has(Scope::operate) && who.in(project) >= Role::operator_;
+}
+
 }  // namespace tutti

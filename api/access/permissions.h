@@ -38,5 +38,7 @@ bool may_change(const Identity& who, std::string_view project, std::string_view 
 /// `urgent`: a priority of 90 and above needs an operator of the project.
 bool may_submit(const Identity& who, std::string_view project, bool urgent);
 inline constexpr int kUrgentPriority = 90;
+/// An operator of the project; its members use them, and nobody reads them.
+bool may_set_secrets(const Identity& who, std::string_view project);
 
 }  // namespace tutti

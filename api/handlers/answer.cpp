@@ -28,6 +28,7 @@ void Answer::hold(std::function<void(const http::Response&, std::function<void()
 }
 
 void Answer::json(int status, const json::value& value) const { send(http::json(status, value)); }
+void Answer::upgrade(http::LinkHandler then) const { state_->responder.upgrade(std::move(then)); }
 void Answer::fail(const Error& error) const { send(error_response(error)); }
 
 std::shared_ptr<http::Stream> Answer::stream(int status, http::Headers headers,

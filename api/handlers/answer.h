@@ -40,6 +40,8 @@ class Answer {
   void send(http::Response response) const;
   void json(int status, const boost::json::value& value) const;
   void fail(const Error& error) const;
+  /// The connection becomes a WebSocket, see http::Responder::upgrade.
+  void upgrade(http::LinkHandler then) const;
   std::shared_ptr<http::Stream> stream(int status, http::Headers headers, http::StreamOptions options) const;
   std::shared_ptr<http::Stream> sse(std::size_t max_buffer) const;
   /// A header for the answer to come.
@@ -98,6 +100,8 @@ void add_join_routes(const Routes&);
 void add_audit_routes(const Routes&);
 void add_usage_routes(const Routes&);
 void add_webhook_routes(const Routes&);
+void add_secret_routes(const Routes&);
+void add_exec_routes(const Routes&);
 void add_system_routes(const Routes&);
 void add_docs_routes(const Routes&);
 

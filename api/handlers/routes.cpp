@@ -25,6 +25,8 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_fault_routes(routes);
   api::add_usage_routes(routes);
   api::add_webhook_routes(routes);
+  api::add_secret_routes(routes);
+  api::add_exec_routes(routes);
   api::add_system_routes(routes);
   api::add_docs_routes(routes);
   if (services.accounts == nullptr) return;

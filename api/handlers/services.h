@@ -5,13 +5,17 @@
 namespace tutti {
 
 class Accounts;
-class Limits;  // limits.h
+class Limits;       // limits.h
+class SecretVault;  // scheduler/secrets
+class Shells;       // shells.h
 class WebhookService;
 
 struct Services {
   Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
   Limits* limits = nullptr;
   WebhookService* webhooks = nullptr;
+  SecretVault* secrets = nullptr;
+  Shells* shells = nullptr;
 };
 
 }  // namespace tutti

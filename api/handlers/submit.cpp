@@ -11,6 +11,7 @@
 #include "api/handlers/job_filter.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/limits.h"
+#include "api/handlers/secret_check.h"
 #include "api/handlers/spec_body.h"
 #include "api/handlers/submit_requests.h"
 #include "api/handlers/view.h"
@@ -132,20 +133,8 @@ bool within_limit(const ApiPtr& api, const std::string& project, const Answer& a
   return !told.problem;
 }
 
-void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) {
-  auto key = idempotency_key(request);
-  if (!key) return answer.fail(key.error());
-  auto spec = read_spec(api, request, answer);
-  if (!spec) return;
-  if (const auto error = refuses_submission(identity_of(request), *spec)) return answer.fail(*error);
-  if (!within_limit(api, spec->project, answer)) return;
-  std::vector<SubmitItem> items;
-  items.push_back(
-      {.spec = *std::move(spec),
-       .owner = identity_of(request).owner,
-       .idempotency_key = *key,
-       .body_hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")))});
-  const auto visible = visible_to(identity_of(request));
+void submit_checked(const ApiPtr& api, const Answer& answer, const std::optional<Visible>& visible,
+                    std::vector<SubmitItem> items) {
   prepare_submissions(api, answer, std::move(items), visible, [api, answer](Submissions all) {
     if (!all.of_item.front()) return answer.fail(all.of_item.front().error());
     const SubmitRequest first = all.requests.front();
@@ -162,6 +151,27 @@ void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) 
                           answer_created(answer, result->id, false, *body);
                         });
   });
+}
+
+void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) {
+  auto key = idempotency_key(request);
+  if (!key) return answer.fail(key.error());
+  auto spec = read_spec(api, request, answer);
+  if (!spec) return;
+  if (const auto error = refuses_submission(identity_of(request), *spec)) return answer.fail(*error);
+  if (!within_limit(api, spec->project, answer)) return;
+  std::vector<SubmitItem> items;
+  items.push_back(
+      {.spec = *std::move(spec),
+       .owner = identity_of(request).owner,
+       .idempotency_key = *key,
+       .body_hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")))});
+  check_secrets(api, answer, std::move(items),
+                [api, answer, visible = visible_to(identity_of(request))](
+                    std::vector<SubmitItem> checked, const std::vector<std::optional<Error>>& refused) {
+                  if (refused.front()) return answer.fail(*refused.front());
+                  submit_checked(api, answer, visible, std::move(checked));
+                });
 }
 
 // ---------------------------------------------------------------- batch
@@ -289,6 +299,28 @@ bool keep_within_limit(const ApiPtr& api, const Answer& answer, BatchAnswer& bat
   return true;
 }
 
+void submit_batch_checked(const ApiPtr& api, const Answer& answer, const BatchPtr& batch,
+                          const std::optional<Visible>& visible, std::vector<SubmitItem> items,
+                          std::vector<std::size_t> places) {
+  prepare_submissions(api, answer, std::move(items), visible,
+                      [api, answer, batch, places = std::move(places)](Submissions all) {
+                        for (std::size_t i = 0; i < places.size(); ++i) {
+                          if (!all.of_item[i]) {
+                            batch->fail(places[i], problem_of(all.of_item[i].error()));
+                            continue;
+                          }
+                          batch->asked.emplace_back(places[i], all.requests[*all.of_item[i]]);
+                          batch->requests.push_back(*all.of_item[i]);
+                        }
+                        if (all.requests.empty()) return finish_batch(api, answer, batch);
+                        api->backend.submit(
+                            std::move(all.requests),
+                            [api, answer, batch](const std::vector<Result<Submitted>>& results) {
+                              on_batch_submitted(api, answer, batch, results);
+                            });
+                      });
+}
+
 void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto content_type = request.header("Content-Type").value_or("");
   if (kind_of(content_type) != BodyKind::json)
@@ -322,23 +354,21 @@ void submit_batch(const ApiPtr& api, const http::Request& request, Answer answer
     places.push_back(i);
   }
   if (!keep_within_limit(api, answer, *batch, good, places)) return;
-  prepare_submissions(
-      api, answer, std::move(good), visible_to(identity_of(request)),
-      [api, answer, batch, places = std::move(places)](Submissions all) {
-        for (std::size_t i = 0; i < places.size(); ++i) {
-          if (!all.of_item[i]) {
-            batch->fail(places[i], problem_of(all.of_item[i].error()));
-            continue;
-          }
-          batch->asked.emplace_back(places[i], all.requests[*all.of_item[i]]);
-          batch->requests.push_back(*all.of_item[i]);
-        }
-        if (all.requests.empty()) return finish_batch(api, answer, batch);
-        api->backend.submit(std::move(all.requests),
-                            [api, answer, batch](const std::vector<Result<Submitted>>& results) {
-                              on_batch_submitted(api, answer, batch, results);
-                            });
-                      });
+  check_secrets(api, answer, std::move(good),
+                [api, answer, batch, places = std::move(places), visible = visible_to(identity_of(request))](
+                    std::vector<SubmitItem> checked, const std::vector<std::optional<Error>>& refused) {
+                  std::vector<SubmitItem> left;
+                  std::vector<std::size_t> places_left;
+                  for (std::size_t i = 0; i < checked.size(); ++i) {
+                    if (refused[i]) {
+                      batch->fail(places[i], problem_of(*refused[i]));
+                      continue;
+                    }
+                    left.push_back(std::move(checked[i]));
+                    places_left.push_back(places[i]);
+                  }
+                  submit_batch_checked(api, answer, batch, visible, std::move(left), std::move(places_left));
+                });
 }
 
 }  // namespace

@@ -154,6 +154,18 @@ void Exchange::respond(Response response) {
   if (wake) post_wake(wake_);
 }
 
+void Exchange::upgrade(LinkHandler then) {
+  bool wake = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (std::exchange(answered_, true)) return;
+    answer_.emplace();
+    answer_->upgrade = std::move(then);
+    wake = waiting_;
+  }
+  if (wake) post_wake(wake_);
+}
+
 std::shared_ptr<Stream> Exchange::stream(int status, Headers headers, StreamOptions options) {
   auto body = std::make_shared<BodyStream>(wake_, std::move(options), chunked_);
   bool wake = false;

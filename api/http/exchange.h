@@ -81,11 +81,13 @@ class Exchange final : public ResponseSink {
   struct Answer {
     Response response;  // for a stream: status and headers only
     std::shared_ptr<BodyStream> stream;
+    LinkHandler upgrade;  // instead of a response
   };
 
   Exchange(std::weak_ptr<Wake> wake, bool chunked) : wake_(std::move(wake)), chunked_(chunked) {}
 
   void respond(Response response) override;
+  void upgrade(LinkHandler then) override;
   std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options) override;
 
   /// The answer, if there is one; else the session will be woken when it comes.

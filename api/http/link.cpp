@@ -52,14 +52,17 @@ void set_user_timeout(Socket& socket, std::chrono::milliseconds timeout) {
   ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &value, sizeof value);
 }
 
-void configure(WsStream& ws, const LinkOptions& options) {
+websocket::stream_base::timeout timeouts(const LinkOptions& options) {
   websocket::stream_base::timeout timeout;
   timeout.handshake_timeout = options.handshake;
   timeout.idle_timeout = options.idle;
   timeout.keep_alive_pings = true;
-  ws.set_option(timeout);
+  return timeout;
+}
+
+void configure(WsStream& ws, const LinkOptions& options) {
+  ws.set_option(timeouts(options));
   ws.read_message_max(options.max_message_bytes);
-  ws.text(true);
   set_no_delay(socket_of(ws));
   set_user_timeout(socket_of(ws), options.idle);
 }
@@ -91,24 +94,27 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
     });
   }
 
-  bool send(std::string message) override {
-    bool begin = false;
-    bool overflow = false;
+  bool send(std::string message) override { return push({std::move(message), false, {}}); }
+  bool send_binary(std::string message, std::function<void()> sent) override {
+    return push({std::move(message), true, std::move(sent)});
+  }
+
+  void hold(bool yes) override {
+    asio::post(executor_, [self = shared_from_this(), yes] {
+      self->held_ = yes;
+      if (!yes && !self->finished_ && std::exchange(self->read_waits_, false)) {
+        self->ws_->set_option(timeouts(self->options_));
+        self->read_next();
+      }
+    });
+  }
+
+  void close() override {
     {
       const std::scoped_lock lock(mutex_);
-      if (closed_) return false;
-      overflow = queued_bytes_ + message.size() > options_.max_queued_bytes;
-      if (overflow) {
-        closed_ = true;
-      } else {
-        queued_bytes_ += message.size();
-        queue_.push_back(std::move(message));
-        begin = !std::exchange(sending_, true);
-      }
+      if (closed_ || std::exchange(closing_, true) || std::exchange(sending_, true)) return;
     }
-    if (overflow) post_finish(std::string(kTooSlow));
-    if (begin) asio::post(executor_, [self = shared_from_this()] { self->write_next(); });
-    return !overflow;
+    asio::post(executor_, [self = shared_from_this()] { self->write_next(); });
   }
 
   void abort() override {
@@ -122,6 +128,32 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   const std::string& peer() const override { return peer_; }
 
  private:
+  struct Message {
+    std::string text;
+    bool binary;
+    std::function<void()> sent;
+  };
+
+  bool push(Message message) {
+    bool begin = false;
+    bool overflow = false;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (closed_ || closing_) return false;
+      overflow = queued_bytes_ + message.text.size() > options_.max_queued_bytes;
+      if (overflow) {
+        closed_ = true;
+      } else {
+        queued_bytes_ += message.text.size();
+        queue_.push_back(std::move(message));
+        begin = !std::exchange(sending_, true);
+      }
+    }
+    if (overflow) post_finish(std::string(kTooSlow));
+    if (begin) asio::post(executor_, [self = shared_from_this()] { self->write_next(); });
+    return !overflow;
+  }
+
   // Everything below runs on the executor only.
 
   void post_finish(std::string reason) {
@@ -134,6 +166,12 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   }
 
   void read_next() {
+    if (held_) {  // its pongs are not read either
+      read_waits_ = true;
+      auto timeout = timeouts(options_);
+      timeout.idle_timeout = websocket::stream_base::none();
+      return ws_->set_option(timeout);
+    }
     ws_->async_read(input_, [self = shared_from_this()](error_code error, std::size_t) {
       if (error) return self->finish(describe(error));
       std::string message = beast::buffers_to_string(self->input_.cdata());
@@ -150,22 +188,33 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   }
 
   void write_next() {
-    const std::string* message = nullptr;
+    const Message* message = nullptr;
+    bool close = false;
     {
       const std::scoped_lock lock(mutex_);
       if (queue_.empty() || closed_) {
-        sending_ = false;
-        return;
+        close = closing_ && !closed_;
+        sending_ = close;  // nothing may be written beside it
+        if (!close) return;
+      } else {
+        message = &queue_.front();  // stays put: only this loop removes it
       }
-      message = &queue_.front();  // stays put: only this loop removes it
     }
-    ws_->async_write(asio::buffer(*message), [self = shared_from_this()](error_code error, std::size_t) {
+    if (close)
+      return ws_->async_close(websocket::close_code::normal, [self = shared_from_this()](error_code) {
+        self->finish("closed from this side");
+      });
+    ws_->binary(message->binary);
+    ws_->async_write(asio::buffer(message->text), [self = shared_from_this()](error_code error, std::size_t) {
       if (error) return self->finish(describe(error));
+      std::function<void()> sent;
       {
         const std::scoped_lock lock(self->mutex_);
-        self->queued_bytes_ -= self->queue_.front().size();
+        self->queued_bytes_ -= self->queue_.front().text.size();
+        sent = std::move(self->queue_.front().sent);
         self->queue_.pop_front();
       }
+      if (sent && !self->finished_) sent();
       self->write_next();
     });
   }
@@ -200,11 +249,14 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   std::function<void(std::string)> on_closed_;
   std::string reason_;
   bool finished_ = false;
+  bool held_ = false;
+  bool read_waits_ = false;  // for the end of being held
 
   std::mutex mutex_;  // guards the following
-  std::deque<std::string> queue_;
+  std::deque<Message> queue_;
   std::size_t queued_bytes_ = 0;
   bool sending_ = false;
+  bool closing_ = false;  // after what is queued
   bool closed_ = false;
 };
 

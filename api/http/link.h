@@ -1,6 +1,6 @@
-// A two-way connection of text messages between scheduler and worker (a WebSocket underneath, which only
-// link.cpp knows). Std only. Made by a Router::websocket route on the server and by connect_link (link_io.h)
-// on the client.
+// A two-way connection of messages (a WebSocket underneath, which only link.cpp knows): of texts between
+// scheduler and worker, of bytes between scheduler and the client of a shell. Std only. Made on the server by
+// a Router::websocket route or an upgrade (Responder::upgrade), on the client by connect_link (link_io.h).
 //
 // Threads: send, abort and peer from any thread. Callbacks come one at a time on the executor the link was
 // made with. Invariants:
@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <utility>
 
 namespace tutti::http {
 
@@ -34,9 +35,22 @@ class Link {
                      std::function<void(std::string reason)> on_closed) = 0;
   /// Queues a message; never blocks. False when the link is closed or this message overflows the queue.
   virtual bool send(std::string message) = 0;
+  /// As send(), as a binary message; on_message does not tell the two kinds apart. `sent` is called once, on
+  /// the executor, when the message is in the kernel's hands: the moment to send more. Not when it is lost.
+  virtual bool send_binary(std::string message, std::function<void()> /*sent*/ = {}) {
+    return send(std::move(message));
+  }
+  /// While held nothing is read: the peer's own sending comes to a halt. Its silence is then no sign of
+  /// death.
+  virtual void hold(bool /*yes*/) {}
+  /// A closing handshake after what is queued; on_closed comes as soon as the peer has answered, or with the
+  /// idle time.
+  virtual void close() { abort(); }
   /// Cuts the connection at once, without a closing handshake; queued messages are lost.
   virtual void abort() = 0;
   virtual const std::string& peer() const = 0;
+  /// Whether nobody on the way can read along.
+  virtual bool encrypted() const { return false; }
 };
 
 }  // namespace tutti::http

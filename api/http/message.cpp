@@ -9,6 +9,22 @@
 namespace tutti::http {
 namespace {
 
+bool has_token(const Headers& headers, std::string_view name, std::string_view token) {
+  for (const auto& header : headers) {
+    if (!equal_ignoring_case(header.name, name)) continue;
+    std::string_view rest = header.value;
+    while (!rest.empty()) {
+      const auto comma = std::min(rest.find(','), rest.size());
+      auto item = rest.substr(0, comma);
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+      while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
+      while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
+      if (equal_ignoring_case(item, token)) return true;
+    }
+  }
+  return false;
+}
+
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 int hex_digit(char c) {
@@ -182,6 +198,10 @@ Request Request::make(Method method, std::string target, std::string body, Heade
   return request;
 }
 
+bool wants_websocket(const Headers& headers) {
+  return has_token(headers, "Upgrade", "websocket") && has_token(headers, "Connection", "upgrade");
+}
+
 Response& Response::set(std::string name, std::string value) {
   for (auto& header : headers) {
     if (equal_ignoring_case(header.name, name)) {
@@ -309,6 +329,16 @@ Responder& Responder::operator=(Responder&& other) noexcept {
     sink_ = std::move(other.sink_);
   }
   return *this;
+}
+
+void ResponseSink::upgrade(LinkHandler /*then*/) {
+  Response response;
+  response.status = 101;
+  respond(std::move(response));
+}
+
+void Responder::upgrade(LinkHandler then) {
+  if (const auto sink = std::exchange(sink_, nullptr)) sink->upgrade(std::move(then));
 }
 
 void Responder::respond(Response response) {

@@ -50,6 +50,8 @@ using Headers = std::vector<Header>;
 
 /// The first header of that name, in any case; nullptr if there is none.
 const std::string* find_header(const Headers& headers, std::string_view name);
+/// Whether they ask for a WebSocket.
+bool wants_websocket(const Headers& headers);
 bool equal_ignoring_case(std::string_view a, std::string_view b);
 
 /// "%41+b" -> "A+b", or with plus_is_space "A b". Nothing when an escape is broken.
@@ -147,11 +149,18 @@ class Stream {
   virtual void when_drained(std::function<void()> callback) = 0;
 };
 
+/// A message connection, see link.h.
+class Link;
+/// Takes over a connection that has become a link; nullptr: the handshake failed. On the session's executor.
+using LinkHandler = std::function<void(std::shared_ptr<Link>)>;
+
 /// What stands behind a Responder: the session, or a test.
 class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
   virtual void respond(Response response) = 0;
+  /// Where there is no connection that could be upgraded the answer is a bare 101.
+  virtual void upgrade(LinkHandler then);
   virtual std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options) = 0;
 };
 
@@ -167,6 +176,8 @@ class Responder {
   Responder& operator=(const Responder&) = delete;
 
   void respond(Response response);
+  /// The request asks for a WebSocket, and gets it. (If it does not ask: 426.)
+  void upgrade(LinkHandler then);
   /// Never null. The connection is closed when the stream ends.
   std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options = {});
   /// A stream of server-sent events (format: sse.h): right headers, and a heartbeat comment every 15 s.
@@ -182,8 +193,6 @@ class Responder {
 using Handler = std::function<void(Request, Responder)>;
 using SyncHandler = std::function<Response(const Request&)>;
 
-/// A text message connection, see link.h.
-class Link;
 using WsHandler = std::function<void(Request, std::shared_ptr<Link>)>;
 
 }  // namespace tutti::http

@@ -44,7 +44,10 @@ struct ServerConfig {
   std::chrono::milliseconds linger{2'000};  // wait for the peer to read the last answer before closing
   std::chrono::milliseconds drain{5'000};   // stop(): after that, what still runs is cut
 
-  LinkOptions link;
+  LinkOptions link;  // of routes that are WebSockets
+  // Of requests that a handler upgrades: people's connections, over whatever is between them and us.
+  LinkOptions upgraded{
+      .idle = std::chrono::milliseconds(60'000), .max_message_bytes = 256 << 10, .max_queued_bytes = 1 << 20};
 
   /// If set, every connection is TLS.
   std::shared_ptr<TlsServer> tls;

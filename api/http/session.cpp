@@ -34,20 +34,8 @@ std::string_view refusal_code(int status) {
   }
 }
 
-bool has_token(const Headers& headers, std::string_view name, std::string_view token) {
-  for (const auto& header : headers) {
-    if (!equal_ignoring_case(header.name, name)) continue;
-    std::string_view rest = header.value;
-    while (!rest.empty()) {
-      const auto comma = std::min(rest.find(','), rest.size());
-      auto item = rest.substr(0, comma);
-      rest.remove_prefix(std::min(comma + 1, rest.size()));
-      while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
-      while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
-      if (equal_ignoring_case(item, token)) return true;
-    }
-  }
-  return false;
+Response upgrade_required() {
+  return problem(426, "upgrade_required", "this address speaks WebSocket only").set("Upgrade", "websocket");
 }
 
 bool has_no_body(int status) { return status == 204 || status == 304 || status < 200; }
@@ -259,10 +247,23 @@ void Session::call_handler(Turn& turn, const Route& route, const std::shared_ptr
 
 asio::awaitable<Session::Next> Session::handle(Turn& turn, const Route& route) {
   const bool chunked = turn.parser.version() >= 11;
+  Request head;  // what a link needs of it: the handler gets the request itself
+  const bool upgradable = chunked && wants_websocket(turn.parser.request.headers);
+  if (upgradable) {
+    head.target = turn.parser.request.target;
+    head.headers = turn.parser.request.headers;
+    head.peer = turn.parser.request.peer;
+  }
   auto exchange = std::make_shared<Exchange>(wake_, chunked);
   call_handler(turn, route, exchange);
   auto answer = exchange->take();
   if (!answer) answer = co_await wait_for_answer(exchange);
+  if (answer->upgrade && !upgradable) {
+    answer->upgrade(nullptr);
+    co_return co_await send_response(turn, upgrade_required());
+  }
+  if (answer->upgrade)
+    co_return co_await become_link(turn, head, context_->config.upgraded, std::move(answer->upgrade));
   if (answer->stream) co_return co_await send_stream(turn, std::move(*answer));
   co_return co_await send_response(turn, std::move(answer->response));
 }
@@ -379,13 +380,17 @@ asio::awaitable<void> Session::watch_peer(std::shared_ptr<Session> self, std::sh
 
 asio::awaitable<Session::Next> Session::upgrade(Turn& turn, const Route& route) {
   auto& request = turn.parser.request;
-  if (!has_token(request.headers, "Upgrade", "websocket") ||
-      !has_token(request.headers, "Connection", "upgrade")) {
-    auto refused = problem(426, "upgrade_required", "this address speaks WebSocket only");
-    refused.set("Upgrade", "websocket");
-    co_return co_await send_response(turn, std::move(refused));
-  }
+  if (!wants_websocket(request.headers)) co_return co_await send_response(turn, upgrade_required());
+  LinkHandler then = [&route, &request](std::shared_ptr<Link> link) {
+    if (link) route.websocket(std::move(request), std::move(link));
+  };
+  co_return co_await become_link(turn, request, context_->config.link, std::move(then));
+}
+
+asio::awaitable<Session::Next> Session::become_link(Turn& turn, const Request& request, LinkOptions options,
+                                                    LinkHandler then) {
   if (begin_ != end_) {
+    then(nullptr);
     turn.keep_alive = false;
     co_return co_await send_response(turn,
                                      problem(400, "bad_request", "data before the upgrade was accepted"));
@@ -397,18 +402,20 @@ asio::awaitable<Session::Next> Session::upgrade(Turn& turn, const Route& route) 
   if (transport_->tls())
     headers.push_back({std::string(kStrictTransport.name), std::string(kStrictTransport.value)});
   auto wire = transport_->release();
-  const auto link =
-      co_await accept_link(std::move(wire), request, std::move(headers), context_->config.link, slot);
+  const auto link = co_await accept_link(std::move(wire), request, std::move(headers), options, slot);
   report(turn, link ? 101 : 400, 0, true);
-  if (!link) co_return Next::handed_over;
+  if (!link) {
+    then(nullptr);
+    co_return Next::handed_over;
+  }
   slot->set_stop([weak = std::weak_ptr<Link>(link)](bool) {
     if (const auto live = weak.lock()) live->abort();
   });
   if (stopping_) link->abort();
   try {
-    route.websocket(std::move(request), link);
+    then(link);
   } catch (const std::exception& error) {
-    complain(route.pattern + ": " + error.what());
+    complain(std::string(turn.route) + ": " + error.what());
     link->abort();
   }
   co_return Next::handed_over;

@@ -72,6 +72,8 @@ class Session : public std::enable_shared_from_this<Session> {
   asio::awaitable<Next> answer(Turn& turn);
   asio::awaitable<Next> handle(Turn& turn, const Route& route);
   asio::awaitable<Next> upgrade(Turn& turn, const Route& route);
+  asio::awaitable<Next> become_link(Turn& turn, const Request& request, LinkOptions options,
+                                    LinkHandler then);
   asio::awaitable<Exchange::Answer> wait_for_answer(std::shared_ptr<Exchange> exchange);
   asio::awaitable<Next> send_response(Turn& turn, Response response);
   asio::awaitable<Next> send_stream(Turn& turn, Exchange::Answer answer);

@@ -288,6 +288,24 @@ void read_env(SpecReader& r, const Path& at, const json::value& v, JobSpec& into
   if (total > kMaxTotal) r.problem(at, "must be at most " + std::to_string(kMaxTotal) + " bytes together");
 }
 
+void read_secrets(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
+  const auto* array = v.if_array();
+  if (array == nullptr) return r.problem(at, "must be a list of names of secrets, not " + describe_kind(v));
+  if (array->size() > kMaxSecrets)
+    return r.problem(at, "must have at most " + std::to_string(kMaxSecrets) + " entries");
+  for (std::size_t i = 0; i < array->size(); ++i) {
+    const Path here{&at, {}, static_cast<std::int64_t>(i)};
+    const auto s = r.string(here, (*array)[i], kMaxSecretName);
+    if (!s) continue;
+    if (const auto why = why_no_secret_name(*s); !why.empty())
+      r.problem(here, why, "the name of a secret, never its value: tutti secret set NAME");
+    else if (std::ranges::find(into.secrets, *s) != into.secrets.end())
+      r.problem(here, "is named twice");
+    else
+      into.secrets.emplace_back(*s);
+  }
+}
+
 void read_exclude_nodes(SpecReader& r, const Path& at, const json::value& v, JobSpec& into) {
   const auto* array = v.if_array();
   if (array == nullptr) return r.problem(at, "must be a list of node names, not " + describe_kind(v));
@@ -423,7 +441,8 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"retry", read_part<&JobSpec::retry, kRetryFields>},
     {"compat", read_compat},
     {"image", not_yet<JobSpec>},
-    {"secrets", not_yet<JobSpec>},
+    {"secrets", read_secrets},
+    {"private_tmp", read_bool<&JobSpec::private_tmp>},
     {"schedule", read_schedule},
     {"scheduled_by", read_scheduled_by},
     {"preflight", read_preflight},
@@ -465,6 +484,7 @@ std::string elsewhere(std::string_view key) {
       {"after", "depends_on"},
       {"cron", "schedule"},
       {"features", "constraints"},
+      {"secret", "secrets"},
   });
   for (const auto& [from, to] : kMoved)
     if (from == key) return "did you mean '" + std::string(to) + "'?";
@@ -479,6 +499,12 @@ void finish(SpecReader& r, const Path& root, JobSpec& spec) {
   if (spec.name.empty()) missing("name");
   if (spec.run.find_first_not_of(" \t\r\n") == std::string::npos) missing("run");
   check_together(r, root, spec);
+  for (std::size_t i = 0; i < spec.secrets.size(); ++i) {
+    const Path secrets{&root, "secrets"};
+    if (spec.env.contains(spec.secrets[i]))
+      r.problem({&secrets, {}, static_cast<std::int64_t>(i)},
+                spec.secrets[i] + " is given a value in env as well", "leave one of the two out");
+  }
   if (spec.procs_per_node == kProcsAuto) spec.procs_per_node = std::max(1, spec.resources.gpus);
 }
 
@@ -489,6 +515,7 @@ std::size_t text_bytes(const JobSpec& spec) {
   for (const auto& [name, value] : spec.labels) n += name.size() + value.size() + 6;
   for (const auto& node : spec.exclude_nodes) n += node.size() + 3;
   for (const auto& notify : spec.notify) n += notify.webhook.size() + 16 * notify.on.size() + 32;
+  for (const auto& name : spec.secrets) n += name.size() + 3;
   return n;
 }
 

@@ -204,6 +204,8 @@ std::string encode_spec(const JobSpec& s) {
     write_placement(w, s);
     w.text("workdir", s.workdir);
     w.texts("env", s.env);
+    w.list("secrets", s.secrets);
+    w.boolean("private_tmp", s.private_tmp);
     w.text("launcher", name(s.launcher));
     w.number("procs_per_node", s.procs_per_node);
     w.text("setup", s.setup);

@@ -286,6 +286,7 @@ void fields(V& v, M& m) {
   v("restart_cause", m.restart_cause);
   v("secret", m.secret);
   v.later("hold", m.hold);
+  v.later("secrets", m.secrets);
 }
 
 template <class V, Is<Endpoint> M>
@@ -350,6 +351,54 @@ void fields(V& v, M& m) {
   v("silent_us", m.silent_us);
 }
 
+template <class V, Is<ShellOutput> M>
+void fields(V& v, M& m) {
+  v("shell", m.shell);
+  v("data", m.data);
+  v("credit", m.credit);
+}
+
+template <class V, Is<ShellClosed> M>
+void fields(V& v, M& m) {
+  v("shell", m.shell);
+  v("exit_code", m.exit_code);
+  v("signal", m.signal);
+  v("error", m.error);
+}
+
+template <class V, Is<OpenShell> M>
+void fields(V& v, M& m) {
+  v("shell", m.shell);
+  fields(v, m.key);
+  v("rank", m.rank);
+  v("argv", m.argv);
+  v("tty", m.tty);
+  v("rows", m.rows);
+  v("columns", m.columns);
+  v("term", m.term);
+  v("credit", m.credit);
+}
+
+template <class V, Is<ShellInput> M>
+void fields(V& v, M& m) {
+  v("shell", m.shell);
+  v("data", m.data);
+  v("end", m.end);
+  v("credit", m.credit);
+}
+
+template <class V, Is<ShellResize> M>
+void fields(V& v, M& m) {
+  v("shell", m.shell);
+  v("rows", m.rows);
+  v("columns", m.columns);
+}
+
+template <class V, Is<CloseShell> M>
+void fields(V& v, M& m) {
+  v("shell", m.shell);
+}
+
 template <class V, Is<Inspect> M>
 void fields(V& v, M& m) {
   v("request", m.request);
@@ -398,6 +447,12 @@ constexpr std::string_view type_of(const ReadLog&) { return "read_log"; }
 constexpr std::string_view type_of(const AskSilence&) { return "ask_silence"; }
 constexpr std::string_view type_of(const PeerSilence&) { return "peer_silence"; }
 constexpr std::string_view type_of(const CollectiveResult&) { return "collective_result"; }
+constexpr std::string_view type_of(const ShellOutput&) { return "shell_output"; }
+constexpr std::string_view type_of(const ShellClosed&) { return "shell_closed"; }
+constexpr std::string_view type_of(const OpenShell&) { return "open_shell"; }
+constexpr std::string_view type_of(const ShellInput&) { return "shell_input"; }
+constexpr std::string_view type_of(const ShellResize&) { return "shell_resize"; }
+constexpr std::string_view type_of(const CloseShell&) { return "close_shell"; }
 constexpr std::string_view type_of(const PeerPing&) { return "peer_ping"; }
 constexpr std::string_view type_of(const PeerAck&) { return "peer_ack"; }
 

@@ -39,7 +39,7 @@ GangMember* member_on(AttemptRow& row, NodeId node) {
 // First light's attribution: what the evidence of one failing rank says by itself.
 Cause cause_of(const protocol::Failure& f) {
   if (f.kind == "oom") return Cause::oom;
-  if (f.kind == "launch" || f.kind == "setup") return Cause::launch;
+  if (f.kind == "launch" || f.kind == "setup" || f.kind == "secret") return Cause::launch;
   if (f.kind == "checkpoint" || f.kind == "storage") return Cause::storage;
   if (f.kind == "supervisor") return Cause::control;
   if (f.kind == "lease") return Cause::node_lost;
@@ -295,7 +295,7 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
   member.how = "failing";
   touch(attempt);
   if (attempt.row.state == AttemptState::stopping || attempt.row.state == AttemptState::ended) return;
-  attempt.failed_on = member.node;
+  attempt.failed_on = failure.kind == "secret" ? NodeId() : member.node;  // no node has a part in that
   add_evidence(attempt, "{\"kind\":" + quoted(failure.kind) + ",\"node\":" + quoted(member.node_name) +
                             ",\"rank\":" + std::to_string(failure.rank) +
                             ",\"exit_code\":" + std::to_string(failure.exit_code) + ",\"signal\":" +

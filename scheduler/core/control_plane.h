@@ -278,6 +278,8 @@ class ControlPlane {
   Result<JobId> on_requeue(Now, JobId, std::string_view who);
   // With an event that says every field from → to; a change that changes nothing writes nothing.
   Result<JobId> on_update(Now, JobId, const JobChange&, std::string_view who);
+  // A person's command inside a running attempt, `what` "begun" or "ended": for the history.
+  Result<JobId> on_exec(Now, AttemptKey, std::string_view what, std::string detail);
   Result<Warnings> on_put_queue(Now, const QueueRow&, std::string_view who);
   Result<Warnings> on_remove_queue(Now, const std::string& name, std::string_view who);
   Result<Warnings> on_put_project(Now, const ProjectRow&, std::string_view who);

@@ -32,6 +32,28 @@ void ControlPlane::record_job(const Job& job, Now now, Event event) {
                                        .owner = job.row.owner});
 }
 
+// Its end may come when the job is no more.
+Result<JobId> ControlPlane::on_exec(Now now, AttemptKey key, std::string_view what, std::string detail) {
+  const Attempt* attempt = find_attempt(key);
+  if (what == "begun" && (attempt == nullptr || attempt->row.state != AttemptState::running))
+    return Error{.code = Errc::illegal_transition,
+                 .message = "the attempt of job " + to_string(key.job) + " does not run any more",
+                 .hint = "commands run inside of running attempts only",
+                 .field = ""};
+  last_event_ = EventId(last_event_.value + 1);
+  out_.batch.events.push_back(EventRow{.id = last_event_,
+                                       .at = now.wall,
+                                       .job = key.job,
+                                       .node = {},
+                                       .epoch = key.epoch,
+                                       .kind = "exec",
+                                       .from = "",
+                                       .to = std::string(what),
+                                       .cause = Cause::none,
+                                       .detail = std::move(detail)});
+  return key.job;
+}
+
 void ControlPlane::record_node(NodeId node, Now now, Event event) {
   last_event_ = EventId(last_event_.value + 1);
   out_.batch.events.push_back(EventRow{.id = last_event_,

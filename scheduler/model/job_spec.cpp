@@ -84,6 +84,16 @@ std::optional<Constraint> parse_constraint(std::string_view text) {
   return std::nullopt;
 }
 
+std::string why_no_secret_name(std::string_view name) {
+  const auto letter = [](char c) { return (c >= 'A' && c <= 'Z') || c == '_'; };
+  if (name.empty() || name.size() > kMaxSecretName || !letter(name.front()) ||
+      !std::ranges::all_of(name, [&](char c) { return letter(c) || (c >= '0' && c <= '9'); }))
+    return "a secret's name has 1 to " + std::to_string(kMaxSecretName) +
+           " capital letters, digits and '_', and does not begin with a digit";
+  if (name.starts_with("TUTTI_")) return "names that begin with TUTTI_ are Tutti's own";
+  return {};
+}
+
 std::string_view name(Schedule::Overlap overlap) {
   return overlap == Schedule::Overlap::skip ? "skip" : "queue";
 }

@@ -195,6 +195,11 @@ struct Notify {
   bool operator==(const Notify&) const = default;
 };
 
+// "HF_TOKEN": also the name of the variable that it becomes.
+inline constexpr std::size_t kMaxSecretName = 64;
+inline constexpr std::size_t kMaxSecrets = 32;          // of one job
+std::string why_no_secret_name(std::string_view name);  // "" = it is one
+
 struct JobSpec {
   std::string name;
   std::string project = "default";
@@ -211,6 +216,8 @@ struct JobSpec {
 
   std::string workdir;
   std::map<std::string, std::string> env;
+  std::vector<std::string> secrets;  // names of the project's: their values become variables at the launch
+  bool private_tmp = false;          // a /tmp that no other job of the node sees, gone with the attempt
   Launcher launcher = Launcher::direct;
   int procs_per_node = 1;  // "auto" is resolved when the spec is read: one per GPU, at least 1
   std::string setup;

@@ -30,6 +30,8 @@
 //                                     of it
 //                                     <-     ReadLog
 //   LogChunk                          ->
+//                                     <-     OpenShell               a person's, inside a running attempt
+//   ShellOutput, ShellClosed          <->    ShellInput, ShellResize, CloseShell
 #pragma once
 
 #include <array>
@@ -83,9 +85,10 @@ constexpr std::optional<Phase> parse_phase(std::string_view word) {
 // How one node's part of an attempt failed first. Sent as soon as it is known, before the kill is proven,
 // so that the scheduler can stop the rest of the gang meanwhile.
 struct Failure {
-  std::string kind;            // "exit" | "signal" | "oom" | "launch" | "setup" | "supervisor" | "lease" |
-                               // "checkpoint" (damaged) | "storage" (the checkpoints cannot be reached)
-  std::int32_t rank = -1;      // first failing rank, -1 = not a rank
+  std::string kind;        // "exit" | "signal" | "oom" | "launch" | "setup" | "supervisor" | "lease" |
+                           // "checkpoint" (damaged) | "storage" (the checkpoints cannot be reached)
+                           // | "secret" (one of the job's cannot be had: said by the scheduler's own shell)
+  std::int32_t rank = -1;  // first failing rank, -1 = not a rank
   std::int32_t exit_code = 0;  // kind exit
   std::int32_t signal = 0;     // kind signal
   std::int64_t boot_us = 0;    // CLOCK_BOOTTIME of the evidence
@@ -276,9 +279,26 @@ struct PeerSilence {
   std::int64_t silent_us = 0;
 };
 
-using FromWorker = std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound,
-                                CheckpointChecked, CheckpointDeleted, Progress, LogChunk, RankReport,
-                                NodeHealth, InspectionReport, PeerSilence, CollectiveResult>;
+// What a shell has written. Each side sends no more bytes than the other has granted (`credit`, on top of
+// what was granted before), so that neither a fast `yes` nor a large file fills a queue.
+struct ShellOutput {
+  std::int64_t shell = 0;
+  std::string data;         // base64; may be empty
+  std::int64_t credit = 0;  // so many bytes of input may follow
+};
+
+// It has ended, or could not begin; the last word about it.
+struct ShellClosed {
+  std::int64_t shell = 0;
+  std::int32_t exit_code = 0;
+  std::int32_t signal = 0;  // 0 = it has exited
+  std::string error;        // "" = it ran, and ended by itself
+};
+
+using FromWorker =
+    std::variant<Hello, Heartbeat, AttemptStatus, GpuFault, GpuInventory, CheckpointFound, CheckpointChecked,
+                 CheckpointDeleted, Progress, LogChunk, RankReport, NodeHealth, InspectionReport, PeerSilence,
+                 CollectiveResult, ShellOutput, ShellClosed>;
 
 // ---------------------------------------------------------------- scheduler → worker
 
@@ -330,6 +350,9 @@ struct Prepare {
   std::string restart_cause;  // name of the Cause of the previous attempt, "" at first
   std::string secret;         // shared by the nodes of this attempt, for the launch agent
   GangHold hold;
+  // Name → value of what the spec names in `secrets`. Put in by the shell when the message leaves; nowhere
+  // else does a value stand beside its name.
+  std::map<std::string, std::string> secrets{};
 };
 
 struct Endpoint {
@@ -385,8 +408,41 @@ struct Inspect {  // answered by an InspectionReport; while one is under way ano
   std::string trigger;
 };
 
+// Starts a command inside a running attempt: as its user, in its cgroup, with the environment of a rank. It
+// ends with the attempt, with this connection, and on CloseShell: a hang-up first, then SIGKILL.
+struct OpenShell {
+  std::int64_t shell = 0;  // number of this connection
+  AttemptKey key;
+  std::int32_t rank = -1;         // whose environment; -1: of the first one here
+  std::vector<std::string> argv;  // empty: the user's shell
+  bool tty = false;
+  std::int32_t rows = 24, columns = 80;
+  std::string term;         // of the person's terminal, "" = not known
+  std::int64_t credit = 0;  // so many bytes of output may be sent at once
+};
+
+struct ShellInput {
+  std::int64_t shell = 0;
+  std::string data;         // base64; may be empty
+  bool end = false;         // nothing more will come
+  std::int64_t credit = 0;  // so many bytes of output may follow
+};
+
+struct ShellResize {
+  std::int64_t shell = 0;
+  std::int32_t rows = 0, columns = 0;
+};
+
+struct CloseShell {  // nobody is there any more
+  std::int64_t shell = 0;
+};
+
+inline constexpr std::int64_t kShellWindow = 128 << 10;  // bytes under way in one direction
+inline constexpr std::size_t kShellPiece = 16 << 10;     // of one message
+inline constexpr int kShellsPerNode = 16;
+
 using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint,
-                              ReadLog, Inspect, AskSilence>;
+                              ReadLog, Inspect, AskSilence, OpenShell, ShellInput, ShellResize, CloseShell>;
 
 // ---------------------------------------------------------------- worker ↔ worker, over UDP, signed
 //

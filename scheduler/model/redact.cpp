@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <utility>
 
 namespace tutti {
 namespace {
 
-constexpr std::size_t kShortestSecret = 6;
 constexpr std::size_t kShortestToken = 16;  // in the place of a user's name
 constexpr std::size_t kLongestName = 128;
 constexpr std::string_view kRedacted = "[redacted]";
@@ -42,6 +42,11 @@ std::string as_json(std::string_view value) {  // how it stands inside a JSON st
   return out;
 }
 
+// What stood there has been taken out by name already.
+bool is_masked(std::string_view text, std::size_t at) {
+  return at < text.size() && text.substr(at).starts_with(kMaskBegins);
+}
+
 void replace_all(std::string& text, const std::string& what, std::string_view by) {
   for (auto at = text.find(what); at != std::string::npos; at = text.find(what, at + by.size()))
     text.replace(at, what.size(), by);
@@ -55,6 +60,7 @@ std::size_t skip_argument(std::string_view text, std::size_t at, std::string& ou
     return i;
   };
   const std::size_t begin = skip(at, "\\\"', ");
+  if (is_masked(text, begin)) return at;
   const auto between = text.substr(at, begin - at);
   if (between.find(' ') == std::string_view::npos && between.find(',') == std::string_view::npos) return at;
   std::size_t end = begin;
@@ -84,6 +90,7 @@ std::size_t skip_value(std::string_view text, std::size_t at, std::string& out) 
   if (i >= text.size() || (text[i] != '=' && text[i] != ':')) return at;
   ++i;
   while (i < text.size() && text[i] == ' ') ++i;
+  if (is_masked(text, i) || is_masked(text, i + 1) || is_masked(text, i + 2)) return at;  // behind its quote
   const bool nested = i < text.size() && text[i] == '\\';
   if (nested) ++i;
   char quote = 0;
@@ -142,7 +149,9 @@ bool is_secret_name(std::string_view name) {
   return false;
 }
 
-Redactor::Redactor(const std::map<std::string, std::string>& env, const std::vector<std::string>& values) {
+Redactor::Redactor(const std::map<std::string, std::string>& env, const std::vector<std::string>& values,
+                   SecretMask secrets)
+    : secrets_(std::move(secrets)) {
   const auto add = [&](const std::string& value) {
     if (value.size() < kShortestSecret) return;
     values_.push_back(value);
@@ -154,8 +163,8 @@ Redactor::Redactor(const std::map<std::string, std::string>& env, const std::vec
   std::ranges::sort(values_, [](const auto& a, const auto& b) { return a.size() > b.size(); });
 }
 
-std::string Redactor::text(std::string_view original) const {
-  std::string known(original);
+std::string Redactor::text(std::string_view original, std::size_t before) const {
+  std::string known = secrets_.text(original, before);
   for (const auto& value : values_) replace_all(known, value, kRedacted);
   std::string out;
   out.reserve(known.size());
@@ -171,7 +180,7 @@ std::string Redactor::text(std::string_view original) const {
     }
     const std::string_view name = in_name ? text.substr(name_begins, i - name_begins) : std::string_view();
     in_name = false;
-    if (same_word(name, "bearer") && text[i] == ' ') {
+    if (same_word(name, "bearer") && text[i] == ' ' && !is_masked(text, i + 1)) {
       std::size_t end = i + 1;
       while (end < text.size() && !ends_value(text[end])) ++end;
       if (end > i + 1) {
@@ -207,8 +216,8 @@ std::string Redactor::text(std::string_view original) const {
   return out;
 }
 
-std::string Redactor::binary(std::string_view original) const {
-  std::string out(original);
+std::string Redactor::binary(std::string_view original, std::size_t before) const {
+  std::string out = secrets_.binary(original).substr(before);
   for (const auto& value : values_) replace_all(out, value, std::string(value.size(), '*'));
   return out;
 }

@@ -38,6 +38,8 @@ class SideThread {
       });
     });
   }
+  /// Waits for what is under way, so that what it uses can go. Answers do not come any more.
+  void join() { pool_.join(); }
   Aside aside() {
     return [this](std::function<void()> work, std::function<void(std::exception_ptr)> done) {
       run(std::move(work), std::move(done));

@@ -25,6 +25,7 @@ Overloaded(F...) -> Overloaded<F...>;
 constexpr Duration kLogDeadline = std::chrono::seconds(10);  // beyond what the request itself may wait
 constexpr std::size_t kMaxPendingLogs = 1000;
 constexpr Duration kHarmfulFor = std::chrono::minutes(1);
+constexpr std::chrono::seconds kSecretsAgain{1};  // while the database cannot be asked
 }  // namespace
 
 WorkerHub::WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases,
@@ -34,7 +35,12 @@ WorkerHub::WorkerHub(boost::asio::any_io_executor executor, Leader& leader, Leas
       leases_(leases),
       metrics_(metrics),
       secret_key_(std::move(secret_key)),
-      log_timer_(executor) {}
+      log_timer_(executor),
+      shells_(executor, {[this](NodeId node) { return by_node_.contains(node); },
+                         [this](NodeId node, const protocol::ToWorker& message) {
+                           if (const auto c = by_node_.find(node); c != by_node_.end())
+                             c->second->link->send(wire::encode(message));
+                         }}) {}
 
 void WorkerHub::accept(std::shared_ptr<http::Link> link, std::string only) {
   auto c = std::make_shared<Connection>();
@@ -54,12 +60,13 @@ void WorkerHub::accept(std::shared_ptr<http::Link> link, std::string only) {
 }
 
 void WorkerHub::close_all() {
+  shells_.close_all();
   for (const auto& [link, c] : std::exchange(connections_, {})) link->abort();
   log_timer_.cancel();
 }
 
 void WorkerHub::resync() {
-  by_node_.clear();
+  for (const auto& [node, c] : std::exchange(by_node_, {})) shells_.on_node_lost(node);
   for (const auto& [link, c] : connections_) {
     c->node = c->decided = {};  // its end says nothing about the new control plane
     link->abort();
@@ -138,6 +145,8 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                  [&](protocol::RankReport& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_rank_report(t, n, m); });
                  },
+                 [&](protocol::ShellOutput& m) { shells_.on_output(c->node, m); },
+                 [&](protocol::ShellClosed& m) { shells_.on_closed(c->node, m); },
              },
              *decoded);
 }
@@ -218,6 +227,7 @@ void WorkerHub::bind(const ConnectionPtr& c, NodeId node) {
     spdlog::warn("node={} {}: a newer connection replaces {}", node.value, c->name, slot->link->peer());
     slot->node = slot->decided = {};
     slot->link->abort();
+    shells_.on_node_lost(node);
   }
   slot = c;
   c->node = node;
@@ -250,6 +260,7 @@ void WorkerHub::on_closed(const ConnectionPtr& c, const std::string& why) {
   metrics_.workers_linked().Set(static_cast<double>(connections_.size()));
   if (!c->node) return;  // never registered, or replaced
   by_node_.erase(c->node);
+  shells_.on_node_lost(c->node);
   spdlog::warn("node={} {}: connection lost: {}", c->node.value, c->name, why);
   for (auto it = logs_.begin(); it != logs_.end();) {
     if (it->second.node != c->node) {
@@ -290,10 +301,66 @@ void WorkerHub::deliver(Effect effect) {
   if (auto* prepare = std::get_if<protocol::Prepare>(&effect.message)) {
     prepare->spec_json = wire::encode_spec(*effect.spec);
     prepare->secret = secret_of(to_string(prepare->key.job) + "-" + to_string(prepare->key.epoch));
+    if (!effect.spec->secrets.empty()) return add_secrets(c, std::move(*prepare), effect.spec);
   }
   if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message))
     welcome->peer_secret = secret_of("peers");
   c->link->send(wire::encode(effect.message));
+}
+
+// ---------------------------------------------------------------- secrets
+
+// The only place where values are read: at a launch, for the node that gets them. What else is said to that
+// worker meanwhile overtakes the Prepare; a Stop among it finds no attempt, and the worker then begins none.
+void WorkerHub::add_secrets(const ConnectionPtr& c, protocol::Prepare prepare, SpecPtr spec) {
+  const AttemptKey key = prepare.key;
+  if (vault_ == nullptr) return cannot_launch(c, key, "this scheduler keeps no secrets");
+  vault_->values(
+      spec->project, spec->secrets,
+      [this, c, key, spec, prepare = std::move(prepare)](Result<SecretVault::Values> values) mutable {
+        // Gone, replaced, or over meanwhile: whoever is there now gets the order anew.
+        const ControlPlane* plane = leader_.plane();
+        if (!c->node || !connections_.contains(c->link.get()) || plane == nullptr ||
+            plane->find_attempt(key) == nullptr)
+          return;
+        if (values) {
+          prepare.secrets = *std::move(values);
+          warn_if_readable(c);
+          c->link->send(wire::encode(protocol::ToWorker(std::move(prepare))));
+          return;
+        }
+        if (values.error().code != Errc::unavailable) return cannot_launch(c, key, values.error().message);
+        spdlog::warn("job={} epoch={}: {}; asking again", key.job.value, key.epoch.value,
+                     values.error().message);
+        auto later = std::make_shared<boost::asio::steady_timer>(executor_, kSecretsAgain);
+        later->async_wait(
+            [this, c, spec, later, prepare = std::move(prepare)](boost::system::error_code ec) mutable {
+              if (!ec && connections_.contains(c->link.get())) add_secrets(c, std::move(prepare), spec);
+            });
+      });
+}
+
+// In the node's name. Whether it has heard of the attempt (from an earlier connection, perhaps) it will say
+// when it is told to stop it.
+void WorkerHub::cannot_launch(const ConnectionPtr& c, AttemptKey key, const std::string& why) {
+  protocol::AttemptStatus status;
+  status.key = key;
+  status.phase = protocol::Phase::preparing;
+  status.failure.emplace();
+  status.failure->kind = "secret";
+  status.failure->detail = why;
+  post(c, [status](ControlPlane& p, Now t, NodeId n) { p.on_attempt_status(t, n, status); });
+}
+
+void WorkerHub::warn_if_readable(const ConnectionPtr& c) {
+  const std::string& peer = c->link->peer();
+  const bool here = peer.starts_with("127.") || peer.starts_with("[::1]") || peer.starts_with("unix");
+  if (warned_ || here || c->link->encrypted()) return;
+  warned_ = true;
+  spdlog::warn(
+      "secrets of jobs travel in clear to {} at {}, and to every node that is not connected by TLS: "
+      "who can listen on that network can read them",
+      c->name, peer);
 }
 
 // ---------------------------------------------------------------- logs

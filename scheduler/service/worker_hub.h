@@ -17,8 +17,10 @@
 #include "api/http/link.h"
 #include "scheduler/core/clock_watch.h"
 #include "scheduler/core/lease_table.h"
+#include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/metrics.h"
+#include "scheduler/service/shell_relay.h"
 
 namespace tutti {
 
@@ -27,6 +29,11 @@ class WorkerHub : public WorkerMessages {
   // `secret_key`: keyed into the secret that the nodes of one attempt share.
   WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases, Metrics& metrics,
             std::string secret_key);
+
+  /// Where the values of jobs' secrets come from; without it a job that names some cannot be launched.
+  void use_secrets(SecretVault& vault) { vault_ = &vault; }
+
+  ShellRelay& shells() { return shells_; }
 
   /// `only`: the one node that this connection may speak for; "" = any (an admin's token).
   void accept(std::shared_ptr<http::Link> link, std::string only = {});
@@ -72,6 +79,9 @@ class WorkerHub : public WorkerMessages {
   void post(const ConnectionPtr& c, Decide decide);
   std::string secret_of(const std::string& text) const;  // what only this cluster's scheduler can make
   void sweep_logs();
+  void add_secrets(const ConnectionPtr& c, protocol::Prepare prepare, SpecPtr spec);
+  void cannot_launch(const ConnectionPtr& c, AttemptKey key, const std::string& why);
+  void warn_if_readable(const ConnectionPtr& c);
 
   boost::asio::any_io_executor executor_;
   Leader& leader_;
@@ -92,6 +102,9 @@ class WorkerHub : public WorkerMessages {
   std::int64_t next_log_ = 1;
   boost::asio::steady_timer log_timer_;
   bool sweeping_ = false;
+  ShellRelay shells_;
+  SecretVault* vault_ = nullptr;
+  bool warned_ = false;  // that secrets travel in clear
 };
 
 }  // namespace tutti

@@ -31,13 +31,15 @@ const std::vector<Row> kTable = {
     {"naaaannnaaaa",
      {"jobs.get", "jobs.explain", "jobs.events", "attempts.list", "attempts.logs", "attempts.evidence",
       "checkpoints.list", "jobs.simulate_change"}},
-    {"nffaannnffaa", {"jobs.update", "jobs.cancel", "jobs.hold", "jobs.release", "jobs.requeue"}},
+    {"nffaannnffaa",
+     {"attempts.exec", "jobs.update", "jobs.cancel", "jobs.hold", "jobs.release", "jobs.requeue"}},
     {"ffaaaaaafaaa", {"jobs.bulk", "jobs.submit", "jobs.submit_batch", "jobs.simulate", "nodes.report"}},
     {"ffffffffffaa",
      {"queues.put",          "queues.delete", "projects.put",    "projects.delete",  "reservations.put",
       "reservations.delete", "nodes.cordon",  "nodes.drain",     "nodes.quarantine", "nodes.repair",
       "nodes.return",        "nodes.retire",  "nodes.resume",    "nodes.inspect",    "webhooks.list",
       "webhooks.get",        "webhooks.put",  "webhooks.delete", "webhooks.test",    "webhooks.deliveries"}},
+    {"fffaffffffaa", {"secrets.put", "secrets.delete"}},
     {"fffffffffffa",
      {"users.list", "users.create", "users.get", "users.change", "users.delete", "join_tokens.list",
       "join_tokens.create", "join_tokens.delete", "node_credentials.list", "node_credentials.revoke",
@@ -54,7 +56,7 @@ http::Headers headers_of(ApiRig& rig, const std::string& caller) {
 
 std::string path_of(std::string pattern, JobId job) {
   const std::map<std::string, std::string> values = {
-      {"{id}", to_string(job)}, {"{n}", "1"}, {"{name}", "thing"}};
+      {"{id}", to_string(job)}, {"{n}", "1"}, {"{name}", "THING"}, {"{project}", "nlp"}};
   for (const auto& [name, value] : values)
     if (const auto at = pattern.find(name); at != pattern.npos) pattern.replace(at, name.size(), value);
   return pattern;

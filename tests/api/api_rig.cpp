@@ -374,11 +374,20 @@ AccountSettings account_settings() {
 }  // namespace
 
 ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
-    : accounts(account_store, aside, account_settings(), [this] { return backend.now().wall; }) {
+    : vault(
+          secrets,
+          [this](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
+            if (secrets_broken)
+              return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "broken")));
+            aside(work, done);
+          },
+          "the key of the test"),
+      accounts(account_store, aside, account_settings(), [this] { return backend.now().wall; }) {
   EXPECT_GE(sodium_init(), 0);
   accounts.start();
   Services all = services ? services(backend) : Services{};
   all.accounts = &accounts;
+  all.secrets = &vault;
   add_routes(router, backend, {}, all);
 }
 

@@ -24,8 +24,10 @@
 #include "api/http/router.h"
 #include "db/memory/memory_accounts.h"
 #include "db/memory/memory_reader.h"
+#include "db/memory/memory_secrets.h"
 #include "db/memory/memory_store.h"
 #include "json_schema.h"
+#include "scheduler/secrets/secret_vault.h"
 
 namespace tutti::testing {
 
@@ -183,6 +185,9 @@ class ApiRig {
   JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
 
   TestBackend backend;
+  std::shared_ptr<db::MemorySecrets> secrets = std::make_shared<db::MemorySecrets>();
+  bool secrets_broken = false;  // their database cannot be reached
+  SecretVault vault;
   db::MemoryAccounts account_store;
   Accounts accounts;  // "secret" is the admin's token
   http::Router router;

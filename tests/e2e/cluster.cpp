@@ -32,6 +32,12 @@ std::string first_line(const std::string& path) {
   return line;
 }
 
+void with_lines(const std::string& from, const std::string& more, const std::string& to) {
+  std::ifstream in(from);
+  std::ofstream(to) << in.rdbuf() << more;
+  ::chmod(to.c_str(), 0644);
+}
+
 std::string end_of(const std::string& path, std::size_t bytes) {
   std::ifstream in(path, std::ios::binary);
   std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
@@ -178,7 +184,19 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
   const Site& site = Site::instance();
   Network* network = options_.namespaces ? &Site::instance().network() : nullptr;
   SpawnOptions options;
-  options.argv = {
+  if (!options_.accounts.empty()) {
+    with_lines("/etc/passwd", options_.accounts, directory_ + "/passwd");
+    with_lines("/etc/group", options_.groups, directory_ + "/group");
+    options.argv = {
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind \"$0\" /etc/passwd && mount --bind \"$1\" /etc/group && shift && exec \"$@\"",
+        directory_ + "/passwd",
+        directory_ + "/group"};
+  }
+  const std::vector<std::string> words = {
       site.program("tutti-worker"),
       "--scheduler",
       "http://" + (network ? network->scheduler_address() : "127.0.0.1") + ":" + std::to_string(port_),
@@ -195,7 +213,10 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
       "--cpus",
       "64",
       "--nvml-library",
-      site.nvml_double()};
+      site.nvml_double(),
+      "--run-as",
+      options_.accounts.empty() ? "job-user" : "owner"};
+  options.argv.insert(options.argv.end(), words.begin(), words.end());
   if (options_.check_shared) {
     std::filesystem::create_directories(checked());
     options.argv.insert(options.argv.end(), {"--check-path", checked()});

@@ -33,6 +33,9 @@ struct ClusterOptions {
   bool blames = true;              // a history of faults sets hardware aside, as delivered
   std::string small_disk{};        // this node's state directory is a file system of kSmallDisk bytes
   bool check_shared = false;       // all workers look whether files can be written in checked()
+  // Lines of a user database that only the workers see, beside the machine's: each job then runs as its
+  // owner.
+  std::string accounts{}, groups{};
   std::map<std::string, std::string> scheduler_env{};  // for its process alone
   std::map<std::string, std::string> worker_env{};     // for the processes of all workers
 };

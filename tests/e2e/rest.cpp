@@ -9,6 +9,7 @@ Rest::Rest(std::uint16_t port, std::string token) : token_(std::move(token)), cl
 http::Headers Rest::headers(const std::string& key) const {
   http::Headers out = {{"Authorization", "Bearer " + token_}};
   if (!key.empty()) out.push_back({"Idempotency-Key", key});
+  if (!user.empty()) out.push_back({"Tutti-User", user});
   return out;
 }
 

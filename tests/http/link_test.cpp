@@ -35,6 +35,12 @@ class LinkTest : public testing::Test {
       accepted_.put(std::move(link));
     });
     router.get("/healthz", [](const Request&) { return text(200, "ok"); });
+    router.get("/door", [this](Request request, Responder responder) {
+      if (request.query_param("may") != "1") return responder.respond(problem(403, "forbidden", "no"));
+      responder.upgrade([this](LinkPtr link) {
+        if (link) accepted_.put(std::move(link));
+      });
+    });
     ServerConfig config;
     config.link = options;
     server_ = std::make_unique<TestServer>(std::move(router), config, hooks);
@@ -239,6 +245,78 @@ TEST_F(LinkTest, ConnectGivesUpAtItsDeadline) {
 TEST_F(LinkTest, PlainRequestToALinkRouteIsToldToUpgrade) {
   serve();
   EXPECT_EQ(server_->client().request("GET", "/link").status, 426);
+}
+
+TEST_F(LinkTest, AHandlerMayRefuseBeforeTheUpgradeOrTakeTheLink) {
+  serve();
+  EXPECT_EQ(try_connect(here("/door")).error().code, Errc::forbidden);
+  EXPECT_EQ(server_->client().request("GET", "/door?may=1").status, 426) << "it asked for no WebSocket";
+  const auto client = try_connect(here("/door?may=1")).value();
+  const auto server = accepted_.take();
+  server_ears_.listen(server);
+  client_ears_.listen(client);
+  client->send("hello");
+  EXPECT_EQ(server_ears_.messages.take(), "hello");
+  client->abort();
+  server_ears_.closed.take();
+}
+
+TEST_F(LinkTest, BytesGoBothWaysAndTellWhenTheyAreSent) {
+  serve();
+  const auto client = try_connect(here()).value();
+  const auto server = accepted_.take();
+  server_ears_.listen(server);
+  client_ears_.listen(client);
+  const std::string bytes("\0\xff\x80 no text", 11);
+  Mailbox<int> sent;
+  EXPECT_TRUE(server->send_binary(bytes, [&sent] { sent.put(1); }));
+  EXPECT_EQ(sent.take(), 1);
+  EXPECT_TRUE(client_ears_.messages.take() == bytes);
+  EXPECT_TRUE(server->send("text again"));
+  EXPECT_EQ(client_ears_.messages.take(), "text again");
+  server->abort();
+  client_ears_.closed.take();
+}
+
+TEST_F(LinkTest, ClosedLinkDeliversWhatWasQueued) {
+  serve();
+  const auto client = try_connect(here()).value();
+  const auto server = accepted_.take();
+  server_ears_.listen(server);
+  client_ears_.listen(client);
+  const std::string large(4 << 20, 'x');
+  EXPECT_TRUE(server->send_binary(large, {}));
+  EXPECT_TRUE(server->send("last"));
+  server->close();
+  EXPECT_FALSE(server->send("too late"));
+  EXPECT_TRUE(client_ears_.messages.take() == large);
+  EXPECT_EQ(client_ears_.messages.take(), "last");
+  EXPECT_EQ(client_ears_.closed.take(), "the peer closed the link");
+  server_ears_.closed.take();
+}
+
+TEST_F(LinkTest, HeldLinkStopsItsPeerAndOutlivesTheIdleTime) {
+  LinkOptions options;
+  options.idle = 300ms;
+  serve(options);
+  LinkOptions patient;
+  patient.idle = 60s;
+  patient.max_queued_bytes = 64 << 20;
+  const auto client = try_connect(here(), patient).value();
+  const auto server = accepted_.take();
+  server->hold(true);
+  server_ears_.listen(server);
+  client_ears_.listen(client);
+  const std::string piece(1 << 20, 'x');
+  for (int i = 0; i < 32; ++i) ASSERT_TRUE(client->send(piece));
+  // Longer than the idle time; that nothing happens is the test.
+  std::this_thread::sleep_for(1s);
+  EXPECT_EQ(server_ears_.messages.size(), 0u);
+  EXPECT_EQ(server_ears_.closed.size(), 0u);
+  server->hold(false);
+  for (int i = 0; i < 32; ++i) EXPECT_TRUE(server_ears_.messages.take() == piece);
+  client->abort();
+  server_ears_.closed.take();
 }
 
 TEST_F(LinkTest, StopOfTheServerCutsLinks) {

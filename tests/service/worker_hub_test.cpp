@@ -10,7 +10,10 @@
 
 #include "api/wire/messages.h"
 #include "db/memory/memory_reader.h"
+#include "db/memory/memory_secrets.h"
 #include "db/memory/memory_store.h"
+#include "scheduler/secrets/secret_vault.h"
+#include "scheduler/service/side_thread.h"
 
 namespace tutti {
 namespace {
@@ -102,10 +105,11 @@ struct WorkerHubTest : ::testing::Test {
     if (phase == Phase::ended) s.end = protocol::End{true, true, "cgroup", 1};
     return s;
   }
-  JobId submit() {
+  JobId submit(std::vector<std::string> secrets = {}) {
     auto spec = std::make_shared<JobSpec>();
     spec->name = "j";
     spec->run = "true";
+    spec->secrets = std::move(secrets);
     JobId id;
     leader->submit({{.spec = spec,
                      .spec_json = R"({"name":"j","run":"true"})",
@@ -117,6 +121,56 @@ struct WorkerHubTest : ::testing::Test {
     return id;
   }
 };
+
+struct WorkerHubSecrets : WorkerHubTest {
+  std::shared_ptr<db::MemorySecrets> rows = std::make_shared<db::MemorySecrets>();
+  SideThread side{io.get_executor()};
+  SecretVault vault{rows, side.aside(), "master"};
+
+  void SetUp() override {
+    WorkerHubTest::SetUp();
+    hub->use_secrets(vault);
+  }
+  void set(const std::string& name, const std::string& value) {
+    bool done = false;
+    vault.put("default", name, value, "ada", Instant{},
+              [&done](const Result<SecretRow>& r) { done = r.has_value(); });
+    until([&] { return done; });
+  }
+};
+
+TEST_F(WorkerHubSecrets, ValuesTravelWithThePrepareAndNowhereElse) {
+  set("HF_TOKEN", "hf_0123456789");
+  set("OTHER", "not for this job");
+  const auto link = connect();
+  link->say(hello());
+  until([&] { return link->heard<protocol::Welcome>() != nullptr; });
+  submit({"HF_TOKEN"});
+  until([&] { return link->heard<protocol::Prepare>() != nullptr; });
+  const auto* prepare = link->heard<protocol::Prepare>();
+  EXPECT_EQ(prepare->secrets, (std::map<std::string, std::string>{{"HF_TOKEN", "hf_0123456789"}}));
+  EXPECT_EQ(prepare->spec_json.find("hf_"), std::string::npos);
+}
+
+TEST_F(WorkerHubSecrets, WithoutASecretThereIsNoLaunchAndTheUserIsNotCharged) {
+  const auto link = connect();
+  link->say(hello());
+  until([&] { return link->heard<protocol::Welcome>() != nullptr; });
+  const JobId job = submit({"GONE"});
+  until([&] { return link->heard<protocol::Stop>() != nullptr; });
+  EXPECT_EQ(link->heard<protocol::Prepare>(), nullptr);
+  link->say(status(link->heard<protocol::Stop>()->key, Phase::ended));
+  until([&] { return leader->plane()->find_job(job)->row.state == JobState::delayed; });
+  const Job& after = *leader->plane()->find_job(job);
+  EXPECT_EQ(after.row.cause, Cause::launch);
+  EXPECT_TRUE(after.avoid.empty()) << "it is no node's fault";
+  bool said = false;
+  db::MemoryReader reader(database);
+  for (const auto& e : reader.attempt_events({job, Epoch(1)}, 100))
+    said =
+        said || e.detail.find("secret GONE of project default does not exist any more") != std::string::npos;
+  EXPECT_TRUE(said);
+}
 
 // Found by killing schedulers: the end of a job fell between the worker's Hello and its commit, was taken for
 // the word of nobody, and the job ran for ever.

@@ -103,6 +103,8 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::RankReport& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_rank_report(t, n, m); });
                  },
+                 [&](protocol::ShellOutput&) {},  // nobody opens shells here
+                 [&](protocol::ShellClosed&) {},
              },
              *decoded);
 }

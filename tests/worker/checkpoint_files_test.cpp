@@ -332,7 +332,7 @@ class CheckpointFilesOfAUser : public CheckpointFiles {
     });
     thread.join();
   }
-  const FileUser nobody{kNobody, kNobody, {kNobody}};
+  const Account nobody{.name = "nobody", .uid = kNobody, .gid = kNobody, .groups = {kNobody}};
 };
 
 TEST_F(CheckpointFilesOfAUser, AreFoundCheckedAndDeletedWhereRootIsNobody) {
@@ -357,7 +357,7 @@ TEST_F(CheckpointFilesOfAUser, HaveHisGroupsAndThoseOnly) {
     EXPECT_TRUE(find(true).found.empty());
   });
   squashed([&] {
-    const AsUser user({kNobody, kNobody, {kNobody, 54321}});
+    const AsUser user({.name = "nobody", .uid = kNobody, .gid = kNobody, .groups = {kNobody, 54321}});
     EXPECT_EQ(find(true).found.size(), 1U);
   });
   EXPECT_EQ(find(true).found.size(), 0U) << "told before";

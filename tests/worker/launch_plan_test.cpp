@@ -51,9 +51,9 @@ Case two_nodes(Launcher launcher, std::int32_t index) {
   c.launch.master_port = 29501;
   c.launch.endpoints = {{"10.1.0.4", 0}, {"10.1.0.5", 4001}};
   c.facts.dir = "/var/lib/tutti/attempts/42-7";
-  c.facts.user = "ada";
-  c.facts.home = "/home/ada";
-  c.facts.uid = c.facts.gid = 1000;
+  c.facts.account.name = "ada";
+  c.facts.account.home = "/home/ada";
+  c.facts.account.uid = c.facts.account.gid = 1000;
   c.facts.devices = {{"GPU-a", 2, "/dev/nvidia2", false}, {"GPU-b", 3, "/dev/nvidia3", false}};
   c.facts.node_has_gpus = true;
   c.facts.interface = "eth1";

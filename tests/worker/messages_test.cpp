@@ -281,6 +281,32 @@ TEST(Messages, EvidenceRequestAndAnswer) {
   EXPECT_EQ(there_and_back(chunk).stamp, chunk.stamp);
 }
 
+TEST(Messages, ShellsBothWays) {
+  OpenShell open;
+  open.shell = 5;
+  open.key = kKey;
+  open.rank = 3;
+  open.argv = {"bash", "-l"};
+  open.tty = true;
+  open.rows = 50;
+  open.columns = 132;
+  open.term = "xterm";
+  open.credit = 1000;
+  const auto o = there_and_back(open);
+  EXPECT_EQ(std::tie(o.shell, o.key, o.rank, o.argv, o.tty, o.rows, o.columns, o.term, o.credit),
+            std::tie(open.shell, open.key, open.rank, open.argv, open.tty, open.rows, open.columns, open.term,
+                     open.credit));
+  const auto i = there_and_back(ShellInput{5, "bHM=", true, 7});
+  EXPECT_EQ(std::tuple(i.shell, i.data, i.end, i.credit), std::tuple(5, "bHM=", true, 7));
+  const auto r = there_and_back(ShellResize{5, 10, 20});
+  EXPECT_EQ(std::tuple(r.shell, r.rows, r.columns), std::tuple(5, 10, 20));
+  EXPECT_EQ(there_and_back(CloseShell{5}).shell, 5);
+  const auto out = there_and_back(ShellOutput{5, "YQ==", 9});
+  EXPECT_EQ(std::tuple(out.shell, out.data, out.credit), std::tuple(5, "YQ==", 9));
+  const auto c = there_and_back(ShellClosed{5, 3, 9, "why"});
+  EXPECT_EQ(std::tuple(c.shell, c.exit_code, c.signal, c.error), std::tuple(5, 3, 9, "why"));
+}
+
 TEST(Messages, RankReport) {
   RankReport m;
   m.key = kKey;
@@ -323,7 +349,9 @@ TEST(Messages, WelcomePrepareLaunchStopForget) {
   m.resume_epoch = 3;
   m.restart_cause = "gpu";
   m.secret = "s";
+  m.secrets = {{"HF_TOKEN", "hf_0123"}, {"PEM", "a\nb"}};
   const auto p = there_and_back(m);
+  EXPECT_EQ(p.secrets, m.secrets);
   EXPECT_EQ(std::tie(p.resume_step, p.resume_epoch), std::tie(m.resume_step, m.resume_epoch));
   EXPECT_EQ(std::tie(p.key, p.attempt, p.spec_json, p.owner, p.index, p.gpu_uuids, p.resume_path,
                      p.restart_cause, p.secret),

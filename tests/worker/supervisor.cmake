@@ -8,13 +8,13 @@ tutti_test(supervisor_gang_part_test LABEL unit
 
 # Real processes. The programs are found beside the test.
 tutti_test(supervisor_process_test LABEL unit TIMEOUT 240
-  SOURCES supervisor_process_test.cpp supervisor_rig.cpp
+  SOURCES supervisor_process_test.cpp supervisor_account_test.cpp supervisor_rig.cpp
   DEPS tutti_worker_supervisor)
 tutti_test(supervisor_parts_test LABEL unit
   SOURCES supervisor_parts_test.cpp supervisor_rig.cpp
   DEPS tutti_worker_supervisor)
 foreach(test supervisor_process_test supervisor_parts_test)
-  add_dependencies(${test} tutti-supervisor tutti-rank tutti-launch-agent)
+  add_dependencies(${test} tutti-supervisor tutti-rank tutti-shell tutti-launch-agent)
 endforeach()
 
 find_package(MPI COMPONENTS CXX QUIET)

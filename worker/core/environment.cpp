@@ -34,10 +34,10 @@ std::string node_list(const protocol::Prepare& p) {
 
 void set_identity(Environment& env, const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
   env.set_base("PATH", facts.path);
-  env.set_base("HOME", facts.home);
-  env.set_base("USER", facts.user);
-  env.set_base("LOGNAME", facts.user);
-  env.set_base("SHELL", "/bin/sh");
+  env.set_base("HOME", facts.account.home);
+  env.set_base("USER", facts.account.name);
+  env.set_base("LOGNAME", facts.account.name);
+  env.set_base("SHELL", login_shell(facts.account.shell));
   env.set_base("LANG", "C.UTF-8");
   env.set("TUTTI_JOB_ID", p.key.job.value);
   env.set("TUTTI_JOB_NAME", spec.name);

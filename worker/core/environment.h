@@ -10,6 +10,7 @@
 
 #include "scheduler/model/job_spec.h"
 #include "scheduler/model/protocol.h"
+#include "worker/core/account.h"
 
 namespace tutti::worker {
 
@@ -43,8 +44,9 @@ struct DeviceFact {
 /// What this node adds to a launch: gathered by worker/service.
 struct NodeFacts {
   std::string dir;  // the attempt's directory
-  std::string user = "root", home = "/", path = "/usr/local/bin:/usr/bin:/bin";
-  std::uint32_t uid = 0, gid = 0;
+  Account account{.name = "root"};
+  std::string path = "/usr/local/bin:/usr/bin:/bin";
+  bool allow_root = false;                           // its uid may be 0
   std::vector<DeviceFact> devices;                   // the allocation on this node, in index order
   bool node_has_gpus = false;                        // a job without GPUs must not see those of others
   std::string interface;                             // that has the node's address; "" = not known

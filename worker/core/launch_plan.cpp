@@ -44,7 +44,7 @@ void set_mpi(Environment& env, const protocol::Prepare& p, const NodeFacts& fact
   env.set("NODE_RANK", p.index);
   env.set("TMPDIR", facts.dir + "/" + files::kTmp);
   env.set("OMPI_MCA_orte_keep_fqdn_hostnames", "1");
-  if (facts.uid == 0) {
+  if (facts.account.uid == 0) {
     env.set("OMPI_ALLOW_RUN_AS_ROOT", "1");
     env.set("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
   }
@@ -208,8 +208,16 @@ Preparation plan_preparation(const JobSpec& spec, const protocol::Prepare& p, co
   auto& c = out.config;
   c.key = p.key;
   c.dir = facts.dir;
-  c.uid = facts.uid;
-  c.gid = facts.gid;
+  c.uid = facts.account.uid;
+  c.gid = facts.account.gid;
+  c.groups = facts.account.groups;
+  c.user = facts.account.name;
+  c.home = facts.account.home;
+  c.shell = facts.account.shell;
+  c.allow_root = facts.allow_root;
+  c.private_tmp = spec.private_tmp;
+  c.memory_bytes = spec.resources.memory_bytes;
+  c.programs = facts.rank_program.substr(0, facts.rank_program.rfind('/'));
   c.workdir = spec.workdir.empty() ? facts.dir + "/" + files::kWork : spec.workdir;
   c.setup = spec.setup;
   c.env = env.values();

@@ -151,6 +151,7 @@ const WorkerCore::Attempt* WorkerCore::holder_of(const std::string& uuid) const 
 // "" = the attempt can be prepared here.
 std::string WorkerCore::why_not(const protocol::Prepare& p, const ParsedSpec& parsed) const {
   if (!parsed.spec) return "job spec cannot be read: " + parsed.error;
+  if (!parsed.refusal.empty()) return parsed.refusal;
   if (p.gang.empty() || p.index < 0 || static_cast<std::size_t>(p.index) >= p.gang.size())
     return "gang of " + std::to_string(p.gang.size()) + " has no node " + std::to_string(p.index);
   const auto& node = p.gang[static_cast<std::size_t>(p.index)];

@@ -68,6 +68,7 @@ struct CoreSettings {
 struct ParsedSpec {
   SpecPtr spec;
   std::string error;
+  std::string refusal{};  // why its owner's jobs may not run here, "" = they may
 };
 
 /// An attempt found on disk when the worker starts.

@@ -6,6 +6,10 @@
 //   tutti-node-check file FOLDER [UID GID]  creates, syncs, reads and removes a file there, as that user. A
 //                                           folder that is not there yet: its nearest parent must be writable
 //   tutti-node-check write FOLDER [UID GID] the same without the sync, which a busy disk can make slow
+//   tutti-node-check account NAME           prints what the user database says of it (worker/core/account.h),
+//                                           or "none". It may be a directory service that hangs as well
+//
+// UID GID may be followed by a list of groups: then the user database is not asked.
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
@@ -23,7 +27,9 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "worker/core/account.h"
 #include "worker/node/space.h"
 
 namespace {
@@ -122,13 +128,59 @@ int look_at_folder(const std::string& folder, bool sync) {
 }
 
 // With the groups that ranks have: a folder of the team is often writable for its group only.
-int become(const char* user, const char* group) {
+int set_groups(uid_t uid, gid_t gid, const char* list) {
+  if (list == nullptr) {
+    const passwd* entry = getpwuid(uid);
+    return entry != nullptr ? initgroups(entry->pw_name, gid) : setgroups(1, &gid);
+  }
+  std::vector<gid_t> groups;
+  for (char* end = nullptr; *list != '\0'; list = *end == ',' ? end + 1 : end) {
+    groups.push_back(static_cast<gid_t>(std::strtoul(list, &end, 10)));
+    if (end == list) return -1;
+  }
+  return setgroups(groups.size(), groups.data());
+}
+
+int become(const char* user, const char* group, const char* groups) {
   const auto uid = static_cast<uid_t>(std::strtoul(user, nullptr, 10));
   const auto gid = static_cast<gid_t>(std::strtoul(group, nullptr, 10));
   if (uid == getuid() && gid == getgid()) return 0;
-  const passwd* entry = getpwuid(uid);
-  const int groups = entry != nullptr ? initgroups(entry->pw_name, gid) : setgroups(1, &gid);
-  if (groups != 0 || setgid(gid) != 0 || setuid(uid) != 0) return fail("become the job user");
+  if (set_groups(uid, gid, groups) != 0 || setgid(gid) != 0 || setuid(uid) != 0)
+    return fail("become the job user");
+  return 0;
+}
+
+constexpr std::size_t kMostGroups = 2000;  // what fits into the pipe to the worker
+
+int look_up_account(const char* name) {
+  errno = 0;
+  const passwd* entry = getpwnam(name);
+  if (entry == nullptr) {
+    // getpwnam(3): these mean that there is no such name.
+    if (errno != 0 && errno != ENOENT && errno != ESRCH && errno != EBADF && errno != EPERM)
+      return fail("look up " + std::string(name));
+    std::puts("none");
+    return 1;
+  }
+  tutti::worker::Account account{.name = entry->pw_name,
+                                 .home = entry->pw_dir,
+                                 .shell = entry->pw_shell,
+                                 .uid = entry->pw_uid,
+                                 .gid = entry->pw_gid,
+                                 .groups = {}};
+  int count = kMostGroups;
+  std::vector<gid_t> groups(kMostGroups);
+  if (getgrouplist(name, account.gid, groups.data(), &count) < 0) {
+    std::printf("%s is in more than %zu groups\n", name, kMostGroups);
+    return 1;
+  }
+  account.groups.assign(groups.begin(), groups.begin() + count);
+  const auto line = tutti::worker::format_account(account);
+  if (!tutti::worker::parse_account(line) || line.find('\n') != std::string::npos) {
+    std::printf("the entry of %s in the user database is malformed\n", name);
+    return 1;
+  }
+  std::puts(line.c_str());
   return 0;
 }
 
@@ -137,10 +189,12 @@ int become(const char* user, const char* group) {
 int main(int argc, char** argv) {
   const std::string what = argc > 2 ? argv[1] : "";
   if (what == "space" && argc == 3) return look_at_space(argv[2]);
-  if ((what == "file" || what == "write") && (argc == 3 || argc == 5)) {
-    if (argc == 5 && become(argv[3], argv[4]) != 0) return 1;
+  if (what == "account" && argc == 3) return look_up_account(argv[2]);
+  if ((what == "file" || what == "write") && (argc == 3 || argc == 5 || argc == 6)) {
+    if (argc >= 5 && become(argv[3], argv[4], argc == 6 ? argv[5] : nullptr) != 0) return 1;
     return look_at_folder(argv[2], what == "file");
   }
-  std::fputs("usage: tutti-node-check space PATH | file FOLDER [UID GID] | write FOLDER [UID GID]\n", stderr);
+  std::fputs("usage: tutti-node-check space PATH | {file|write} FOLDER [UID GID [GROUP,…]] | account NAME\n",
+             stderr);
   return 2;
 }

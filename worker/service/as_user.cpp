@@ -7,13 +7,11 @@
 
 #include <stdexcept>
 
-#include "worker/supervisor/spawn.h"
-
 namespace tutti::worker {
 namespace {
 
 // The system calls themselves: the library's functions change all threads.
-bool set_thread_groups(const std::vector<gid_t>& groups) {
+bool set_thread_groups(const std::vector<std::uint32_t>& groups) {
   return syscall(SYS_setgroups, groups.size(), groups.data()) == 0;
 }
 uid_t fs_uid() { return static_cast<uid_t>(setfsuid(static_cast<uid_t>(-1))); }
@@ -21,11 +19,7 @@ gid_t fs_gid() { return static_cast<gid_t>(setfsgid(static_cast<gid_t>(-1))); }
 
 }  // namespace
 
-FileUser find_file_user(uid_t uid, gid_t gid) {
-  return {uid, gid, supervisor::look_up_user(uid, gid).groups};
-}
-
-AsUser::AsUser(const FileUser& user) {
+AsUser::AsUser(const Account& user) {
   if (geteuid() != 0 || user.uid == 0) return;
   gid_ = fs_gid();
   const int n = getgroups(0, nullptr);

@@ -6,20 +6,15 @@
 
 #include <vector>
 
-namespace tutti::worker {
+#include "worker/core/account.h"
 
-struct FileUser {
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::vector<gid_t> groups;  // all of them, as the ranks have them
-};
-FileUser find_file_user(uid_t uid, gid_t gid);  // reads the user database: at the start, not on pools
+namespace tutti::worker {
 
 /// While it lives, file accesses of this thread are that user's. Without effect where we are not root. If it
 /// cannot be done the thread has nobody's rights rather than ours.
 class AsUser {
  public:
-  explicit AsUser(const FileUser&);
+  explicit AsUser(const Account&);
   ~AsUser();
   AsUser(const AsUser&) = delete;
   AsUser& operator=(const AsUser&) = delete;

@@ -13,6 +13,8 @@
 
 #include "api/wire/messages.h"
 #include "worker/supervisor/files.h"
+#include "worker/supervisor/private_tmp.h"
+#include "worker/supervisor/secrets_file.h"
 
 namespace tutti::worker {
 namespace {
@@ -22,8 +24,17 @@ using supervisor::read_file;
 using supervisor::replace_file;
 using supervisor::throw_errno;
 
-void make_folder(const std::string& path) {
-  if (mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) throw_errno("mkdir " + path);
+void make_folder(const std::string& path, mode_t mode) {
+  if (mkdir(path.c_str(), mode) != 0 && errno != EEXIST) throw_errno("mkdir " + path);
+}
+
+void give(const std::string& path, uid_t uid, gid_t gid) {
+  if (geteuid() == 0 && lchown(path.c_str(), uid, gid) != 0) throw_errno("chown " + path);
+}
+
+void write_for(const Account& user, const std::string& path, const std::string& text) {
+  replace_file(path, text, false, 0400);
+  give(path, user.uid, user.gid);
 }
 
 std::string name_of(AttemptKey key) { return to_string(key.job) + "-" + to_string(key.epoch); }
@@ -41,7 +52,7 @@ std::optional<AttemptKey> key_of(const std::string& name) {
 
 AttemptDirs::AttemptDirs(const Settings& settings)
     : settings_(settings), root_(settings.state_dir + "/attempts") {
-  make_folder(root_);
+  make_folder(root_, 0711);
 }
 
 std::string AttemptDirs::path(AttemptKey key) const { return root_ + "/" + name_of(key); }
@@ -59,39 +70,37 @@ std::vector<AttemptKey> AttemptDirs::list() const {
   return keys;
 }
 
-void AttemptDirs::give(const std::string& path) const {
-  if (geteuid() == 0 && lchown(path.c_str(), settings_.job_user.uid, settings_.job_user.gid) != 0)
-    throw_errno("chown " + path);
-}
-
 void AttemptDirs::create(AttemptKey key, const protocol::Prepare& prepare) {
   const auto dir = path(key);
-  make_folder(dir);
-  replace_file(dir + "/prepare.json", wire::encode(protocol::ToWorker(prepare)), true, 0600);
+  make_folder(dir, 0711);
+  if (!prepare.secrets.empty()) supervisor::write_secrets(dir, prepare.secrets);
+  auto kept = prepare;
+  kept.secrets.clear();
+  replace_file(dir + "/prepare.json", wire::encode(protocol::ToWorker(std::move(kept))), true, 0600);
 }
 
 void AttemptDirs::write_preparation(AttemptKey key, const Preparation& p) {
   const auto dir = path(key);
+  const Account user{.name = p.config.user, .uid = p.config.uid, .gid = p.config.gid, .groups = {}};
   for (const auto* folder : {files::kProgress, files::kTmp, files::kCapture, files::kWork}) {
-    make_folder(dir + "/" + folder);
-    give(dir + "/" + folder);
+    make_folder(dir + "/" + folder, 0700);
+    give(dir + "/" + folder, user.uid, user.gid);
   }
-  replace_file(dir + "/" + files::kHostfile, p.hostfile, false);
+  write_for(user, dir + "/" + files::kHostfile, p.hostfile);
   replace_file(dir + "/supervise.json", supervisor::encode(p.config), false, 0600);
 }
 
-void AttemptDirs::write_launch(AttemptKey key, const LaunchPlan& plan, const std::string& secret) {
+void AttemptDirs::write_launch(AttemptKey key, const LaunchPlan& plan, const Account& user,
+                               const std::string& secret) {
   const auto dir = path(key);
   boost::json::object record;
   record["set_by_tutti"] = boost::json::array(plan.variables.begin(), plan.variables.end());
-  replace_file(dir + "/environment.json", boost::json::serialize(record), false);
+  replace_file(dir + "/environment.json", boost::json::serialize(record), false, 0600);
   if (plan.agents.empty()) return;
   boost::json::object hosts;
   for (const auto& a : plan.agents) hosts[a.host] = {{"address", a.address}, {"port", a.port}};
-  replace_file(dir + "/" + files::kEndpoints, boost::json::serialize(hosts), false);
-  const auto file = dir + "/" + files::kAgentSecret;
-  replace_file(file, secret, false, 0400);
-  give(file);
+  write_for(user, dir + "/" + files::kEndpoints, boost::json::serialize(hosts));
+  write_for(user, dir + "/" + files::kAgentSecret, secret);
 }
 
 void AttemptDirs::write_end(const protocol::AttemptStatus& status) {
@@ -148,6 +157,23 @@ std::optional<supervisor::Config> AttemptDirs::read_config(AttemptKey key) const
   }
 }
 
+std::optional<Account> AttemptDirs::read_account(AttemptKey key) const {
+  const auto config = read_config(key);
+  if (!config) return std::nullopt;
+  Account account{.name = config->user,
+                  .home = config->home,
+                  .shell = config->shell,
+                  .uid = config->uid,
+                  .gid = config->gid,
+                  .groups = config->groups};
+  if (account.groups.empty()) account.groups = {account.gid};  // of an older worker
+  return account;
+}
+
+SecretMask AttemptDirs::read_mask(AttemptKey key) const {
+  return SecretMask(supervisor::read_secrets(path(key)));
+}
+
 supervisor::Fd AttemptDirs::take_supervisor_lock(AttemptKey key) const {
   supervisor::Fd fd(
       open((path(key) + "/supervisor.lock").c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
@@ -158,6 +184,11 @@ supervisor::Fd AttemptDirs::take_supervisor_lock(AttemptKey key) const {
 void AttemptDirs::remove(AttemptKey key) const {
   std::error_code ec;  // what cannot be removed now is tried again after the next retirement
   fs::remove_all(path(key), ec);
+}
+
+void AttemptDirs::remove_private_tmp(AttemptKey key) const {
+  std::error_code ec;
+  fs::remove_all(path(key) + "/" + supervisor::kPrivateTmp, ec);
 }
 
 std::vector<AttemptKey> AttemptDirs::expired() const {

@@ -43,7 +43,7 @@ int pidfd_of(pid_t pid) {
 pid_t spawn_child(const SpawnRequest& request) {
   Actions actions;
   const auto file = [&](int to, const char* path, int flags) {
-    check(posix_spawn_file_actions_addopen(&actions.raw, to, path, flags, 0644), "spawn");
+    check(posix_spawn_file_actions_addopen(&actions.raw, to, path, flags, 0600), "spawn");
   };
   const auto descriptor = [&](int from, int to) {
     check(posix_spawn_file_actions_adddup2(&actions.raw, from, to), "spawn");

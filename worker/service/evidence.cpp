@@ -39,16 +39,19 @@ json::value failure_json(const std::optional<protocol::Failure>& f) {
 
 class Part {
  public:
-  Part(std::string dir, std::string prefix, uid_t owner, const Redactor& redactor,
+  Part(std::string dir, std::string prefix, uid_t owner, const Redactor& redactor, std::size_t reach,
        const EvidenceBounds& bounds)
       : dir_(std::move(dir)),
         prefix_(std::move(prefix)),
         owner_(owner),
         redactor_(redactor),
+        reach_(reach),
         bounds_(bounds) {}
 
-  void add(const std::string& name, std::string_view bytes, std::int64_t changed) {
-    const std::string clean = wire::is_utf8(bytes) ? redactor_.text(bytes) : redactor_.binary(bytes);
+  // `before`: so many bytes stand before what is wanted, so that a secret is known of which the end is in it.
+  void add(const std::string& name, std::string_view bytes, std::int64_t changed, std::size_t before = 0) {
+    const std::string clean =
+        wire::is_utf8(bytes) ? redactor_.text(bytes, before) : redactor_.binary(bytes, before);
     if (used_ + clean.size() > bounds_.part || !tar_.add(prefix_ + name, clean, changed)) {
       leave_out(name, "the bundle's bound");
       return;
@@ -61,12 +64,12 @@ class Part {
     const auto file = owner ? supervisor::open_regular_of(*owner, path) : supervisor::open_regular(path);
     if (!file) return;
     const auto size = static_cast<std::size_t>(std::max<off_t>(file->info.st_size, 0));
-    std::string bytes(std::min(size, most), '\0');
-    const auto from = static_cast<off_t>(size - bytes.size());
-    const auto n = pread(file->fd.get(), bytes.data(), bytes.size(), from);
+    const auto wanted = std::min(size, most), before = std::min(size - wanted, reach_);
+    std::string bytes(before + wanted, '\0');
+    const auto n = pread(file->fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(size - bytes.size()));
     bytes.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    if (from > 0) leave_out(name, "all but its last " + std::to_string(bytes.size()) + " bytes");
-    add(name, bytes, file->info.st_mtim.tv_sec);
+    if (wanted < size) leave_out(name, "all but its last " + std::to_string(wanted) + " bytes");
+    add(name, bytes, file->info.st_mtim.tv_sec, std::min(before, bytes.size()));
   }
   // Regular files in it and one level below, in order of their names.
   void add_folder(const std::string& folder, std::optional<uid_t> owner, int depth = 1) {
@@ -103,6 +106,7 @@ class Part {
   const std::string dir_, prefix_;
   const uid_t owner_;
   const Redactor& redactor_;
+  const std::size_t reach_;  // of its secrets
   const EvidenceBounds& bounds_;
   wire::TarGz tar_;
   std::size_t used_ = 0;
@@ -151,13 +155,17 @@ void EvidenceStore::write(AttemptKey key, const std::string& path) {
   std::map<std::string, std::string> env;
   if (const auto parsed = wire::parse_spec_json(prepare->spec_json, read_clocks()); parsed.ok())
     env = parsed.spec.env;
-  const Redactor redactor(env, {prepare->secret, settings_.token});
+  auto mask = dirs_.read_mask(key);  // a bundle that might show secrets is not made
+  const auto reach = mask.reach();
+  const Redactor redactor(env, {prepare->secret, settings_.token}, std::move(mask));
+  const auto user = dirs_.read_account(key);
+  const uid_t owner = user ? user->uid : static_cast<uid_t>(-1);
   const auto state = dirs_.read_state(key);
   const auto end = dirs_.read_end(key);
   const auto failure = end && end->failure ? end->failure : state ? state->failure : std::nullopt;
   const auto& gang_node = prepare->gang[static_cast<std::size_t>(prepare->index)];
 
-  Part part(dirs_.path(key), "nodes/" + gang_node.node + "/", settings_.job_user.uid, redactor, bounds_);
+  Part part(dirs_.path(key), "nodes/" + gang_node.node + "/", owner, redactor, reach, bounds_);
   json::object node{{"node", gang_node.node},
                     {"job", key.job.value},
                     {"epoch", key.epoch.value},
@@ -178,9 +186,10 @@ void EvidenceStore::write(AttemptKey key, const std::string& path) {
   part.add("node.json", json::serialize(node) + "\n", std::time(nullptr));
   add_logs(part, *prepare, bounds_, failure);
   part.add_folder("evidence", std::nullopt);
-  part.add_folder("capture", settings_.job_user.uid);
-  for (const char* name : {"supervisor.log", "environment.json", "hostfile"})
+  part.add_folder("capture", owner);
+  for (const char* name : {"supervisor.log", "environment.json"})
     part.add_file(name, bounds_.log_tail, std::nullopt);
+  part.add_file("hostfile", bounds_.log_tail, owner);
   if (!part.left_out().empty()) part.add_last("left_out.json", json::serialize(part.left_out()) + "\n");
   supervisor::replace_file(path, part.finish(), false, 0600);
 }

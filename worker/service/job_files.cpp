@@ -64,8 +64,8 @@ std::string log_name(std::int32_t rank) {
   return "logs/rank-" + std::to_string(rank) + ".log";
 }
 
-protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol::ReadLog& request,
-                            bool over) {
+protocol::LogChunk read_log(const std::string& dir, uid_t owner, const SecretMask& mask,
+                            const protocol::ReadLog& request, bool over) {
   protocol::LogChunk chunk;
   chunk.request = request.request;
   chunk.next_offset = std::max<std::int64_t>(request.offset, 0);
@@ -83,13 +83,27 @@ protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol:
   const std::int64_t size = file->info.st_size;
   const auto offset = request.offset < 0 ? std::max<std::int64_t>(size + request.offset, 0) : request.offset;
   const auto most = static_cast<std::size_t>(std::clamp(request.max_bytes, 1, kMaxLogRead));
-  auto bytes = read_range(file->fd.get(), offset, most);
-  const bool at_end = offset + static_cast<std::int64_t>(bytes.size()) >= size;
-  chunk.end = over && at_end;
+  chunk.next_offset = offset;
+  // With what stands around the piece: a secret may cross its borders.
+  const auto before = std::min(static_cast<std::size_t>(offset), mask.reach());
+  const auto from = offset - static_cast<std::int64_t>(before);
+  const auto window = read_range(file->fd.get(), from, before + most + mask.reach());
+  const bool ended = over && from + static_cast<std::int64_t>(window.size()) >= size;
+  if (window.size() <= before) {
+    chunk.end = ended || (over && offset >= size);
+    return chunk;
+  }
+  std::size_t to = std::min(before + most, window.size());
+  if (!ended) to = std::max(before, std::min(to, window.size() - mask.open_tail(window)));
+  chunk.end = ended && to == window.size();
   // A character that is not whole comes with the next chunk; four bytes that never become one are not held
   // back.
-  if (!chunk.end && bytes.size() >= 4) bytes.resize(bytes.size() - open_tail(bytes));
-  chunk.next_offset = offset + static_cast<std::int64_t>(bytes.size());
+  if (const auto piece = std::string_view(window).substr(before, to - before);
+      !chunk.end && piece.size() >= 4)
+    to -= open_tail(piece);
+  chunk.next_offset = offset + static_cast<std::int64_t>(to - before);
+  auto bytes = mask.text(window, before, to, ended);
+  if (bytes.empty() && to > before) bytes = std::string(kMaskBegins) + "›";  // an empty one says: nothing new
   chunk.data = wire::is_utf8(bytes) ? std::move(bytes) : wire::to_utf8(bytes);
   return chunk;
 }

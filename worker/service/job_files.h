@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "scheduler/model/protocol.h"
+#include "scheduler/model/secret_mask.h"
 
 namespace tutti::worker {
 
@@ -26,7 +27,10 @@ inline constexpr std::int32_t kMaxLogRead = 256 << 10;
 /// Answers ReadLog but for its waiting. The job's user could write the folder: only regular files that are
 /// his, reached without symbolic links, are read. `over`: the attempt has ended, so a file that ends is
 /// complete.
-protocol::LogChunk read_log(const std::string& dir, uid_t owner, const protocol::ReadLog&, bool over);
+/// Secrets are taken out, also those that cross the borders of chunks: what may be the beginning of one comes
+/// with a later chunk.
+protocol::LogChunk read_log(const std::string& dir, uid_t owner, const SecretMask& mask,
+                            const protocol::ReadLog&, bool over);
 
 /// What this rank wrote into its progress file; none if there is nothing readable. `age`: since it did.
 std::optional<protocol::Progress> read_progress(const std::string& dir, uid_t owner, AttemptKey,

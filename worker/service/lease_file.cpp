@@ -15,7 +15,7 @@ namespace tutti::worker {
 static_assert(std::endian::native == std::endian::little, "the lease file is little-endian");
 
 LeaseFile::LeaseFile(const std::string& path, bool reset) {
-  const supervisor::Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+  const supervisor::Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) supervisor::throw_errno("open " + path);
   struct stat s{};
   if (fstat(fd.get(), &s) != 0) supervisor::throw_errno("stat " + path);

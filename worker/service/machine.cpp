@@ -1,6 +1,7 @@
 #include "worker/service/machine.h"
 
 #include <arpa/inet.h>
+#include <grp.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -48,7 +49,7 @@ std::string dotted(std::uint32_t host_order) {
   return text;
 }
 
-std::optional<JobUser> look_up(const std::string& name) {
+std::optional<Account> look_up(const std::string& name) {
   std::vector<char> buffer(16 << 10);
   passwd entry{}, *found = nullptr;
   uid_t number = 0;
@@ -58,7 +59,17 @@ std::optional<JobUser> look_up(const std::string& name) {
   const int error = numeric ? getpwuid_r(number, &entry, buffer.data(), buffer.size(), &found)
                             : getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
   if (error != 0 || found == nullptr) return std::nullopt;
-  return JobUser{found->pw_name, found->pw_dir, found->pw_uid, found->pw_gid};
+  Account account{.name = found->pw_name,
+                  .home = found->pw_dir,
+                  .shell = found->pw_shell,
+                  .uid = found->pw_uid,
+                  .gid = found->pw_gid,
+                  .groups = {found->pw_gid}};
+  int count = 1024;
+  std::vector<gid_t> groups(static_cast<std::size_t>(count));
+  if (getgrouplist(found->pw_name, found->pw_gid, groups.data(), &count) >= 0)
+    account.groups.assign(groups.begin(), groups.begin() + count);
+  return account;
 }
 
 // 0, or the status of useradd, or 127.
@@ -165,10 +176,10 @@ std::optional<std::string> address_towards(const Peer& peer) {
   return dotted(ntohl(own.sin_addr.s_addr));
 }
 
-JobUser find_job_user(const std::string& wanted) {
+Account find_job_user(const std::string& wanted, bool allow_root) {
   if (geteuid() != 0) {
-    const auto self = look_up(std::to_string(geteuid()));
-    JobUser me = self.value_or(JobUser{std::to_string(geteuid()), "/", geteuid(), getegid()});
+    Account me{.name = std::to_string(geteuid()), .uid = geteuid(), .gid = getegid(), .groups = {getegid()}};
+    if (auto known = look_up(me.name)) me = *std::move(known);
     if (!wanted.empty() && wanted != me.name && wanted != std::to_string(me.uid))
       throw std::runtime_error("jobs can only run as " + me.name +
                                ", since the worker is not root; leave --job-user out");
@@ -176,9 +187,10 @@ JobUser find_job_user(const std::string& wanted) {
   }
   if (!wanted.empty()) {
     if (auto user = look_up(wanted)) {
-      if (user->uid == 0)
+      if (user->uid == 0 && !allow_root)
         throw std::runtime_error(
-            "jobs never run as root; name another user with --job-user, or leave it out");
+            "jobs never run as root without --allow-root-jobs; name another user with "
+            "--job-user, or leave it out");
       return *user;
     }
     throw std::runtime_error("there is no user " + wanted + "; make it, or name another with --job-user");
@@ -195,16 +207,16 @@ JobUser find_job_user(const std::string& wanted) {
   throw std::runtime_error("useradd made tutti-job, but it is not found; name a user with --job-user");
 }
 
-std::string find_closed_folder(const std::string& path, const JobUser& user) {
-  if (user.uid == 0) return {};
+std::string find_closed_folder(const std::string& path, const Account* user) {
+  if (user != nullptr && user->uid == 0) return {};
   fs::path walked;
   for (const auto& part : fs::path(path)) {
     walked /= part;
     struct stat s{};
     if (stat(walked.c_str(), &s) != 0) continue;
-    const bool open = s.st_uid == user.uid   ? s.st_mode & S_IXUSR
-                      : s.st_gid == user.gid ? s.st_mode & S_IXGRP
-                                             : s.st_mode & S_IXOTH;
+    const bool open = user != nullptr && s.st_uid == user->uid   ? s.st_mode & S_IXUSR
+                      : user != nullptr && s.st_gid == user->gid ? s.st_mode & S_IXGRP
+                                                                 : s.st_mode & S_IXOTH;
     if (!open) return walked;
   }
   return {};

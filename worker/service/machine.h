@@ -34,9 +34,9 @@ std::optional<std::string> address_towards(const Peer& peer);
 
 /// `wanted` "" = SUDO_USER, else tutti-job (made if missing), when we are root; ourselves when we are not.
 /// Throws std::runtime_error that says what to do.
-JobUser find_job_user(const std::string& wanted);
-/// The first folder on the way to `path` that the user may not pass through, "" = none.
-std::string find_closed_folder(const std::string& path, const JobUser& user);
+Account find_job_user(const std::string& wanted, bool allow_root);
+/// The first folder on the way to `path` that the user (none: anybody) may not pass through, "" = none.
+std::string find_closed_folder(const std::string& path, const Account* user);
 
 /// Helper programs: in `libexec`, or beside our own executable, or in ../libexec/tutti or ../lib/tutti.
 std::optional<std::string> find_program(const std::string& name, const std::string& libexec);

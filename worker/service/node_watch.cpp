@@ -287,17 +287,19 @@ NodeWatch::Results NodeWatch::check_limits() {
   return out;
 }
 
-void NodeWatch::gate(std::vector<std::string> folders, std::function<void(std::string)> done) {
+void NodeWatch::gate(std::vector<std::string> folders, const Account& user,
+                     std::function<void(std::string)> done) {
   std::vector<Wanted> wanted = {{"disk " + settings_.state_dir, "host", {"space", settings_.state_dir}},
                                 {"shared memory /dev/shm", "host", {"space", "/dev/shm"}},
                                 {"scratch " + settings_.state_dir, "host", {"write", settings_.state_dir}}};
   std::ranges::sort(folders);
   folders.erase(std::unique(folders.begin(), folders.end()), folders.end());
+  std::string groups;
+  for (const auto g : user.groups) groups += (groups.empty() ? "" : ",") + std::to_string(g);
   for (const auto& folder : folders)
-    wanted.push_back(
-        {"folder " + folder,
-         "storage",
-         {"write", folder, std::to_string(settings_.job_user.uid), std::to_string(settings_.job_user.gid)}});
+    wanted.push_back({"folder " + folder,
+                      "storage",
+                      {"write", folder, std::to_string(user.uid), std::to_string(user.gid), groups}});
   run_all(std::move(wanted), [done = std::move(done)](Results results) {
     std::ranges::move(check_limits(), std::back_inserter(results));
     for (const auto& c : results)

@@ -46,8 +46,8 @@ class NodeWatch {
   /// The kernel log between two instants of CLOCK_BOOTTIME, as far as it is kept.
   std::string kernel_slice(std::int64_t from_boot_us, std::int64_t until_boot_us) const;
 
-  /// Quick checks before an attempt: `folders` must be writable for the job user. `why` "" = all is well.
-  void gate(std::vector<std::string> folders, std::function<void(std::string why)> done);
+  /// Quick checks before an attempt: `folders` must be writable for its user. `why` "" = all is well.
+  void gate(std::vector<std::string> folders, const Account& user, std::function<void(std::string why)> done);
   /// All checks, the gate's among them.
   void inspect(std::function<void(std::vector<protocol::CheckResult>)> done);
 

@@ -22,7 +22,7 @@ using supervisor::Fd;
 namespace {
 constexpr std::size_t kMostAtOnce = 64;
 constexpr std::size_t kMostWaiting = 64;
-constexpr std::size_t kMostText = 4096;  // less than a pipe holds: the helper never waits for us
+constexpr std::size_t kMostText = 32 << 10;  // less than a pipe holds: the helper never waits for us
 
 std::string first_line(int fd) {
   std::string text(kMostText, '\0');

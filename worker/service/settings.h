@@ -1,7 +1,6 @@
 // How a worker is set up. Filled by worker/main.cpp from its flags (and by tests), never changed afterwards.
 #pragma once
 
-#include <sys/types.h>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -11,6 +10,7 @@
 #include "api/http/link.h"
 #include "api/http/tls.h"
 #include "scheduler/model/time.h"
+#include "worker/core/account.h"
 
 namespace tutti::worker {
 
@@ -19,14 +19,6 @@ struct Peer {
   std::string host;
   std::uint16_t port = 0;
   bool tls = false;
-};
-
-/// Whom the processes of jobs run as.
-struct JobUser {
-  std::string name;
-  std::string home = "/";
-  uid_t uid = 0;
-  gid_t gid = 0;
 };
 
 struct Settings {
@@ -46,7 +38,8 @@ struct Settings {
   std::string cgroup_parent;
   bool gpus = true;  // false: no probe, the node has none
   std::string nvml_library;
-  JobUser job_user;
+  AccountPolicy accounts;
+  Account job_user;  // as the policy wants it; else unused
 
   // What is watched beside the GPUs; "" = not.
   std::string kernel_log = "/dev/kmsg";
@@ -58,6 +51,7 @@ struct Settings {
 
   // Programs.
   std::string supervisor, rank, launch_agent, probe, node_check;
+  std::string shell;  // tutti-shell; "" = not installed: no command of a person runs inside attempts
   std::string preflight, collective_mpi, collective_nccl;  // for `preflight: full`; "" = not installed
   std::string capture;  // "" = nothing is captured of a hang but what the worker sees itself
   std::vector<std::string> torchrun = {"torchrun"};
@@ -78,6 +72,7 @@ struct Settings {
   std::chrono::milliseconds resume_checksums{20'000};  // before a launch; the rest is read beside the job
   std::chrono::minutes verify_deadline{10};            // of the checksums of one checkpoint, beside the job
   std::chrono::minutes delete_deadline{10};            // of one checkpoint; the order comes again
+  std::chrono::milliseconds account_deadline{10'000};  // for the user database
   std::chrono::milliseconds supervisor_deadline{10'000};  // to come up; half of it to go
   http::LinkOptions link;
 

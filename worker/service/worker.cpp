@@ -25,6 +25,7 @@ namespace asio = boost::asio;
 namespace json = boost::json;
 
 constexpr std::int64_t kKillDeadline = 4'000'000;
+constexpr std::size_t kMostMasks = 64;
 constexpr std::chrono::milliseconds kProbeWait{10'000};
 // While something of a former worker lives: much shorter than its lease, which only the scheduler renews.
 constexpr std::chrono::milliseconds kProbeWaitLiving{1'000};
@@ -71,10 +72,18 @@ const Settings& with_state_dir(const Settings& s) {
 Worker::Worker(asio::io_context& io, Settings settings)
     : io_(io),
       settings_(std::move(settings)),
-      file_user_(find_file_user(settings_.job_user.uid, settings_.job_user.gid)),
+      accounts_(io, settings_),
       dirs_(with_state_dir(settings_)),
       core_(core_settings(settings_)),
       evidence_(settings_, dirs_),
+      shells_(io, settings_.shell,
+              ShellHost::Events{[this](const protocol::FromWorker& m) {
+                                  if (client_) client_->send(wire::encode(m));
+                                },
+                                [this](AttemptKey key, supervisor::OpenShell order) {
+                                  TellSupervisor tell{key, std::move(order)};
+                                  act(tell);
+                                }}),
       tick_(io),
       look_(io),
       log_poll_(io),
@@ -182,8 +191,10 @@ void Worker::write_evidence(AttemptKey key, const std::string& file, std::string
 }
 
 void Worker::start() {
+  const bool as_owner = settings_.accounts.run_as == AccountPolicy::RunAs::owner;
   spdlog::info("node {} starts: address {}, {} cpus, jobs run as {}, kill mode {}", settings_.node,
-               settings_.address, settings_.cpus, settings_.job_user.name, kill_mode_in_use(settings_));
+               settings_.address, settings_.cpus, as_owner ? "their owners" : settings_.job_user.name,
+               kill_mode_in_use(settings_));
   recover();
   // After the ends of the former boot are recorded: a crash before this line only repeats that.
   supervisor::replace_file(settings_.state_dir + "/boot_id", settings_.boot_id, true);
@@ -257,6 +268,8 @@ void Worker::open_client() {
                               [this](const std::string& why) {
                                 spdlog::warn("connection to the scheduler is lost: {}", why);
                                 waiting_reads_.clear();
+                                being_looked_up_.clear();  // it will be said again
+                                shells_.close_all();
                                 core_.on_disconnected(read_clocks());
                                 settle();
                               }});
@@ -283,7 +296,7 @@ void Worker::handle(const std::string& text) {
     }
     void operator()(const protocol::Refused& m) { w.client_->refused(m.why); }
     void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }
-    void operator()(const protocol::Prepare& m) { w.core_.on_prepare(now, m, w.parse(m.spec_json)); }
+    void operator()(const protocol::Prepare& m) { w.prepare(m); }
     void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
     void operator()(const protocol::Stop& m) { w.core_.on_stop(now, m); }
     void operator()(const protocol::Forget& m) { w.core_.on_forget(now, m); }
@@ -291,9 +304,55 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::ReadLog& m) { w.read(m); }
     void operator()(const protocol::Inspect& m) { w.core_.on_inspect(now, m); }
     void operator()(const protocol::AskSilence& m) { w.core_.on_ask_silence(now, m); }
+    void operator()(const protocol::OpenShell& m) { w.open_shell(m); }
+    void operator()(const protocol::ShellInput& m) { w.shells_.input(m); }
+    void operator()(const protocol::ShellResize& m) { w.shells_.resize(m); }
+    void operator()(const protocol::CloseShell& m) { w.shells_.close(m.shell); }
   };
   std::visit(Dispatch{*this, now}, *message);
   settle();
+}
+
+// Its owner's account first, which may take a while. A Stop that comes meanwhile finds no attempt, and then
+// none begins.
+void Worker::prepare(const protocol::Prepare& m) {
+  if (core_.find(m.key)) return core_.on_prepare(read_clocks(), m, {});  // said again
+  if (!being_looked_up_.insert(m.key).second) return;
+  accounts_.find(m.owner, [this, m](Result<Account> user) {
+    if (being_looked_up_.erase(m.key) == 0) return;  // the connection is another one
+    auto parsed = parse(m.spec_json);
+    if (user)
+      users_[m.key] = *std::move(user);
+    else
+      parsed.refusal = user.error().message;
+    core_.on_prepare(read_clocks(), m, parsed);
+    settle();
+  });
+}
+
+void Worker::open_shell(const protocol::OpenShell& m) {
+  const auto view = core_.find(m.key);
+  const auto* user = user_of(m.key);
+  if (!view || user == nullptr || !links_.contains(m.key) || view->phase != protocol::Phase::running)
+    return shells_.refuse(m.shell, "the attempt does not run on node " + settings_.node);
+  shells_.open(m, dirs_.path(m.key), login_shell(user->shell));
+}
+
+const Account* Worker::user_of(AttemptKey key) {
+  if (const auto known = users_.find(key); known != users_.end()) return &known->second;
+  auto read = dirs_.read_account(key);
+  if (!read) return nullptr;
+  if (!core_.find(key)) {  // retired: once in a while somebody reads its logs
+    retired_user_ = *std::move(read);
+    return &retired_user_;
+  }
+  return &(users_[key] = *std::move(read));
+}
+
+const SecretMask& Worker::mask_of(AttemptKey key) {
+  if (const auto known = masks_.find(key); known != masks_.end()) return known->second;
+  if (masks_.size() >= kMostMasks) masks_.clear();
+  return masks_[key] = dirs_.read_mask(key);
 }
 
 void Worker::settle() {
@@ -339,7 +398,9 @@ void Worker::act(LaunchRanks& a) {
     const auto now = read_clocks();
     auto plan = plan_launch(*view->spec, *view->prepare, a.launch, facts_of(a.key), now.wall);
     if (!plan) throw std::runtime_error(plan.error().message);
-    dirs_.write_launch(a.key, *plan, view->prepare->secret);
+    const auto* user = user_of(a.key);
+    if (user == nullptr) throw std::runtime_error("its account is not known");
+    dirs_.write_launch(a.key, *plan, *user, view->prepare->secret);
     TellSupervisor tell{a.key, std::move(plan->launch)};
     act(tell);
   } catch (const std::exception& e) {
@@ -399,12 +460,16 @@ void Worker::act(Retire& a) {
   watches_.erase(a.key);
   leases_.erase(a.key);
   rank_watches_.erase(a.key);
+  users_.erase(a.key);
   try {
     dirs_.retire(a.key);
   } catch (const std::exception& e) {
     spdlog::error("job {} epoch {}: {}", a.key.job.value, a.key.epoch.value, e.what());
   }
-  asio::post(disk_, [this, key = a.key] { evidence_.seal(key); });
+  asio::post(disk_, [this, key = a.key] {
+    evidence_.seal(key);
+    dirs_.remove_private_tmp(key);
+  });
   clean_up();
 }
 

@@ -22,6 +22,7 @@
 
 #include "worker/core/hang_watch.h"
 #include "worker/core/worker_core.h"
+#include "worker/service/accounts.h"
 #include "worker/service/as_user.h"
 #include "worker/service/attempt_dir.h"
 #include "worker/service/checkpoint_files.h"
@@ -34,6 +35,7 @@
 #include "worker/service/rank_procs.h"
 #include "worker/service/scheduler_client.h"
 #include "worker/service/settings.h"
+#include "worker/service/shell_host.h"
 #include "worker/service/supervisor_link.h"
 
 namespace tutti::worker {
@@ -89,7 +91,11 @@ class Worker {
   void open_peer_link();
   void use_peer_secret(const std::string&);
   void handle(const std::string& text);
-  void settle();  // after every event: actions, then the timer
+  void prepare(const protocol::Prepare&);
+  void open_shell(const protocol::OpenShell&);
+  const Account* user_of(AttemptKey);         // none: nothing was ever started for it
+  const SecretMask& mask_of(AttemptKey key);  // throws std::runtime_error
+  void settle();                              // after every event: actions, then the timer
   void act(Send&);
   void act(SpawnSupervisor&);
   void act(LaunchRanks&);
@@ -110,7 +116,7 @@ class Worker {
   void act(SaveHealth&);
   void act(Note&);
   void arm_tick();
-  void write_later(std::string path, std::string text, mode_t mode = 0644);
+  void write_later(std::string path, std::string text, mode_t mode = 0600);
   void write_evidence(AttemptKey, const std::string& file, std::string text);
   void on_probe(const nvml::Message&);
   void on_probe_hung(int times);
@@ -159,6 +165,7 @@ class Worker {
     std::string dir, path;
     std::int64_t step = 0, epoch = 0;
   };
+  Account files_of(AttemptKey);
   void scan(AttemptKey, bool last = false);
   void on_scanned(AttemptKey, SeenCheckpoints, FoundCheckpoints);
   void end_scan(AttemptKey);
@@ -167,7 +174,11 @@ class Worker {
 
   boost::asio::io_context& io_;
   const Settings settings_;
-  const FileUser file_user_;  // checkpoint folders are touched with his rights
+  Accounts accounts_;
+  std::map<AttemptKey, Account> users_;     // of attempts that are not retired
+  Account retired_user_;                    // of the attempt that user_of() was last asked about
+  std::set<AttemptKey> being_looked_up_;    // their owners' accounts
+  std::map<AttemptKey, SecretMask> masks_;  // of attempts whose logs are read; bounded
   supervisor::Fd lock_;
   bool former_boot_ = false;
   AttemptDirs dirs_;
@@ -184,6 +195,7 @@ class Worker {
   std::map<std::string, nvml::GpuSample> gpu_samples_;  // UUID → the last one
   std::int64_t gpu_sampled_boot_us_ = 0;
   EvidenceStore evidence_;
+  ShellHost shells_;
   std::set<AttemptKey> being_killed_;
   std::list<WaitingRead> waiting_reads_;
   std::unique_ptr<ProbeProcess> probe_;

@@ -25,6 +25,7 @@ namespace {
 constexpr std::size_t kMaxWaitingReads = 256;
 constexpr std::int64_t kUnreadableDeadline = 4'000'000;
 constexpr Duration kLongestWait = std::chrono::seconds(60);
+constexpr auto kNobodys = static_cast<uid_t>(-1);
 constexpr auto kLogPoll = std::chrono::milliseconds(100);
 }  // namespace
 
@@ -32,18 +33,16 @@ ParsedSpec Worker::parse(const std::string& spec_json) const {
   auto parsed = wire::parse_spec_json(spec_json, read_clocks());
   if (!parsed.ok()) {
     const auto& p = parsed.problems.front();
-    return {nullptr, p.field.empty() ? p.message : p.field + " " + p.message};
+    return {nullptr, p.field.empty() ? p.message : p.field + " " + p.message, ""};
   }
-  return {std::make_shared<JobSpec>(std::move(parsed.spec)), ""};
+  return {std::make_shared<JobSpec>(std::move(parsed.spec)), "", ""};
 }
 
 NodeFacts Worker::facts_of(AttemptKey key) {
   NodeFacts f;
   f.dir = dirs_.path(key);
-  f.user = settings_.job_user.name;
-  f.home = settings_.job_user.home;
-  f.uid = settings_.job_user.uid;
-  f.gid = settings_.job_user.gid;
+  if (const auto* user = user_of(key)) f.account = *user;
+  f.allow_root = settings_.accounts.allow_root;
   f.devices = core_.devices_of(key);
   f.node_has_gpus = !core_.gpus().all_devices().empty();
   if (const auto i = find_interface(settings_.address)) {
@@ -173,7 +172,9 @@ void Worker::read_progress_of(AttemptKey key, Watch& watch) {
   const auto view = core_.find(key);
   const auto& node = view->prepare->gang[static_cast<std::size_t>(view->prepare->index)];
   if (node.ranks == 0) return;
-  auto progress = read_progress(dirs_.path(key), settings_.job_user.uid, key, node.first_rank);
+  const auto* user = user_of(key);
+  if (user == nullptr) return;
+  auto progress = read_progress(dirs_.path(key), user->uid, key, node.first_rank);
   if (!progress) return;
   const auto& last = watch.last_progress;
   if (last && last->step == progress->step && last->metrics == progress->metrics) return;
@@ -186,7 +187,8 @@ void Worker::read_collective_of(AttemptKey key, Watch& watch) {
   if (!client_ || watch.collective_said || view->spec->preflight != Preflight::full ||
       view->prepare->index != 0)
     return;
-  const auto result = read_collective(dirs_.path(key), settings_.job_user.uid, key);
+  const auto* user = user_of(key);
+  const auto result = user ? read_collective(dirs_.path(key), user->uid, key) : std::nullopt;
   if (!result) return;
   watch.collective_said = true;
   client_->send(wire::encode(protocol::FromWorker(*result)));
@@ -217,7 +219,16 @@ bool Worker::answer(const protocol::ReadLog& request, bool at_once) {
                   " on node " + settings_.node;
   } else {
     const bool over = !view || view->ended;
-    chunk = read_log(dirs_.path(request.key), settings_.job_user.uid, request, over);
+    const auto* user = user_of(request.key);
+    try {
+      chunk =
+          read_log(dirs_.path(request.key), user ? user->uid : kNobodys, mask_of(request.key), request, over);
+    } catch (const std::runtime_error& e) {  // what it must not show is not known: then nothing
+      chunk = {};
+      chunk.request = request.request;
+      chunk.end = true;
+      chunk.error = e.what();
+    }
   }
   if (!at_once && chunk.data.empty() && !chunk.end) return false;
   client_->send(wire::encode(protocol::FromWorker(std::move(chunk))));

@@ -24,6 +24,13 @@ std::function<bool()> until(const std::atomic<bool>& leaving, std::chrono::nanos
 
 }  // namespace
 
+// Whose rights its checkpoint folder is touched with: where its account is not known, nobody's.
+Account Worker::files_of(AttemptKey key) {
+  constexpr std::uint32_t kNobody = 65534;
+  const auto* user = user_of(key);
+  return user ? *user : Account{.name = "nobody", .uid = kNobody, .gid = kNobody, .groups = {kNobody}};
+}
+
 // ---------------------------------------------------------------- finding
 
 void Worker::scan(AttemptKey key, bool last) {
@@ -31,14 +38,14 @@ void Worker::scan(AttemptKey key, bool last) {
   if (watch.scanning) return;  // at most one at a time and attempt
   watch.scanning = true;
   const auto view = core_.find(key);
-  asio::post(scans_,
-             [this, key, last, dir = view->spec->checkpoint.dir, seen = std::move(watch.seen)]() mutable {
-               const AsUser user(file_user_);
-               auto found = find_checkpoints(dir, key, seen, last);
-               asio::post(io_, [this, key, seen = std::move(seen), found = std::move(found)]() mutable {
-                 on_scanned(key, std::move(seen), std::move(found));
-               });
-             });
+  asio::post(scans_, [this, key, last, dir = view->spec->checkpoint.dir, account = files_of(key),
+                      seen = std::move(watch.seen)]() mutable {
+    const AsUser user(account);
+    auto found = find_checkpoints(dir, key, seen, last);
+    asio::post(io_, [this, key, seen = std::move(seen), found = std::move(found)]() mutable {
+      on_scanned(key, std::move(seen), std::move(found));
+    });
+  });
 }
 
 void Worker::on_scanned(AttemptKey key, SeenCheckpoints seen, FoundCheckpoints found) {
@@ -98,8 +105,8 @@ void Worker::verify(Verification what) {
 void Worker::verify_next() {
   if (verifying_ || verifications_.empty()) return;
   verifying_ = true;
-  asio::post(verifier_, [this, v = verifications_.front()] {
-    const AsUser user(file_user_);
+  asio::post(verifier_, [this, v = verifications_.front(), account = files_of(verifications_.front().key)] {
+    const AsUser user(account);
     const auto result =
         compare_checksums(v.dir, v.path, v.step, v.epoch, until(leaving_, settings_.verify_deadline));
     asio::post(io_, [this, v, result] {
@@ -124,8 +131,9 @@ void Worker::verify_next() {
 void Worker::act(CheckResume& a) {
   const auto view = core_.find(a.key);
   if (!view || !view->spec) return;
-  asio::post(checks_, [this, key = a.key, dir = view->spec->checkpoint.dir, prepare = *view->prepare] {
-    const AsUser user(file_user_);
+  asio::post(checks_, [this, key = a.key, dir = view->spec->checkpoint.dir, prepare = *view->prepare,
+                       account = files_of(a.key)] {
+    const AsUser user(account);
     const auto result = check_resume(dir, prepare, until(leaving_, settings_.resume_checksums));
     asio::post(io_, [this, key, dir, prepare, result] {
       if (result.what == ResumeCheck::What::usable && !result.whole)
@@ -141,15 +149,16 @@ void Worker::act(CheckResume& a) {
 void Worker::act(DeleteFiles& a) {
   const auto view = core_.find(a.order.key);
   if (!view || !view->spec) return;
-  asio::post(deletions_, [this, order = a.order, dir = view->spec->checkpoint.dir] {
-    const AsUser user(file_user_);
-    const auto answer =
-        delete_checkpoint(dir, settings_.job_user.uid, order, until(leaving_, settings_.delete_deadline));
-    asio::post(io_, [this, answer] {
-      core_.on_checkpoint_deleted(answer);
-      settle();
-    });
-  });
+  asio::post(deletions_,
+             [this, order = a.order, dir = view->spec->checkpoint.dir, account = files_of(a.order.key)] {
+               const AsUser user(account);
+               const auto answer =
+                   delete_checkpoint(dir, account.uid, order, until(leaving_, settings_.delete_deadline));
+               asio::post(io_, [this, answer] {
+                 core_.on_checkpoint_deleted(answer);
+                 settle();
+               });
+             });
 }
 
 }  // namespace tutti::worker

@@ -95,13 +95,15 @@ void Worker::watch_ranks(AttemptKey key) {
 }
 
 void Worker::hear_ranks(AttemptKey key, RankWatch& watch, const WorkerCore::View& view, Now now) {
+  const auto* user = user_of(key);
+  if (user == nullptr) return;
   for (const auto& rank : view.status->ranks) {
     if (rank.ended) {
       watch.watch.on_rank_ended(rank.rank);
       continue;
     }
     Duration age{};
-    const auto progress = read_progress(dirs_.path(key), settings_.job_user.uid, key, rank.rank, &age);
+    const auto progress = read_progress(dirs_.path(key), user->uid, key, rank.rank, &age);
     if (!progress) continue;
     Told told;
     told.step = progress->step;
@@ -199,7 +201,8 @@ void Worker::save_learned(AttemptKey key, RankWatch& watch, Now now) {
 // ---------------------------------------------------------------- capture
 
 void Worker::capture(AttemptKey key, RankWatch& watch, const WorkerCore::View& view) {
-  if (settings_.capture.empty() || watch.captures >= kMaxCaptures) {
+  const auto* user = user_of(key);
+  if (settings_.capture.empty() || user == nullptr || watch.captures >= kMaxCaptures) {
     watch.captured = true;  // there is nothing to wait for
     return;
   }
@@ -210,9 +213,9 @@ void Worker::capture(AttemptKey key, RankWatch& watch, const WorkerCore::View& v
                   "--dir",
                   here,
                   "--uid",
-                  std::to_string(settings_.job_user.uid),
+                  std::to_string(user->uid),
                   "--gid",
-                  std::to_string(settings_.job_user.gid),
+                  std::to_string(user->gid),
                   "--deadline-ms",
                   std::to_string(kCaptureTime.count())};
   // A debugger stops the ranks for a moment: only of a gang that is to be restarted.

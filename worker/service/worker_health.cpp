@@ -70,8 +70,9 @@ void Worker::act(RunGate& a) {
   const auto view = core_.find(a.key);
   if (!view || !view->spec) return;
   std::vector<std::string> folders;
-  if (!view->spec->checkpoint.dir.empty()) folders.push_back(view->spec->checkpoint.dir);
-  node_->gate(std::move(folders), [this, key = a.key](const std::string& why) {
+  const auto* user = user_of(a.key);
+  if (user != nullptr && !view->spec->checkpoint.dir.empty()) folders.push_back(view->spec->checkpoint.dir);
+  node_->gate(std::move(folders), user ? *user : Account{}, [this, key = a.key](const std::string& why) {
     core_.on_gate(read_clocks(), key, why);
     settle();
   });

@@ -109,8 +109,18 @@ std::string create_cgroup(const Config& config, std::string& problem) {
     rmdir(path.c_str());
     return {};
   }
-  replace_file(note_path(config), path, false);
+  replace_file(note_path(config), path, false, 0600);
+  if (config.memory_bytes > 0) limit_memory(path, config.memory_bytes);
   return path;
+}
+
+// The controller must be enabled above, which the kernel refuses while processes are there (as when we share
+// our own cgroup with the attempts): then there is no limit. With --cgroup-parent there is one.
+bool limit_memory(const std::string& path, std::int64_t bytes) {
+  const std::string file = path + "/memory.max";
+  if (access(file.c_str(), W_OK) != 0)
+    poke_file(path.substr(0, path.rfind('/')) + "/cgroup.subtree_control", "+memory");
+  return poke_file(file, std::to_string(bytes));
 }
 
 bool kill_cgroup(const std::string& path) { return poke_file(path + "/cgroup.kill", "1"); }

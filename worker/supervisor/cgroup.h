@@ -23,6 +23,9 @@ std::string cgroup_of(const Config& config);
 // Makes it and notes it in `<dir>/cgroup`. Returns its path, or "" with the reason.
 std::string create_cgroup(const Config& config, std::string& problem);
 
+// Holds its processes together to so many bytes. False: the memory controller cannot be had here.
+bool limit_memory(const std::string& path, std::int64_t bytes);
+
 bool kill_cgroup(const std::string& path);
 bool freeze_cgroup(const std::string& path);
 // Whether any process that is not a zombie is in it; nothing when there is no such directory.

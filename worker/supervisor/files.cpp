@@ -71,14 +71,16 @@ std::optional<RegularFile> open_regular_of(uid_t owner, const std::string& path)
   return file;
 }
 
-std::string log_tail(const std::string& path, uid_t owner, std::size_t limit) {
+std::string log_tail(const std::string& path, uid_t owner, const SecretMask& mask, std::size_t limit) {
   const auto file = open_regular_of(owner, path);
   if (!file) return {};
   const off_t start = std::max<off_t>(0, file->info.st_size - static_cast<off_t>(limit));
-  std::string out(limit, '\0');
-  const ssize_t n = pread(file->fd.get(), out.data(), out.size(), start);
-  if (n <= 0) return {};
-  out.resize(static_cast<std::size_t>(n));
+  const off_t before = std::min(start, static_cast<off_t>(mask.reach()));
+  std::string window(limit + static_cast<std::size_t>(before), '\0');
+  const ssize_t n = pread(file->fd.get(), window.data(), window.size(), start - before);
+  if (n <= before) return {};
+  window.resize(static_cast<std::size_t>(n));
+  std::string out = mask.text(window, static_cast<std::size_t>(before));
   if (start > 0) {  // begin with a whole line, unless that would drop most of it
     const std::size_t line = out.find('\n');
     if (line != std::string::npos && line + 1 < out.size() / 2) out.erase(0, line + 1);

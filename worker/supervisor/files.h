@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "scheduler/model/secret_mask.h"
 #include "worker/supervisor/fd.h"
 
 namespace tutti::supervisor {
@@ -35,9 +36,9 @@ std::optional<RegularFile> open_regular(const std::string& path);
 std::optional<RegularFile> open_regular_of(uid_t owner, const std::string& path);
 
 // The last `limit` bytes of a log that the job's user could write, from a line start where possible. Runs as
-// root: so no symlinks, regular files only, and only the user's own. Made valid UTF-8. "" when there is
-// nothing.
-std::string log_tail(const std::string& path, uid_t owner, std::size_t limit = 4096);
+// root: so no symlinks, regular files only, and only the user's own. Made valid UTF-8, secrets taken out. ""
+// when there is nothing.
+std::string log_tail(const std::string& path, uid_t owner, const SecretMask& mask, std::size_t limit = 4096);
 
 // A unix stream socket under `dir`, whose path may be longer than sun_path. Both throw std::system_error.
 Fd listen_unix(const std::string& dir, const std::string& name, mode_t mode, uid_t owner);

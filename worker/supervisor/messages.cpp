@@ -29,6 +29,9 @@ void read(const json::value& v, std::map<std::string, std::string>& out) {
   out.clear();
   for (const auto& [name, value] : v.as_object()) out[std::string(name)] = std::string(value.as_string());
 }
+void read(const json::value& v, std::vector<std::uint32_t>& out) {
+  out = json::value_to<std::vector<std::uint32_t>>(v);
+}
 void read(const json::value& v, std::vector<std::string>& out) {
   out.clear();
   for (const json::value& item : v.as_array()) out.emplace_back(item.as_string());
@@ -145,6 +148,10 @@ json::object encode_command(const Stop& stop) {
   return {{"type", "stop"}, {"cause", stop.cause}, {"signal", stop.signal}, {"grace_us", stop.grace_us}};
 }
 json::object encode_command(const Quit&) { return {{"type", "quit"}}; }
+json::object encode_command(const OpenShell& s) {
+  return {{"type", "open_shell"}, {"shell", s.shell}, {"socket", s.socket},
+          {"rank", s.rank},       {"term", s.term},   {"argv", json::value_from(s.argv)}};
+}
 
 }  // namespace
 
@@ -170,6 +177,17 @@ ToSupervisor decode_command(std::string_view line) {
     return stop;
   }
   if (type == "quit") return Quit{};
+  if (type == "open_shell") {
+    OpenShell s;
+    field(o, "shell", s.shell);
+    field(o, "socket", s.socket);
+    field(o, "rank", s.rank);
+    field(o, "term", s.term);
+    field(o, "argv", s.argv);
+    if (s.argv.empty() || s.socket.empty() || s.socket.find('/') != std::string::npos)
+      malformed("\"argv\" or \"socket\" of a shell is wrong");
+    return s;
+  }
   malformed("unknown command \"" + type + "\"");
 }
 
@@ -231,6 +249,14 @@ std::string encode(const Config& c) {
                   {"dir", c.dir},
                   {"uid", c.uid},
                   {"gid", c.gid},
+                  {"groups", json::value_from(c.groups)},
+                  {"user", c.user},
+                  {"home", c.home},
+                  {"shell", c.shell},
+                  {"allow_root", c.allow_root},
+                  {"private_tmp", c.private_tmp},
+                  {"memory_bytes", c.memory_bytes},
+                  {"programs", c.programs},
                   {"workdir", c.workdir},
                   {"setup", c.setup},
                   {"setup_timeout_us", c.setup_timeout_us},
@@ -255,6 +281,14 @@ Config decode_config(std::string_view text) {
   field(o, "dir", c.dir);
   field(o, "uid", c.uid);
   field(o, "gid", c.gid);
+  field(o, "groups", c.groups);
+  field(o, "user", c.user);
+  field(o, "home", c.home);
+  field(o, "shell", c.shell);
+  field(o, "allow_root", c.allow_root);
+  field(o, "private_tmp", c.private_tmp);
+  field(o, "memory_bytes", c.memory_bytes);
+  field(o, "programs", c.programs);
   field(o, "workdir", c.workdir);
   field(o, "setup", c.setup);
   field(o, "setup_timeout_us", c.setup_timeout_us);

@@ -27,9 +27,16 @@ struct Device {
 struct Config {
   AttemptKey key;
   std::string dir;                 // the attempt's directory
-  std::uint32_t uid = 0, gid = 0;  // whom setup and ranks run as; never 0
-  std::string workdir;             // "" = the attempt's directory
-  std::string setup;               // shell line, run once before `ready`; "" = none
+  std::uint32_t uid = 0, gid = 0;  // whom setup and ranks run as
+  std::vector<std::uint32_t> groups;
+  std::string user, home,
+      shell;                 // of that account; user "": an older worker, who left it to us to look it up
+  bool allow_root = false;   // uid may be 0
+  bool private_tmp = false;  // a /tmp and a /var/tmp of its own
+  std::int64_t memory_bytes = 0;  // of all its processes together, where a cgroup can hold them to it; 0: any
+  std::string programs;           // folder of tutti-rank and the others
+  std::string workdir;            // "" = the attempt's directory
+  std::string setup;              // shell line, run once before `ready`; "" = none
   std::int64_t setup_timeout_us = 600'000'000;
   std::map<std::string, std::string> env;  // of setup (ranks bring their own)
   std::vector<Device> devices;
@@ -61,7 +68,16 @@ struct Stop {
   std::int64_t grace_us = 0;
 };
 struct Quit {};  // its end is known and committed: clean up and exit
-using ToSupervisor = std::variant<Launch, Stop, Quit>;
+// A person's command in a running attempt: `argv` is tutti-shell's, whose socket is `<attempt dir>/<socket>`,
+// where the worker waits. Why it does not come to be is said over that socket.
+struct OpenShell {
+  std::int64_t shell = 0;  // number, for its own part of the cgroup
+  std::string socket;
+  std::int32_t rank = -1;  // whose environment; -1: of the first that runs here
+  std::vector<std::string> argv;
+  std::string term;  // TERM, "" = as it is
+};
+using ToSupervisor = std::variant<Launch, Stop, Quit, OpenShell>;
 
 // One rank that has come up, and how it ended.
 struct RankState {

@@ -90,7 +90,8 @@ std::string key_text(AttemptKey key) { return to_string(key.job) + "-" + to_stri
 bool belongs(pid_t pid, const Config& config, pid_t root) {
   if (pid == getpid() || pid == root) return false;
   const Kin kin = kin_of(pid);
-  return kin.alive() && (descends(pid, root) || bears_marker(pid, kin, config));
+  return kin.alive() &&
+         (descends(pid, root) || (owner_of(pid) == config.uid && bears_marker(pid, kin, config)));
 }
 
 std::vector<pid_t> find_processes(const Config& config, pid_t root) {
@@ -131,9 +132,12 @@ std::string describe(pid_t pid) {
   return std::to_string(pid) + " (" + name + ")";
 }
 
+// Not the owner of its folder: that is root for a process that does not let itself be dumped.
 uid_t owner_of(pid_t pid) {
-  struct stat s{};
-  return stat(("/proc/" + std::to_string(pid)).c_str(), &s) == 0 ? s.st_uid : static_cast<uid_t>(-1);
+  const auto status = read_file(proc(pid, "status"), 4096);
+  const auto at = status ? status->find("\nUid:\t") : std::string::npos;
+  if (at == std::string::npos) return static_cast<uid_t>(-1);
+  return static_cast<uid_t>(std::strtoul(status->c_str() + at + 6, nullptr, 10));
 }
 
 }  // namespace tutti::supervisor

@@ -15,7 +15,8 @@ inline constexpr std::string_view kKeyVariable = "TUTTI_ATTEMPT_KEY";
 inline constexpr std::string_view kDirVariable = "TUTTI_ATTEMPT_DIR";
 std::string key_text(AttemptKey key);  // "7-3"
 
-// Whether a living process bears the marker or, when `root` is not 0, descends from it.
+// Whether a living process of the attempt's user bears the marker or, when `root` is not 0, descends from it.
+// Another user could copy the marker, and keep the attempt's end from being proven for ever.
 bool belongs(pid_t pid, const Config& config, pid_t root);
 // All of them (not zombies), without the caller and without `root`.
 std::vector<pid_t> find_processes(const Config& config, pid_t root);
@@ -23,6 +24,6 @@ std::vector<pid_t> find_processes(const Config& config, pid_t root);
 std::vector<pid_t> find_holders(const std::string& path);
 
 std::string describe(pid_t pid);  // "4711 (python3)"
-uid_t owner_of(pid_t pid);        // -1 when it is gone
+uid_t owner_of(pid_t pid);        // its real user; -1 when it is gone
 
 }  // namespace tutti::supervisor

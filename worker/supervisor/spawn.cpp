@@ -2,15 +2,18 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -21,6 +24,8 @@
 
 namespace tutti::supervisor {
 namespace {
+
+constexpr rlim_t kOpenFiles = 65'536, kMostFiles = 1 << 20;  // more than the kernel allows is not taken
 
 struct Trouble {
   char step[64];
@@ -49,20 +54,60 @@ pid_t fork_into(const std::string& cgroup) {
   return static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
 }
 
+// Only a privileged process may raise the hard ones. InfiniBand pins memory, and a rank of a large gang has a
+// socket to each other one.
+void set_limits() {
+  const rlimit any{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &any);
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_max = std::max(files.rlim_max, kMostFiles);
+  files.rlim_cur = std::max(files.rlim_cur, kOpenFiles);
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
+// A core dump of a rank is as large as the memory of the machine, and has its secrets in it. `ulimit -c` in
+// the job takes it back.
+void no_core() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_CORE, &limit) != 0) return;
+  limit.rlim_cur = 0;
+  setrlimit(RLIMIT_CORE, &limit);
+}
+
+void drop_capabilities(int trouble) {
+  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  // In a container that may not do this there are few of them to begin with, and no_new_privs keeps a program
+  // from all of them.
+  for (unsigned long cap = 0; cap <= 63; ++cap) prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+  // The inheritable ones are the only ones that a change of user leaves.
+  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  if (syscall(SYS_capget, &head, data) != 0) give_up(trouble, "read the capabilities of");
+  data[0].inheritable = data[1].inheritable = 0;
+  if (syscall(SYS_capset, &head, data) != 0) give_up(trouble, "drop the capabilities of");
+}
+
 void become(const User& user, int trouble) {
+  no_core();
   if (geteuid() != 0) return;  // an unprivileged supervisor runs everything as itself
+  set_limits();
+  if (user.uid != 0) drop_capabilities(trouble);
   if (setgroups(user.groups.size(), user.groups.data()) != 0) give_up(trouble, "set groups for");
   if (setresgid(user.gid, user.gid, user.gid) != 0) give_up(trouble, "set group for");
   if (setresuid(user.uid, user.uid, user.uid) != 0) give_up(trouble, "set user for");
 }
 
 void set_streams(const SpawnPlan& plan, int trouble) {
-  const int in = open("/dev/null", O_RDONLY);
+  const int in = plan.in >= 0 ? plan.in : open("/dev/null", O_RDONLY);
   if (in < 0 || dup2(in, 0) < 0) give_up(trouble, "open /dev/null for");
   int out = plan.out, err = plan.err;
   if (out < 0) {
     out = err = open(plan.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, 0644);
     if (out < 0) give_up(trouble, "open the log of");
+  } else if (err < 0) {
+    err = open(plan.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY, 0644);
+    if (err < 0) give_up(trouble, "open the log of");
   }
   if (dup2(out, 1) < 0 || dup2(err, 2) < 0) give_up(trouble, "redirect the output of");
 }
@@ -94,10 +139,11 @@ void set_streams(const SpawnPlan& plan, int trouble) {
 }  // namespace
 
 User look_up_user(uid_t uid, gid_t gid) {
-  User user{.uid = uid, .gid = gid, .groups = {gid}, .name = {}, .home = {}};
+  User user{.uid = uid, .gid = gid, .groups = {gid}, .name = {}, .home = {}, .shell = {}};
   if (const passwd* entry = getpwuid(uid)) {
     user.name = entry->pw_name;
     user.home = entry->pw_dir;
+    user.shell = entry->pw_shell;
     int count = 256;
     std::vector<gid_t> groups(256);
     if (getgrouplist(entry->pw_name, gid, groups.data(), &count) >= 0) {

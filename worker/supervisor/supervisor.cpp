@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <utility>
 
 #include "worker/supervisor/cgroup.h"
 #include "worker/supervisor/files.h"
@@ -39,11 +40,21 @@ int signal_named(std::string name) {
   return SIGTERM;
 }
 
+User user_of(const Config& config) {
+  if (config.user.empty()) return look_up_user(config.uid, config.gid);
+  return {.uid = config.uid,
+          .gid = config.gid,
+          .groups = {config.groups.begin(), config.groups.end()},
+          .name = config.user,
+          .home = config.home,
+          .shell = config.shell};
+}
+
 }  // namespace
 
 Supervisor::Supervisor(Config config)
     : config_(std::move(config)),
-      user_(look_up_user(config_.uid, config_.gid)),
+      user_(user_of(config_)),
       part_(config_.local_ranks, {.by_agent = config_.listen_agent}),
       lease_(config_.lease_path, boot_us() + kLeaseMissing) {}
 
@@ -122,6 +133,8 @@ void Supervisor::obey(ToSupervisor command) {
     launch(std::move(*what));
   } else if (const auto* how = std::get_if<Stop>(&command)) {
     stop(*how);
+  } else if (const auto* shell = std::get_if<OpenShell>(&command)) {
+    open_shell(*shell);
   } else if (end_) {
     quit_ = true;
   } else {
@@ -143,8 +156,13 @@ void Supervisor::stop(const Stop& how) {
     char text[40];
     std::snprintf(text, sizeof text, "%lld.%06lld\n", static_cast<long long>(wall_us / kSecond),
                   static_cast<long long>(wall_us % kSecond));
-    replace_file(config_.dir + "/stop_deadline", text, false);  // before `stop`: who sees that finds this
-    replace_file(config_.dir + "/stop", how.cause + "\n", false);
+    for (const auto& [leaf, content] :  // the deadline before `stop`: who sees that finds this
+         {std::pair<std::string, std::string>{"/stop_deadline", text}, {"/stop", how.cause + "\n"}}) {
+      const std::string draft = config_.dir + leaf + ".draft";  // theirs before it has its name
+      replace_file(draft, content, false, 0400);
+      give(draft);
+      if (rename(draft.c_str(), (config_.dir + leaf).c_str()) != 0) throw_errno("rename " + draft);
+    }
   } catch (const std::exception& e) {
     std::fprintf(stderr, "stop files: %s\n", e.what());
   }
@@ -175,6 +193,7 @@ void Supervisor::on_process_ended(pid_t pid, const Exit& exit) {
   processes_.erase(it);
   const std::string trouble = exit.code == 127 ? read_trouble(process.trouble) : std::string();
   if (process.role == Role::setup) return on_setup_ended(exit, trouble);
+  if (process.role == Role::shell) return on_shell_ended(process);
   ranks_->drain();  // a keeper reports, then exits: hear it in that order
   if (process.role == Role::agent) agents_->on_process_ended(pid, exit);
   const bool reported =
@@ -198,7 +217,7 @@ void Supervisor::turn() {
                             : f.rank >= 0     ? config_.dir + "/logs/rank-" + std::to_string(f.rank) + ".log"
                             : f.kind == "launch" ? last_lines_log_
                                                  : std::string();
-    if (!log.empty()) last_lines_ = log_tail(log, config_.uid);
+    if (!log.empty()) last_lines_ = log_tail(log, config_.uid, mask_);
     std::fprintf(stderr, "failure: %s: %s\n", f.kind.c_str(), f.detail.c_str());
   }
   publish();
@@ -286,7 +305,10 @@ Status Supervisor::status() const {
   s.ranks_done = part_.ranks_done();
   s.kill_mode = cgroup_.empty() ? "process-group" : "cgroup2";
   s.failure = part_.failure();
-  if (s.failure) s.failure->last_lines = last_lines_;
+  if (s.failure) {
+    s.failure->last_lines = last_lines_;
+    s.failure->detail = mask_.text(s.failure->detail);
+  }
   s.end = end_;
   s.pid = getpid();
   for (const auto& [rank, state] : rank_states_) s.ranks.push_back(state);
@@ -301,7 +323,7 @@ void Supervisor::publish() {
     // Only a crash of the machine could lose what is not synced, and that ends every attempt anyway. So the
     // disk is waited for only once all is being killed: a slow one must not keep us from seeing the lease run
     // out.
-    replace_file(config_.dir + "/state.json", told_, part_.finishing());
+    replace_file(config_.dir + "/state.json", told_, part_.finishing(), 0600);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "state.json: %s\n", e.what());  // a full disk must not keep a gang alive
   }

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "scheduler/model/secret_mask.h"
 #include "worker/supervisor/agent_server.h"
 #include "worker/supervisor/gang_part.h"
 #include "worker/supervisor/lease.h"
@@ -24,6 +25,7 @@
 #include "worker/supervisor/peer.h"
 #include "worker/supervisor/poller.h"
 #include "worker/supervisor/rank_server.h"
+#include "worker/supervisor/secrets_file.h"
 #include "worker/supervisor/spawn.h"
 
 namespace tutti::supervisor {
@@ -42,7 +44,8 @@ class Supervisor {
   enum class Role {
     setup,
     launched,
-    agent
+    agent,
+    shell  // of a person: no part of the gang
   };
   struct Running {
     Role role;
@@ -50,6 +53,7 @@ class Supervisor {
     std::int32_t rank = -1;  // of a rank's keeper, as its environment says
     std::string name;        // for people
     std::string log;         // absolute, "" = none
+    std::string cgroup{};    // below the attempt's, of a shell
     Fd trouble;
   };
 
@@ -65,6 +69,11 @@ class Supervisor {
   void launch(Launch launch);
   pid_t start_agent_command(const std::string& command, int out, int err, std::string& refusal);
   pid_t start(Running running, SpawnPlan plan);
+  // supervisor_shells.cpp
+  void open_shell(const OpenShell& what);
+  std::string why_no_shell(const OpenShell& what, std::map<std::string, std::string>& env) const;
+  void on_shell_ended(const Running& shell) const;
+  void give(const std::string& path) const;  // to the job's user
   std::map<std::string, std::string> complete(std::map<std::string, std::string> env) const;
   void fail_launch(const std::string& kind, const std::string& detail);
 
@@ -86,6 +95,8 @@ class Supervisor {
 
   const Config config_;
   User user_;
+  Secrets secrets_;
+  SecretMask mask_;  // of what is told
   Poller poller_;
   GangPart part_;
   Lease lease_;

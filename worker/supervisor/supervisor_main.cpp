@@ -29,7 +29,7 @@ void detach(const std::string& dir) {
   poke_file("/proc/self/oom_score_adj", "-500");  // the ranks shall go first; only root may
   const Fd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   const Fd log(
-      open((dir + "/supervisor.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644));
+      open((dir + "/supervisor.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!null || !log) throw_errno("supervisor.log");
   dup2(null.get(), 0);
   dup2(log.get(), 1);

@@ -8,10 +8,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <stdexcept>
 #include <system_error>
 
 #include "worker/supervisor/cgroup.h"
 #include "worker/supervisor/files.h"
+#include "worker/supervisor/private_tmp.h"
 #include "worker/supervisor/proc_scan.h"
 #include "worker/supervisor/supervisor.h"
 
@@ -26,23 +28,34 @@ void Supervisor::prepare() {
   std::string problem;
   try {
     if (!check_user(problem) || !choose_kill_mode(problem)) return fail_launch("launch", problem);
+    secrets_ = read_secrets(config_.dir);
+    mask_ = SecretMask(secrets_);
     const std::string logs = config_.dir + "/logs";
-    if (mkdir(logs.c_str(), 0755) != 0 && errno != EEXIST) throw_errno("mkdir " + logs);
-    if (geteuid() == 0 && lchown(logs.c_str(), user_.uid, user_.gid) != 0) throw_errno("chown " + logs);
+    if (mkdir(logs.c_str(), 0700) != 0 && errno != EEXIST) throw_errno("mkdir " + logs);
+    give(logs);
+    if (config_.private_tmp) enter_private_tmp(config_);
     if (!lock_devices(problem)) return fail_launch("launch", problem);
     open_ports();
     if (config_.setup.empty())
       become_ready();
     else
       start_setup();
-  } catch (const std::system_error& e) {
+  } catch (const std::runtime_error& e) {
     fail_launch("launch", e.what());
   }
 }
 
+void Supervisor::give(const std::string& path) const {
+  if (geteuid() == 0 && lchown(path.c_str(), user_.uid, user_.gid) != 0) throw_errno("chown " + path);
+}
+
 bool Supervisor::check_user(std::string& problem) {
-  if (config_.uid == 0) {
+  if (config_.uid == 0 && !config_.allow_root) {
     problem = "jobs never run as root";
+    return false;
+  }
+  if (config_.private_tmp && geteuid() != 0) {
+    problem = "private_tmp needs a worker that runs as root";
     return false;
   }
   if (geteuid() != 0 && config_.uid != geteuid()) {
@@ -86,7 +99,7 @@ void Supervisor::open_ports() {
     // The launch agents of our own mpirun run as the job's user and must be able to read it, nobody else.
     const std::string file = config_.dir + "/agent_secret";
     replace_file(file, config_.secret, false, 0400);
-    if (geteuid() == 0 && lchown(file.c_str(), user_.uid, user_.gid) != 0) throw_errno("chown " + file);
+    give(file);
   }
   if (!config_.listen_agent) return;
   agents_.emplace(poller_, listen_tcp(config_.listen_address, agent_port_), config_.secret,
@@ -96,6 +109,7 @@ void Supervisor::open_ports() {
 }
 
 std::map<std::string, std::string> Supervisor::complete(std::map<std::string, std::string> env) const {
+  for (const auto& [name, value] : secrets_) env[name] = value;
   env.try_emplace("PATH", "/usr/local/bin:/usr/bin:/bin");
   if (!user_.home.empty()) env.try_emplace("HOME", user_.home);
   if (!user_.name.empty()) env.try_emplace("USER", user_.name);
@@ -109,7 +123,7 @@ pid_t Supervisor::start(Running running, SpawnPlan plan) {
   plan.env = complete(std::move(plan.env));
   plan.workdir = config_.workdir.empty() ? config_.dir : config_.workdir;
   plan.user = &user_;
-  plan.cgroup = cgroup_;
+  plan.cgroup = running.cgroup.empty() ? cgroup_ : running.cgroup;
   plan.log = running.log;
   anything_started_ = true;
   Spawned child = spawn(plan);
