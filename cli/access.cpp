@@ -38,10 +38,9 @@ json::object roles_body(const std::vector<std::string>& roles) {
   return body;
 }
 
-std::string password_for(Session& session, const UserChange& change) {
-  if (change.password_stdin) return read_secret_line(session.in, "password");
+std::string new_password(const std::string& of) {
   const std::string otherwise = "--password-stdin reads it from standard input";
-  const std::string once = ask_secret("new password of " + change.name + ": ", otherwise);
+  const std::string once = ask_secret("new password of " + of + ": ", otherwise);
   if (once != ask_secret("once more: ", otherwise))
     throw Failure(Exit::usage, "these were two different passwords");
   return once;
@@ -51,9 +50,10 @@ Table users_table(const json::array& users, const Look& look) {
   return list_table(users,
                     {{"USER", "name"},
                      {"ROLES", "roles", Show::list},
+                     {"PASSWORD", "has_password"},
                      {"DISABLED", "disabled"},
                      {"CREATED", "created_at", Show::time},
-                     {"LAST LOGIN", "last_login_at", Show::time}},
+                     {"BY", "created_by"}},
                     look);
 }
 
@@ -106,14 +106,20 @@ int run_user_change(Session& session, const UserChange& change) {
   json::object body;
   if (!change.roles.empty()) body["roles"] = roles_body(change.roles);
   if (change.disable || change.enable) body["disabled"] = change.disable;
-  const bool password = change.create || change.new_password || change.password_stdin;
+  if (change.no_password && (change.new_password || change.password_stdin))
+    throw Failure(Exit::usage, "user: a password or none, not both");
+  if (change.no_password) body["password"] = "";
+  const bool password =
+      !change.no_password && (change.create || change.new_password || change.password_stdin);
   if (!password && body.empty())
     throw Failure(Exit::usage, "user set: nothing is to be changed",
                   "--role, --password, --disable or --enable");
   if (change.create) body["name"] = change.name;
   if (change.dry_run)
     return would(session, (change.create ? "add user " : "change user ") + change.name, body);
-  if (password) body["password"] = password_for(session, change);
+  if (password)
+    body["password"] =
+        change.password_stdin ? read_secret_line(session.in, "password") : new_password(change.name);
   const Document document = change.create
                                 ? session.client.post("/v1/users", body)
                                 : session.client.patch("/v1/users/" + percent_encode(change.name), body);
@@ -130,6 +136,18 @@ int run_user_remove(Session& session, const std::string& name, bool yes, bool dr
   session.print(
       document, [&] { return "user " + name + " is removed\n"; },
       [&] { return Table{{{"REMOVED"}}, {{{name}}}}; });
+  return 0;
+}
+
+int run_password(Session& session, bool from_stdin) {
+  json::object body;
+  body["old"] = from_stdin ? read_secret_line(session.in, "old password")
+                           : ask_secret("old password: ", "--password-stdin reads both, one a line");
+  body["new"] = from_stdin ? read_secret_line(session.in, "new password") : new_password("yours");
+  session.client.put("/v1/me/password", body);
+  session.print(
+      json::object{{"changed", true}}, [] { return std::string("your password is changed\n"); },
+      [] { return Table{{{"CHANGED"}}, {{{"password"}}}}; });
   return 0;
 }
 
@@ -171,15 +189,13 @@ int run_join_tokens(Session& session) {
   const Document document = session.client.get("/v1/join-tokens");
   session.print(document, [&] {
     const json::object& body = as_object(document.tree);
-    return list_table(array_of(body, body.contains("join_tokens") ? "join_tokens" : "tokens"),
+    return list_table(array_of(body, "join_tokens"),
                       {{"ID", "id", Show::number},
                        {"NODE", "node"},
                        {"USES LEFT", "uses_left", Show::number},
-                       {"USES", "uses", Show::number},
                        {"BY", "created_by"},
                        {"CREATED", "created_at", Show::time},
-                       {"EXPIRES", "expires_at", Show::time},
-                       {"USED", "last_used_at", Show::time}},
+                       {"EXPIRES", "expires_at", Show::time}},
                       session.look);
   });
   return 0;

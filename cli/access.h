@@ -18,9 +18,13 @@ struct UserChange {
   std::vector<std::string> roles;  // "member" everywhere, or "nlp=member", "nlp=none"
   bool create = false, disable = false, enable = false;
   bool new_password = false, password_stdin = false, dry_run = false;
+  bool no_password = false;  // tokens and the identity provider only
 };
 int run_user_change(Session& session, const UserChange& change);
 int run_user_remove(Session& session, const std::string& name, bool yes, bool dry_run);
+
+// One's own; the old one is asked for first, or is the first line of standard input.
+int run_password(Session& session, bool from_stdin);
 
 int run_tokens(Session& session, const std::string& user);
 struct TokenRequest {
@@ -47,16 +51,16 @@ struct AuditOptions {
 int run_audit(Session& session, const AuditOptions& options);
 
 struct UsageOptions {
-  std::string project, user, since, until;
-  std::string group_by = "project";
+  std::string project, user, queue, since, until;
+  std::vector<std::string> group_by = {"project"};
 };
 int run_usage(Session& session, const UsageOptions& options);
 
 int run_webhooks(Session& session);
 int run_webhook_show(Session& session, const std::string& name);
 struct WebhookSet {
-  std::string name, url, format, project;
-  std::vector<std::string> events, set;
+  std::string name, url, kind;
+  std::vector<std::string> events, projects, set;
   bool secret = false, secret_stdin = false, dry_run = false;
 };
 int run_webhook_set(Session& session, const WebhookSet& set);

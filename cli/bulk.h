@@ -18,9 +18,10 @@ boost::json::object filter_body(const JobFilter& filter, Instant now);
 struct BulkOptions {
   std::string verb;
   bool yes = false, dry_run = false;
+  int limit = 10'000;  // jobs, over as many requests as that takes
 };
-// `body`: action, filter and the rest, without dry_run. Unless `yes`: counts first, asks, then changes what
-// was counted.
+// `body`: action, filter and the rest, without dry_run and limit. Unless `yes`: counts first, asks, then
+// changes what was counted.
 int run_bulk(Session& session, boost::json::object body, const BulkOptions& options);
 
 // `act` with the id of each; all are tried. The exit status of the first that failed.

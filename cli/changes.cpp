@@ -15,7 +15,8 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr int kMostTasks = 10'000;  // of one array
+constexpr int kMostTasks = 10'000;       // of one array
+constexpr std::size_t kBulkPage = 1000;  // jobs of one request, as the server's bound
 
 // {"array": 12, "changed": 30, "refused": 2}
 void report_array(const Session& session, const Document& document, const std::string& verb) {
@@ -88,6 +89,7 @@ json::object filter_body(const JobFilter& filter, Instant now) {
   const auto put = [&](const char* key, const std::string& value) {
     if (!value.empty()) body[key] = value;
   };
+  if (filter.all) body["all"] = true;
   if (!filter.states.empty()) body["state"] = json::value_from(filter.states);
   put("project", filter.project);
   put("queue", filter.queue);
@@ -120,15 +122,19 @@ Table bulk_table(const json::object& result) {
   return table;
 }
 
+std::int64_t count_of(const json::object& result, const char* key) {
+  return integer_of(result, key).value_or(0);
+}
+
 // What was refused, and why; the rest is a number.
 std::string bulk_text(const json::object& result, const std::string& verb, bool dry_run) {
-  const auto count = [&](const char* key) {
-    return static_cast<std::size_t>(integer_of(result, key).value_or(0));
-  };
-  if (count("matched") == 0) return "no job matches\n";
-  std::string text =
-      dry_run ? "would " + verb + " " + plural(count("changed")) : verb + ": " + plural(count("changed"));
-  if (count("refused") > 0) text += ", not possible for " + std::to_string(count("refused"));
+  if (count_of(result, "matched") == 0) return "no job matches\n";
+  const auto changes = static_cast<std::size_t>(count_of(result, dry_run ? "would_change" : "changed"));
+  std::string text = dry_run ? "would " + verb + " " + plural(changes) : verb + ": " + plural(changes);
+  if (const auto skipped = count_of(result, "skipped"); skipped > 0)
+    text += ", " + std::to_string(skipped) + " are so already";
+  if (const auto refused = count_of(result, "refused"); refused > 0)
+    text += ", not possible for " + std::to_string(refused);
   text += "\n";
   constexpr int kShown = 20;
   int shown = 0;
@@ -141,44 +147,91 @@ std::string bulk_text(const json::object& result, const std::string& verb, bool 
   return text;
 }
 
-json::array changed_ids(const json::object& result) {
+json::array ids_to_change(const json::object& result) {
   json::array ids;
   for (const auto& item : array_of(result, "jobs"))
     if (const auto* id = as_object(item).if_contains("id");
-        text_of(as_object(item), "outcome") != "refused" && id)
+        text_of(as_object(item), "outcome") == "would_change" && id != nullptr)
       ids.push_back(*id);
   return ids;
+}
+
+// Adds what one page says to the whole.
+void add_page(json::object& all, const json::object& page) {
+  if (all.empty()) {
+    all = page;
+    return;
+  }
+  for (const char* key : {"changed", "refused", "skipped", "would_change"})
+    all[key] = count_of(all, key) + count_of(page, key);
+  json::array jobs = array_of(all, "jobs");
+  for (const auto& job : array_of(page, "jobs")) jobs.push_back(job);
+  all["jobs"] = std::move(jobs);
+  all["next_page_token"] = text_of(page, "next_page_token");
+}
+
+Document as_document(json::object all) {
+  Document document;
+  document.tree = std::move(all);
+  document.text = json::serialize(document.tree);
+  return document;
+}
+
+// As many pages as `limit` jobs need.
+Document bulk_pages(Session& session, json::object body, std::int64_t limit) {
+  json::object all;
+  while (true) {
+    const auto seen = static_cast<std::int64_t>(array_of(all, "jobs").size());
+    body["limit"] = std::min<std::int64_t>(kBulkPage, limit - seen);
+    Document page = session.client.post("/v1/jobs:bulk", body);
+    const json::object& result = as_object(page.tree);
+    const std::string token = text_of(result, "next_page_token");
+    const bool last = token.empty() || array_of(result, "jobs").empty();
+    if (last && all.empty()) return page;
+    add_page(all, result);
+    if (last || static_cast<std::int64_t>(array_of(all, "jobs").size()) >= limit)
+      return as_document(std::move(all));
+    body["page_token"] = token;
+  }
+}
+
+// Those that were counted, and not what has come to match since.
+Document bulk_ids(Session& session, json::object body, const json::array& ids) {
+  body.erase("filter");
+  json::object all;
+  for (std::size_t from = 0; from < ids.size(); from += kBulkPage) {
+    const auto to = std::min<std::size_t>(from + kBulkPage, ids.size());
+    body["ids"] = json::array(ids.begin() + from, ids.begin() + to);
+    add_page(all, as_object(session.client.post("/v1/jobs:bulk", body).tree));
+  }
+  all["matched"] = ids.size();
+  return as_document(std::move(all));
 }
 
 }  // namespace
 
 int run_bulk(Session& session, json::object body, const BulkOptions& options) {
-  const std::string path = "/v1/jobs:bulk";
+  json::array ids;
   if (options.dry_run || !options.yes) {
     body["dry_run"] = true;
-    const Document trial = session.client.post(path, body);
+    const Document trial = bulk_pages(session, body, options.limit);
     const json::object& found = as_object(trial.tree);
-    const auto changes = integer_of(found, "changed").value_or(0);
-    if (options.dry_run || changes == 0) {
+    ids = ids_to_change(found);
+    if (options.dry_run || ids.empty()) {
       session.print(
           trial, [&] { return bulk_text(found, options.verb, true); }, [&] { return bulk_table(found); });
       return 0;
     }
     if (session.human()) session.err << bulk_text(found, options.verb, true);
-    ask_yes(session, options.verb + " " + plural(static_cast<std::size_t>(changes)));
-    // Those that were counted, and not what has come to match since.
-    const json::array ids = changed_ids(found);
-    if (static_cast<std::int64_t>(ids.size()) == changes) {
-      body.erase("filter");
-      body["ids"] = ids;
-    }
+    ask_yes(session, options.verb + " " + plural(ids.size()));
   }
   body["dry_run"] = false;
-  const Document document = session.client.post(path, body);
+  const Document document =
+      ids.empty() ? bulk_pages(session, body, options.limit) : bulk_ids(session, body, ids);
   const json::object& done = as_object(document.tree);
   session.print(
       document, [&] { return bulk_text(done, options.verb, false); }, [&] { return bulk_table(done); });
-  return integer_of(done, "refused").value_or(0) > 0 ? static_cast<int>(Exit::failed) : 0;
+  return count_of(done, "refused") > 0 ? static_cast<int>(Exit::failed) : 0;
 }
 
 void check_targets(const std::string& verb, const std::vector<std::string>& ids, const JobFilter& filter) {
@@ -195,9 +248,9 @@ int run_change(Session& session, const ChangeOptions& options) {
   if (options.ids.empty()) {
     json::object filter = filter_body(options.filter, session.look.now);
     if (options.filter.states.empty()) filter["state"] = usual_states(options.verb);
-    json::object body{{"action", options.verb}, {"filter", std::move(filter)}, {"limit", options.limit}};
+    json::object body{{"action", options.verb}, {"filter", std::move(filter)}};
     if (!options.reason.empty()) body["reason"] = options.reason;
-    return run_bulk(session, std::move(body), {options.verb, options.yes, options.dry_run});
+    return run_bulk(session, std::move(body), {options.verb, options.yes, options.dry_run, options.limit});
   }
   const std::vector<std::string> ids = expand_ids(session, options.ids);
   if ((ids.size() > 1 || options.array) && !options.yes && !options.dry_run && options.verb != "release")

@@ -11,6 +11,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <ostream>
@@ -48,6 +49,13 @@ int signal_number(const json::object& ended) {
         word != nullptr && (name == word || name == "SIG" + std::string(word)))
       return number;
   return 0;
+}
+
+std::optional<winsize> window_size() {
+  winsize size{};
+  if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0 || size.ws_col == 0)
+    return std::nullopt;
+  return size;
 }
 
 bool is_regular(int fd) {
@@ -100,9 +108,9 @@ class Shell {
   }
 
   void send_size() {
-    winsize size{};
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0) return;
-    link_->send(frame(kResize, json::serialize(json::object{{"rows", size.ws_row}, {"cols", size.ws_col}})));
+    if (const auto size = window_size())
+      link_->send(
+          frame(kResize, json::serialize(json::object{{"rows", size->ws_row}, {"cols", size->ws_col}})));
   }
 
   void wait_for_resize() {
@@ -219,17 +227,22 @@ class Shell {
   bool reading_ = false, input_over_ = false, over_ = false;
 };
 
-}  // namespace
-
+// "/v1/jobs/12/attempts/latest/exec?tty=1&rows=24&cols=80&term=xterm&command=bash"
 std::string exec_target(const std::string& job, const ExecOptions& options, bool tty) {
   std::string target = "/v1/jobs/" + job + "/attempts/" +
                        (options.attempt > 0 ? std::to_string(options.attempt) : std::string("latest")) +
                        "/exec?tty=" + (tty ? "1" : "0");
+  if (const auto size = window_size(); tty && size)
+    target += "&rows=" + std::to_string(size->ws_row) + "&cols=" + std::to_string(size->ws_col);
+  if (const char* term = std::getenv("TERM"); tty && term != nullptr && *term != '\0')
+    target += "&term=" + percent_encode(std::string_view(term).substr(0, 64));
   if (!options.node.empty()) target += "&node=" + percent_encode(options.node);
   if (options.rank >= 0) target += "&rank=" + std::to_string(options.rank);
   for (const auto& word : options.command) target += "&command=" + percent_encode(word);
   return target;
 }
+
+}  // namespace
 
 int run_exec(Session& session, const ExecOptions& options) {
   if (!options.node.empty() && options.rank >= 0)

@@ -15,16 +15,13 @@ namespace tutti::cli {
 
 struct ExecOptions {
   std::string id;
-  int attempt = 0;   // 0: the latest
-  std::string node;  // either a node …
-  int rank = -1;     // … or a rank; neither: node 0 of the gang
-  std::vector<std::string> command = {"bash"};
+  int attempt = 0;                   // 0: the latest
+  std::string node;                  // either a node …
+  int rank = -1;                     // … or a rank; neither: node 0 of the gang
+  std::vector<std::string> command;  // empty: the login shell of the job's user
   bool tty = false, no_tty = false;  // neither: one if standard input and output are terminals
 };
 // Returns the exit status of the program; 128 + number when a signal ended it.
 int run_exec(Session& session, const ExecOptions& options);
-
-// "/v1/jobs/12/attempts/latest/exec?tty=1&command=bash"
-std::string exec_target(const std::string& job, const ExecOptions& options, bool tty);
 
 }  // namespace tutti::cli

@@ -50,36 +50,49 @@ Document fetch_audit(Session& session, const AuditOptions& options) {
 }
 
 // Key columns first, as the server has them, then numbers; hours are what people compare.
-Table usage_table(const json::object& body) {
+Cell usage_cell(const json::object& row, const std::string& field) {
+  const auto number = number_of(row, field);
+  if (number && (field.ends_with("gpu_seconds") || field.ends_with("node_seconds"))) {
+    char hours[32];
+    std::snprintf(hours, sizeof hours, "%.1f", *number / 3600);
+    return {.text = hours, .raw = hours};
+  }
+  if (number && field.ends_with("_seconds")) return seconds_cell(number);
+  return {text_of(row, field)};
+}
+
+std::string usage_title(std::string field) {
+  if (field.ends_with("_seconds"))
+    field.replace(field.size() - 8, 8,
+                  field.ends_with("gpu_seconds") || field.ends_with("node_seconds") ? "_hours" : "");
+  for (char& c : field) c = c == '_' ? ' ' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+  return field;
+}
+
+// `total`: a last line for people.
+Table usage_table(const json::object& body, bool total) {
   Table table;
   const json::array& rows = array_of(body, "rows");
-  if (rows.empty()) return {{{"NOTHING WAS USED"}}, {}};
+  const json::object& sums = object_of(body, "total");
+  const json::object& model = rows.empty() ? sums : as_object(rows.front());
   std::vector<std::string> fields;
-  for (const auto& member : as_object(rows.front())) {
+  for (const auto& member : model) {
+    if (member.value().is_structured()) continue;  // lost_by_cause: in JSON
     const std::string field(member.key());
-    std::string title = field;
-    if (title.ends_with("gpu_seconds")) title.replace(title.size() - 11, 11, "gpu_hours");
-    if (title.find("_seconds") != std::string::npos) title.erase(title.find("_seconds"), 8);
-    for (char& c : title) c = c == '_' ? ' ' : static_cast<char>(c >= 'a' && c <= 'z' ? c - 32 : c);
+    const bool text = member.value().is_string();
+    const bool detail = field == "node_seconds" || field == "wait_p90_seconds" || field == "cancelled";
     fields.push_back(field);
     table.columns.push_back(
-        {.title = title, .right = !member.value().is_string(), .shrinks = member.value().is_string()});
+        {.title = usage_title(field), .right = !text, .shrinks = text, .wide_only = detail});
   }
-  for (const auto& item : rows) {
+  const auto add = [&](const json::object& row) {
     auto& cells = table.rows.emplace_back();
-    const json::object& row = as_object(item);
-    for (const auto& field : fields) {
-      const auto number = number_of(row, field);
-      if (number && field.ends_with("gpu_seconds")) {
-        char hours[32];
-        std::snprintf(hours, sizeof hours, "%.1f", *number / 3600);
-        cells.push_back({.text = hours, .raw = hours});
-      } else if (number && field.find("_seconds") != std::string::npos) {
-        cells.push_back(seconds_cell(number));
-      } else {
-        cells.push_back({text_of(row, field)});
-      }
-    }
+    for (const auto& field : fields) cells.push_back(usage_cell(row, field));
+  };
+  for (const auto& row : rows) add(as_object(row));
+  if (total && rows.size() > 1 && !sums.empty()) {
+    add(sums);
+    if (!table.rows.back().empty()) table.rows.back()[0] = {.text = "total", .tone = Tone::dim};
   }
   return table;
 }
@@ -108,17 +121,22 @@ int run_audit(Session& session, const AuditOptions& options) {
 }
 
 int run_usage(Session& session, const UsageOptions& options) {
+  std::string groups;
+  for (const auto& group : options.group_by) groups += (groups.empty() ? "" : ",") + group;
   Query query;
-  query.add("project", options.project).add("user", options.user).add("group_by", options.group_by);
+  query.add("project", options.project)
+      .add("user", options.user)
+      .add("queue", options.queue)
+      .add("group_by", groups);
   if (!options.since.empty()) query.add("since", instant_of(options.since, session.look.now, "--since"));
   if (!options.until.empty()) query.add("until", instant_of(options.until, session.look.now, "--until"));
   const Document document = session.client.get("/v1/usage" + query.text());
   const json::object& body = as_object(document.tree);
   if (session.human())
-    session.err << "from " << text_of(body, "from").substr(0, 16) << " to "
-                << text_of(body, "until").substr(0, 16) << " UTC, by " << clean(text_of(body, "group_by"))
-                << "\n";
-  session.print(document, [&] { return usage_table(body); });
+    session.err << "from " << text_of(body, "since").substr(0, 16) << " to "
+                << text_of(body, "until").substr(0, 16) << " UTC\n";
+  if (flag_of(body, "cut")) session.err << "tutti: there are more rows than the server shows; ask for less\n";
+  session.print(document, [&] { return usage_table(body, session.human()); });
   return 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
 #include <tuple>
 
 #include "api/wire/job_spec_codec.h"
@@ -516,8 +517,10 @@ void check_text(SbatchInput& input, std::vector<SbatchNote>& warnings, std::vect
 // What only the server's own reader knows: lengths, names of variables, the size of an array.
 void check_spec(const json::object& spec, std::int64_t now, std::vector<SbatchNote>& errors) {
   const Now read_at{Instant(std::chrono::seconds(now)), Mono{}};
-  for (const auto& problem : wire::parse_spec(spec, read_at).problems)
-    errors.push_back({kCommandLine, problem.field + ": " + problem.message +
+  // As text, as it will be sent: what is no UTF-8 shows only there.
+  for (const auto& problem : wire::parse_spec_json(json::serialize(spec), read_at).problems)
+    errors.push_back({kCommandLine, (problem.field.empty() ? "the job" : problem.field) + ": " +
+                                        problem.message +
                                         (problem.hint.empty() ? "" : " (" + problem.hint + ")")});
 }
 

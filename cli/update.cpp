@@ -119,10 +119,9 @@ int run_update(Session& session, const UpdateOptions& options) {
   if (options.ids.empty()) {
     json::object filter = filter_body(options.filter, session.look.now);
     if (options.filter.states.empty()) filter["state"] = json::array{"pending", "active"};
-    json::object body{
-        {"action", "update"}, {"filter", std::move(filter)}, {"change", change}, {"limit", options.limit}};
+    json::object body{{"action", "update"}, {"filter", std::move(filter)}, {"change", change}};
     if (!options.reason.empty()) body["reason"] = options.reason;
-    return run_bulk(session, std::move(body), {"update", options.yes, options.dry_run});
+    return run_bulk(session, std::move(body), {"update", options.yes, options.dry_run, options.limit});
   }
   const std::vector<std::string> ids = expand_ids(session, options.ids);
   if (ids.size() > 1 && !options.yes && !options.dry_run)

@@ -7,6 +7,7 @@
 #include "cli/access.h"
 #include "cli/documents.h"
 #include "cli/listing.h"
+#include "cli/pages.h"
 #include "cli/spec_file.h"
 #include "cli/terminal.h"
 
@@ -34,10 +35,10 @@ Table webhooks_table(const json::array& hooks, const Look& look) {
   return list_table(hooks,
                     {{"WEBHOOK", "name"},
                      {"URL", "url"},
+                     {"KIND", "kind"},
                      {"EVENTS", "events", Show::list},
-                     {"FORMAT", "format"},
-                     {"PROJECT", "project"},
-                     {"DISABLED", "disabled", Show::detail}},
+                     {"PROJECTS", "projects", Show::list},
+                     {"ENABLED", "enabled"}},
                     look);
 }
 
@@ -80,10 +81,10 @@ int run_webhook_show(Session& session, const std::string& name) {
 int run_webhook_set(Session& session, const WebhookSet& set) {
   json::value body = json::object();
   json::object& fields = body.get_object();
-  for (const auto& [field, value] :
-       {std::pair{"url", &set.url}, std::pair{"format", &set.format}, std::pair{"project", &set.project}})
-    if (!value->empty()) fields[field] = *value;
+  if (!set.url.empty()) fields["url"] = set.url;
+  if (!set.kind.empty()) fields["kind"] = set.kind;
   if (!set.events.empty()) fields["events"] = json::value_from(set.events);
+  if (!set.projects.empty()) fields["projects"] = json::value_from(set.projects);
   for (const auto& assignment : set.set) apply_set(body, assignment);
   if (set.dry_run) return would(session, "set webhook " + set.name, fields);
   if (set.secret_stdin)
@@ -91,7 +92,11 @@ int run_webhook_set(Session& session, const WebhookSet& set) {
   else if (set.secret)
     fields["secret"] =
         ask_secret("secret that signs its messages: ", "--secret-stdin reads it from standard input");
-  return say(session, session.client.put(path_of(set.name), body), "webhook " + set.name + " is set");
+  const Document document = session.client.put(path_of(set.name), body);
+  const std::string made = text_of(as_object(document.tree), "secret");
+  const int status = say(session, document, "webhook " + set.name + " is set");
+  if (!made.empty() && session.human()) session.out << "its secret, shown this once: " << clean(made) << "\n";
+  return status;
 }
 
 int run_webhook_remove(Session& session, const std::string& name, bool dry_run) {
@@ -102,18 +107,21 @@ int run_webhook_remove(Session& session, const std::string& name, bool dry_run) 
 int run_webhook_test(Session& session, const std::string& name) {
   const Document document = session.client.post(path_of(name) + ":test", json::object());
   const json::object& result = as_object(document.tree);
-  std::string text = "webhook " + name + ": a test message was sent";
-  if (const std::string status = text_of(result, "status"); !status.empty())
-    text += "; its answer: " + status;
-  return say(session, document, text);
+  const bool delivered = flag_of(result, "delivered");
+  const std::string status = text_of(result, "status"), error = text_of(result, "error");
+  std::string text = "webhook " + name + ": the test message was " + (delivered ? "taken" : "not taken");
+  if (!status.empty()) text += "; its answer: " + status;
+  if (!error.empty()) text += "; " + clean(error);
+  say(session, document, text);
+  return delivered ? 0 : static_cast<int>(Exit::failed);
 }
 
 int run_webhook_deliveries(Session& session, const std::string& name) {
-  const Document document = session.client.get(path_of(name) + "/deliveries");
+  const Document document = get_pages(session.client, path_of(name) + "/deliveries", "deliveries");
   session.print(document, [&] {
     return list_table(array_of(as_object(document.tree), "deliveries"),
-                      {{"ID", "id", Show::number},
-                       {"EVENT", "event"},
+                      {{"ID", "id"},
+                       {"NOTICE", "notice"},
                        {"JOB", "job_id", Show::number},
                        {"STATE", "state", Show::state},
                        {"TRIES", "attempts", Show::number},
@@ -133,9 +141,9 @@ int run_secrets(Session& session, const std::string& project) {
     return list_table(array_of(as_object(document.tree), "secrets"),
                       {{"SECRET", "name"},
                        {"PROJECT", "project"},
-                       {"BY", "updated_by"},
-                       {"CREATED", "created_at", Show::time},
-                       {"CHANGED", "updated_at", Show::time}},
+                       {"VERSION", "version", Show::number},
+                       {"CHANGED", "updated_at", Show::time},
+                       {"BY", "updated_by"}},
                       session.look);
   });
   return 0;
@@ -146,10 +154,11 @@ int run_secret_set(Session& session, const SecretSet& set) {
   const std::string what = "secret " + set.name + " of project " + project;
   if (set.dry_run) return would(session, "set " + what, {});
   const json::object body{{"value", secret_value(session, set.name)}};
-  return say(
-      session,
-      session.client.put("/v1/secrets/" + percent_encode(project) + "/" + percent_encode(set.name), body),
-      what + " is set");
+  const Document document =
+      session.client.put("/v1/secrets/" + percent_encode(project) + "/" + percent_encode(set.name), body);
+  for (const auto& warning : array_of(as_object(document.tree), "warnings"))
+    session.err << "warning: " << clean(scalar_text(warning)) << "\n";
+  return say(session, document, what + " is set");
 }
 
 int run_secret_remove(Session& session, const SecretSet& set) {

@@ -90,7 +90,7 @@ Candidates values_of(const CommandLine& line, const std::string& name, const std
   if (name == "--state")
     return words_of({"pending", "active", "terminal", "queued", "delayed", "blocked", "held", "starting",
                      "running", "stopping", "succeeded", "failed", "cancelled"});
-  if (name == "--group-by") return words_of({"project", "user", "queue", "day"});
+  if (name == "--group-by") return words_of({"project", "user", "queue", "day", "cause"});
   if (name == "--scopes") return words_of({"read", "submit", "operate", "admin"});
   return {};
 }

@@ -189,7 +189,8 @@ void add_job_output(CommandLine& line) {
   exec->add_option("--rank", x->rank, "beside this rank")->check(CLI::Range(0, 1'000'000));
   exec->add_flag("-t,--tty", x->tty, "a terminal over there even if standard output is none");
   exec->add_flag("-T,--no-tty", x->no_tty, "no terminal over there: for pipes");
-  exec->add_option("command", x->command, "the program and its arguments, after -- [bash]");
+  exec->add_option("command", x->command,
+                   "the program and its arguments, after -- [the login shell of the job's user]");
 }
 
 void add_job_changes(CommandLine& line) {

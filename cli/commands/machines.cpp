@@ -160,8 +160,12 @@ void add_cluster(CommandLine& line) {
   usage->add_option("--user", u->user, "of this user");
   usage->add_option("--since", u->since, "from: 30d, 12h ago, or an instant");
   usage->add_option("--until", u->until, "to [now]");
-  usage->add_option("--group-by", u->group_by, "project, user, queue or day [project]")
-      ->check(CLI::IsMember({"project", "user", "queue", "day"}));
+  usage->add_option("--queue", u->queue, "of this queue");
+  repeated(usage
+               ->add_option("--group-by", u->group_by,
+                            "project, user, queue, day, cause; several with commas [project]")
+               ->delimiter(',')
+               ->check(CLI::IsMember({"project", "user", "queue", "day", "cause"})));
 }
 
 }  // namespace tutti::cli

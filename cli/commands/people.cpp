@@ -67,6 +67,7 @@ void add_user(CommandLine& line) {
     repeated(
         verb->add_option("--role", o->roles, "PROJECT=ROLE, or ROLE for everywhere; none takes it away"));
     verb->add_flag("--password-stdin", o->password_stdin, "read the password from standard input");
+    verb->add_flag("--no-password", o->no_password, "tokens and the identity provider only");
     if (!create) {
       verb->add_flag("--password", o->new_password, "ask for a new password");
       verb->add_flag("--disable", o->disable, "may not come in any more");
@@ -173,6 +174,11 @@ void add_login(CommandLine& line) {
                                [local](Session& s) { return run_logout(s, *local); });
   logout->add_flag("--local", *local, "only forget it");
   line.verb({"whoami", "who the server takes you for, and what you may do", "whoami"}, run_whoami);
+  const auto from_stdin = std::make_shared<bool>(false);
+  CLI::App* password = line.verb({"password", "change yours", "password"},
+                                 [from_stdin](Session& s) { return run_password(s, *from_stdin); });
+  password->add_flag("--password-stdin", *from_stdin,
+                     "read the old one and the new one from standard input, one a line");
   add_contexts(line);
   line.local_verb({"doctor", "is this client set up, and the cluster well?", "doctor"},
                   [&line](const Printer& printer) {
@@ -194,14 +200,16 @@ void add_webhooks(CommandLine& line) {
   const auto o = std::make_shared<WebhookSet>();
   CLI::App* set = line.verb(
       {"set", "make or replace one",
-       "webhook set ops --url https://chat.lab/hook --format slack --events job.failed"},
+       "webhook set ops --url https://chat.lab/hook --kind slack --events failed,node_dead"},
       [o](Session& s) { return run_webhook_set(s, *o); }, webhook);
-  set->add_option("--url", o->url, "where messages go");
-  set->add_option("--format", o->format, "json or slack");
-  set->add_option("--project", o->project, "only of jobs of this project");
-  repeated(set->add_option("--events", o->events, "which, with commas")->delimiter(','));
-  repeated(set->add_option("--set", o->set, "another field: a.b=c (may be repeated)"));
-  set->add_flag("--secret", o->secret, "ask for the secret that signs its messages");
+  set->add_option("--url", o->url, "where messages go")->required();
+  set->add_option("--kind", o->kind, "json or slack [json]")->check(CLI::IsMember({"json", "slack"}));
+  repeated(
+      set->add_option("--events", o->events, "which, with commas [those that jobs ask for]")->delimiter(','));
+  repeated(
+      set->add_option("--projects", o->projects, "only of jobs of these, with commas [all]")->delimiter(','));
+  repeated(set->add_option("--set", o->set, "another field: enabled=false (may be repeated)"));
+  set->add_flag("--secret", o->secret, "ask for the secret that signs its messages [one is made]");
   set->add_flag("--secret-stdin", o->secret_stdin, "read it from standard input");
   CLI::App* show = line.verb(
       {"show", "one of them", "webhook show ops"}, [o](Session& s) { return run_webhook_show(s, o->name); },

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tests/cli/fake_scheduler.h"
+#include "tests/cli/pty_process.h"
 
 namespace tutti::cli::test {
 namespace {
@@ -84,30 +85,39 @@ TEST(Changes, DrainSaysWhatStillRunsThere) {
   EXPECT_EQ(c.posts(), std::vector<std::string>{R"(/v1/nodes/n1:drain {"reason":"new cable"})"});
 }
 
-// POST /v1/jobs:bulk over jobs 1 to 5, of which 4 cannot be changed.
+// POST /v1/jobs:bulk over jobs 1 to 5, of which 4 cannot be changed; two a page.
 struct Bulk {
   Bulk() {
     scheduler.routes.post("/v1/jobs:bulk", [](const Request& request) {
       const json::object asked = json::parse(request.body).as_object();
-      json::array jobs;
-      for (int id = 1; id <= 5; ++id)
-        jobs.push_back(json::object{{"id", id},
-                                    {"outcome", id == 4 ? "refused" : "changed"},
-                                    {"detail", id == 4 ? "job 4 is of another project" : ""}});
+      const bool dry_run = asked.at("dry_run").as_bool();
+      std::vector<std::int64_t> ids;
+      std::string next;
       if (asked.contains("ids")) {
-        const json::array ids = asked.at("ids").as_array();
-        json::array kept;
-        for (const auto& job : jobs)
-          if (std::find(ids.begin(), ids.end(), job.as_object().at("id")) != ids.end()) kept.push_back(job);
-        jobs = kept;
+        for (const auto& id : asked.at("ids").as_array()) ids.push_back(id.as_int64());
+      } else {
+        const int page =
+            asked.contains("page_token") ? std::stoi(asked.at("page_token").as_string().c_str()) : 0;
+        if (page < 2) next = std::to_string(page + 1);
+        for (int id = 2 * page + 1; id <= std::min(5, 2 * page + 2); ++id) ids.push_back(id);
       }
-      const auto refused = std::count_if(jobs.begin(), jobs.end(), [](const json::value& job) {
-        return job.as_object().at("outcome").as_string() == "refused";
-      });
-      return http::json(200, json::object{{"matched", jobs.size()},
-                                          {"changed", static_cast<std::int64_t>(jobs.size()) - refused},
+      json::array jobs;
+      for (const auto id : ids)
+        jobs.push_back(json::object{{"id", id},
+                                    {"outcome", id == 4   ? "refused"
+                                                : dry_run ? "would_change"
+                                                          : "changed"},
+                                    {"detail", id == 4 ? "it has started" : ""}});
+      const auto refused = std::count(ids.begin(), ids.end(), 4);
+      const auto done = static_cast<std::int64_t>(ids.size()) - refused;
+      return http::json(200, json::object{{"matched", 5},
+                                          {"changed", dry_run ? 0 : done},
                                           {"refused", refused},
-                                          {"jobs", jobs}});
+                                          {"skipped", 0},
+                                          {"would_change", dry_run ? done : 0},
+                                          {"dry_run", dry_run},
+                                          {"jobs", jobs},
+                                          {"next_page_token", next}});
     });
     scheduler.start();
   }
@@ -124,24 +134,55 @@ TEST(Bulk, CountsFirstAndAsks) {
   const Finished refused = b.scheduler.run({"cancel", "--user", "ann"});
   EXPECT_EQ(refused.status, 2) << "nobody can be asked";
   EXPECT_NE(refused.err.find("would cancel 4 jobs, not possible for 1"), std::string::npos) << refused.err;
-  EXPECT_NE(refused.err.find("job 4: job 4 is of another project"), std::string::npos) << refused.err;
-  EXPECT_NE(refused.err.find("needs -y"), std::string::npos) << refused.err;
-  ASSERT_EQ(b.posts().size(), 1U);
+  EXPECT_NE(refused.err.find("job 4: it has started"), std::string::npos) << refused.err;
+  EXPECT_NE(refused.err.find("cancel 4 jobs: needs -y"), std::string::npos) << refused.err;
+  ASSERT_EQ(b.posts().size(), 3U) << "three pages";
   EXPECT_EQ(b.posts()[0],
             json::parse(R"({"action":"cancel","filter":{"user":"ann","state":["pending","active"]},
-                                          "limit":10000,"dry_run":true})"));
+                                          "limit":1000,"dry_run":true})"));
 }
 
-TEST(Bulk, WithAYesOneRequestIsEnough) {
+TEST(Bulk, ChangesWhatWasCountedAndNothingElse) {
+  Bulk b;
+  PtyProcess tutti({"hold", "--project", "nlp"}, b.scheduler.environment());
+  tutti.wait_for_output("hold 4 jobs? [y/N] ");
+  tutti.type("y\n");
+  EXPECT_EQ(tutti.wait(), 0) << tutti.output();
+  EXPECT_NE(tutti.output().find("hold: 4 jobs"), std::string::npos) << tutti.output();
+  EXPECT_EQ(b.posts().back(), json::parse(R"({"action":"hold","ids":[1,2,3,5],"dry_run":false})"));
+}
+
+TEST(Bulk, ANoChangesNothing) {
+  Bulk b;
+  PtyProcess tutti({"cancel", "--all"}, b.scheduler.environment());
+  tutti.wait_for_output("? [y/N] ");
+  tutti.type("n\n");
+  EXPECT_EQ(tutti.wait(), 1);
+  for (const auto& post : b.posts()) EXPECT_TRUE(post.at("dry_run").as_bool());
+}
+
+TEST(Bulk, WithAYesNobodyIsAsked) {
   Bulk b;
   const Finished ended =
       b.scheduler.run({"hold", "-y", "--label", "team=speech", "--project", "nlp", "--reason", "quota"});
   EXPECT_EQ(ended.status, 1) << "one was refused";
   EXPECT_NE(ended.out.find("hold: 4 jobs, not possible for 1"), std::string::npos) << ended.out;
-  ASSERT_EQ(b.posts().size(), 1U);
+  ASSERT_EQ(b.posts().size(), 3U);
   EXPECT_EQ(b.posts()[0],
             json::parse(R"({"action":"hold","filter":{"project":"nlp","labels":{"team":"speech"},
-                            "state":["queued","delayed","blocked"]},"limit":10000,"reason":"quota","dry_run":false})"));
+                            "state":["queued","delayed","blocked"]},"limit":1000,"reason":"quota","dry_run":false})"));
+  EXPECT_EQ(b.posts()[1].at("page_token").as_string(), "1");
+}
+
+TEST(Bulk, JsonIsAllPagesAsOne) {
+  Bulk b;
+  const Finished ended = b.scheduler.run({"release", "-y", "--user", "ann", "-o", "json"});
+  const json::object all = json::parse(ended.out).as_object();
+  EXPECT_EQ(all.at("jobs").as_array().size(), 5U);
+  EXPECT_EQ(all.at("changed").as_int64(), 4);
+  EXPECT_EQ(all.at("refused").as_int64(), 1);
+  b.scheduler.run({"release", "-y", "--user", "ann", "--limit", "3"});
+  EXPECT_EQ(b.posts().back().at("limit").as_int64(), 1) << "of three, two are done";
 }
 
 TEST(Bulk, DryRunSaysSoAndChangesNothing) {
@@ -149,9 +190,9 @@ TEST(Bulk, DryRunSaysSoAndChangesNothing) {
   const Finished ended = b.scheduler.run({"update", "--all", "--priority", "5", "--dry-run"});
   EXPECT_EQ(ended.status, 0) << ended.err;
   EXPECT_NE(ended.out.find("would update 4 jobs"), std::string::npos) << ended.out;
-  ASSERT_EQ(b.posts().size(), 1U);
-  EXPECT_TRUE(b.posts()[0].at("dry_run").as_bool());
+  for (const auto& post : b.posts()) EXPECT_TRUE(post.at("dry_run").as_bool());
   EXPECT_EQ(b.posts()[0].at("change"), json::parse(R"({"priority":5})"));
+  EXPECT_TRUE(b.posts()[0].at("filter").as_object().at("all").as_bool());
 }
 
 TEST(Bulk, NeedsJobsOrACondition) {

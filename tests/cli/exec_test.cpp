@@ -26,6 +26,11 @@ struct FakeShell {
         });
     scheduler.start();
   }
+  TuttiProcess::Environment environment() const {
+    auto all = scheduler.environment();
+    all["TERM"] = "vt 220";
+    return all;
+  }
   void say(int kind, const std::string& rest) { link->send(frame(kind, rest)); }
   std::string take_until(const std::string& end) {
     std::string bytes;
@@ -43,11 +48,11 @@ struct FakeShell {
 
 TEST(Exec, ATerminalIsRawAndAsBeforeAfterwards) {
   FakeShell shell;
-  PtyProcess tutti({"exec", "7", "--rank", "3", "--", "bash", "-c", "a b&c"}, shell.scheduler.environment(),
-                   30, 90);
+  PtyProcess tutti({"exec", "7", "--rank", "3", "--", "bash", "-c", "a b&c"}, shell.environment(), 30, 90);
   const termios before = tutti.mode();
   EXPECT_EQ(shell.targets.take(),
-            "/v1/jobs/7/attempts/latest/exec?tty=1&rank=3&command=bash&command=-c&command=a%20b%26c");
+            "/v1/jobs/7/attempts/latest/exec?tty=1&rows=30&cols=90&term=vt%20220&rank=3"
+            "&command=bash&command=-c&command=a%20b%26c");
   const std::string size = shell.frames.take();
   EXPECT_EQ(size[0], 1);
   EXPECT_EQ(json::parse(size.substr(1)), json::parse(R"({"rows":30,"cols":90})"));
@@ -66,9 +71,9 @@ TEST(Exec, ATerminalIsRawAndAsBeforeAfterwards) {
 
 TEST(Exec, ASignalDoesNotLeaveTheTerminalRaw) {
   FakeShell shell;
-  PtyProcess tutti({"exec", "7"}, shell.scheduler.environment());
+  PtyProcess tutti({"exec", "7"}, shell.environment());
   const termios before = tutti.mode();
-  EXPECT_EQ(shell.targets.take(), "/v1/jobs/7/attempts/latest/exec?tty=1&command=bash");
+  EXPECT_EQ(shell.targets.take(), "/v1/jobs/7/attempts/latest/exec?tty=1&rows=24&cols=80&term=vt%20220");
   shell.frames.take();  // the size: it is raw now
   shell.say(0, "ready");
   tutti.wait_for_output("ready");
@@ -81,7 +86,7 @@ TEST(Exec, ASignalDoesNotLeaveTheTerminalRaw) {
 
 TEST(Exec, ALostConnectionIsSaidInAReadableTerminal) {
   FakeShell shell;
-  PtyProcess tutti({"exec", "7"}, shell.scheduler.environment());
+  PtyProcess tutti({"exec", "7"}, shell.environment());
   const termios before = tutti.mode();
   shell.frames.take();
   shell.link->abort();

@@ -15,8 +15,11 @@ json::value body_of(const FakeScheduler& scheduler, const std::string& method, c
 
 TEST(Users, AreListedAddedChangedAndRemoved) {
   FakeScheduler scheduler;
-  const json::object ann{
-      {"name", "ann"}, {"roles", json::object{{"*", "viewer"}, {"nlp", "member"}}}, {"disabled", false}};
+  const json::object ann{{"name", "ann"},
+                         {"roles", json::object{{"*", "viewer"}, {"nlp", "member"}}},
+                         {"has_password", true},
+                         {"disabled", false},
+                         {"created_by", "root"}};
   scheduler.routes.get("/v1/users", [&](const Request&) {
     return http::json(200, json::object{{"users", json::array{ann}}});
   });
@@ -25,8 +28,8 @@ TEST(Users, AreListedAddedChangedAndRemoved) {
   scheduler.routes.del("/v1/users/{name}", [](const Request&) { return http::no_content(); });
   scheduler.start();
   EXPECT_EQ(scheduler.run({"user", "list"}).out,
-            "USER  ROLES                 DISABLED  CREATED  LAST LOGIN\n"
-            "ann   *=viewer, nlp=member  false\n");
+            "USER  ROLES                 PASSWORD  DISABLED  CREATED  BY\n"
+            "ann   *=viewer, nlp=member  true      false              root\n");
   const Finished added = scheduler.run(
       {"user", "add", "ann", "--role", "nlp=member", "--role", "viewer", "--password-stdin"}, "pw one\n");
   EXPECT_EQ(added.out, "user ann is added\n") << added.err;
@@ -35,6 +38,8 @@ TEST(Users, AreListedAddedChangedAndRemoved) {
   EXPECT_EQ(scheduler.run({"user", "set", "ann", "--role", "nlp=none", "--disable"}).status, 0);
   EXPECT_EQ(body_of(scheduler, "PATCH", "/v1/users/ann"),
             json::parse(R"({"roles":{"nlp":null},"disabled":true})"));
+  EXPECT_EQ(scheduler.run({"user", "set", "ann", "--no-password"}).status, 0);
+  EXPECT_EQ(body_of(scheduler, "PATCH", "/v1/users/ann"), json::parse(R"({"password":""})"));
   EXPECT_EQ(scheduler.run({"user", "set", "ann"}).status, 2) << "nothing to change";
   EXPECT_EQ(scheduler.run({"user", "set", "ann", "--role", "=x"}).status, 2);
   EXPECT_EQ(scheduler.run({"user", "add", "bob"}).status, 2) << "no terminal to ask for a password";
@@ -57,6 +62,17 @@ TEST(Users, APasswordIsAskedForTwice) {
   tutti.type("two\r");
   EXPECT_EQ(tutti.wait(), 2);
   EXPECT_TRUE(scheduler.asked().empty());
+}
+
+TEST(Users, ChangeTheirOwnPassword) {
+  FakeScheduler scheduler;
+  scheduler.routes.put("/v1/me/password", [](const Request&) { return http::no_content(); });
+  scheduler.start();
+  EXPECT_EQ(scheduler.run({"password", "--password-stdin"}, "old one\nnew one\n").out,
+            "your password is changed\n");
+  EXPECT_EQ(body_of(scheduler, "PUT", "/v1/me/password"),
+            json::parse(R"({"old":"old one","new":"new one"})"));
+  EXPECT_EQ(scheduler.run({"password", "--password-stdin"}, "old one\n").status, 2);
 }
 
 TEST(Tokens, OnlyTheTokenIsOnStandardOutput) {
@@ -128,51 +144,82 @@ TEST(Audit, CollectsPagesWithItsConditions) {
   EXPECT_NE(scheduler.asked().at(1).target.find("page_size=99&page_token=p%202"), std::string::npos);
 }
 
-TEST(Usage, IsATableInHoursAndCsvWithItsColumns) {
+TEST(Usage, IsATableInHoursWithATotal) {
   FakeScheduler scheduler;
-  scheduler.routes.get("/v1/usage", [](const Request&) {
-    return http::json(200, json::object{{"from", "2026-11-01T00:00:00Z"},
+  const auto row = [](const char* user, double gpu_seconds) {
+    json::object row;
+    if (*user != '\0') row["user"] = user;
+    row["jobs"] = 3;
+    row["gpu_seconds"] = gpu_seconds;
+    row["node_seconds"] = 3600;
+    row["lost_gpu_seconds"] = 360.0;
+    row["lost_by_cause"] = json::object{{"gpu", 360.0}};
+    row["wait_p50_seconds"] = 90;
+    return row;
+  };
+  scheduler.routes.get("/v1/usage", [row](const Request&) {
+    return http::json(200, json::object{{"since", "2026-11-01T00:00:00Z"},
                                         {"until", "2026-12-01T00:00:00Z"},
-                                        {"group_by", "user"},
-                                        {"rows", json::array{json::object{{"user", "ann"},
-                                                                          {"jobs", 3},
-                                                                          {"gpu_seconds", 7200},
-                                                                          {"lost_gpu_seconds", 360.0},
-                                                                          {"wait_seconds_p50", 90}}}}});
+                                        {"group_by", json::array{"user"}},
+                                        {"rows", json::array{row("ann", 7200), row("bob", 3600)}},
+                                        {"total", row("", 10800)},
+                                        {"cut", false}});
   });
   scheduler.start();
-  const Finished ended = scheduler.run({"usage", "--group-by", "user", "--project", "nlp"});
-  EXPECT_EQ(
-      ended.out,
-      "USER  JOBS  GPU HOURS  LOST GPU HOURS  WAIT P50\nann      3        2.0             0.1        1m\n")
+  const Finished ended = scheduler.run({"usage", "--group-by", "user,day", "--project", "nlp"});
+  EXPECT_EQ(ended.out,
+            "USER   JOBS  GPU HOURS  LOST GPU HOURS  WAIT P50\n"
+            "ann       3        2.0             0.1        1m\n"
+            "bob       3        1.0             0.1        1m\n"
+            "total     3        3.0             0.1        1m\n")
       << ended.err;
-  EXPECT_EQ(scheduler.asked().at(0).target, "/v1/usage?project=nlp&group_by=user");
+  EXPECT_NE(ended.err.find("from 2026-11-01T00:00 to 2026-12-01T00:00 UTC"), std::string::npos) << ended.err;
+  EXPECT_EQ(scheduler.asked().at(0).target, "/v1/usage?project=nlp&group_by=user%2Cday");
   EXPECT_EQ(scheduler.run({"usage", "-o", "csv", "--columns", "user,gpu hours"}).out,
-            "USER,GPU HOURS\r\nann,2.0\r\n");
+            "USER,GPU HOURS\r\nann,2.0\r\nbob,1.0\r\n");
   EXPECT_EQ(scheduler.run({"usage", "--group-by", "colour"}).status, 2);
 }
 
-TEST(Webhooks, SecretsNeverStandOnTheCommandLine) {
+TEST(Webhooks, ASecretIsReadOrMadeAndNeverAnArgument) {
   FakeScheduler scheduler;
-  scheduler.routes.put("/v1/webhooks/{name}",
-                       [](const Request&) { return http::json(200, json::object{{"name", "ops"}}); });
-  scheduler.routes.post("/v1/webhooks/{name}:test",
-                        [](const Request&) { return http::json(200, json::object{{"status", 204}}); });
-  scheduler.routes.put("/v1/secrets/{project}/{name}", [](const Request&) { return http::no_content(); });
-  scheduler.routes.del("/v1/secrets/{project}/{name}", [](const Request&) { return http::no_content(); });
+  scheduler.routes.put("/v1/webhooks/{name}", [](const Request& request) {
+    const bool given = json::parse(request.body).as_object().contains("secret");
+    return http::json(200,
+                      json::object{{"name", "ops"}, {"secret", given ? json::value() : json::value("made")}});
+  });
+  scheduler.routes.post("/v1/webhooks/{name}:test", [](const Request& request) {
+    const bool good = request.param("name") == "ops";
+    return http::json(200, json::object{{"delivered", good}, {"status", good ? 204 : 500}, {"error", ""}});
+  });
   scheduler.start();
   const Finished set =
-      scheduler.run({"webhook", "set", "ops", "--url", "https://x/y", "--events", "job.failed,job.started",
-                     "--format", "slack", "--set", "retry.max=3", "--secret-stdin"},
+      scheduler.run({"webhook", "set", "ops", "--url", "https://x/y", "--events", "failed,started", "--kind",
+                     "slack", "--projects", "nlp", "--set", "enabled=false", "--secret-stdin"},
                     "sign me\n");
-  EXPECT_EQ(set.status, 0) << set.err;
-  EXPECT_EQ(body_of(scheduler, "PUT", "/v1/webhooks/ops"),
-            json::parse(R"({"url":"https://x/y","format":"slack","events":["job.failed","job.started"],
-                            "retry":{"max":3},"secret":"sign me"})"));
-  EXPECT_NE(scheduler.run({"webhook", "test", "ops"}).out.find("its answer: 204"), std::string::npos);
+  EXPECT_EQ(set.out, "webhook ops is set\n") << set.err;
+  EXPECT_EQ(
+      body_of(scheduler, "PUT", "/v1/webhooks/ops"),
+      json::parse(R"({"url":"https://x/y","kind":"slack","events":["failed","started"],"projects":["nlp"],
+                            "enabled":false,"secret":"sign me"})"));
+  EXPECT_EQ(scheduler.run({"webhook", "set", "ops", "--url", "https://x"}).out,
+            "webhook ops is set\nits secret, shown this once: made\n");
+  EXPECT_EQ(scheduler.run({"webhook", "set", "ops", "--kind", "slack"}).status, 2) << "no URL";
+  const Finished good = scheduler.run({"webhook", "test", "ops"});
+  EXPECT_EQ(good.out, "webhook ops: the test message was taken; its answer: 204\n");
+  EXPECT_EQ(scheduler.run({"webhook", "test", "bad"}).status, 1);
+}
+
+TEST(Secrets, ComeFromStandardInput) {
+  FakeScheduler scheduler;
+  scheduler.routes.put("/v1/secrets/{project}/{name}", [](const Request&) {
+    return http::json(200, json::object{{"version", 1}, {"warnings", json::array{"it is short"}}});
+  });
+  scheduler.routes.del("/v1/secrets/{project}/{name}", [](const Request&) { return http::no_content(); });
+  scheduler.start();
   const Finished secret =
       scheduler.run({"secret", "set", "HF_TOKEN", "--project", "n p"}, "hf_1\nline two\n");
-  EXPECT_EQ(secret.out, "secret HF_TOKEN of project n p is set\n") << secret.err;
+  EXPECT_EQ(secret.out, "secret HF_TOKEN of project n p is set\n");
+  EXPECT_EQ(secret.err, "warning: it is short\n");
   EXPECT_EQ(body_of(scheduler, "PUT", "/v1/secrets/n%20p/HF_TOKEN"),
             json::parse(R"({"value":"hf_1\nline two"})"));
   EXPECT_EQ(scheduler.run({"secret", "set", "HF_TOKEN"}, "x").status, 2) << "no project";
