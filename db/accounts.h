@@ -108,8 +108,9 @@ class AccountStore {
   virtual ~AccountStore() = default;
   virtual std::int64_t revision() = 0;
   virtual AccountSnapshot load() = 0;
-  /// The revision after it.
-  virtual std::int64_t commit(const AccountBatch& batch) = 0;
+  /// A batch that changes something raises the revision from `expected`; conflict if it is another by now:
+  /// somebody else has changed something that this was not decided on.
+  virtual void commit(const AccountBatch& batch, std::int64_t expected) = 0;
   /// Newest first, ids below `before` (0 = from the newest).
   virtual std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) = 0;
 };

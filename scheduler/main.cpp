@@ -362,9 +362,9 @@ int run(const Flags& f) {
   SecretVault vault(std::make_shared<db::PgSecrets>(db), secret_thread.aside(), key);
   hub.use_secrets(vault);
 
-  SideThread account_thread(io.get_executor());
   db::PgAccounts account_store(db);
-  Accounts accounts(account_store, account_thread.aside(), account_settings(f, token),
+  SideThread account_thread(io.get_executor()), hash_thread(io.get_executor());
+  Accounts accounts(account_store, account_thread.aside(), hash_thread.aside(), account_settings(f, token),
                     [&] { return leader.now().wall; });
   AccountKeeper keeper(io, accounts);
   SideThread fetch_thread(io.get_executor());
@@ -440,7 +440,8 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* side : {&secret_thread, &account_thread, &fetch_thread, &webhook_thread}) side->join();
+  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread})
+    side->join();
   if (own) own->stop();
   spdlog::info("stopped");
   return status;

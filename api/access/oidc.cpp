@@ -176,7 +176,8 @@ OidcVerifier::Verdict OidcVerifier::verify(std::string_view jwt, Instant now) co
   who.scopes = kAllScopes;
   who.credential = "oidc";
   who.name = who.owner = text_of(*claims, settings_.user_claim);
-  if (who.name.empty() || who.name.size() > 128)
+  if (who.name.empty() || who.name.size() > 128 ||
+      std::ranges::any_of(who.name, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }))
     return no("its claim '" + settings_.user_claim + "' names no user");
   for (const auto& grant : settings_.grants) {
     if (!names(*claims, settings_.roles_claim, grant.group)) continue;

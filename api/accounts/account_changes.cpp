@@ -10,6 +10,7 @@ namespace {
 constexpr std::size_t kMostUsers = 100'000;
 constexpr std::size_t kMostTokensOfOne = 1'000;
 constexpr std::size_t kMostSessionsOfOne = 100;
+constexpr int kMostHashing = 8;  // at once: what more guesses than the limit of failed logins could be
 
 Error no_such(std::string_view what, std::string_view name) {
   return {.code = Errc::not_found,
@@ -49,15 +50,15 @@ void set_roles(UserRow& user, const std::map<std::string, Role>& roles) {
 
 void Accounts::hash_aside(std::string password, std::function<void(Result<std::string>)> done) {
   auto hash = std::make_shared<std::string>();
-  aside_([hash, password = std::move(password)] { *hash = hash_password(password); },
-         [hash, done = std::move(done)](std::exception_ptr failure) {
-           if (failure)
-             return done(Error{.code = Errc::unavailable,
-                               .message = "the password could not be hashed now",
-                               .hint = "try again in a second",
-                               .field = ""});
-           done(std::move(*hash));
-         });
+  hashing_aside_([hash, password = std::move(password)] { *hash = hash_password(password); },
+                 [hash, done = std::move(done)](std::exception_ptr failure) {
+                   if (failure)
+                     return done(Error{.code = Errc::unavailable,
+                                       .message = "the password could not be hashed now",
+                                       .hint = "try again in a second",
+                                       .field = ""});
+                   done(std::move(*hash));
+                 });
 }
 
 // An unknown name takes as long, and says the same.
@@ -65,25 +66,33 @@ void Accounts::check_password(const std::string& user, const std::string& passwo
   const auto at = users_.find(user);
   const bool may = at != users_.end() && !at->second.disabled;
   const std::string hash = may ? at->second.password_hash : "";
+  if (hashing_ >= kMostHashing)
+    return done(Error{.code = Errc::unavailable,
+                      .message = "too many passwords are being checked",
+                      .hint = "try again in a second",
+                      .field = ""});
+  ++hashing_;
   auto right = std::make_shared<bool>(false);
-  aside_([right, password, hash] { *right = password_matches(password, hash); },
-         [right, done = std::move(done)](std::exception_ptr failure) {
-           if (failure)
-             return done(Error{.code = Errc::unavailable,
-                               .message = "passwords cannot be checked now",
-                               .hint = "try again in a second",
-                               .field = ""});
-           if (!*right)
-             return done(Error{.code = Errc::unauthenticated,
-                               .message = "the user or the password is wrong",
-                               .hint = "",
-                               .field = ""});
-           done(Nothing{});
-         });
+  hashing_aside_([right, password, hash] { *right = password_matches(password, hash); },
+                 [this, right, done = std::move(done)](std::exception_ptr failure) {
+                   --hashing_;
+                   if (failure)
+                     return done(Error{.code = Errc::unavailable,
+                                       .message = "passwords cannot be checked now",
+                                       .hint = "try again in a second",
+                                       .field = ""});
+                   if (!*right)
+                     return done(Error{.code = Errc::unauthenticated,
+                                       .message = "the user or the password is wrong",
+                                       .hint = "",
+                                       .field = ""});
+                   done(Nothing{});
+                 });
 }
 
 void Accounts::log_in(const std::string& user, const std::string& password, const std::string& from,
                       Done<Session> done) {
+  if (!loaded_) return done(unavailable());
   const auto at = users_.find(user);
   const std::string hash = at == users_.end() ? "" : at->second.password_hash;
   check_password(user, password, [this, user, hash, from, done](const Result<Nothing>& right) {
@@ -140,6 +149,9 @@ void Accounts::add_user(const std::string& name, const UserChange& wanted, const
     if (!hash) return done(hash.error());
     change(
         [this, name, wanted, by, hash = *hash]() -> Result<AccountBatch> {
+          if (name == kRootName)
+            return in_the_way("'" + name + "' is the holder of the scheduler's own token",
+                              "choose another name");
           if (users_.contains(name))
             return in_the_way("there is a user '" + name + "' already", "tutti user set changes one");
           if (users_.size() >= kMostUsers) return in_the_way("there are too many users", "remove some");

@@ -19,12 +19,16 @@ Error unknown(std::string message) {
           .field = ""};
 }
 
-Error unavailable() {
+}  // namespace
+
+Error Accounts::unavailable() {
   return {.code = Errc::unavailable,
           .message = "the database of accounts is not available",
           .hint = "try again in a second",
           .field = ""};
 }
+
+namespace {
 
 Error error_of(std::exception_ptr failure) {
   try {
@@ -40,7 +44,10 @@ Error error_of(std::exception_ptr failure) {
               .message = "the database went away while this was written: it may have happened",
               .hint = "look whether it has, then try again",
               .field = ""};
-    return unavailable();
+    return {.code = Errc::unavailable,
+            .message = "the database of accounts is not available",
+            .hint = "try again in a second",
+            .field = ""};
   } catch (const std::exception& e) {
     return {.code = Errc::internal, .message = e.what(), .hint = "", .field = ""};
   }
@@ -48,9 +55,10 @@ Error error_of(std::exception_ptr failure) {
 
 }  // namespace
 
-Accounts::Accounts(AccountStore& store, Aside aside, AccountSettings settings, Clock clock)
+Accounts::Accounts(AccountStore& store, Aside aside, Aside hashing, AccountSettings settings, Clock clock)
     : store_(store),
       aside_(std::move(aside)),
+      hashing_aside_(std::move(hashing)),
       settings_(std::move(settings)),
       clock_(std::move(clock)),
       oidc_(settings_.oidc) {}
@@ -68,9 +76,9 @@ void Accounts::refresh() {
     if (const auto at = sessions_.find(id); at != sessions_.end()) uses.seen_sessions.push_back(at->second);
   auto newest = std::make_shared<std::int64_t>(0);
   aside_(
-      [this, uses, newest] {
-        *newest =
-            uses.used_tokens.empty() && uses.seen_sessions.empty() ? store_.revision() : store_.commit(uses);
+      [&store = store_, uses, newest] {
+        if (!uses.used_tokens.empty() || !uses.seen_sessions.empty()) store.commit(uses, 0);
+        *newest = store.revision();
       },
       [this, newest](std::exception_ptr failure) {
         if (!failure && *newest != revision_ && !busy_) load();
@@ -80,7 +88,7 @@ void Accounts::refresh() {
 void Accounts::load() {
   if (std::exchange(loading_, true)) return;
   auto rows = std::make_shared<AccountSnapshot>();
-  aside_([this, rows] { *rows = store_.load(); },
+  aside_([&store = store_, rows] { *rows = store.load(); },
          [this, rows](std::exception_ptr failure) {
            loading_ = false;
            if (failure || rows->revision < revision_) return;  // the next refresh tries again
@@ -164,13 +172,14 @@ void Accounts::pump() {
   }
   if (!changed && stored->empty()) return;
   busy_ = true;
-  auto revision = std::make_shared<std::int64_t>(0);
-  aside_([this, batch, revision] { *revision = store_.commit(*batch); },
-         [this, batch, stored, changed = std::move(changed), revision](std::exception_ptr failure) {
+  aside_([&store = store_, batch, expected = revision_] { store.commit(*batch, expected); },
+         [this, batch, stored, changed = std::move(changed)](std::exception_ptr failure) {
            busy_ = false;
            if (!failure) {
              apply(*batch);
-             revision_ = std::max(revision_, *revision);
+             if (batch->changes()) ++revision_;
+           } else {
+             load();  // perhaps it was decided on what is no more
            }
            if (changed) {
              const Error error = failure ? error_of(failure) : Error{};
@@ -184,7 +193,7 @@ void Accounts::pump() {
 void Accounts::find_audit(const AuditFilter& filter, int limit, std::int64_t before,
                           Done<std::vector<AuditRow>> done) {
   auto rows = std::make_shared<std::vector<AuditRow>>();
-  aside_([this, rows, filter, limit, before] { *rows = store_.audit(filter, limit, before); },
+  aside_([&store = store_, rows, filter, limit, before] { *rows = store.audit(filter, limit, before); },
          [rows, done = std::move(done)](std::exception_ptr failure) {
            if (failure) return done(error_of(failure));
            done(std::move(*rows));
@@ -214,12 +223,13 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
   if (!settings_.root_token.empty() && equal_in_constant_time(text, settings_.root_token)) {
     Identity root;
     root.kind = Identity::Kind::user;
-    root.name = root.owner = "admin";
+    root.name = root.owner = kRootName;
     root.roles = {{std::string(kEverywhere), Role::admin}};
     root.scopes = kAllScopes;
     root.credential = "the scheduler's own token";
     return root;
   }
+  if (!loaded_) return unavailable();
   if (const auto given = split_secret(kTokenPrefix, text)) {
     const auto at = tokens_.find(given->id);
     if (at == tokens_.end() || !matches(given->secret, at->second.secret_hash))
@@ -252,6 +262,11 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
       return verdict.refusal.error;
     }
     Identity who = *std::move(verdict.identity);
+    if (who.name == kRootName)
+      return Error{.code = Errc::forbidden,
+                   .message = "the name " + who.name + " is that of the scheduler's own token",
+                   .hint = "--oidc-user-claim can name another claim",
+                   .field = ""};
     const auto at = users_.find(who.name);
     if (at == users_.end()) return who;
     // Somebody with a password of ours is not taken for somebody of that name elsewhere.
@@ -271,6 +286,7 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
 }
 
 Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view) {
+  if (!loaded_) return unavailable();
   const auto given = split_secret(kSessionPrefix, cookie);
   const auto at = given ? sessions_.find(given->id) : sessions_.end();
   if (at == sessions_.end() || !matches(given->secret, at->second.secret_hash))

@@ -27,6 +27,9 @@
 
 namespace tutti {
 
+/// Name of the root token's holder; nobody else may have it.
+inline constexpr std::string_view kRootName = "admin";
+
 struct AccountSettings {
   std::string root_token;  // the scheduler's own, of its data directory: an admin that needs no rows
   Duration session_idle = std::chrono::hours(12);
@@ -41,7 +44,8 @@ class Accounts {
   struct Nothing {};
   using Clock = std::function<Instant()>;
 
-  Accounts(AccountStore& store, Aside aside, AccountSettings settings, Clock clock);
+  /// `hashing`: where passwords are hashed, apart from the rows: that takes 0.1 s each.
+  Accounts(AccountStore& store, Aside aside, Aside hashing, AccountSettings settings, Clock clock);
 
   /// Reads the rows; until that has succeeded once, only the root token is known.
   void start();
@@ -118,6 +122,7 @@ class Accounts {
   void change(std::function<Result<AccountBatch>()> decide, std::function<void(const Error*)> done);
   Result<AccountBatch> open_session(const std::string& user, const std::string& hash, const std::string& from,
                                     Session& opened) const;
+  static Error unavailable();
   void hash_aside(std::string password, std::function<void(Result<std::string>)> done);
   void pump();
   void load();
@@ -125,7 +130,7 @@ class Accounts {
   void apply(const AccountBatch& batch);
 
   AccountStore& store_;
-  Aside aside_;
+  Aside aside_, hashing_aside_;
   AccountSettings settings_;
   Clock clock_;
   OidcVerifier oidc_;
@@ -133,6 +138,7 @@ class Accounts {
   bool loaded_ = false;
   bool loading_ = false;
   bool busy_ = false;  // a commit is under way
+  int hashing_ = 0;    // passwords under way
   std::int64_t revision_ = 0;
   std::deque<Change> changes_;
   std::deque<Recorded> recorded_;

@@ -47,6 +47,13 @@ std::string body_of(const std::string& text) {
   return code ? "" : without_secrets(std::move(value));
 }
 
+/// What was asked for, and what the answer says of it.
+std::string after_of(const std::string& asked, const std::string& result) {
+  if (asked.empty() && result.empty()) return "";
+  return "{\"asked\":" + (asked.empty() ? "null" : asked) +
+         ",\"result\":" + (result.empty() ? "null" : result) + "}";
+}
+
 json::value state_of_job(const Job& job) {
   return json::object{{"state", name(job.row.state)},
                       {"priority", job.row.priority},
@@ -154,7 +161,9 @@ void list_audit(const ApiPtr& api, const http::Request& request, Answer answer) 
 
 void record_change(const ApiPtr& api, const http::Request& request, const std::string& action,
                    const Answer& answer) {
-  if (api->services.accounts == nullptr || request.method == http::Method::get ||
+  const bool changes = request.method == http::Method::post || request.method == http::Method::put ||
+                       request.method == http::Method::patch || request.method == http::Method::del;
+  if (api->services.accounts == nullptr || !changes ||
       std::ranges::find(kNotRecorded, action) != kNotRecorded.end())
     return;
   const auto& who = identity_of(request);
@@ -165,14 +174,17 @@ void record_change(const ApiPtr& api, const http::Request& request, const std::s
                .action = action,
                .target = target_of(request),
                .before = before_of(api, request),
-               .after = body_of(request.body)};
-  answer.hold([api, row = std::move(row)](const http::Response& response, std::function<void()> on) mutable {
+               .after = ""};
+  // Whoever is not known yet leaves no more than their attempt: what they send is theirs to choose.
+  const bool known = who.kind != Identity::Kind::nobody;
+  answer.hold([api, known, asked = body_of(request.body), row = std::move(row)](
+                  const http::Response& response, std::function<void()> on) mutable {
+    const bool done = response.status < 300;
+    if (response.status == 429 || (!known && !done && row.action != "sessions.login")) return on();
     row.status = response.status;
     if (row.who.empty()) row.who = "nobody";
     if (!wire::is_utf8(row.target)) row.target = "(not text)";
-    // What was asked for, and what became of it where the answer says so.
-    const std::string outcome = response.status < 300 ? body_of(response.body) : "";
-    if (!outcome.empty()) row.after = outcome;
+    row.after = after_of(known || done || row.action == "sessions.login" ? asked : "", done ? body_of(response.body) : "");
     api->services.accounts->record(row, [row, on = std::move(on)](bool stored) {
       if (!stored)
         spdlog::error("audit, not stored: {} {} {} by {} from {}: {}", row.action, row.target, row.status,

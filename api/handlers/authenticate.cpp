@@ -57,7 +57,9 @@ Result<Identity> identify(Accounts& accounts, const http::Request& request) {
   if (const auto token = bearer_of(request)) return accounts.by_bearer(*token, from);
   if (const auto cookie = api::cookie_of(request, api::kSessionCookie)) {
     auto who = accounts.by_session(*cookie, from);
-    if (who && !is_safe(request.method) && !is_of_our_own_page(request))
+    // Cross-origin rules do not hold a page back from opening a WebSocket.
+    const bool guarded = !is_safe(request.method) || request.header("Upgrade").has_value();
+    if (who && guarded && !is_of_our_own_page(request))
       return Error{.code = Errc::forbidden,
                    .message = "a change by a session must come from a page of this server",
                    .hint = "programs use a token: tutti token create",
@@ -75,7 +77,7 @@ std::optional<http::Response> take_owner(const http::Request& request, Identity&
   if (!user) return std::nullopt;
   if (!api::is_user_name(*user))
     return refuse(api::bad_field("Tutti-User", "a user's name has 1 to 128 printable bytes"));
-  if (*user != who.name && who.everywhere() < Role::admin)
+  if (*user != who.name && (who.everywhere() < Role::admin || !who.has(Scope::admin)))
     return refuse({.code = Errc::forbidden,
                    .message = who.name + " may not speak for " + std::string(*user),
                    .hint = "leave the header Tutti-User out",

@@ -28,7 +28,18 @@ std::string cookie(std::string_view value, std::int64_t seconds, bool secure) {
          (secure ? "; Secure" : "");
 }
 
+/// Another site must not sign people in under a name of its choice.
+bool is_from_elsewhere(const http::Request& request) {
+  const auto site = request.header("Sec-Fetch-Site");
+  return site && *site != "same-origin" && *site != "none";
+}
+
 void log_in(const ApiPtr& api, const http::Request& request, Answer answer) {
+  if (is_from_elsewhere(request))
+    return answer.fail({.code = Errc::forbidden,
+                        .message = "signing in must come from a page of this server",
+                        .hint = "",
+                        .field = ""});
   const auto body = read_body(api, request, answer, kLoginFields);
   if (!body) return;
   if (body->user.empty()) return answer.fail(bad_field("user", "is missing"));
@@ -109,15 +120,21 @@ void set_password(const ApiPtr& api, const http::Request& request, Answer answer
   if (const auto why = password_problem(body->new_password, user); !why.empty())
     return answer.fail(bad_field("new", why));
   Accounts& accounts = *api->services.accounts;
-  accounts.check_password(user, body->old_password, [=, &accounts](const Result<Accounts::Nothing>& right) {
-    if (!right) return answer.fail(right.error());
-    Accounts::UserChange change;
-    change.password = body->new_password;
-    accounts.change_user(user, change, [answer](const Result<Accounts::Nothing>& done) {
-      if (!done) return answer.fail(done.error());
-      answer.send(http::no_content());
-    });
-  });
+  Limits* limits = api->services.limits;
+  if (limits != nullptr)
+    if (auto refused = limits->login_allowed(request.peer, user)) return answer.send(*std::move(refused));
+  accounts.check_password(
+      user, body->old_password, [=, &accounts, peer = request.peer](const Result<Accounts::Nothing>& right) {
+        if (limits != nullptr && !right && right.error().code == Errc::unauthenticated)
+          limits->failed_login(peer, user);
+        if (!right) return answer.fail(right.error());
+        Accounts::UserChange change;
+        change.password = body->new_password;
+        accounts.change_user(user, change, [answer](const Result<Accounts::Nothing>& done) {
+          if (!done) return answer.fail(done.error());
+          answer.send(http::no_content());
+        });
+      });
 }
 
 }  // namespace

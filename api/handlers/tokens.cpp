@@ -96,7 +96,18 @@ void make_token(const ApiPtr& api, const http::Request& request, Answer answer) 
                         .message = "a token can hand on only what it may do itself",
                         .hint = "ask for fewer scopes",
                         .field = "scopes"});
-  const Instant expires = api->backend.now().wall + body->life.value_or(kDefaultLife);
+  Instant expires = api->backend.now().wall + body->life.value_or(kDefaultLife);
+  // A token does not outlive itself by making another.
+  const auto& tokens = api->services.accounts->tokens();
+  if (const auto own = tokens.find(who.token);
+      own != tokens.end() && own->second.expires_at && expires > *own->second.expires_at) {
+    if (body->life)
+      return answer.fail({.code = Errc::forbidden,
+                          .message = "the new token would outlive the one that asks for it",
+                          .hint = "ask for less, or sign in with a password",
+                          .field = "expires_in"});
+    expires = *own->second.expires_at;
+  }
   api->services.accounts->make_token(
       user, body->name, body->scopes, expires, [api, answer](const Result<NewSecret>& secret) {
         if (!secret) return answer.fail(secret.error());
@@ -113,6 +124,11 @@ void revoke_token(const ApiPtr& api, const http::Request& request, Answer answer
   const auto at = tokens.find(id);
   if (at == tokens.end() || (at->second.user != who.name && !is_admin(who)))
     return answer.fail(not_found("no token '" + id + "'", "tutti token list"));
+  if (!who.token.empty() && who.token != id && !who.has(Scope::submit))
+    return answer.fail({.code = Errc::forbidden,
+                        .message = "a token that may only read revokes none but itself",
+                        .hint = "use one with the scope submit",
+                        .field = ""});
   api->services.accounts->revoke_token(id, [answer](const Result<Accounts::Nothing>& done) {
     if (!done) return answer.fail(done.error());
     answer.json(200, json::object{{"revoked", true}});

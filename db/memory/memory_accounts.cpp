@@ -28,8 +28,10 @@ AccountSnapshot MemoryAccounts::load() {
   return {revision_, values(users_), values(tokens_), values(sessions_), values(joins_), values(nodes_)};
 }
 
-std::int64_t MemoryAccounts::commit(const AccountBatch& batch) {
+void MemoryAccounts::commit(const AccountBatch& batch, std::int64_t expected) {
   check();
+  if (batch.changes() && expected != revision_)
+    throw StoreError(StoreError::conflict, "the accounts were changed by somebody else");
   for (const auto& row : batch.sessions)
     if (!users_.contains(row.user) &&
         std::ranges::find(batch.users, row.user, &UserRow::name) == batch.users.end())
@@ -66,7 +68,6 @@ std::int64_t MemoryAccounts::commit(const AccountBatch& batch) {
     row.id = static_cast<std::int64_t>(audit_.size()) + 1;
     audit_.push_back(std::move(row));
   }
-  return revision_;
 }
 
 std::vector<AuditRow> MemoryAccounts::audit(const AuditFilter& filter, int limit, std::int64_t before) {

@@ -9,7 +9,7 @@ class MemoryAccounts final : public AccountStore {
  public:
   std::int64_t revision() override;
   AccountSnapshot load() override;
-  std::int64_t commit(const AccountBatch& batch) override;
+  void commit(const AccountBatch& batch, std::int64_t expected) override;
   std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) override;
 
   void set_reachable(bool reachable) { reachable_ = reachable; }

@@ -7,7 +7,7 @@ namespace tutti::db {
 namespace {
 
 constexpr Statement kRevision{"account_revision", "SELECT revision FROM account_revision"};
-constexpr Statement kRaise{"account_raise", "UPDATE account_revision SET revision = revision + 1"};
+constexpr Statement kRaise{"account_raise", "SELECT raise_account_revision($1::bigint)"};
 
 constexpr Statement kUpsertUser{"account_upsert", R"(
 INSERT INTO account (name, password_hash, disabled, created_at, created_by)
@@ -314,9 +314,13 @@ AccountSnapshot PgAccounts::load() {
   return out;
 }
 
-std::int64_t PgAccounts::commit(const AccountBatch& batch) {
-  session_.transact([&batch](Pipeline& p) {
-    if (batch.changes()) p.add(kRaise);
+void PgAccounts::commit(const AccountBatch& batch, std::int64_t expected) {
+  session_.transact([&batch, expected](Pipeline& p) {
+    if (batch.changes()) {
+      Params from;
+      from.bigint(expected);
+      p.add(kRaise, std::move(from));
+    }
     add_users(p, batch.users);
     add_tokens(p, batch.tokens);
     add_sessions(p, batch.sessions);
@@ -328,7 +332,6 @@ std::int64_t PgAccounts::commit(const AccountBatch& batch) {
     add_uses(p, batch);
     add_audit(p, batch.audit);
   });
-  return revision();
 }
 
 std::vector<AuditRow> PgAccounts::audit(const AuditFilter& filter, int limit, std::int64_t before) {

@@ -14,7 +14,7 @@ class PgAccounts final : public AccountStore {
 
   std::int64_t revision() override;
   AccountSnapshot load() override;
-  std::int64_t commit(const AccountBatch& batch) override;
+  void commit(const AccountBatch& batch, std::int64_t expected) override;
   std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) override;
 
  private:

@@ -8,7 +8,8 @@ constexpr std::chrono::seconds kPatience{10};
 Connection::Deadline deadline() { return std::chrono::steady_clock::now() + kPatience; }
 
 StoreError store_error(const SqlError& e) {
-  if (e.sqlstate.starts_with("23")) return {StoreError::conflict, e.what()};  // integrity constraint
+  if (e.sqlstate.starts_with("23") || e.sqlstate == "40001")  // integrity constraint, serialization
+    return {StoreError::conflict, e.what()};
   if (e.sqlstate.starts_with("42") || e.sqlstate.starts_with("22")) return {StoreError::corrupt, e.what()};
   return {StoreError::unavailable, e.what()};
 }

@@ -6,6 +6,17 @@ CREATE TABLE account_revision (
   revision bigint NOT NULL);
 INSERT INTO account_revision (revision) VALUES (1);
 
+-- A change is decided on what a scheduler has in memory, which is one revision. If that is not the newest any more,
+-- nothing is written (40001: read again, decide again).
+CREATE FUNCTION raise_account_revision(expected bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE account_revision SET revision = revision + 1 WHERE revision = expected;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'accounts were changed since revision %', expected USING ERRCODE = 'serialization_failure';
+  END IF;
+  RETURN expected + 1;
+END $$;
+
 CREATE TABLE account (
   name text COLLATE "C" PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 128),
   password_hash text NOT NULL DEFAULT '',  -- argon2id with its own salt and costs; '' = none: no login by password

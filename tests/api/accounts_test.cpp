@@ -176,7 +176,7 @@ TEST_F(AccountsApi, WhatAnotherSchedulerChangedCountsAfterARefresh) {
   row.disabled = true;
   AccountBatch batch;
   batch.users.push_back(row);
-  rig.account_store.commit(batch);
+  rig.account_store.commit(batch, rig.account_store.revision());
   EXPECT_EQ(rig.get("/v1/me", ada).status(), 200);
   rig.accounts.refresh();
   EXPECT_EQ(rig.get("/v1/me", ada).status(), 403);

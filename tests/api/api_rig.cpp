@@ -382,7 +382,7 @@ ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
             aside(work, done);
           },
           "the key of the test"),
-      accounts(account_store, aside, account_settings(), [this] { return backend.now().wall; }) {
+      accounts(account_store, aside, aside, account_settings(), [this] { return backend.now().wall; }) {
   EXPECT_GE(sodium_init(), 0);
   accounts.start();
   Services all = services ? services(backend) : Services{};

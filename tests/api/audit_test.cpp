@@ -28,7 +28,7 @@ TEST_F(Audit, AChangeOfAJobIsRecordedWithBeforeAndAfter) {
   EXPECT_EQ(found[0].at("action"), "jobs.hold");
   EXPECT_EQ(found[0].at("status"), 200);
   EXPECT_EQ(found[0].at("before").at("state"), "queued");
-  EXPECT_EQ(found[0].at("after").at("state"), "held");
+  EXPECT_EQ(found[0].at("after").at("result").at("state"), "held");
   EXPECT_TRUE(found[0].at("credential").as_string().starts_with("token "));
 }
 
@@ -49,7 +49,7 @@ TEST_F(Audit, SharesAndNodesAreRecordedAsTheyWere) {
   ASSERT_EQ(shares.size(), 2U);
   EXPECT_TRUE(shares[1].at("before").is_null());
   EXPECT_EQ(shares[0].at("before").at("weight"), 1.0);
-  EXPECT_EQ(shares[0].at("after").at("weight"), 3.0);
+  EXPECT_EQ(shares[0].at("after").at("result").at("weight"), 3.0);
   rig.post("/v1/nodes/n1:cordon", R"({"reason":"smoke"})");
   const auto nodes = entries("?target=n1");
   ASSERT_EQ(nodes.size(), 1U);

@@ -45,7 +45,9 @@ TEST_F(Authenticate, NeedsTheToken) {
 }
 
 TEST_F(Authenticate, AnEmptyTokenOpensNothing) {
-  Accounts none(rig.account_store, [](const auto&, const auto&) {}, {}, [] { return Instant{}; });
+  Accounts none(
+      rig.account_store, [](const auto&, const auto&) {}, [](const auto&, const auto&) {}, {},
+      [] { return Instant{}; });
   auto request = http::Request::make(http::Method::get, "/v1/jobs", {}, {{"Authorization", "Bearer "}});
   EXPECT_TRUE(authenticate(none)(request));
 }

@@ -29,6 +29,11 @@ class AccountStoreTest : public ::testing::TestWithParam<bool> {
             .created_by = "admin",
             .roles = {{"*", Role::viewer}, {"nlp", Role::operator_}}};
   }
+  /// The revision after it.
+  std::int64_t commit(const AccountBatch& batch) {
+    store_->commit(batch, store_->revision());
+    return store_->revision();
+  }
   TokenRow token(const std::string& id) {
     return {
         .id = id, .user = "ada", .name = "laptop", .secret_hash = kHash, .scopes = 3, .created_at = at(2)};
@@ -63,7 +68,7 @@ TEST_P(AccountStoreTest, WhatIsWrittenIsRead) {
                         .expires_at = at(50)}};
   batch.nodes = {
       {.id = "c1", .node = "n1", .secret_hash = kHash, .created_at = at(5), .joined_from = "10.0.0.2"}};
-  store_->commit(batch);
+  commit(batch);
 
   const auto rows = store_->load();
   ASSERT_EQ(rows.users.size(), 2U);
@@ -86,10 +91,10 @@ TEST_P(AccountStoreTest, RolesAreReplacedAndRevocationsStay) {
   AccountBatch batch;
   batch.users = {user("ada")};
   batch.tokens = {token("t1")};
-  store_->commit(batch);
+  commit(batch);
   batch.users[0].roles = {{"vision", Role::member}};
   batch.tokens[0].revoked_at = at(9);
-  store_->commit(batch);
+  commit(batch);
   const auto rows = store_->load();
   EXPECT_EQ(rows.users[0].roles, (std::map<std::string, Role, std::less<>>{{"vision", Role::member}}));
   EXPECT_EQ(rows.tokens[0].revoked_at, at(9));
@@ -104,10 +109,10 @@ TEST_P(AccountStoreTest, AUserGoesWithTheirSessions) {
                      .created_at = at(3),
                      .seen_at = at(3),
                      .expires_at = Instant(std::chrono::hours(24 * 365 * 200))}};
-  store_->commit(batch);
+  commit(batch);
   AccountBatch removal;
   removal.removed_users = {"ada"};
-  store_->commit(removal);
+  commit(removal);
   EXPECT_TRUE(store_->load().users.empty());
   EXPECT_TRUE(store_->load().sessions.empty());
 }
@@ -121,7 +126,7 @@ TEST_P(AccountStoreTest, ASessionOfNobodyIsRefusedAndNothingOfItsBatchIsApplied)
                      .created_at = at(3),
                      .seen_at = at(3),
                      .expires_at = at(4)}};
-  EXPECT_THROW(store_->commit(batch), StoreError);
+  EXPECT_THROW(commit(batch), StoreError);
   EXPECT_TRUE(store_->load().users.empty());
 }
 
@@ -130,20 +135,38 @@ TEST_P(AccountStoreTest, OnlyChangesRaiseTheRevision) {
   AccountBatch batch;
   batch.users = {user("ada")};
   batch.tokens = {token("t1")};
-  const auto after = store_->commit(batch);
+  const auto after = commit(batch);
   EXPECT_EQ(after, before + 1);
   AccountBatch use;
   use.used_tokens = {token("t1")};
   use.used_tokens[0].last_used_at = at(20);
   use.used_tokens[0].last_used_from = "10.0.0.9";
   use.audit = {{.at = at(20), .who = "ada", .action = "x", .status = 200}};
-  EXPECT_EQ(store_->commit(use), after);
+  EXPECT_EQ(commit(use), after);
   use.used_tokens[0].last_used_at = at(10);
-  store_->commit(use);
+  commit(use);
   const auto rows = store_->load();
   EXPECT_EQ(rows.tokens[0].last_used_at, at(20)) << "an earlier use does not count back";
   EXPECT_EQ(rows.tokens[0].last_used_from, "10.0.0.9");
   EXPECT_EQ(store_->revision(), after);
+}
+
+TEST_P(AccountStoreTest, AChangeDecidedOnAnOldRevisionIsRefused) {
+  const auto old = store_->revision();
+  AccountBatch batch;
+  batch.users = {user("ada")};
+  store_->commit(batch, old);
+  batch.users = {user("bob")};
+  try {
+    store_->commit(batch, old);
+    FAIL();
+  } catch (const StoreError& e) {
+    EXPECT_EQ(e.kind, StoreError::conflict);
+  }
+  EXPECT_EQ(store_->load().users.size(), 1U);
+  AccountBatch record;
+  record.audit = {{.at = at(20), .who = "ada", .action = "x", .status = 200}};
+  EXPECT_NO_THROW(store_->commit(record, old)) << "a record is no change";
 }
 
 TEST_P(AccountStoreTest, TheAuditTrailIsFilteredAndPaged) {
@@ -158,7 +181,7 @@ TEST_P(AccountStoreTest, TheAuditTrailIsFilteredAndPaged) {
                            .status = 200,
                            .before = R"({"state":"queued"})",
                            .after = ""});
-  store_->commit(batch);
+  commit(batch);
   const auto targets = [&](const AuditFilter& filter, int limit = 100, std::int64_t before = 0) {
     std::vector<std::string> out;
     for (const auto& row : store_->audit(filter, limit, before)) out.push_back(row.target);
