@@ -57,14 +57,15 @@ std::string checkpoints_text(const json::object& body, const Look& look) {
 
 }  // namespace
 
-int run_checkpoints(Session& session, const std::string& id) {
-  const Document document =
-      get_pages(session.client, "/v1/jobs/" + resolve_job(session, id) + "/checkpoints", "checkpoints");
-  const json::object& body = as_object(document.tree);
-  session.print(
-      document, [&] { return checkpoints_text(body, session.look); },
-      [&] { return checkpoints_table(body, session.look); });
-  return 0;
+int run_checkpoints(Session& session, const std::string& id, bool watching) {
+  const std::string path = "/v1/jobs/" + resolve_job(session, id) + "/checkpoints";
+  return draw_or_watch(session, watching, [&] {
+    const Document document = get_pages(session.client, path, "checkpoints");
+    const json::object& body = as_object(document.tree);
+    session.print(
+        document, [&] { return checkpoints_text(body, session.look); },
+        [&] { return checkpoints_table(body, session.look); });
+  });
 }
 
 }  // namespace tutti::cli

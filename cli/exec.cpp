@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -58,11 +57,6 @@ std::optional<winsize> window_size() {
   return size;
 }
 
-bool is_regular(int fd) {
-  struct stat status{};
-  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-}
-
 class Shell {
  public:
   Shell(Session& session, bool tty)
@@ -103,7 +97,7 @@ class Shell {
     }
     error_code error;
     input_.assign(STDIN_FILENO, error);
-    if (error && !is_regular(STDIN_FILENO)) return end_of_input();
+    always_ready_ = static_cast<bool>(error);
     read_input();
   }
 
@@ -122,12 +116,14 @@ class Shell {
   }
 
   // Waits until there is something and reads then, so that the descriptor, which the shell that started us
-  // shares, never becomes non-blocking. A regular file is always ready, and cannot be waited for.
+  // shares, never becomes non-blocking. A file or /dev/null is always ready, and cannot be waited for.
   void read_input() {
     reading_ = true;
-    if (is_regular(STDIN_FILENO)) return asio::post(io_, [this] { take_input(); });
+    if (always_ready_) return asio::post(io_, [this] { take_input(); });
     input_.async_wait(asio::posix::stream_descriptor::wait_read, [this](error_code error) {
-      if (!error) take_input();
+      if (error == asio::error::operation_aborted) return;
+      always_ready_ = static_cast<bool>(error);
+      take_input();
     });
   }
 
@@ -224,7 +220,7 @@ class Shell {
   std::optional<RawTerminal> raw_;
   std::optional<Failure> failure_;
   int status_ = 0;
-  bool reading_ = false, input_over_ = false, over_ = false;
+  bool reading_ = false, always_ready_ = false, input_over_ = false, over_ = false;
 };
 
 // "/v1/jobs/12/attempts/latest/exec?tty=1&rows=24&cols=80&term=xterm&command=bash"

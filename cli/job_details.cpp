@@ -223,16 +223,19 @@ int run_show(Session& session, const std::string& id, bool watching) {
   });
 }
 
-int run_explain(Session& session, const std::string& id, const std::string& at) {
+int run_explain(Session& session, const std::string& id, const std::string& at, bool watching) {
   const std::string job = resolve_job(session, id);
   std::string path = "/v1/jobs/" + job + "/explain";
+  if (!at.empty() && watching)
+    throw Failure(Exit::usage, "explain: --at is of the past, which does not change; it does not go with -w");
   if (!at.empty()) path += "?at=" + percent_encode(instant_of(at, session.look.now, "--at"));
   try {
-    const Document document = session.client.get(path);
-    const json::object& body = as_object(document.tree);
-    session.print(
-        document, [&] { return explain_text(body, session.look); }, [&] { return reasons_table(body); });
-    return 0;
+    return draw_or_watch(session, watching, [&] {
+      const Document document = session.client.get(path);
+      const json::object& body = as_object(document.tree);
+      session.print(
+          document, [&] { return explain_text(body, session.look); }, [&] { return reasons_table(body); });
+    });
   } catch (const Failure& failure) {
     if (at.empty() || integer_of(failure.problem, "status") != 501) throw;
     throw Failure(

@@ -61,8 +61,9 @@ int run(int argc, char** argv) {
     return run_complete({argv + std::min(first, argc), argv + argc}, std::cout);
   }
   CommandLine line;
-  if (argc == 2 && std::string(argv[1]) == "--man") {
-    std::cout << man_page(line);
+  const std::string only = argc == 2 ? argv[1] : "";
+  if (only == "--man" || only == "--markdown") {
+    std::cout << (only == "--man" ? man_page(line) : reference_page(line));
     return 0;
   }
   const bool json = wants_json(argc, argv);

@@ -187,11 +187,14 @@ std::string render_fields(const std::vector<std::pair<std::string, Cell>>& field
   std::size_t width = 0;
   for (const auto& [name, cell] : fields)
     if (!cell.text.empty()) width = std::max(width, display_width(name));
+  const std::size_t room = look.width > width + kGap + kNarrowest ? look.width - width - kGap : kNarrowest;
   std::string out;
-  for (const auto& [name, cell] : fields)
-    if (!cell.text.empty())
-      out += paint(pad(name, width, false), Tone::dim, look) + "  " +
-             paint(clean(cell.text), cell.tone, look) + "\n";
+  for (const auto& [name, cell] : fields) {
+    if (cell.text.empty()) continue;
+    const std::string text = clean(cell.text);
+    out += paint(pad(name, width, false), Tone::dim, look) + "  " +
+           paint(look.wide ? text : cut(text, room), cell.tone, look) + "\n";
+  }
   return out;
 }
 

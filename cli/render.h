@@ -57,7 +57,7 @@ std::string render_table(const Table& table, const Look& look);
 // and names those that there are.
 Table choose_columns(const Table& table, const std::vector<std::string>& titles);
 std::string render_csv(const Table& table);  // RFC 4180, with a header, wide columns included
-// "key  value" lines; empty values are left out.
+// "key  value" lines that fit, but for `wide`; empty values are left out.
 std::string render_fields(const std::vector<std::pair<std::string, Cell>>& fields, const Look& look);
 std::string paint(std::string_view text, Tone tone, const Look& look);
 

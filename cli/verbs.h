@@ -87,7 +87,7 @@ int run_ls(Session& session, const ListOptions& options);
 int run_queue(Session& session, bool watch);
 int run_show(Session& session, const std::string& id, bool watch);
 // `at` empty: now; else an instant of the past, or an age such as 2h.
-int run_explain(Session& session, const std::string& id, const std::string& at);
+int run_explain(Session& session, const std::string& id, const std::string& at, bool watch);
 struct PlanOptions {
   std::string file;  // of a job that is not submitted …
   SpecEdits edits;
@@ -97,7 +97,7 @@ struct PlanOptions {
 };
 int run_plan(Session& session, const PlanOptions& options);
 int run_attempts(Session& session, const std::string& id, bool watch);
-int run_checkpoints(Session& session, const std::string& id);
+int run_checkpoints(Session& session, const std::string& id, bool watch);
 
 struct LogOptions {
   std::string id;

@@ -23,5 +23,7 @@ int run_complete(const std::vector<std::string>& words, std::ostream& out);
 std::string completion_script(const std::string& shell);
 // The manual page, as troff, from the command line itself.
 std::string man_page(const CommandLine& line);
+// Likewise docs/cli/verbs.md.
+std::string reference_page(const CommandLine& line);
 
 }  // namespace tutti::cli

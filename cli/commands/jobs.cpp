@@ -135,17 +135,19 @@ void add_job_views(CommandLine& line) {
   add_job(show, o->id);
   add_watch(show, o->watch);
   CLI::App* explain = line.verb({"explain", "why a job does not run", "explain 12 --at 2h"},
-                                [o](Session& s) { return run_explain(s, o->id, o->at); });
+                                [o](Session& s) { return run_explain(s, o->id, o->at, o->watch); });
   add_job(explain, o->id);
   explain->add_option("--at", o->at, "as it was then: an instant, or 2h for two hours ago");
+  add_watch(explain, o->watch);
   CLI::App* attempts = line.verb({"attempts", "the attempts of a job, with cause and place", "attempts 12"},
                                  [o](Session& s) { return run_attempts(s, o->id, o->watch); });
   add_job(attempts, o->id);
   add_watch(attempts, o->watch);
   CLI::App* checkpoints =
       line.verb({"checkpoints", "the checkpoints of a job, and how often to save", "checkpoints 12"},
-                [o](Session& s) { return run_checkpoints(s, o->id); });
+                [o](Session& s) { return run_checkpoints(s, o->id, o->watch); });
   add_job(checkpoints, o->id);
+  add_watch(checkpoints, o->watch);
 
   const auto e = options<EventOptions>();
   const auto all = options<bool>();

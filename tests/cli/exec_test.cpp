@@ -2,6 +2,11 @@
 // whatever happens.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <future>
 
 #include "tests/cli/fake_scheduler.h"
 #include "tests/cli/pty_process.h"
@@ -108,6 +113,28 @@ TEST(Exec, APipeIsReadToItsEnd) {
   const Finished ended = tutti.wait();
   EXPECT_EQ(ended.status, 137) << ended.err;
   EXPECT_EQ(ended.out, "out\n");
+}
+
+// What cannot be waited for is always ready: a file, /dev/null.
+TEST(Exec, AFileAndNothingAreReadToTheirEnd) {
+  char name[] = "/tmp/tutti-exec-XXXXXX";
+  const int fd = mkstemp(name);
+  const std::string text(40'000, 'y');
+  ASSERT_EQ(write(fd, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  close(fd);
+  for (const auto& [from, expected] : {std::pair<std::string, std::string>{name, text}, {"/dev/null", ""}}) {
+    FakeShell shell;
+    const std::string command = "TUTTI_SERVER=" + shell.scheduler.url() + " TUTTI_TOKEN=x " + bin_folder() +
+                                "/tutti exec 7 -- cat < " + from + " 2>&1";
+    auto ended = std::async(std::launch::async, [&] { return std::system(command.c_str()); });
+    std::string bytes;
+    for (std::string next = shell.frames.take(); next[0] != 2; next = shell.frames.take())
+      bytes += next.substr(1);
+    EXPECT_EQ(bytes, expected) << from;
+    shell.say(3, R"({"exit_code":4})");
+    EXPECT_EQ(WEXITSTATUS(ended.get()), 4) << from;
+  }
+  unlink(name);
 }
 
 TEST(Exec, AProblemOfTheOtherSideIsAFailure) {

@@ -109,5 +109,22 @@ TEST(Render, FieldsLeaveOutWhatIsEmpty) {
             "state  running\nqueue  h100\n");
 }
 
+TEST(Render, FieldsFitToo) {
+  Look look;
+  look.width = 20;
+  EXPECT_EQ(render_fields({{"run", {"a very long command line\nof two lines"}}}, look),
+            "run  a very long co…\n");
+  look.wide = true;
+  EXPECT_EQ(render_fields({{"run", {"a very long command line"}}}, look), "run  a very long command line\n");
+}
+
+TEST(Render, ColumnsAreChosenInTheOrderAskedFor) {
+  const Table chosen = choose_columns(sample(), {"reason", "uuid"});
+  EXPECT_EQ(render_table(chosen, Look{}),
+            "REASON                                  UUID\n"
+            "                                        GPU-1\n"
+            "needs 8 free GPUs, the best node has 4  GPU-2\n");
+}
+
 }  // namespace
 }  // namespace tutti::cli

@@ -1,11 +1,13 @@
 // What the verbs print, and what `tutti` ends with.
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "tests/cli/fake_scheduler.h"
+#include "tests/cli/pty_process.h"
 
 namespace tutti::cli::test {
 namespace {
@@ -58,6 +60,14 @@ TEST(Errors, AreProblemJsonWhenJsonIsAskedFor) {
   EXPECT_EQ(problem.at("hint").as_string(), "tutti ls -a");
   const Finished away = run_tutti({"ls", "--server", "http://127.0.0.1:1", "--retry-for", "0", "-o", "json"});
   EXPECT_EQ(json::parse(away.err).as_object().at("code").as_string(), "unreachable");
+  EXPECT_EQ(problem.at("message").as_string(), "job 7 does not exist");
+  for (const auto& wrong : std::vector<std::vector<std::string>>{{"ls", "--no-such-flag", "-o", "json"},
+                                                                 {"-o", "json", "no-such-verb"},
+                                                                 {"show", "7", "-o", "json"}}) {
+    const json::object usage = json::parse(run_tutti(wrong).err).as_object();
+    EXPECT_EQ(usage.at("code").as_string(), "usage") << json::serialize(usage);
+    EXPECT_TRUE(usage.contains("message") && usage.contains("hint")) << json::serialize(usage);
+  }
 }
 
 TEST(Evidence, IsWrittenWholeOrNotAtAll) {
@@ -111,6 +121,47 @@ TEST(Ls, PrintsATableThatFits) {
             "rrrrrrrrrrrrrr…\n");
   EXPECT_EQ(scheduler.asked().back().target, "/v1/jobs?page_size=100&state=pending&state=active");
   EXPECT_EQ(scheduler.asked().back().authorization, "Bearer secret");
+}
+
+TEST(Ls, ATerminalGetsColourUnlessItIsRefused) {
+  FakeScheduler scheduler;
+  scheduler.routes.get("/v1/jobs",
+                       [](const Request&) { return http::json(200, page({job(7, "running")}, "")); });
+  scheduler.start();
+  PtyProcess coloured({"ls"}, scheduler.environment(), 24, 60);
+  EXPECT_EQ(coloured.wait(), 0);
+  EXPECT_NE(coloured.output().find("\033[36mrunning"), std::string::npos) << coloured.output();
+  auto environment = scheduler.environment();
+  environment["NO_COLOR"] = "1";
+  PtyProcess plain({"ls"}, environment, 24, 60);
+  EXPECT_EQ(plain.wait(), 0);
+  EXPECT_EQ(plain.output().find('\033'), std::string::npos) << plain.output();
+}
+
+// How far a job has come is said on a terminal while it is waited for, and is gone afterwards.
+TEST(Wait, ATerminalSeesHowFarItIs) {
+  FakeScheduler scheduler;
+  http::test::Mailbox<std::shared_ptr<http::Stream>> streams;
+  std::atomic<bool> ended = false;
+  scheduler.routes.post("/v1/jobs", [](const Request&) { return http::json(201, job(7, "queued")); });
+  scheduler.routes.get("/v1/jobs/{id}", [&](const Request&) {
+    if (ended) return http::json(200, job(7, "succeeded", {{"exit_code", 0}}));
+    return http::json(200, job(7, "running", {{"progress", json::object{{"step", 40}, {"total", 100}}}}));
+  });
+  scheduler.routes.get("/v1/jobs/{id}/events",
+                       http::Handler([&](Request, Responder responder) { streams.put(responder.sse()); }));
+  scheduler.start();
+  char name[] = "/tmp/tutti-wait-XXXXXX";
+  close(mkstemp(name));
+  std::ofstream(name) << "name: hello\nrun: x\n";
+  PtyProcess tutti({"submit", name, "--wait"}, scheduler.environment());
+  const auto stream = streams.take();
+  tutti.wait_for_output("job 7 (hello) running, step 40 of 100");
+  ended = true;
+  stream->write(http::sse_event("1", "", "{}"));
+  EXPECT_EQ(tutti.wait(), 0) << tutti.output();
+  EXPECT_NE(tutti.output().find("\r\033[Kjob 7 (hello) succeeded"), std::string::npos) << tutti.output();
+  std::filesystem::remove(name);
 }
 
 TEST(Ls, JsonIsTheAnswerUnchanged) {
