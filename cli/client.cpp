@@ -129,18 +129,36 @@ void Client::wait_before_retry(int tries, std::string_view retry_after, Clock::t
   std::this_thread::sleep_for(std::min(retry_pause(tries, retry_after, dice), left));
 }
 
+namespace {
+
+// Too many requests: worth waiting for only if the server says when, and that is soon enough.
+bool comes_free_in_time(const HttpReply& reply, Clock::time_point until) {
+  int seconds = 0;
+  const std::string_view text = reply.header("Retry-After");
+  const auto* end = text.data() + text.size();
+  return reply.status == 429 && std::from_chars(text.data(), end, seconds).ptr == end && !text.empty() &&
+         seconds >= 0 && Clock::now() + std::chrono::seconds(seconds) <= until;
+}
+
+std::string why_again(const Outcome& outcome) {
+  if (outcome.trouble != Trouble::none) return outcome.why;
+  if (outcome.reply.status == 429) return "too many requests";
+  return "the scheduler is not ready (" + std::to_string(outcome.reply.status) + ")";
+}
+
+}  // namespace
+
 Document Client::call(const HttpRequest& request, bool repeatable) {
   const auto until = Clock::now() + patience_.retry_for;
   for (int tries = 0;; ++tries) {
     Outcome outcome = transfer_.perform(request, patience_.timeout);
     const bool answered = outcome.trouble == Trouble::none;
     const int status = outcome.reply.status;
-    const bool nothing_happened = outcome.trouble == Trouble::not_sent || (answered && status == 503);
+    const bool nothing_happened = outcome.trouble == Trouble::not_sent || (answered && status == 503) ||
+                                  (answered && comes_free_in_time(outcome.reply, until));
     const bool lost = outcome.trouble == Trouble::uncertain || (answered && (status == 502 || status == 504));
     if ((nothing_happened || (lost && repeatable)) && Clock::now() < until) {
-      wait_before_retry(
-          tries, outcome.reply.header("Retry-After"), until,
-          answered ? "the scheduler is not ready (" + std::to_string(status) + ")" : outcome.why);
+      wait_before_retry(tries, outcome.reply.header("Retry-After"), until, why_again(outcome));
       continue;
     }
     if (!answered) throw unreachable(connection_, outcome.why);

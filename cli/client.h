@@ -3,6 +3,7 @@
 //
 // What is tried again, within --retry-for, with back-off and honouring Retry-After:
 //   503 and a refused connection: always, nothing has happened;
+//   429, when its Retry-After lies within --retry-for;
 //   an answer lost on the way: reads, and writes with an idempotency key (the same key every time).
 #pragma once
 

@@ -4,7 +4,7 @@
 
 #include <boost/json/serialize.hpp>
 #include <boost/json/value_from.hpp>
-#include <cstdlib>
+#include <filesystem>
 #include <istream>
 #include <ostream>
 
@@ -119,6 +119,11 @@ Credentials log_in(Session& session, const LoginOptions& options) {
   return by_password(session, options, user);
 }
 
+// A context is used from other folders, too.
+std::string absolute(const std::string& path) {
+  return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
+}
+
 std::string url_of(const Connection& connection) {
   return connection.unix_socket.empty() ? connection.server : "http+unix://" + connection.unix_socket;
 }
@@ -173,7 +178,7 @@ int run_login(Session& session, const LoginOptions& options) {
                   .token = found.token,
                   .token_id = found.id,
                   .token_file = {},
-                  .ca = server.ca,
+                  .ca = absolute(server.ca),
                   .user = found.user,
                   .project = options.project};
   check_context_name(context.name);
@@ -319,10 +324,11 @@ int run_context_add(const Printer& printer, const ContextSettings& settings) {
       context.token_id.clear();
     }
     for (const auto& [value, member] :
-         {std::pair{&settings.server, &Context::server},
-          std::pair{&settings.token_file, &Context::token_file}, std::pair{&settings.ca, &Context::ca},
-          std::pair{&settings.user, &Context::user}, std::pair{&settings.project, &Context::project}})
-      if (!value->empty()) context.*member = *value;
+         {std::pair{settings.server, &Context::server},
+          std::pair{absolute(settings.token_file), &Context::token_file},
+          std::pair{absolute(settings.ca), &Context::ca}, std::pair{settings.user, &Context::user},
+          std::pair{settings.project, &Context::project}})
+      if (!value.empty()) context.*member = value;
     if (settings.use || profile.current.empty()) profile.current = settings.name;
   });
   printer.print(

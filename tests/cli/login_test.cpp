@@ -205,6 +205,9 @@ TEST_F(Login, ContextsAreListedUsedChangedAndRemoved) {
   EXPECT_EQ(run({"context", "add", "c"}).status, 2) << "no server";
   EXPECT_EQ(run({"context", "add", "c/d", "--server", "http://a"}).status, 2);
   EXPECT_EQ(run({"context", "add", "c", "--server", "a:7070"}).status, 2);
+  EXPECT_EQ(run({"context", "add", "a", "--token-file", "some/token"}).status, 0);
+  EXPECT_TRUE(json::parse(config_text()).at_pointer("/contexts/a/token_file").as_string().starts_with("/"))
+      << "it is used from other folders, too";
   EXPECT_EQ(run({"context", "remove", "b"}).status, 0);
   EXPECT_EQ(json::parse(config_text()).as_object().at("current").as_string(), "");
   EXPECT_EQ(run({"whoami"}).status, 2) << "none is in use";

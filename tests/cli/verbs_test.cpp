@@ -70,6 +70,27 @@ TEST(Errors, AreProblemJsonWhenJsonIsAskedFor) {
   }
 }
 
+TEST(Errors, TooManyRequestsAreWaitedForIfThatIsSoonEnough) {
+  FakeScheduler scheduler;
+  std::atomic<int> asked = 0;
+  scheduler.routes.get("/v1/gpus", [&](const Request&) {
+    if (asked++ > 0) return http::json(200, json::object{{"gpus", json::array{}}});
+    return http::problem(429, "too_many_requests", "slower, please").set("Retry-After", "1");
+  });
+  scheduler.routes.get("/v1/nodes", [](const Request&) {
+    return http::problem(429, "too_many_requests", "slower, please").set("Retry-After", "3600");
+  });
+  scheduler.start();
+  const Finished patient = scheduler.run({"gpus", "-o", "json"});
+  EXPECT_EQ(patient.status, 0) << patient.err;
+  const auto tries = scheduler.asked("GET", "/v1/gpus");
+  ASSERT_EQ(tries.size(), 2U);
+  EXPECT_GE(tries[1].at - tries[0].at, 990ms);
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_EQ(scheduler.run({"nodes"}).status, 4);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 10s) << "an hour is not waited for";
+}
+
 TEST(Evidence, IsWrittenWholeOrNotAtAll) {
   FakeScheduler scheduler;
   const std::string bytes("\x1f\x8b\0binary", 9);
