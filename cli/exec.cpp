@@ -1,6 +1,8 @@
 #include "cli/exec.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -26,7 +28,8 @@ namespace asio = boost::asio;
 namespace json = boost::json;
 using boost::system::error_code;
 
-constexpr std::size_t kPiece = 16 << 10;        // of standard input
+constexpr std::size_t kPiece = 16 << 10;  // of standard input
+constexpr int kOutputPatienceMs = 60'000;
 constexpr std::size_t kMostQueued = 256 << 10;  // then it is not read for a while
 
 enum Kind : char {
@@ -95,9 +98,7 @@ class Shell {
       signals_.add(SIGWINCH);
       wait_for_resize();
     }
-    error_code error;
-    input_.assign(STDIN_FILENO, error);
-    always_ready_ = static_cast<bool>(error);
+    watch_input();
     read_input();
   }
 
@@ -115,8 +116,17 @@ class Shell {
     });
   }
 
-  // Waits until there is something and reads then, so that the descriptor, which the shell that started us
-  // shares, never becomes non-blocking. A file or /dev/null is always ready, and cannot be waited for.
+  // Asio makes what it waits for non-blocking, and standard input shares that with standard output and with
+  // the shell that started us. So it waits for an epoll set that holds it. A file or /dev/null is always
+  // ready, and no epoll set takes it.
+  void watch_input() {
+    const int set = epoll_create1(EPOLL_CLOEXEC);
+    epoll_event wanted{};
+    wanted.events = EPOLLIN;
+    always_ready_ = set < 0 || epoll_ctl(set, EPOLL_CTL_ADD, STDIN_FILENO, &wanted) != 0;
+    if (set >= 0) input_.assign(set);
+  }
+
   void read_input() {
     reading_ = true;
     if (always_ready_) return asio::post(io_, [this] { take_input(); });
@@ -162,6 +172,8 @@ class Shell {
     while (!bytes.empty()) {
       const ssize_t n = ::write(STDOUT_FILENO, bytes.data(), bytes.size());
       if (n < 0 && errno == EINTR) continue;
+      pollfd room{STDOUT_FILENO, POLLOUT, 0};  // somebody else may have made it non-blocking
+      if (n < 0 && errno == EAGAIN && poll(&room, 1, kOutputPatienceMs) > 0) continue;
       if (n <= 0)
         return end(Failure(Exit::failed, std::string("cannot write the output: ") + std::strerror(errno)));
       bytes.remove_prefix(static_cast<std::size_t>(n));
@@ -206,10 +218,7 @@ class Shell {
   }
 
   // The terminal first: whatever is said afterwards has to be readable.
-  void release() {
-    raw_.reset();
-    if (input_.is_open()) input_.release();  // it is not ours to close
-  }
+  void release() { raw_.reset(); }
 
   Session& session_;
   const bool tty_;
@@ -249,6 +258,7 @@ int run_exec(Session& session, const ExecOptions& options) {
   const bool tty = options.tty || (here && !options.no_tty);
   const std::string job = resolve_job(session, options.id);
   session.out.flush();
+  signal(SIGPIPE, SIG_IGN);  // a reader that goes away must not leave the terminal raw
   return Shell(session, tty).run(exec_target(job, options, tty));
 }
 

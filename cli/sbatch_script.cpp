@@ -282,7 +282,7 @@ class Job {
   void memory() {
     std::optional<std::int64_t> bytes;
     for (const auto& [option, times] : std::initializer_list<std::pair<std::string_view, std::int64_t>>{
-             {"mem-per-cpu", std::max<std::int64_t>(cpus_, 1)}, {"mem-per-gpu", gpus_}, {"mem", 1}}) {
+             {"mem-per-cpu", cpus_ > 0 ? cpus_ : processes_}, {"mem-per-gpu", gpus_}, {"mem", 1}}) {
       const Given* at = given(option);
       if (at == nullptr) continue;
       const auto one = slurm::parse_memory(at->value);

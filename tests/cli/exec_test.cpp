@@ -66,6 +66,7 @@ TEST(Exec, ATerminalIsRawAndAsBeforeAfterwards) {
   tutti.wait_for_output("prompt$ ");
   tutti.type("ls\r\x03");  // ^C goes over there as it is
   EXPECT_EQ(shell.take_until("\x03"), "ls\r\x03");
+  EXPECT_TRUE(tutti.blocking()) << "the shell that started it shares the terminal";
   tutti.resize(50, 132);
   EXPECT_EQ(json::parse(shell.frames.take().substr(1)), json::parse(R"({"rows":50,"cols":132})"));
   shell.say(3, R"({"exit_code":7})");
@@ -135,6 +136,18 @@ TEST(Exec, AFileAndNothingAreReadToTheirEnd) {
     EXPECT_EQ(WEXITSTATUS(ended.get()), 4) << from;
   }
   unlink(name);
+}
+
+TEST(Exec, AReaderThatGoesAwayIsAFailureAndNoSignal) {
+  FakeShell shell;
+  const std::string command = "TUTTI_SERVER=" + shell.scheduler.url() + " TUTTI_TOKEN=x bash -c '" +
+                              bin_folder() +
+                              "/tutti exec 7 -- yes < /dev/null | true; exit ${PIPESTATUS[0]}' 2>&1";
+  auto ended = std::async(std::launch::async, [&] { return std::system(command.c_str()); });
+  EXPECT_EQ(shell.frames.take(), frame(2));
+  // More than a pipe holds: the last writes find nobody who takes them.
+  for (int i = 0; i < 4; ++i) shell.say(0, std::string(60'000, 'y'));
+  EXPECT_EQ(WEXITSTATUS(ended.get()), 1);
 }
 
 TEST(Exec, AProblemOfTheOtherSideIsAFailure) {

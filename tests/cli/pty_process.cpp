@@ -90,6 +90,8 @@ termios PtyProcess::mode() const {
   return mode;
 }
 
+bool PtyProcess::blocking() const { return (fcntl(slave_, F_GETFL) & O_NONBLOCK) == 0; }
+
 int PtyProcess::wait() {
   const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
   const auto until = Clock::now() + kLongest;

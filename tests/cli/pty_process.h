@@ -23,8 +23,9 @@ class PtyProcess {
   void signal(int number) const;
   void wait_for_output(const std::string& text);
   const std::string& output() const { return output_; }
-  termios mode() const;  // of the terminal, now
-  int wait();            // exit status; 1000 + signal
+  termios mode() const;   // of the terminal, now
+  bool blocking() const;  // reads and writes of the terminal, as its processes share it
+  int wait();             // exit status; 1000 + signal
 
  private:
   bool pump(int milliseconds);  // false: it has closed the terminal

@@ -209,6 +209,15 @@ TEST(Sbatch, ABeginningOfANameIsEnoughIfNoOtherHasIt) {
   EXPECT_NE(job_of("#SBATCH --mem-per=1G").warnings.at(0).text.find("several"), std::string::npos);
 }
 
+TEST(Sbatch, MemoryPerCpuCountsOneCpuPerProcessUnlessMoreAreAskedFor) {
+  const auto memory = [](const char* heads) {
+    return std::string(job_of(heads).spec.at("resources").as_object().at("memory").as_string());
+  };
+  EXPECT_EQ(memory("#SBATCH -n 4 --gpus=1 --mem-per-cpu=2G"), "8GiB");
+  EXPECT_EQ(memory("#SBATCH -n 4 -c 3 --gpus=1 --mem-per-cpu=2G"), "24GiB");
+  EXPECT_EQ(memory("#SBATCH --mem-per-cpu=2G"), "2GiB");
+}
+
 TEST(Sbatch, OwnFlagsAreFound) {
   const SbatchJob job = job_of("", {"--dry-run", "--key", "k", "-W", "--parsable"});
   EXPECT_TRUE(job.dry_run && job.wait && job.parsable && !job.follow);
