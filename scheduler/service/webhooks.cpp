@@ -157,7 +157,7 @@ void Webhooks::step() {
           if (!done) spdlog::warn("{}", done.error().message);
         });
   }
-  arm(settings_.poll);
+  arm(look_again_ && !pumping_ ? settings_.gap : settings_.poll);
 }
 
 bool Webhooks::anybody_listens() const {
@@ -169,6 +169,7 @@ bool Webhooks::anybody_listens() const {
 void Webhooks::pump() {
   if (pumping_ || !look_again_) return;
   const Mono now = backend_.now().mono;
+  if (looked_at_ != Mono{} && now - looked_at_ < settings_.gap) return;
   if (!anybody_listens()) {
     // Nobody is to be told of these; the cursor moves now and then, so that there is little to read later.
     if (now - looked_at_ < settings_.poll && looked_at_ != Mono{}) return;
@@ -284,22 +285,29 @@ void Webhooks::on_facts(std::vector<Candidate> candidates, EventId seen, bool mo
 void Webhooks::enqueue(std::vector<DeliveryRow> rows, EventId seen, bool more) {
   pumping_ = true;
   const bool some = !rows.empty();
+  const auto moved = [this, seen, more, some] {
+    pumping_ = false;
+    cursor_ = std::max(cursor_, seen);
+    if (more) look_again_ = true;
+    if (some) next_due_ = Instant{};
+    if (some || look_again_) kick();
+  };
+  const Mono now = backend_.now().mono;
+  if (!some && cursor_stored_at_ != Mono{} && now - cursor_stored_at_ < settings_.poll) return moved();
   ask<int>(
       [rows = std::move(rows), seen, most = settings_.most_waiting,
-       now = backend_.now().wall](WebhookStore& s) {
-        s.enqueue(rows, seen, most, now);
+       at = backend_.now().wall](WebhookStore& s) {
+        s.enqueue(rows, seen, most, at);
         return 0;
       },
-      [this, seen, more, some](const Result<int>& done) {
-        pumping_ = false;
-        if (!done) {
-          look_again_ = true;
-          return spdlog::warn("{}", done.error().message);
+      [this, moved, now](const Result<int>& done) {
+        if (done) {
+          cursor_stored_at_ = now;
+          return moved();
         }
-        cursor_ = std::max(cursor_, seen);
-        if (more) look_again_ = true;
-        if (some) next_due_ = Instant{};
-        if (some || look_again_) kick();
+        pumping_ = false;
+        look_again_ = true;
+        spdlog::warn("{}", done.error().message);
       });
 }
 

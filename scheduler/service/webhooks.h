@@ -31,7 +31,8 @@ namespace tutti {
 
 struct WebhookSettings {
   Duration poll = std::chrono::seconds(5);  // events are looked for so often, also when nobody tells of any
-  Duration deadline = std::chrono::seconds(10);  // of one attempt
+  Duration gap = std::chrono::milliseconds(100);  // and at most so often, whatever is told
+  Duration deadline = std::chrono::seconds(10);   // of one attempt
   int max_attempts = 12;
   Duration first_retry = std::chrono::seconds(5);  // doubles up to the longest, each with jitter
   Duration longest_retry = std::chrono::hours(1);
@@ -125,6 +126,8 @@ class Webhooks final : public WebhookService {
   bool pumping_ = false;
   bool look_again_ = true;  // events may be behind the cursor
   Mono looked_at_{};
+  Mono cursor_stored_at_{};  // where there is nothing to tell it moves in memory, and now and then in the
+                             // store
   bool asking_due_ = false;
   std::optional<Instant> next_due_;
   std::map<std::string, Bucket> buckets_;
