@@ -140,6 +140,7 @@ struct PosterTest : ::testing::Test {
   }
   // Runs the control thread until so many answers have come; fails after twenty seconds.
   void wait_for(std::size_t n) {
+    io.restart();
     const auto work = boost::asio::make_work_guard(io);
     const auto end = std::chrono::steady_clock::now() + 20s;
     while (answers.size() < n && std::chrono::steady_clock::now() < end) io.run_one_for(50ms);
