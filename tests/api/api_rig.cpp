@@ -308,6 +308,10 @@ class RecordingSink final : public http::ResponseSink {
  public:
   explicit RecordingSink(std::shared_ptr<Call> call) : call_(std::move(call)) {}
   void respond(http::Response response) override { call_->response = std::move(response); }
+  void upgrade(http::LinkHandler then) override {
+    call_->response = http::Response{.status = 101, .headers = {}, .body = {}};
+    call_->upgraded = std::move(then);
+  }
   std::shared_ptr<http::Stream> stream(int status, http::Headers headers,
                                        http::StreamOptions options) override {
     call_->response = http::Response{.status = status, .headers = std::move(headers), .body = {}};
@@ -388,6 +392,7 @@ ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
   Services all = services ? services(backend) : Services{};
   all.accounts = &accounts;
   all.secrets = &vault;
+  all.shells = &shells;
   add_routes(router, backend, {}, all);
 }
 

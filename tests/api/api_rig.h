@@ -21,6 +21,7 @@
 
 #include "api/accounts/accounts.h"
 #include "api/handlers/routes.h"
+#include "api/handlers/shells.h"
 #include "api/http/router.h"
 #include "db/memory/memory_accounts.h"
 #include "db/memory/memory_reader.h"
@@ -140,10 +141,45 @@ class TestStream final : public http::Stream {
   std::function<void()> on_drained_;
 };
 
+/// Commands inside attempts, without nodes.
+class TestShells final : public Shells {
+ public:
+  struct Opened {
+    NodeId node;
+    protocol::OpenShell what;
+    Events events;
+    std::string typed;
+    bool ended = false;  // nothing more will be typed
+    bool closed = false;
+    std::int64_t granted = 0;
+    std::vector<std::pair<std::int32_t, std::int32_t>> sizes;
+  };
+  std::map<std::int64_t, Opened> opened;
+  bool reachable = true;
+
+  bool connected(NodeId) const override { return reachable; }
+  Result<std::int64_t> open(NodeId node, protocol::OpenShell what, Events events) override {
+    const auto number = static_cast<std::int64_t>(opened.size()) + 1;
+    opened[number] = {
+        .node = node, .what = std::move(what), .events = std::move(events), .typed = {}, .sizes = {}};
+    return number;
+  }
+  void input(std::int64_t n, std::string_view bytes, bool end) override {
+    opened.at(n).typed += bytes;
+    opened.at(n).ended = end;
+  }
+  void grant(std::int64_t n, std::int64_t bytes) override { opened.at(n).granted += bytes; }
+  void resize(std::int64_t n, std::int32_t rows, std::int32_t columns) override {
+    opened.at(n).sizes.emplace_back(rows, columns);
+  }
+  void close(std::int64_t n) override { opened.at(n).closed = true; }
+};
+
 /// One request and what became of it.
 struct Call {
   std::optional<http::Response> response;  // also the head of a stream
   std::shared_ptr<TestStream> stream;
+  http::LinkHandler upgraded;  // what waits for the link
 
   int status() const { return response ? response->status : 0; }
   boost::json::value body() const;
@@ -188,6 +224,7 @@ class ApiRig {
   std::shared_ptr<db::MemorySecrets> secrets = std::make_shared<db::MemorySecrets>();
   bool secrets_broken = false;  // their database cannot be reached
   SecretVault vault;
+  TestShells shells;
   db::MemoryAccounts account_store;
   Accounts accounts;  // "secret" is the admin's token
   http::Router router;

@@ -44,7 +44,7 @@ struct DeviceFact {
 /// What this node adds to a launch: gathered by worker/service.
 struct NodeFacts {
   std::string dir;  // the attempt's directory
-  Account account{.name = "root"};
+  Account account{.name = "root", .groups = {}};
   std::string path = "/usr/local/bin:/usr/bin:/bin";
   bool allow_root = false;                           // its uid may be 0
   std::vector<DeviceFact> devices;                   // the allocation on this node, in index order
