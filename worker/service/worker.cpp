@@ -380,6 +380,7 @@ void Worker::act(SpawnSupervisor& a) {
   if (!view) return;
   try {
     dirs_.create(a.key, *view->prepare);
+    masks_.erase(a.key);  // somebody may have asked for its log before it had any
     leases_.try_emplace(a.key, dirs_.path(a.key) + "/lease", false)
         .first->second.store(core_.lease_until_boot_us(a.key));
     note_gpus(a.key, "gpu_before.json");
