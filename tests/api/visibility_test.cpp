@@ -31,7 +31,7 @@ struct Shared : ApiRig {
     submit(spec("b", "secret"), {{"Tutti-User", "ada"}});
     submit(spec("b", "secret"), {{"Tutti-User", "eve"}});
   }
-  void sign_in_ada() { sign_in(user("ada", {{"nlp", Role::member}})); }
+  void sign_in_ada() { sign_in(testing::user("ada", {{"nlp", Role::member}})); }
   std::string stream_of(const std::string& target) {
     return get(target, {{"Accept", "text/event-stream"}}).stream->text;
   }
