@@ -148,9 +148,10 @@ Flags read_flags(int argc, char** argv) {
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
   add_account_flags(app, f);
-  app.add_option("--webhook-allow", f.webhook_allow,
-                 "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
-                 "several with commas; default: all but link-local addresses")
+  app.add_option(
+         "--webhook-allow", f.webhook_allow,
+         "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
+         "several with commas; default: all but this machine, link-local addresses and metadata services")
       ->delimiter(',');
   app.add_option("--shell-idle-hours", f.shell_idle_hours,
                  "a command of tutti exec is ended when nothing is typed or written for so long; 0: never")

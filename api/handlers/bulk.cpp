@@ -54,6 +54,7 @@ struct Bulk {
   std::string reason;
   bool dry_run = false;
   std::size_t limit = kMaxJobs;
+  bool paged = false;  // limit or page_token is given
   JobId after;
 };
 
@@ -175,12 +176,14 @@ constexpr auto kBulkFields = std::to_array<wire::Field<Bulk>>({
      }},
     {"limit",
      [](SpecReader& r, const Path& at, const json::value& v, Bulk& into) {
+       into.paged = true;
        if (const auto n = r.integer(at, v, 1, kMaxJobs)) into.limit = static_cast<std::size_t>(*n);
      }},
     {"page_token",
      [](SpecReader& r, const Path& at, const json::value& v, Bulk& into) {
        const auto s = r.string(at, v, 32);
        if (!s || s->empty()) return;
+       into.paged = true;
        if (const auto id = parse_id(*s))
          into.after = JobId(*id);
        else
@@ -197,6 +200,8 @@ void check_together(SpecReader& r, const Bulk& bulk) {
   if (!bulk.act) problem("action", "is required", "cancel, hold, release, requeue or update");
   if (bulk.ids && bulk.filter) problem("ids", "do not go with a filter", "give one of them");
   if (!bulk.ids && !bulk.filter) problem("ids", "which jobs?", "give ids, or a filter");
+  if (bulk.ids && bulk.paged)
+    problem("ids", "are one page by themselves", "leave limit and page_token out: they go with a filter");
   if (bulk.ids && bulk.ids->empty()) problem("ids", "is an empty list", "name at least one job");
   if (bulk.filter && bulk.filter->empty())
     problem("filter", "an empty filter means every job you may change", "say so with \"all\": true");
@@ -268,11 +273,8 @@ class Deed {
   std::vector<JobId> select(const ControlPlane& plane, Outcomes& out) const {
     std::vector<JobId> ids;
     if (bulk_.ids) {
-      for (const JobId id : *bulk_.ids) {
-        if (ids.size() < bulk_.limit) ids.push_back(id);
-      }
       out.matched = bulk_.ids->size();
-      return ids;
+      return *bulk_.ids;
     }
     const JobId array = array_named(plane, bulk_.filter->array);
     for (auto at = plane.jobs().upper_bound(bulk_.after); at != plane.jobs().end(); ++at) {

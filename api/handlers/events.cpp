@@ -8,6 +8,7 @@
 #include <boost/json/serialize.hpp>
 #include <charconv>
 #include <deque>
+#include <map>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_filter.h"
@@ -35,12 +36,25 @@ EventWindow read_events(Reader& reader, JobId job, const std::optional<Visible>&
   return out;
 }
 
+/// One of the open streams of a caller; nullptr: there are enough. Control thread.
+std::shared_ptr<void> begin_stream(const ApiPtr& api, const std::string& principal) {
+  constexpr int kMost = 64;
+  static std::map<std::pair<const Api*, std::string>, int> open;
+  const std::pair<const Api*, std::string> key(api.get(), principal);
+  if (open[key] >= kMost) return nullptr;
+  ++open[key];
+  return {&open, [key](void*) {
+            if (--open[key] == 0) open.erase(key);
+          }};
+}
+
 class EventStream : public std::enable_shared_from_this<EventStream> {
  public:
   /// job 0: everything. `after` is the last event the client has; nothing: only what comes from now on.
   EventStream(ApiPtr api, JobId job, std::optional<Visible> visible, std::optional<EventId> after,
-              std::shared_ptr<http::Stream> stream)
+              std::shared_ptr<void> place, std::shared_ptr<http::Stream> stream)
       : api_(std::move(api)),
+        place_(std::move(place)),
         job_(job),
         visible_(std::move(visible)),
         stream_(std::move(stream)),
@@ -54,8 +68,10 @@ class EventStream : public std::enable_shared_from_this<EventStream> {
       if (const auto self = weak.lock()) self->on_event(event);
     });
     // The stream's end is the end of the subscription; until then the stream keeps this object.
-    stream_->set_on_close(
-        [self = shared_from_this()] { self->api_->backend.unsubscribe(self->subscription_); });
+    stream_->set_on_close([self = shared_from_this()] {
+      self->api_->backend.unsubscribe(self->subscription_);
+      self->place_.reset();
+    });
     if (reading_) read_more();
   }
 
@@ -115,6 +131,7 @@ class EventStream : public std::enable_shared_from_this<EventStream> {
   }
 
   ApiPtr api_;
+  std::shared_ptr<void> place_;  // among the caller's streams
   JobId job_;
   std::optional<Visible> visible_;  // to the reader; of one job admission has asked
   std::shared_ptr<http::Stream> stream_;
@@ -190,7 +207,14 @@ void answer_events(const ApiPtr& api, const http::Request& request, const Answer
   // The history of one job is short: a stream of it begins at its beginning.
   auto from = *after;
   if (job && !from) from = EventId(0);
-  std::make_shared<EventStream>(api, job, visible_to(identity_of(request)), from, answer.sse(kStreamBuffer))
+  const Identity& who = identity_of(request);
+  auto place = begin_stream(api, who.name);
+  if (place == nullptr) {
+    auto refusal = http::problem(429, "too_many_streams", who.name + " has 64 streams of events open already",
+                                 "close one, or read pages: GET without Accept: text/event-stream");
+    return answer.send(std::move(refusal.set("Retry-After", "5")));
+  }
+  std::make_shared<EventStream>(api, job, visible_to(who), from, std::move(place), answer.sse(kStreamBuffer))
       ->start();
 }
 

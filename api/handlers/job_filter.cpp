@@ -1,6 +1,7 @@
 #include "api/handlers/job_filter.h"
 
 #include <algorithm>
+#include <map>
 
 #include "api/wire/text_values.h"
 
@@ -36,6 +37,44 @@ std::optional<Visible> visible_to(const Identity& who) {
 bool is_visible(const std::optional<Visible>& visible, std::string_view project, std::string_view owner) {
   return !visible || (!owner.empty() && visible->owner == owner) ||
          std::ranges::find(visible->projects, project) != visible->projects.end();
+}
+
+bool is_visible(const std::optional<Visible>& visible, const ControlPlane& plane, JobId live) {
+  if (!visible) return true;
+  const Job* job = plane.find_job(live);
+  return job != nullptr && is_visible(visible, job->row.project, job->row.owner);
+}
+
+Explanation seen_by(const std::optional<Visible>& visible, const ControlPlane& plane, Explanation why,
+                    std::size_t* hidden) {
+  if (!visible) return why;
+  std::map<std::string, std::size_t> others;  // by code
+  std::erase_if(why.blockers, [&](const Explanation::Blocker& b) {
+    if (!b.job || is_visible(visible, plane, b.job)) return false;
+    ++others[b.code];
+    return true;
+  });
+  for (const auto& [code, count] : others) {
+    const std::string who = count == 1 ? "a job" : std::to_string(count) + " jobs";
+    const bool one = count == 1;
+    why.blockers.push_back(
+        {code,
+         who + " of others " +
+             (code == "running" ? one ? "runs on nodes it would use" : "run on nodes it would use"
+              : one             ? "comes before it"
+                                : "come before it"),
+         JobId()});
+    if (hidden != nullptr) *hidden += count;
+  }
+  // "job 12 comes before it and was promised …"
+  constexpr std::string_view kJob = "job ";
+  for (auto& reason : why.reasons) {
+    if (reason.code != "backfill" || !reason.text.starts_with(kJob)) continue;
+    const auto end = reason.text.find(' ', kJob.size());
+    const auto id = parse_id(std::string_view(reason.text).substr(kJob.size(), end - kJob.size()));
+    if (id && !is_visible(visible, plane, JobId(*id))) reason.text.replace(0, end, "a job of others");
+  }
+  return why;
 }
 
 std::optional<Error> refuses_submission(const Identity& who, const JobSpec& spec) {

@@ -16,6 +16,12 @@ namespace tutti::api {
 std::optional<Visible> visible_to(const Identity& who);
 bool is_visible(const std::optional<Visible>& visible, std::string_view project, std::string_view owner);
 
+/// The explanation as `visible` may have it: of jobs that are hidden only how many stand in the way, and how.
+/// `hidden`: how many those are.
+Explanation seen_by(const std::optional<Visible>& visible, const ControlPlane& plane, Explanation why,
+                    std::size_t* hidden = nullptr);
+bool is_visible(const std::optional<Visible>& visible, const ControlPlane& plane, JobId live);
+
 /// 403 where `who` may not submit this: not a member of its project, or its priority is for operators.
 std::optional<Error> refuses_submission(const Identity& who, const JobSpec& spec);
 std::optional<Error> refuses_priority(const Identity& who, std::string_view project, int priority);

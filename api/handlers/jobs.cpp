@@ -125,7 +125,8 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   if (plane->find_job(id) != nullptr) {
     const Now now = api->backend.now();
-    json::object body = explanation_view(plane->explain(id, now, true));
+    const auto visible = visible_to(identity_of(request));
+    json::object body = explanation_view(seen_by(visible, *plane, plane->explain(id, now, true)));
     body["eta"] = eta_view(plane->eta(id, now, true));
     return answer.json(200, body);
   }
@@ -203,7 +204,8 @@ std::vector<InQueue> pending_in_order(const ControlPlane& plane, const std::stri
 /// asked once per shape; only the position differs, and that the page knows.
 class PageOfQueue {
  public:
-  PageOfQueue(const ControlPlane& plane, Now now) : plane_(plane), now_(now) {}
+  PageOfQueue(const ControlPlane& plane, Now now, const std::optional<Visible>& visible)
+      : plane_(plane), now_(now), visible_(visible) {}
 
   json::object view(const InQueue& entry) {
     const Job& job = *entry.job;
@@ -235,7 +237,7 @@ class PageOfQueue {
   std::vector<Reason> of_shape(const Job& job) {
     auto& known = by_shape_[plane_.planner().find_waiting(job.row.id)->what.shape];
     if (!known) {
-      known = plane_.explain(job.row.id, now_).reasons;
+      known = seen_by(visible_, plane_, plane_.explain(job.row.id, now_)).reasons;
       std::erase_if(*known, [](const Reason& r) { return r.code == "behind" || r.code == "promised"; });
     }
     return *known;
@@ -243,15 +245,16 @@ class PageOfQueue {
 
   const ControlPlane& plane_;
   Now now_;
+  const std::optional<Visible>& visible_;
   std::map<int, std::optional<std::vector<Reason>>> by_shape_;
 };
 
 void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
-  PageOfQueue page(*plane, api->backend.now());
-  json::array jobs;
   const auto visible = visible_to(identity_of(request));
+  PageOfQueue page(*plane, api->backend.now(), visible);
+  json::array jobs;
   for (const auto& entry : pending_in_order(*plane, request.query_param("queue").value_or(""), visible))
     jobs.push_back(page.view(entry));
   answer.json(200, json::object{{"jobs", std::move(jobs)}});

@@ -13,17 +13,31 @@ namespace {
 
 namespace json = boost::json;
 
-json::object what_if_view(const WhatIf& w) {
-  json::object out = explanation_view(w.why);
+/// Jobs that the caller may not see are only counted.
+json::object what_if_view(const WhatIf& w, const ControlPlane& plane, const Identity& who) {
+  const auto visible = visible_to(who);
+  std::size_t hidden = 0;
+  json::object out = explanation_view(seen_by(visible, plane, w.why, &hidden));
   if (!w.why.job) out["job_id"] = nullptr;
   out["starts_now"] = w.starts_now;
   json::array nodes, preempts, others;
   for (const auto& node : w.nodes) nodes.emplace_back(node);
-  for (const JobId id : w.preempts) preempts.emplace_back(id.value);
-  for (const auto& shift : w.others)
+  for (const JobId id : w.preempts) {
+    if (is_visible(visible, plane, id))
+      preempts.emplace_back(id.value);
+    else
+      ++hidden;
+  }
+  for (const auto& shift : w.others) {
+    if (!is_visible(visible, plane, shift.job)) {
+      ++hidden;
+      continue;
+    }
     others.push_back(json::object{{"job_id", shift.job.value},
                                   {"before", instant_or_null(shift.before)},
                                   {"after", instant_or_null(shift.after)}});
+  }
+  out["hidden"] = hidden;
   out["nodes"] = std::move(nodes);
   out["preempts"] = std::move(preempts);
   out["others"] = std::move(others);
@@ -39,7 +53,7 @@ void simulate_job(const ApiPtr& api, const http::Request& request, Answer answer
   if (const auto error = refuses_submission(identity_of(request), *spec)) return answer.fail(*error);
   const auto result = plane->simulate(*spec, identity_of(request).owner, api->backend.now());
   if (!result) return answer.fail(result.error());
-  answer.json(200, what_if_view(*result));
+  answer.json(200, what_if_view(*result, *plane, identity_of(request)));
 }
 
 void simulate_change(const ApiPtr& api, const http::Request& request, Answer answer) {
@@ -57,7 +71,7 @@ void simulate_change(const ApiPtr& api, const http::Request& request, Answer ans
       return answer.fail(*error);
   const auto result = plane->simulate_change(id, *change, api->backend.now());
   if (!result) return answer.fail(result.error());
-  answer.json(200, what_if_view(*result));
+  answer.json(200, what_if_view(*result, *plane, identity_of(request)));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // committed rows, read on a read thread; only of jobs that the caller may see.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 
 #include "api/handlers/answer.h"
@@ -191,9 +192,23 @@ Result<bool> wants_csv(const http::Request& request) {
   return accept && accept->find("text/csv") != std::string_view::npos;
 }
 
+/// A sum may keep the database busy for seconds: one at a time, whoever asks. Held by what waits for the
+/// rows, wherever that is let go.
+std::shared_ptr<void> begin_usage() {
+  static std::atomic<bool> under_way = false;
+  if (under_way.exchange(true)) return nullptr;
+  return {&under_way, [](std::atomic<bool>* flag) { *flag = false; }};
+}
+
 void answer_usage(const ApiPtr& api, const Answer& answer, const UsageQuery& query, bool csv) {
+  const auto turn = begin_usage();
+  if (turn == nullptr)
+    return answer.fail(Error{.code = Errc::unavailable,
+                             .message = "another usage query is under way",
+                             .hint = "try again in a second",
+                             .field = ""});
   api->backend.read(
-      [answer, query, csv](Reader& reader) -> std::function<void()> {
+      [answer, query, csv, turn](Reader& reader) -> std::function<void()> {
         auto usage = std::make_shared<Usage>(reader.usage(query));
         return [answer, query, csv, usage] {
           if (!csv) return answer.json(200, usage_view(query, *usage));
@@ -204,7 +219,7 @@ void answer_usage(const ApiPtr& api, const Answer& answer, const UsageQuery& que
           answer.send(http::text(200, usage_csv(query, *usage), "text/csv; charset=utf-8; header=present"));
         };
       },
-      [answer](Error error) {
+      [answer, turn](Error error) {
         error.hint = "try again, or ask for a shorter interval";
         answer.fail(error);
       });

@@ -14,10 +14,13 @@
 #include <stdexcept>
 #include <thread>
 
+#include "api/wire/utf8.h"
+
 namespace tutti {
 namespace {
 
 constexpr std::size_t kExcerpt = 200;        // of an answer, for people
+constexpr std::size_t kKept = kExcerpt + 4;  // so that the cut finds the end of a character
 constexpr std::size_t kMostRead = 64 << 10;  // of an answer; then it is cut off
 constexpr Duration kConnect = std::chrono::seconds(5);
 constexpr int kTurnMs = 1000;  // the loop looks around so often by itself
@@ -47,15 +50,23 @@ std::string text_of(const sockaddr& address) {
 
 constexpr std::array<unsigned char, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
 
-bool is_mapped(const std::array<unsigned char, 16>& a) {
-  return std::equal(kMapped.begin(), kMapped.end(), a.begin());
+// This machine itself, link-local, multicast, "any", and where clouds keep credentials: nobody's webhook,
+// also not in the disguise of an IPv6 address that a gateway takes apart.
+bool is_odd_v4(const unsigned char* a) {
+  return a[0] == 127 || (a[0] == 169 && a[1] == 254) || a[0] == 0 || a[0] >= 224 ||
+         (a[0] == 100 && a[1] == 100 && a[2] == 100 && a[3] == 200);
 }
 
-// Link-local, multicast, "any": nobody's webhook.
+constexpr std::array<unsigned char, 12> kNat64 = {0x00, 0x64, 0xFF, 0x9B};
+constexpr std::array<unsigned char, 12> kCompatible = {};
+constexpr std::array<unsigned char, 16> kMetadata = {0xFD, 0, 0x0E, 0xC2, 0, 0, 0, 0,
+                                                     0,    0, 0,    0,    0, 0, 2, 0x54};  // fd00:ec2::254
+
 bool is_odd(const std::array<unsigned char, 16>& a) {
-  if (is_mapped(a)) return (a[12] == 169 && a[13] == 254) || a[12] == 0 || a[12] >= 224;
-  const bool any = std::ranges::all_of(a, [](unsigned char b) { return b == 0; });
-  return any || a[0] == 0xFF || (a[0] == 0xFE && (a[1] & 0xC0) == 0x80);
+  // Of ::/96 "any" (::) and this machine (::1) are 0.0.0.0 and 0.0.0.1.
+  for (const auto& prefix : {kMapped, kNat64, kCompatible})
+    if (std::equal(prefix.begin(), prefix.end(), a.begin())) return is_odd_v4(a.data() + 12);
+  return a == kMetadata || a[0] == 0xFF || (a[0] == 0xFE && (a[1] & 0xC0) == 0x80);
 }
 
 }  // namespace
@@ -233,7 +244,7 @@ class CurlPoster::Engine {
     auto& transfer = *static_cast<Transfer*>(to);
     const std::size_t n = size * count;
     transfer.read += n;
-    transfer.excerpt.append(data, std::min(n, kExcerpt - std::min(kExcerpt, transfer.excerpt.size())));
+    transfer.excerpt.append(data, std::min(n, kKept - std::min(kKept, transfer.excerpt.size())));
     return transfer.read > kMostRead ? 0 : n;  // 0 ends the transfer
   }
 
@@ -298,12 +309,12 @@ class CurlPoster::Engine {
     const bool cut = code == CURLE_WRITE_ERROR && transfer.read > kMostRead;  // it said enough
     if (code == CURLE_OK || cut) {
       out.status = static_cast<int>(status);
-      out.error = transfer.excerpt;
+      out.error = wire::to_utf8(wire::utf8_prefix(transfer.excerpt, kExcerpt));
       if (retry_after > 0) out.retry_after = std::chrono::seconds(retry_after);
     } else if (!transfer.refused.empty()) {
       out.error = transfer.refused;
     } else {
-      out.error = transfer.error[0] != '\0' ? transfer.error : curl_easy_strerror(code);
+      out.error = wire::to_utf8(transfer.error[0] != '\0' ? transfer.error : curl_easy_strerror(code));
     }
     auto done = std::move(transfer.order.done);
     curl_multi_remove_handle(multi_, easy);

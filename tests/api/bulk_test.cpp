@@ -174,6 +174,8 @@ TEST(BulkJobs, SelectNothingByAccident) {
 TEST(BulkJobs, ReadTheBodyStrictly) {
   Bulk rig;
   EXPECT_EQ(rig.refusal(R"({"ids":[1]})"), "action");
+  EXPECT_EQ(rig.refusal(R"({"action":"hold","ids":[1,2],"limit":1})"), "ids");
+  EXPECT_EQ(rig.refusal(R"({"action":"hold","ids":[1,2],"page_token":"1"})"), "ids");
   EXPECT_EQ(rig.refusal(R"({"action":"cancle","ids":[1]})"), "action");
   EXPECT_EQ(rig.refusal(R"({"action":"cancel","ids":["x"]})"), "ids[0]");
   EXPECT_EQ(rig.refusal(R"({"action":"cancel","ids":[0]})"), "ids[0]");

@@ -85,6 +85,21 @@ TEST(EventStreams, LiveFromNowOn) {
   rig.submit();
 }
 
+TEST(EventStreams, OneCallerHasABoundedNumber) {
+  ApiRig rig;
+  rig.submit();
+  std::vector<Call> open;
+  for (int i = 0; i < 64; ++i)
+    open.push_back(rig.get(i % 2 == 0 ? "/v1/events" : "/v1/jobs/1/events", kStream));
+  const auto refused = rig.get("/v1/events", kStream);
+  EXPECT_EQ(refused.status(), 429);
+  EXPECT_EQ(refused.header("Retry-After"), "5");
+  EXPECT_EQ(rig.get("/v1/events").status(), 200) << "pages are no streams";
+  open.front().stream->leave();
+  EXPECT_EQ(rig.get("/v1/events", kStream).status(), 200);
+  EXPECT_EQ(rig.get("/v1/events", kStream).status(), 429);
+}
+
 TEST(EventStreams, ResumeAfterTheLastEvent) {
   ApiRig rig;
   for (int i = 0; i < 20; ++i) rig.submit();

@@ -95,6 +95,19 @@ TEST(UsageApi, CellsThatASpreadsheetWouldRunAreDisarmed) {
       "plain,\"'=1+1\",\"'+1\",\"'-1\",\"'@x\",\"' =1\",\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",,-5\r\n");
 }
 
+TEST(UsageApi, OneIsSummedAtATime) {
+  UsageRig rig;
+  rig.backend.hold_reads(true);
+  const auto first = rig.start(http::Method::get, "/v1/usage");
+  const auto second = rig.get("/v1/usage");
+  EXPECT_EQ(second.status(), 503);
+  EXPECT_EQ(second.header("Retry-After"), "1");
+  rig.backend.hold_reads(false);
+  rig.backend.run_reads();
+  EXPECT_EQ(first->status(), 200);
+  EXPECT_EQ(rig.get("/v1/usage").status(), 200);
+}
+
 TEST(UsageApi, RefusesWhatItCannotAnswer) {
   UsageRig rig;
   for (const auto query :

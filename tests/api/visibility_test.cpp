@@ -31,7 +31,7 @@ struct Shared : ApiRig {
     submit(spec("b", "secret"), {{"Tutti-User", "ada"}});
     submit(spec("b", "secret"), {{"Tutti-User", "eve"}});
   }
-  void sign_in_ada() { sign_in(testing::user("ada", {{"nlp", Role::member}})); }
+  void sign_in_ada() { sign_in(tutti::testing::user("ada", {{"nlp", Role::member}})); }
   std::string stream_of(const std::string& target) {
     return get(target, {{"Accept", "text/event-stream"}}).stream->text;
   }
@@ -160,6 +160,24 @@ TEST(Visibility, ADependencyIsOnAJobThatIsSeen) {
   const auto by_id = rig.post("/v1/jobs", spec("d", "nlp", R"(,"depends_on":[1])"));
   EXPECT_EQ(by_id.status(), 422);
   EXPECT_EQ(by_id.body().at("detail"), "no job 1") << "as if it did not exist";
+}
+
+TEST(Visibility, WhatStandsInTheWayOfAJobIsCountedWhereItIsNotSeen) {
+  Shared rig;
+  rig.backend.add_node("n1", 8);
+  rig.submit(spec("big", "secret", R"(,"priority":60,"resources":{"gpus":8},"time_limit":"1h")"),
+             {{"Tutti-User", "eve"}});
+  rig.backend.tick(1s);
+  rig.sign_in_ada();
+  const auto body =
+      rig.post("/v1/jobs:simulate", spec("d", "nlp", R"(,"resources":{"gpus":8},"time_limit":"1h")")).body();
+  EXPECT_EQ(body.at("starts_now"), false);
+  ASSERT_FALSE(body.at("blockers").as_array().empty()) << body;
+  for (const auto& blocker : body.at("blockers").as_array()) {
+    if (blocker.at("job_id").is_int64()) EXPECT_NE(blocker.at("job_id"), 6);
+    EXPECT_EQ(std::string(blocker.at("text").as_string()).find("job 6 "), std::string::npos) << blocker;
+  }
+  EXPECT_GE(body.at("hidden").as_int64(), 1) << body;
 }
 
 TEST(Submission, IsForMembersOfTheProject) {

@@ -126,7 +126,10 @@ struct PosterTest : ::testing::Test {
   std::unique_ptr<CurlPoster> poster;
   std::vector<HttpPostAnswer> answers;
 
-  CurlPoster& make(CurlPoster::Settings settings = {}) {
+  // This machine is no destination unless it is named.
+  CurlPoster& make(CurlPoster::Settings settings = {},
+                   const std::vector<std::string>& allow = {"127.0.0.0/8"}) {
+    settings.destinations = *Destinations::parse(allow);
     poster = std::make_unique<CurlPoster>(io.get_executor(), std::move(settings));
     return *poster;
   }
@@ -254,19 +257,25 @@ TEST_F(PosterTest, GoesWithWhatIsUnderWay) {
 
 TEST_F(PosterTest, ConnectsOnlyWhereItMay) {
   LocalServer server([](const std::string&) { return answer_of(200); });
-  make({.at_once = 1,
-        .most_waiting = 9,
-        .destinations = *Destinations::parse({"10.0.0.0/8", "hooks.test"}),
-        .ca_file = {}});
+  make({}, {"10.0.0.0/8", "hooks.test"});
   const auto answer = one(server.url());
   EXPECT_EQ(answer.status, 0);
   EXPECT_EQ(answer.error, "address 127.0.0.1 is not allowed (--webhook-allow)");
+  make({}, {});
+  EXPECT_EQ(one(server.url()).status, 0) << "nor this machine by default";
   EXPECT_TRUE(server.requests().empty());
-  make({.at_once = 1,
-        .most_waiting = 9,
-        .destinations = *Destinations::parse({"127.0.0.0/8"}),
-        .ca_file = {}});
+  make();
   EXPECT_EQ(one(server.url()).status, 200);
+}
+
+TEST_F(PosterTest, WhatAServerSaysBecomesText) {
+  LocalServer server([](const std::string& request) {
+    if (request.find("/bad") != std::string::npos) return answer_of(500, "\xFF\xFEoops");
+    return answer_of(500, std::string(199, 'x') + "\xC3\xBC" + "y");
+  });
+  make();
+  EXPECT_EQ(one(server.url("/bad")).error, "\uFFFD\uFFFDoops");
+  EXPECT_EQ(one(server.url()).error, std::string(199, 'x')) << "no half of a character";
 }
 
 // ---------------------------------------------------------------- destinations
@@ -285,10 +294,13 @@ bool allows(const Destinations& d, const char* address) {
 
 TEST(DestinationsTest, WithoutAListAllButOddOnes) {
   const Destinations all;
-  for (const auto good : {"127.0.0.1", "10.1.2.3", "192.168.0.9", "8.8.8.8", "::1", "fd00::1", "2001:db8::1"})
+  for (const auto good : {"10.1.2.3", "192.168.0.9", "8.8.8.8", "100.100.100.201", "fd00::1", "2001:db8::1",
+                          "64:ff9b::808:808", "::ffff:10.1.2.3"})
     EXPECT_TRUE(allows(all, good)) << good;
-  for (const auto odd : {"169.254.169.254", "0.0.0.0", "224.0.0.1", "255.255.255.255", "fe80::1", "ff02::1",
-                         "::", "::ffff:169.254.169.254"})
+  for (const auto odd :
+       {"127.0.0.1", "127.8.8.8", "::1", "169.254.169.254", "100.100.100.200", "fd00:ec2::254", "0.0.0.0",
+        "224.0.0.1", "255.255.255.255", "fe80::1", "ff02::1", "::", "::ffff:169.254.169.254",
+        "::ffff:127.0.0.1", "64:ff9b::a9fe:a9fe", "::169.254.169.254", "64:ff9b::7f00:1"})
     EXPECT_FALSE(allows(all, odd)) << odd;
 }
 
