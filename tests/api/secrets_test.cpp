@@ -22,7 +22,8 @@ class Secrets : public ::testing::Test {
                                   .owner = name,
                                   .roles = roles,
                                   .scopes = scopes,
-                                  .credential = "test"};
+                                  .credential = "test",
+                                  .token = {}};
       return std::nullopt;
     };
   }
