@@ -106,7 +106,8 @@ TEST_F(Exec, IsRefusedAsAnyOtherRequest) {
                                 .owner = "eve",
                                 .roles = {{"default", Role::viewer}},
                                 .scopes = kAllScopes,
-                                .credential = "test"};
+                                .credential = "test",
+                                .token = {}};
     return std::nullopt;
   };
   EXPECT_EQ(status(path()), 403) << "a viewer sees the job and may not touch it";
