@@ -19,6 +19,7 @@
 #include "api/handlers/shells.h"
 #include "api/http/link.h"
 #include "api/wire/utf8.h"
+#include "scheduler/model/redact.h"
 
 namespace tutti::api {
 namespace {
@@ -84,14 +85,21 @@ const GangMember* choose_member(const AttemptRow& row, const Wanted& wanted) {
   return nullptr;
 }
 
-std::string command_text(const std::vector<std::string>& argv) {
-  if (argv.empty()) return "the login shell";
-  std::string out;
-  for (const auto& word : argv) out += (out.empty() ? "" : " ") + word;
+/// As it may stand in the history, which others read: one line, not too long, without what looks like a
+/// secret.
+std::string shown(const std::string& text) {
+  std::string out = Redactor({}, {}).text(text);
   for (char& c : out)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
   if (out.size() <= kShownCommand) return out;
   return std::string(wire::utf8_prefix(out, kShownCommand)) + "…";
+}
+
+std::string command_text(const std::vector<std::string>& argv) {
+  if (argv.empty()) return "the login shell";
+  std::string out;
+  for (const auto& word : argv) out += (out.empty() ? "" : " ") + word;
+  return shown(out);
 }
 
 class ExecSession : public std::enable_shared_from_this<ExecSession> {
@@ -240,7 +248,8 @@ class ExecSession : public std::enable_shared_from_this<ExecSession> {
   void record_end() {
     if (!std::exchange(begun_, false)) return;
     const auto took = std::chrono::duration_cast<std::chrono::seconds>(api_->backend.now().mono - began_);
-    const std::string detail = who_ + ": " + outcome_ + " after " + std::to_string(took.count()) + " s";
+    const std::string detail =
+        who_ + ": " + shown(outcome_) + " after " + std::to_string(took.count()) + " s";
     api_->backend.change_jobs(
         [key = key_, detail](ControlPlane& plane, Now now) {
           return plane.on_exec(now, key, "ended", detail);

@@ -81,7 +81,9 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
         executor_(ws_->get_executor()),
         options_(options),
         peer_(std::move(peer)),
-        keep_(std::move(keep)) {}
+        encrypted_(ws_->next_layer().encrypted()),
+        keep_(std::move(keep)),
+        ping_timer_(executor_) {}
 
   void start(std::function<void(std::string)> on_message,
              std::function<void(std::string)> on_closed) override {
@@ -126,6 +128,7 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   }
 
   const std::string& peer() const override { return peer_; }
+  bool encrypted() const override { return encrypted_; }
 
  private:
   struct Message {
@@ -170,7 +173,8 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
       read_waits_ = true;
       auto timeout = timeouts(options_);
       timeout.idle_timeout = websocket::stream_base::none();
-      return ws_->set_option(timeout);
+      ws_->set_option(timeout);
+      return ping_while_held();
     }
     ws_->async_read(input_, [self = shared_from_this()](error_code error, std::size_t) {
       if (error) return self->finish(describe(error));
@@ -184,6 +188,23 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
         return self->finish(std::string("a message could not be handled: ") + failure.what());
       }
       if (!self->finished_) self->read_next();
+    });
+  }
+
+  // Nothing is read, so the peer's silence says nothing; but what we send is acknowledged by its kernel, or
+  // the connection breaks (TCP_USER_TIMEOUT, or a reset).
+  void ping_while_held() {
+    if (std::exchange(pinging_, true)) return;
+    ping_timer_.expires_after(options_.idle / 2);
+    ping_timer_.async_wait([self = shared_from_this()](error_code stopped) {
+      self->pinging_ = false;
+      if (stopped || !self->read_waits_ || self->finished_) return;
+      self->pinging_ = true;
+      self->ws_->async_ping({}, [self](error_code error) {
+        self->pinging_ = false;
+        if (error) return self->finish(describe(error));
+        if (self->read_waits_ && !self->finished_) self->ping_while_held();
+      });
     });
   }
 
@@ -227,6 +248,7 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
     }
     beast::close_socket(socket_of(*ws_));
     keep_.reset();
+    ping_timer_.cancel();
     reason_ = reason;
     if (on_closed_) tell_closed();
   }
@@ -243,7 +265,9 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   const asio::any_io_executor executor_;
   const LinkOptions options_;
   const std::string peer_;
+  const bool encrypted_;
   std::shared_ptr<void> keep_;
+  asio::steady_timer ping_timer_;
   beast::flat_buffer input_;
   std::function<void(std::string)> on_message_;
   std::function<void(std::string)> on_closed_;
@@ -251,6 +275,7 @@ class WsLink final : public Link, public std::enable_shared_from_this<WsLink> {
   bool finished_ = false;
   bool held_ = false;
   bool read_waits_ = false;  // for the end of being held
+  bool pinging_ = false;     // or waiting to
 
   std::mutex mutex_;  // guards the following
   std::deque<Message> queue_;

@@ -24,6 +24,7 @@ class WireStream {
 
   Socket& next_layer() { return tls_ ? tls_->next_layer() : *socket_; }
   const Socket& next_layer() const { return tls_ ? tls_->next_layer() : *socket_; }
+  bool encrypted() const { return tls_ != nullptr; }
   executor_type get_executor() { return next_layer().get_executor(); }
 
   template <class Buffers, class Token>

@@ -108,7 +108,10 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
   std::visit(Overloaded{
                  [&](protocol::Hello& m) { on_hello(c, std::move(m)); },
                  [&](protocol::Heartbeat& m) { on_heartbeat(c, m); },
-                 [&](protocol::LogChunk& m) { on_log_chunk(std::move(m)); },
+                 [&](protocol::LogChunk& m) {
+                   const auto asked = logs_.find(m.request);  // of this node, and of no other
+                   if (asked != logs_.end() && asked->second.node == c->node) on_log_chunk(std::move(m));
+                 },
                  [&](protocol::AttemptStatus& m) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_attempt_status(t, n, m); });
                  },
@@ -152,8 +155,15 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
 }
 
 void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
+  if (c->said_hello && c->name != hello.node) {
+    spdlog::error("worker {}: calls itself {} on the same connection; closing", c->name, hello.node);
+    return c->link->abort();
+  }
+  if (const std::string why = why_refused(*c, hello); !why.empty()) {
+    spdlog::error("a worker that calls itself {} is refused", hello.node);
+    return refuse(c, why);
+  }
   c->name = hello.node;
-  if (const std::string why = why_refused(*c, hello); !why.empty()) return refuse(c, why);
   c->said_hello = true;
   welcome_meanwhile(c, hello);
   if (leader_.plane() == nullptr) return;

@@ -63,6 +63,15 @@ TEST(Account, RootAndTheSystemsAccountsAreRefused) {
   EXPECT_TRUE(choose(policy, "daemon", {daemon, ""}));
 }
 
+TEST(Account, AnIdThatMeansLeaveItAsItIsIsRefused) {
+  for (const auto field : {&Account::uid, &Account::gid}) {
+    Account none = kAda;
+    none.*field = static_cast<std::uint32_t>(-1);
+    EXPECT_THAT(choose(as_owner(), "ada", {none, ""}).error().message,
+                HasSubstr("no usable user or group id"));
+  }
+}
+
 TEST(Account, AnotherSpellingIsAnotherPerson) {
   EXPECT_THAT(choose(as_owner(), "Ada", {kAda, ""}).error().message, HasSubstr("under another name: ada"));
 }

@@ -42,6 +42,9 @@ Result<Account> choose_account(const AccountPolicy& policy, const Account& job_u
   if (found.name != owner)
     return refusal(Errc::forbidden,
                    "user " + owner + " is known on node " + node + " under another name: " + found.name, "");
+  constexpr auto kNone = static_cast<std::uint32_t>(-1);  // to setresuid it means "leave it as it is"
+  if (found.uid == kNone || found.gid == kNone || std::ranges::count(found.groups, kNone) > 0)
+    return refusal(Errc::forbidden, whose + " has no usable user or group id", "");
   if (found.uid == 0) {
     if (policy.allow_root) return found;
     return refusal(Errc::forbidden,

@@ -166,7 +166,9 @@ std::optional<Account> AttemptDirs::read_account(AttemptKey key) const {
                   .uid = config->uid,
                   .gid = config->gid,
                   .groups = config->groups};
-  if (account.groups.empty()) account.groups = {account.gid};  // of an older worker
+  if (account.name.empty() && settings_.job_user.uid == account.uid && !settings_.job_user.name.empty())
+    return settings_.job_user;  // of an older worker, which had one account for all
+  if (account.groups.empty()) account.groups = {account.gid};
   return account;
 }
 

@@ -26,6 +26,10 @@ namespace json = boost::json;
 
 constexpr std::int64_t kKillDeadline = 4'000'000;
 constexpr std::size_t kMostMasks = 64;
+// A directory service that is away is asked again, almost as long as the scheduler waits for a node to be
+// ready.
+constexpr Duration kAccountPatience = std::chrono::minutes(14);
+constexpr std::chrono::seconds kAskAccountAgain{3};
 constexpr std::chrono::milliseconds kProbeWait{10'000};
 // While something of a former worker lives: much shorter than its lease, which only the scheduler renews.
 constexpr std::chrono::milliseconds kProbeWaitLiving{1'000};
@@ -59,6 +63,20 @@ CoreSettings core_settings(const Settings& s) {
   self.kill_mode = kill_mode_in_use(s);
   self.labels = s.labels;
   return c;
+}
+
+// `done` gets the answer, or the last refusal; `wanted` no more: it is not called.
+void look_up(Accounts& accounts, asio::io_context& io, const std::string& owner, Mono until,
+             std::function<bool()> wanted, std::function<void(Result<Account>)> done) {
+  accounts.find(owner, [&accounts, &io, owner, until, wanted, done](const Result<Account>& user) {
+    const bool again = !user && user.error().code == Errc::unavailable && read_clocks().mono < until;
+    if (!again) return done(user);
+    spdlog::warn("{}; asking again", user.error().message);
+    auto later = std::make_shared<asio::steady_timer>(io, kAskAccountAgain);
+    later->async_wait([&accounts, &io, owner, until, wanted, done, later](boost::system::error_code ec) {
+      if (!ec && wanted()) look_up(accounts, io, owner, until, wanted, done);
+    });
+  });
 }
 
 const Settings& with_state_dir(const Settings& s) {
@@ -318,16 +336,19 @@ void Worker::handle(const std::string& text) {
 void Worker::prepare(const protocol::Prepare& m) {
   if (core_.find(m.key)) return core_.on_prepare(read_clocks(), m, {});  // said again
   if (!being_looked_up_.insert(m.key).second) return;
-  accounts_.find(m.owner, [this, m](Result<Account> user) {
-    if (being_looked_up_.erase(m.key) == 0) return;  // the connection is another one
-    auto parsed = parse(m.spec_json);
-    if (user)
-      users_[m.key] = *std::move(user);
-    else
-      parsed.refusal = user.error().message;
-    core_.on_prepare(read_clocks(), m, parsed);
-    settle();
-  });
+  look_up(
+      accounts_, io_, m.owner, read_clocks().mono + kAccountPatience,
+      [this, key = m.key] { return being_looked_up_.contains(key); },
+      [this, m](Result<Account> user) {
+        if (being_looked_up_.erase(m.key) == 0) return;  // the connection is another one
+        auto parsed = parse(m.spec_json);
+        if (user)
+          users_[m.key] = *std::move(user);
+        else
+          parsed.refusal = user.error().message;
+        core_.on_prepare(read_clocks(), m, parsed);
+        settle();
+      });
 }
 
 void Worker::open_shell(const protocol::OpenShell& m) {
@@ -350,6 +371,8 @@ const Account* Worker::user_of(AttemptKey key) {
 }
 
 const SecretMask& Worker::mask_of(AttemptKey key) {
+  static const SecretMask kNone;
+  if (!dirs_.exists(key)) return kNone;  // no log either, and its secrets are still to come
   if (const auto known = masks_.find(key); known != masks_.end()) return known->second;
   if (masks_.size() >= kMostMasks) masks_.clear();
   return masks_[key] = dirs_.read_mask(key);

@@ -1,7 +1,7 @@
-// tutti-shell [--tty ROWS COLUMNS] -- program [argument…]: a person's command inside a running attempt, with
-// its terminal. Started by the supervisor as any process of the attempt: its user, its cgroup, its
-// environment. The descriptors 0 and 1 are a socket to the worker (shell_wire.h), who passes on what the
-// person types.
+// tutti-shell [--environment-of PID] [--tty ROWS COLUMNS] -- program [argument…]: a person's command inside a
+// running attempt, with its terminal. Started by the supervisor as any process of the attempt: its user, its
+// cgroup, its environment. The descriptors 0 and 1 are a socket to the worker (shell_wire.h), who passes on
+// what the person types.
 //
 // Invariants
 // 1. Nothing of it outlives the connection: a hang-up first, SIGKILL five seconds later, to all that descends
@@ -26,6 +26,8 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "worker/supervisor/fd.h"
@@ -46,12 +48,38 @@ constexpr std::int64_t kFlushTime = 10'000'000;  // for the last output
 struct Plan {
   bool tty = false;
   winsize size{};
+  int environment_of = 0;  // a rank's program; 0: ours
   std::vector<std::string> argv;
 };
+
+// Takes the environment of that process for ours, as it was when it was started. What the supervisor has said
+// of the terminal and of the attempt stays. Where it cannot be read (it does not let itself be dumped) ours
+// serves.
+void take_environment_of(int pid) {
+  constexpr std::size_t kMost = 8 << 20;
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/environ", kMost);
+  if (!text || text->empty()) return;
+  std::vector<std::pair<std::string, std::string>> kept;
+  for (const char* name : {"TERM", "TUTTI_ATTEMPT_KEY", "TUTTI_ATTEMPT_DIR"})
+    if (const char* value = std::getenv(name)) kept.emplace_back(name, value);
+  clearenv();
+  for (std::string_view rest = *text; !rest.empty();) {
+    const auto end = std::min(rest.find('\0'), rest.size());
+    const auto entry = rest.substr(0, end);
+    if (const auto equals = entry.find('='); equals != std::string_view::npos && equals > 0)
+      setenv(std::string(entry.substr(0, equals)).c_str(), std::string(entry.substr(equals + 1)).c_str(), 1);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  for (const auto& [name, value] : kept) setenv(name.c_str(), value.c_str(), 1);
+}
 
 std::optional<Plan> parse_arguments(int argc, char** argv) {
   Plan plan;
   int at = 1;
+  if (argc > at + 1 && std::strcmp(argv[at], "--environment-of") == 0) {
+    plan.environment_of = std::atoi(argv[at + 1]);
+    at += 2;
+  }
   if (argc > at + 2 && std::strcmp(argv[at], "--tty") == 0) {
     plan.tty = true;
     plan.size.ws_row = static_cast<unsigned short>(std::clamp(std::atoi(argv[at + 1]), 1, 10'000));
@@ -348,6 +376,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "tutti-shell: no socket: %s\n", std::strerror(errno));
     return 1;
   }
+  if (plan->environment_of > 0) take_environment_of(plan->environment_of);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   sigset_t handled, before;
   sigemptyset(&handled);

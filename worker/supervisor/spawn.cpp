@@ -96,6 +96,13 @@ void become(const User& user, int trouble) {
   if (setgroups(user.groups.size(), user.groups.data()) != 0) give_up(trouble, "set groups for");
   if (setresgid(user.gid, user.gid, user.gid) != 0) give_up(trouble, "set group for");
   if (setresuid(user.uid, user.uid, user.uid) != 0) give_up(trouble, "set user for");
+  uid_t uids[3];
+  gid_t gids[3];
+  errno = EPERM;
+  if (getresuid(&uids[0], &uids[1], &uids[2]) != 0 || getresgid(&gids[0], &gids[1], &gids[2]) != 0)
+    give_up(trouble, "see the user of");
+  for (int i = 0; i < 3; ++i)
+    if (uids[i] != user.uid || gids[i] != user.gid) give_up(trouble, "become the user of");
 }
 
 void set_streams(const SpawnPlan& plan, int trouble) {

@@ -71,7 +71,7 @@ class Supervisor {
   pid_t start(Running running, SpawnPlan plan);
   // supervisor_shells.cpp
   void open_shell(const OpenShell& what);
-  std::string why_no_shell(const OpenShell& what, std::map<std::string, std::string>& env) const;
+  std::string why_no_shell(const OpenShell& what, pid_t& rank_of) const;
   void on_shell_ended(const Running& shell) const;
   void give(const std::string& path) const;  // to the job's user
   std::map<std::string, std::string> complete(std::map<std::string, std::string> env) const;

@@ -18,38 +18,23 @@
 namespace tutti::supervisor {
 namespace {
 
-constexpr std::size_t kMaxEnvironment = 8 << 20;
-
-// As the kernel keeps it: of the program as it was started.
-std::map<std::string, std::string> environment_of(pid_t pid) {
-  std::map<std::string, std::string> out;
-  const auto text = read_file("/proc/" + std::to_string(pid) + "/environ", kMaxEnvironment);
-  for (std::string_view rest = text ? std::string_view(*text) : std::string_view(); !rest.empty();) {
-    const auto end = std::min(rest.find('\0'), rest.size());
-    const auto entry = rest.substr(0, end);
-    if (const auto equals = entry.find('='); equals != std::string_view::npos && equals > 0)
-      out.emplace(entry.substr(0, equals), entry.substr(equals + 1));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
-  return out;
-}
+constexpr int kMostNames = 1000;  // of cgroups
 
 }  // namespace
 
-std::string Supervisor::why_no_shell(const OpenShell& what, std::map<std::string, std::string>& env) const {
+std::string Supervisor::why_no_shell(const OpenShell& what, pid_t& rank_of) const {
   const auto phase = part_.phase();
   if ((phase != protocol::Phase::running && phase != protocol::Phase::launched) || !part_.may_start())
     return "the attempt does not run";
   const auto shells =
       std::ranges::count_if(processes_, [](const auto& p) { return p.second.role == Role::shell; });
   if (shells >= protocol::kShellsPerNode) return "too many commands run in this attempt already";
-  env = config_.env;
   for (const auto& [rank, state] : rank_states_) {
     if (state.ended || (what.rank >= 0 && rank != what.rank)) continue;
     // Its keeper could name anybody's process: it must be ours.
     if (state.pid <= 0 || !belongs(state.pid, config_, getpid()) || owner_of(state.pid) != config_.uid)
       continue;
-    if (auto own = environment_of(state.pid); !own.empty()) env = std::move(own);
+    rank_of = state.pid;
     return {};
   }
   return what.rank >= 0 ? "rank " + std::to_string(what.rank) + " does not run here" : std::string();
@@ -68,8 +53,13 @@ void Supervisor::open_shell(const OpenShell& what) {
     (void)!write(socket.get(), text.data(), text.size());
   };
   SpawnPlan plan;
-  if (const auto why = why_no_shell(what, plan.env); !why.empty()) return refuse(why);
+  pid_t rank_of = 0;
+  if (const auto why = why_no_shell(what, rank_of); !why.empty()) return refuse(why);
   plan.argv = what.argv;
+  plan.env = config_.env;
+  // It reads the rank's environment by itself, with the user's rights: of a rank that hangs that may take for
+  // ever.
+  if (rank_of > 0) plan.argv.insert(plan.argv.begin() + 1, {"--environment-of", std::to_string(rank_of)});
   plan.in = plan.out = socket.get();
   if (!what.term.empty()) plan.env["TERM"] = what.term;
   Running running{.role = Role::shell,
@@ -78,7 +68,14 @@ void Supervisor::open_shell(const OpenShell& what) {
                   .trouble = {}};
   if (!cgroup_.empty()) {  // so that what it leaves behind can be found
     running.cgroup = cgroup_ + "/shell-" + std::to_string(what.shell);
-    if (mkdir(running.cgroup.c_str(), 0755) != 0 && errno != EEXIST) running.cgroup.clear();
+    // One of that name may be left of a former worker's shell: its dead must not be mixed with our living.
+    const std::string wanted = running.cgroup;
+    bool made = mkdir(running.cgroup.c_str(), 0755) == 0;
+    for (int i = 1; !made && errno == EEXIST && i <= kMostNames; ++i) {
+      running.cgroup = wanted + "-" + std::to_string(i);
+      made = mkdir(running.cgroup.c_str(), 0755) == 0;
+    }
+    if (!made) running.cgroup.clear();
   }
   try {
     start(std::move(running), std::move(plan));
