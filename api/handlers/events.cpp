@@ -152,7 +152,7 @@ bool wants_stream(const http::Request& request) {
 Result<std::optional<EventId>> resume_point(const http::Request& request) {
   const auto last = request.header("Last-Event-ID");
   const auto after = request.query_param("after");
-  if ((!last || last->empty()) && (!after || after->empty())) return std::optional<EventId>();
+  if ((!last || last->empty()) && !after) return std::optional<EventId>();
   const std::string_view text = last && !last->empty() ? *last : std::string_view(*after);
   if (text == "0") return std::optional(EventId(0));
   const auto id = parse_id(text);

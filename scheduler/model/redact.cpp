@@ -105,7 +105,10 @@ std::size_t skip_value(std::string_view text, std::size_t at, std::string& out) 
     ++end;
   }
   end = std::min(end, text.size());
-  if (quote == 0 && end < text.size() && text[end] == ' ' && is_scheme(text.substr(i, end - i)))
+  const bool scheme =
+      quote == 0 && end < text.size() && text[end] == ' ' && is_scheme(text.substr(i, end - i));
+  if (scheme && is_masked(text, end + 1)) return at;
+  if (scheme)
     while (++end < text.size() && !ends_value(text[end])) {
     }
   if (end == i) return at;

@@ -8,7 +8,8 @@ namespace json = boost::json;
 
 std::string last_update(ApiRig& rig, const std::string& what) {
   std::string text;
-  for (const auto& event : rig.get("/v1/jobs/1/events").body().at("events").as_array())
+  const auto page = rig.get("/v1/jobs/1/events").body();
+  for (const auto& event : page.at("events").as_array())
     if (event.at("kind") == "update") text = event.at(what).as_string().c_str();
   return text;
 }

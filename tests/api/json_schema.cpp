@@ -15,7 +15,8 @@ namespace json = boost::json;
 
 constexpr auto kKeywords = std::to_array<std::string_view>(
     {"$ref", "type", "properties", "required", "additionalProperties", "enum", "items", "minimum", "maximum",
-     "minLength", "maxLength", "maxItems", "maxProperties", "format", "description", "default", "anyOf"});
+     "minLength", "maxLength", "maxItems", "minProperties", "maxProperties", "format", "description",
+     "default", "anyOf"});
 
 bool has_type(const json::value& v, std::string_view type) {
   if (type == "null") return v.is_null();
@@ -117,6 +118,9 @@ void SchemaChecker::check_object(const std::string& at, const json::object& valu
   if (const auto* max = schema.if_contains("maxProperties");
       max != nullptr && value.size() > max->to_number<std::size_t>())
     errors.push_back(at + ": has too many members");
+  if (const auto* min = schema.if_contains("minProperties");
+      min != nullptr && value.size() < min->to_number<std::size_t>())
+    errors.push_back(at + ": has too few members");
   const auto* properties = schema.if_contains("properties");
   const auto* additional = schema.if_contains("additionalProperties");
   for (const auto& member : value) {

@@ -149,12 +149,12 @@ TEST(Ls, ATerminalGetsColourUnlessItIsRefused) {
   scheduler.routes.get("/v1/jobs",
                        [](const Request&) { return http::json(200, page({job(7, "running")}, "")); });
   scheduler.start();
-  PtyProcess coloured({"ls"}, scheduler.environment(), 24, 60);
+  PtyProcess coloured({"ls"}, scheduler.environment(), 24, 100);
   EXPECT_EQ(coloured.wait(), 0);
   EXPECT_NE(coloured.output().find("\033[36mrunning"), std::string::npos) << coloured.output();
   auto environment = scheduler.environment();
   environment["NO_COLOR"] = "1";
-  PtyProcess plain({"ls"}, environment, 24, 60);
+  PtyProcess plain({"ls"}, environment, 24, 100);
   EXPECT_EQ(plain.wait(), 0);
   EXPECT_EQ(plain.output().find('\033'), std::string::npos) << plain.output();
 }

@@ -159,7 +159,9 @@ TEST_F(WorkerHubSecrets, WithoutASecretThereIsNoLaunchAndTheUserIsNotCharged) {
   const JobId job = submit({"GONE"});
   until([&] { return link->heard<protocol::Stop>() != nullptr; });
   EXPECT_EQ(link->heard<protocol::Prepare>(), nullptr);
-  link->say(status(link->heard<protocol::Stop>()->key, Phase::ended));
+  auto never = status(link->heard<protocol::Stop>()->key, Phase::ended);
+  never.end = protocol::End{.ok = false, .proven = true, .how = "never started", .boot_us = 1};
+  link->say(never);
   until([&] { return leader->plane()->find_job(job)->row.state == JobState::delayed; });
   const Job& after = *leader->plane()->find_job(job);
   EXPECT_EQ(after.row.cause, Cause::launch);
