@@ -16,7 +16,7 @@ void list_faults(const ApiPtr& api, const http::Request& request, Answer answer)
     if (it == plane->cluster().node_by_name.end()) return answer.fail(not_found("no node '" + *node + "'"));
     filter.node = it->second;
   }
-  if (const auto job = request.query_param("job"); job && !job->empty()) {
+  if (const auto job = request.query_param("job")) {
     const auto id = parse_id(*job);
     if (!id) return answer.fail(bad_field("job", "must be the id of a job"));
     filter.job = JobId(*id);

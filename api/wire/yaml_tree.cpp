@@ -65,12 +65,12 @@ class TreeBuilder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     if (value.find('\0') != std::string::npos) refuse(mark, "text must not hold NUL");
-    constexpr std::string_view kCore = "tag:yaml.org,2002:";
     if (tag == "?" || tag.empty())
       put(mark, anchor, plain_value(value));
-    else if (tag == "!" || tag == std::string(kCore) + "str")
+    else if (tag == "!" || core_name(tag) == "str")
       put(mark, anchor, json::string(value));
-    else if (tag.starts_with(kCore))
+    else if (const auto kind = core_name(tag);
+             kind == "int" || kind == "float" || kind == "bool" || kind == "null")
       put(mark, anchor, plain_value(value));
     else
       refuse(mark, "tag '" + tag + "' is not supported");
@@ -87,6 +87,12 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { close(); }
 
  private:
+  /// "int" of "tag:yaml.org,2002:int", a tag of the core schema (YAML 1.2.2, 10.3); "" of others.
+  static std::string_view core_name(std::string_view tag) {
+    constexpr std::string_view kCore = "tag:yaml.org,2002:";
+    return tag.starts_with(kCore) ? tag.substr(kCore.size()) : std::string_view();
+  }
+
   struct Open {
     json::value value;  // array or object
     YAML::anchor_t anchor;
@@ -95,7 +101,8 @@ class TreeBuilder : public YAML::EventHandler {
   };
 
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, json::value value) {
-    if (!tag.empty() && tag != "?" && tag != "!" && !tag.starts_with("tag:yaml.org,2002:"))
+    const std::string_view kind = value.is_array() ? "seq" : "map";
+    if (!tag.empty() && tag != "?" && tag != "!" && core_name(tag) != kind)
       refuse(mark, "tag '" + tag + "' is not supported");
     if (stack_.size() >= kMaxJsonDepth)
       refuse(mark, "nested deeper than " + std::to_string(kMaxJsonDepth) + " levels");

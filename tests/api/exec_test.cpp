@@ -95,7 +95,7 @@ TEST_F(Exec, IsRefusedAsAnyOtherRequest) {
   EXPECT_EQ(status(path("tty=2")), 422);
   EXPECT_EQ(status(path("rows=0")), 422);
   EXPECT_EQ(status(path("command=")), 422);
-  EXPECT_EQ(status(path("command=a%00b")), 422);
+  EXPECT_EQ(status(path("command=a%00b")), 400);
   EXPECT_EQ(status("/v1/jobs/99/attempts/latest/exec"), 404);
   rig.shells.reachable = false;
   EXPECT_EQ(status(path()), 503);

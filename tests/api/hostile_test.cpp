@@ -312,7 +312,18 @@ struct World {
     return Services{.webhooks = webhooks.get()};
   }};
   ~World() { webhooks.reset(); }
+  void settle() {
+    for (int i = 0; i < 5; ++i) {
+      webhooks->step();
+      io.restart();
+      io.poll();
+    }
+  }
   World() {
+    webhooks->start();
+    settle();
+    for (int rank = -2; rank < 8; ++rank)
+      rig.backend.logs[rank] = {"a line\n", true};  // nobody waits for more
     rig.backend.add_node("n1");
     rig.submit();
     rig.submit(R"({"name":"waits","run":"x","resources":{"gpus":8}})");
@@ -322,8 +333,7 @@ struct World {
   int ask(const Operation& op, std::string target, std::string body = {}, http::Headers headers = {}) {
     ++tried();
     const auto call = rig.call(op.method, std::move(target), std::move(body), std::move(headers));
-    io.restart();
-    io.poll();
+    settle();
     if (!call.response) return 0;
     EXPECT_LT(call.status(), 500) << call.response->body;
     EXPECT_TRUE(wire::is_utf8(call.response->body));

@@ -5,6 +5,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
+#include <regex>
 
 #include "api/wire/text_values.h"
 
@@ -14,9 +15,10 @@ namespace {
 namespace json = boost::json;
 
 constexpr auto kKeywords = std::to_array<std::string_view>(
-    {"$ref", "type", "properties", "required", "additionalProperties", "enum", "items", "minimum", "maximum",
-     "minLength", "maxLength", "maxItems", "minProperties", "maxProperties", "format", "description",
-     "default", "anyOf"});
+    {"$ref",          "type",    "properties",  "required", "additionalProperties",
+     "enum",          "items",   "minimum",     "maximum",  "minLength",
+     "maxLength",     "pattern", "writeOnly",   "maxItems", "minProperties",
+     "maxProperties", "format",  "description", "default",  "anyOf"});
 
 bool has_type(const json::value& v, std::string_view type) {
   if (type == "null") return v.is_null();
@@ -50,6 +52,10 @@ std::string string_problem(std::string_view s, const json::object& schema) {
   if (const auto* max = schema.if_contains("maxLength");
       max != nullptr && s.size() > max->to_number<std::size_t>())
     return "is too long";
+  if (const auto* pattern = schema.if_contains("pattern");
+      pattern != nullptr &&
+      !std::regex_search(s.begin(), s.end(), std::regex(std::string(pattern->as_string()))))
+    return "does not match the pattern";
   if (const auto* format = schema.if_contains("format"); format != nullptr) {
     const auto at = wire::parse_instant(s);
     if (!at || wire::format_instant(*at) != s) return "is not a time in UTC with microseconds";

@@ -162,7 +162,7 @@ TEST_F(E2e, JobsRunAsTheirOwnersAndCannotTouchEachOther) {
       "kill -0 " +
       std::to_string(ranks[0].pid) + " 2>/dev/null && echo SIGNALLED; cat /proc/" +
       std::to_string(ranks[0].pid) +
-      "/environ >/dev/null 2>&1 && echo ENVIRON; echo hello > $d/planted 2>/dev/null && echo PLANTED; "
+      "/environ >/dev/null 2>&1 && echo ENVIRON; (echo hello > $d/planted && echo PLANTED) 2>/dev/null; "
       "echo done";
   const auto bob = submit_as(c, "bob", c.spec("second", probe));
   c.await_state(bob, "succeeded");
@@ -192,7 +192,7 @@ TEST_F(E2e, WhoHasNoAccountOnANodeIsToldSo) {
 TEST_F(E2e, AnAttemptKeepsItsAccountOverARestartOfTheWorker) {
   if (!Site::may_use_network()) GTEST_SKIP() << "needs root";
   Cluster& c = start(with_users());
-  auto spec = c.spec("long", c.rank("--steps 100000 --every 50"));
+  auto spec = c.spec("long", "echo here; exec " + c.rank("--steps 100000 --every 50"));
   checkpoint_in(spec, c.checkpoints("long"));
   const auto id = submit_as(c, "ada", spec);
   c.await_running(id, 1);

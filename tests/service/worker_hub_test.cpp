@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sodium.h>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <future>
 
@@ -51,6 +52,8 @@ class ScriptedLink : public http::Link {
 struct WorkerHubTest : ::testing::Test {
   std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
   boost::asio::io_context io{1};
+  // What the store thread will still say is work, too.
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard{io.get_executor()};
   LeaseTable leases{LeaseSettings{}};
   Metrics metrics;
   std::unique_ptr<StoreThread> store;

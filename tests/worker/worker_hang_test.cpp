@@ -246,7 +246,7 @@ TEST_F(WorkerHang, EvidenceIsCompleteWithoutSecretsAndKept) {
     EXPECT_THAT(node, HasSubstr(R"("rank":1)"));
     EXPECT_THAT(node, HasSubstr(R"("exit_code":3)"));
     EXPECT_THAT(node, HasSubstr(R"("first_failure":{"kind":"exit","rank":1)"));
-    const auto log = text_of(dir + "/logs/rank-0.log");
+    const auto log = text_of(dir + "/logs/rank-1.log");  // the one that ends by itself
     EXPECT_THAT(log, HasSubstr("token is [redacted] and the mode fast"));
     EXPECT_THAT(log, Not(HasSubstr("abc.def")));
     EXPECT_THAT(text_of(dir + "/capture/nccl_trace_rank_1"), HasSubstr("dump"));
