@@ -72,7 +72,8 @@ class TlsLinkTest : public testing::Test {
 
   void TearDown() override {
     accepted_.clear();
-    if (server_) EXPECT_TRUE(server_->stop());
+    if (!server_) return;
+    EXPECT_TRUE(server_->stop());
   }
 
   Folder files_;

@@ -284,8 +284,11 @@ TEST_P(SupervisorShell, HasATerminalAndTheEnvironmentOfItsRank) {
   talk.say(shell_wire::kResize, agent_wire::number(40) + agent_wire::number(120));
   talk.type("stty size\n");
   talk.until("40 120");
-  talk.type("sleep 1000\n");
-  talk.type("\x03");  // as a terminal: the foreground job is interrupted
+  talk.type("echo go\"\"ne; sleep 1000\n");
+  talk.until("gone");
+  talk.seen.clear();
+  talk.type("\x03");  // as a terminal: the foreground job is interrupted, and what was typed ahead is dropped
+  talk.until("$ ");
   talk.type("echo still he\"\"re; exit 7\n");
   talk.until("still here");
   EXPECT_EQ(talk.end(), "c7");

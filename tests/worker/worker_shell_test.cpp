@@ -140,8 +140,10 @@ TEST_F(WorkerShell, ThereIsABoundToHowManyRun) {
 }
 
 TEST_F(WorkerShell, SecretsAreTakenOutOfLogsAndEvidenceAlsoAfterARestart) {
-  run("echo token $TOKEN; printf %s \"$TOKEN\" | base64; echo; exec sleep 1000",
+  run("echo token $TOKEN; printf %s \"$TOKEN\" | base64; echo; touch " + worker.scratch("said") +
+          "; exec sleep 1000",
       {{"TOKEN", "hf_0123456789abc"}});
+  wait_until_exists(worker.scratch("said"));
   const auto read = [&](const std::string& what) {
     static std::int64_t request = 0;
     ReadLog m{++request, kKey, 0, 0, 262144, 10'000'000, what};
