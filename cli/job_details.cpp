@@ -156,6 +156,17 @@ Table attempts_table(const json::object& body, const Look& look) {
   return table;
 }
 
+// "" for the present.
+std::string past_head(const json::object& body, const Look& look) {
+  const std::string at = text_of(body, "at"), recorded = text_of(body, "recorded_at");
+  if (at.empty()) return "";
+  const Cell state = state_cell(text_of(body, "state"));
+  std::string head = "job " + text_of(body, "job_id") + " was " + paint(state.text, state.tone, look);
+  if (!recorded.empty()) return head + " (as recorded " + time_cell(recorded, look).text + ")";
+  const bool unexplained = text_of(body, "state") == "queued";
+  return unexplained ? head + "; why was not recorded (only of the first thousand in the queue)" : head;
+}
+
 }  // namespace
 
 std::string explain_text(const json::object& body, const Look& look, const std::string& head) {
@@ -229,19 +240,17 @@ int run_explain(Session& session, const std::string& id, const std::string& at, 
   if (!at.empty() && watching)
     throw Failure(Exit::usage, "explain: --at is of the past, which does not change; it does not go with -w");
   if (!at.empty()) path += "?at=" + percent_encode(instant_of(at, session.look.now, "--at"));
-  try {
-    return draw_or_watch(session, watching, [&] {
-      const Document document = session.client.get(path);
-      const json::object& body = as_object(document.tree);
-      session.print(
-          document, [&] { return explain_text(body, session.look); }, [&] { return reasons_table(body); });
-    });
-  } catch (const Failure& failure) {
-    if (at.empty() || integer_of(failure.problem, "status") != 501) throw;
-    throw Failure(
-        Exit::failed, "this server cannot say yet why job " + job + " did not run at a time of the past",
-        "without --at it says why it does not run now; tutti events " + job + " shows what happened then");
-  }
+  return draw_or_watch(session, watching, [&] {
+    const Document document = session.client.get(path);
+    const json::object& body = as_object(document.tree);
+    // A server that does not know `at` answers of now.
+    if (!at.empty() && body.if_contains("at") == nullptr)
+      throw Failure(Exit::failed, "this server is too old to say why job " + job + " did not run then",
+                    "tutti events " + job + " shows what happened");
+    session.print(
+        document, [&] { return explain_text(body, session.look, past_head(body, session.look)); },
+        [&] { return reasons_table(body); });
+  });
 }
 
 int run_attempts(Session& session, const std::string& id, bool watching) {

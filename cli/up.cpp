@@ -121,6 +121,7 @@ ChildPlan Up::scheduler_plan(int port) const {
   const std::string listen = network_ ? network_->host_address() : options_.listen;
   plan.argv = {programs_.scheduler, "--listen",     listen + ":" + std::to_string(port), "--data",
                files_.data(),       "--embedded-db"};
+  if (!programs_.console.empty()) plan.argv.insert(plan.argv.end(), {"--console-dir", programs_.console});
   plan.argv.insert(plan.argv.end(), options_.scheduler_flags.begin(), options_.scheduler_flags.end());
   return plan;
 }
@@ -293,6 +294,7 @@ void Up::advance() {
 
 void Up::announce() {
   out_ << "tutti is up: " << url_ << "\n";
+  if (!programs_.console.empty()) out_ << "console: " << url_ << "/console/\n";
   if (options_.workers == 0)
     out_ << "no workers: tutti-worker --scheduler " << url_ << " --token-file " << files_.token()
          << " adds one\n";

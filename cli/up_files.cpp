@@ -44,6 +44,12 @@ UpPrograms find_programs(const std::string& libexec, const std::string& nvml_lib
   };
   UpPrograms programs;
   programs.scheduler = program("tutti-scheduler");
+  for (const char* place :
+       {"../share/tutti/console", "../../../console/dist"})  // installed; built in the sources
+    if (const fs::path files = (folder / place).lexically_normal(); fs::exists(files / "index.html", ec)) {
+      programs.console = files.string();
+      break;
+    }
   if (!workers) return programs;
   programs.worker = program("tutti-worker");
   programs.gpu_sim = program("tutti-gpu-sim");

@@ -15,6 +15,7 @@ namespace tutti::cli {
 
 struct UpPrograms {
   std::string scheduler, worker, gpu_sim, nvml_library;
+  std::string console;  // directory of the web console's files; "" = not built
 };
 // `libexec` empty: beside this program, else ../libexec/tutti. Throws Failure{usage} and names what is
 // missing.

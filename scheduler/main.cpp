@@ -15,7 +15,9 @@
 #include <fstream>
 #include <iostream>
 
+#include "api/access/permissions.h"
 #include "api/accounts/accounts.h"
+#include "api/handlers/console.h"
 #include "api/handlers/limits.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
@@ -25,6 +27,7 @@
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_secrets.h"
 #include "db/pg/pg_store.h"
+#include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/http_flags.h"
 #include "scheduler/secrets/secret_vault.h"
@@ -34,6 +37,7 @@
 #include "scheduler/service/oidc_keys.h"
 #include "scheduler/service/sealed.h"
 #include "scheduler/service/side_thread.h"
+#include "scheduler/service/waiting_record.h"
 #include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
 
@@ -45,6 +49,7 @@ namespace {
 struct Flags {
   HttpFlags http;
   std::string data = "tutti-data";
+  std::string console_dir;
   std::string db;
   bool embedded = false;
   bool embedded_no_fsync = false;
@@ -98,6 +103,9 @@ Flags read_flags(int argc, char** argv) {
   add_http_flags(app, f.http);
   app.add_option("--data", f.data, "directory for token, keys and the embedded database")
       ->capture_default_str();
+  app.add_option("--console-dir", f.console_dir,
+                 "serve the web console at /console/ from this directory (console/dist after npm run build)")
+      ->check(CLI::ExistingDirectory);
   auto* db = app.add_option("--db", f.db, "connection string of a PostgreSQL >= 15 (several hosts allowed)");
   app.add_flag("--embedded-db", f.embedded,
                "run a private PostgreSQL in the data directory (default without --db)")
@@ -212,6 +220,25 @@ AccountSettings account_settings(const Flags& f, const std::string& token) {
 }
 
 // Looks after the accounts as long as it lives.
+// A step of the record every second.
+class RecordTimer {
+ public:
+  RecordTimer(asio::io_context& io, WaitingRecord& record) : record_(record), timer_(io) { wait(); }
+  void stop() { timer_.cancel(); }
+
+ private:
+  void wait() {
+    timer_.expires_after(std::chrono::seconds(1));
+    timer_.async_wait([this](boost::system::error_code ec) {
+      if (ec) return;
+      record_.step();
+      wait();
+    });
+  }
+  WaitingRecord& record_;
+  asio::steady_timer timer_;
+};
+
 class AccountKeeper {
  public:
   AccountKeeper(asio::io_context& io, Accounts& accounts) : accounts_(accounts), timer_(io) {
@@ -375,7 +402,11 @@ int run(const Flags& f) {
   CurlPoster poster(io.get_executor(), poster_settings(f));
   Webhooks webhooks(io.get_executor(), leader, webhook_thread.aside(), std::make_shared<db::PgWebhooks>(db),
                     poster, Sealer(key, "webhooks"));
+  SideThread record_thread(io.get_executor());
+  WaitingRecord record(leader, record_thread.aside(), std::make_shared<db::PgWaitingReasons>(db));
+  RecordTimer record_timer(io, record);
   Services services;
+  services.waiting = &record;
   services.accounts = &accounts;
   services.webhooks = &webhooks;
 
@@ -390,11 +421,20 @@ int run(const Flags& f) {
   services.shells = &hub.shells();
   hub.shells().set_idle(from_seconds(f.shell_idle_hours * 3600));
   add_routes(router, leader, handlers, services);
+  if (!f.console_dir.empty()) add_console(router, f.console_dir);
   router.websocket(
       std::string(kWorkerRoute),
       [&](http::Request request, std::shared_ptr<http::Link> link) {
         const auto* who = std::any_cast<Identity>(&request.identity);
         const bool is_node = who != nullptr && who->kind == Identity::Kind::node;
+        if (who != nullptr)
+          accounts.open().add(
+              *who,
+              [](const Identity&, const Identity& now) { return judge(now, Need::node) == Verdict::allowed; },
+              link,
+              [weak = std::weak_ptr(link)] {
+                if (const auto open = weak.lock()) open->abort();
+              });
         hub.accept(std::move(link), is_node ? who->name : "");
       },
       "worker");
@@ -426,6 +466,7 @@ int run(const Flags& f) {
     webhooks.stop();
     hub.close_all();
     keeper.stop();
+    record_timer.stop();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });
   };
@@ -441,7 +482,8 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread})
+  for (SideThread* side :
+       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

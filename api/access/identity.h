@@ -1,4 +1,4 @@
-// Who asks: what authentication has found out about the sender of a request. Plain values, std only.
+// Who asks: what authentication has found out about the sender of a request. Plain values.
 // Filled by api/handlers/authenticate, kept in http::Request::identity, read by permissions.h and handlers.
 #pragma once
 
@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "scheduler/model/time.h"
 
 namespace tutti {
 
@@ -47,8 +49,12 @@ struct Identity {
   std::string owner;  // who owns what is submitted: the user, or whom an admin names in the header Tutti-User
   std::map<std::string, Role, std::less<>> roles;  // by project
   std::uint8_t scopes = 0;
-  std::string credential;  // "token 7", "session", "oidc": for the audit
-  std::string token;       // id of the token, if one was used
+  std::string credential;                  // "token 7", "session", "oidc": for the audit
+  std::string token;                       // id of the token, if one was used
+  std::string session = {};                // id of the session, likewise
+  std::string node_credential = {};        // id of the node's credential, likewise
+  std::optional<Instant> expires_at = {};  // of a signed token: afterwards nobody is known by it
+  std::map<std::string, Role, std::less<>> signed_roles = {};  // what such a token grants by itself
 
   bool has(Scope s) const { return (scopes & static_cast<std::uint8_t>(s)) != 0; }
   Role everywhere() const;

@@ -184,6 +184,8 @@ OidcVerifier::Verdict OidcVerifier::verify(std::string_view jwt, Instant now) co
     auto& role = who.roles[grant.project];
     role = std::max(role, grant.role);
   }
+  who.signed_roles = who.roles;
+  who.expires_at = *expires + settings_.leeway;
   return {std::move(who), {}};
 }
 

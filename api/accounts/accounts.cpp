@@ -67,8 +67,13 @@ Accounts::Accounts(AccountStore& store, Aside aside, Aside hashing, AccountSetti
 
 void Accounts::start() { load(); }
 
+void Accounts::sweep() {
+  open_.sweep([this](const Identity& who) { return renewed(who); });
+}
+
 void Accounts::refresh() {
   if (!loaded_) return load();
+  sweep();
   AccountBatch uses;
   for (const auto& id : std::exchange(used_tokens_, {}))
     if (const auto at = tokens_.find(id); at != tokens_.end()) uses.used_tokens.push_back(at->second);
@@ -115,6 +120,7 @@ void Accounts::take(const AccountSnapshot& rows) {
   by(nodes_, rows.nodes, &NodeCredentialRow::id);
   revision_ = rows.revision;
   loaded_ = true;
+  sweep();
 }
 
 void Accounts::apply(const AccountBatch& batch) {
@@ -177,7 +183,10 @@ void Accounts::pump() {
            busy_ = false;
            if (!failure) {
              apply(*batch);
-             if (batch->changes()) ++revision_;
+             if (batch->changes()) {
+               ++revision_;
+               sweep();
+             }
            } else {
              load();  // perhaps it was decided on what is no more
            }
@@ -253,7 +262,9 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
     const auto at = nodes_.find(given->id);
     if (at == nodes_.end() || !matches(given->secret, at->second.secret_hash) || at->second.revoked_at)
       return unknown("this node's credential is not known, or has been revoked");
-    return by_certificate(at->second.node);
+    Identity node = by_certificate(at->second.node);
+    node.node_credential = at->first;
+    return node;
   }
   if (settings_.oidc.on() && looks_like_jwt(text)) {
     auto verdict = oidc_.verify(text, now);
@@ -267,22 +278,59 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
                    .message = "the name " + who.name + " is that of the scheduler's own token",
                    .hint = "--oidc-user-claim can name another claim",
                    .field = ""};
-    const auto at = users_.find(who.name);
-    if (at == users_.end()) return who;
-    // Somebody with a password of ours is not taken for somebody of that name elsewhere.
-    if (!at->second.password_hash.empty())
-      return Error{.code = Errc::forbidden,
-                   .message = "the name " + who.name + " is that of a local account with a password",
-                   .hint = "an admin can remove its password",
-                   .field = ""};
-    if (at->second.disabled) return user_identity(who.name);
-    for (const auto& [project, role] : at->second.roles) {
-      auto& mine = who.roles[project];
-      mine = std::max(mine, role);
-    }
-    return who;
+    return with_local_roles(std::move(who));
   }
   return unknown("this token is not known");
+}
+
+Result<Identity> Accounts::with_local_roles(Identity signed_in) const {
+  const auto at = users_.find(signed_in.name);
+  if (at == users_.end()) return signed_in;
+  // Somebody with a password of ours is not taken for somebody of that name elsewhere.
+  if (!at->second.password_hash.empty())
+    return Error{.code = Errc::forbidden,
+                 .message = "the name " + signed_in.name + " is that of a local account with a password",
+                 .hint = "an admin can remove its password",
+                 .field = ""};
+  if (at->second.disabled) return user_identity(signed_in.name);
+  for (const auto& [project, role] : at->second.roles) {
+    auto& mine = signed_in.roles[project];
+    mine = std::max(mine, role);
+  }
+  return signed_in;
+}
+
+std::optional<Identity> Accounts::renewed(const Identity& who) const {
+  const Instant now = clock_();
+  const auto user = [&](const std::string& name, std::uint8_t scopes) -> std::optional<Identity> {
+    auto found = user_identity(name);
+    if (!found) return std::nullopt;
+    found->scopes = scopes;
+    return *std::move(found);
+  };
+  if (!who.token.empty()) {
+    const auto at = tokens_.find(who.token);
+    if (at == tokens_.end() || at->second.revoked_at) return std::nullopt;
+    if (at->second.expires_at && now >= *at->second.expires_at) return std::nullopt;
+    return user(at->second.user, at->second.scopes);
+  }
+  if (!who.session.empty()) {  // an open stream is a use of it: only its life ends, not its idleness
+    const auto at = sessions_.find(who.session);
+    if (at == sessions_.end() || now >= at->second.expires_at) return std::nullopt;
+    return user(at->second.user, kAllScopes);
+  }
+  if (!who.node_credential.empty()) {
+    const auto at = nodes_.find(who.node_credential);
+    if (at == nodes_.end() || at->second.revoked_at) return std::nullopt;
+    return who;
+  }
+  if (!who.expires_at) return who;  // the scheduler's own token, or a certificate
+  if (now >= *who.expires_at) return std::nullopt;
+  Identity signed_in = who;
+  signed_in.roles = who.signed_roles;
+  auto found = with_local_roles(std::move(signed_in));
+  if (!found) return std::nullopt;
+  return *std::move(found);
 }
 
 Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view) {
@@ -298,6 +346,7 @@ Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view)
   auto who = user_identity(session.user);
   if (!who) return who;
   who->credential = "session " + session.id;
+  who->session = session.id;
   if (now - session.seen_at >= kUseGrain) {
     session.seen_at = now;
     seen_sessions_.insert(session.id);

@@ -21,6 +21,7 @@
 #include "api/access/credentials.h"
 #include "api/access/identity.h"
 #include "api/access/oidc.h"
+#include "api/accounts/open_connections.h"
 #include "db/accounts.h"
 #include "db/aside.h"
 #include "scheduler/model/error.h"
@@ -58,6 +59,10 @@ class Accounts {
   Result<Identity> by_session(std::string_view cookie, std::string_view from);
   /// A node by the name in its verified certificate.
   Identity by_certificate(std::string_view node) const;
+  /// Who has been known before, as they are now; nothing once they would not be let in any more.
+  std::optional<Identity> renewed(const Identity& who) const;
+  /// What was let in and is still open.
+  OpenConnections& open() { return open_; }
   OidcVerifier& oidc() { return oidc_; }
   /// Called when a token was signed with a key that we have not: fetch them again.
   void on_unknown_key(std::function<void()> fetch) { fetch_keys_ = std::move(fetch); }
@@ -119,6 +124,8 @@ class Accounts {
   };
 
   Result<Identity> user_identity(std::string_view user) const;
+  /// Of somebody known by a signed token: what they may do here besides.
+  Result<Identity> with_local_roles(Identity signed_in) const;
   void change(std::function<Result<AccountBatch>()> decide, std::function<void(const Error*)> done);
   Result<AccountBatch> open_session(const std::string& user, const std::string& hash, const std::string& from,
                                     Session& opened) const;
@@ -128,12 +135,14 @@ class Accounts {
   void load();
   void take(const AccountSnapshot& rows);
   void apply(const AccountBatch& batch);
+  void sweep();
 
   AccountStore& store_;
   Aside aside_, hashing_aside_;
   AccountSettings settings_;
   Clock clock_;
   OidcVerifier oidc_;
+  OpenConnections open_;
   std::function<void()> fetch_keys_;
   bool loaded_ = false;
   bool loading_ = false;

@@ -1,5 +1,6 @@
 // The door of every endpoint: what a route needs against what its caller may do. A job that the caller may
 // not see is answered as one that does not exist; one that they see and may not change, with 403.
+#include "api/accounts/accounts.h"
 #include "api/handlers/answer.h"
 #include "api/handlers/audit.h"
 #include "api/handlers/job_lookup.h"
@@ -54,6 +55,16 @@ std::optional<Found> find(Reader& reader, JobId id) {
   return Found{id, view->row.project, view->row.owner};
 }
 
+/// Of what is open since its caller was let in. A list was cut to what its reader might see: it begins anew
+/// when that changes.
+bool may_stay(Need need, const std::optional<Found>& job, const Identity& was, const Identity& now) {
+  const auto verdict = judge(now, need);
+  if (verdict == Verdict::look) return job && may(now, need, *job);
+  if (verdict != Verdict::allowed) return false;
+  if (need == Need::job_read || need == Need::job_change) return true;
+  return was.roles == now.roles && was.scopes == now.scopes;
+}
+
 /// Those that the path may mean, newest first. A live job is found in memory before this is asked.
 std::vector<Found> candidates(Reader& reader, const std::string& id_or_name) {
   std::vector<Found> out;
@@ -83,9 +94,9 @@ class Admission {
     const auto verdict = judge(who(), need_);
     if (verdict != Verdict::allowed && verdict != Verdict::look)
       return answer_.fail(refusal(who(), need_, verdict));
-    if (need_ != Need::job_read && need_ != Need::job_change) return endpoint_(api_, *request_, answer_);
+    if (need_ != Need::job_read && need_ != Need::job_change) return let_in({});
     const auto id = parse_id(request_->param("id"));
-    if (id && verdict == Verdict::allowed) return endpoint_(api_, *request_, answer_);
+    if (id && verdict == Verdict::allowed) return let_in({});
     const ControlPlane* plane = api_->backend.plane();
     if (const Job* live = id && plane != nullptr ? plane->find_job(JobId(*id)) : nullptr)
       return settle({{live->row.id, live->row.project, live->row.owner}});
@@ -115,6 +126,18 @@ class Admission {
     if (count > 1) answer_.header("Tutti-Ambiguous", std::to_string(count));
     for (auto& param : request_->params)
       if (param.name == "id") param.value = to_string(readable->id);
+    let_in(*readable);
+  }
+
+  void let_in(std::optional<Found> job) const {
+    if (api_->services.accounts != nullptr)
+      answer_.guard([api = api_, who = who(), need = need_, job = std::move(job)](
+                        std::weak_ptr<void> what, std::function<void()> close) {
+        api->services.accounts->open().add(
+            who,
+            [need, job](const Identity& was, const Identity& now) { return may_stay(need, job, was, now); },
+            std::move(what), std::move(close));
+      });
     endpoint_(api_, *request_, answer_);
   }
 

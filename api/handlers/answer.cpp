@@ -5,6 +5,7 @@
 #include <boost/json/serialize.hpp>
 #include <charconv>
 
+#include "api/http/link.h"
 #include "api/wire/strict_json.h"
 
 namespace tutti::api {
@@ -12,7 +13,7 @@ namespace tutti::api {
 namespace json = boost::json;
 
 Answer::Answer(http::Responder responder)
-    : state_(std::make_shared<State>(State{std::move(responder), {{"Tutti-API-Version", "v1"}}, nullptr})) {}
+    : state_(std::make_shared<State>(State{std::move(responder), {{"Tutti-API-Version", "v1"}}, {}, {}})) {}
 
 void Answer::send(http::Response response) const {
   for (auto& header : std::exchange(state_->headers, {})) response.headers.push_back(std::move(header));
@@ -28,17 +29,35 @@ void Answer::hold(std::function<void(const http::Response&, std::function<void()
 }
 
 void Answer::json(int status, const json::value& value) const { send(http::json(status, value)); }
-void Answer::upgrade(http::LinkHandler then) const { state_->responder.upgrade(std::move(then)); }
+void Answer::guard(Guard guard) const { state_->guard = std::move(guard); }
+void Answer::upgrade(http::LinkHandler then) const {
+  state_->responder.upgrade(
+      [guard = state_->guard, then = std::move(then)](std::shared_ptr<http::Link> link) {
+        if (link && guard)
+          guard(link, [weak = std::weak_ptr(link)] {
+            if (const auto open = weak.lock()) open->abort();
+          });
+        then(std::move(link));
+      });
+}
 void Answer::fail(const Error& error) const { send(error_response(error)); }
 
 std::shared_ptr<http::Stream> Answer::stream(int status, http::Headers headers,
                                              http::StreamOptions options) const {
   for (auto& header : std::exchange(state_->headers, {})) headers.push_back(std::move(header));
-  return state_->responder.stream(status, std::move(headers), std::move(options));
+  return guarded(state_->responder.stream(status, std::move(headers), std::move(options)));
+}
+
+std::shared_ptr<http::Stream> Answer::guarded(std::shared_ptr<http::Stream> stream) const {
+  if (state_->guard)
+    state_->guard(stream, [weak = std::weak_ptr(stream)] {
+      if (const auto open = weak.lock()) open->close();
+    });
+  return stream;
 }
 
 std::shared_ptr<http::Stream> Answer::sse(std::size_t max_buffer) const {
-  return state_->responder.sse(std::exchange(state_->headers, {}), max_buffer);
+  return guarded(state_->responder.sse(std::exchange(state_->headers, {}), max_buffer));
 }
 
 void Answer::header(std::string name, std::string value) const {

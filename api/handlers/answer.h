@@ -48,12 +48,17 @@ class Answer {
   void header(std::string name, std::string value) const;
   /// Sees the answer before it leaves, and lets it go by calling `on`, now or later.
   void hold(std::function<void(const http::Response&, std::function<void()> on)> first) const;
+  /// Sees what stays open instead of being answered, a stream or a link, and how to close it.
+  using Guard = std::function<void(std::weak_ptr<void> what, std::function<void()> close)>;
+  void guard(Guard guard) const;
 
  private:
+  std::shared_ptr<http::Stream> guarded(std::shared_ptr<http::Stream> stream) const;
   struct State {
     http::Responder responder;
     http::Headers headers;
     std::function<void(const http::Response&, std::function<void()>)> first;
+    Guard guard;
   };
   std::shared_ptr<State> state_;
 };

@@ -10,12 +10,14 @@
 namespace tutti {
 namespace {
 
-// Whoever asks: health, the description, and where somebody becomes known.
-constexpr auto kOpenPaths = std::to_array<std::string_view>(
-    {"/healthz", "/livez", "/readyz", "/openapi.json", "/docs", "/v1/login", "/v1/nodes:join"});
+// Whoever asks: health, the description, the console's files, and where somebody becomes known.
+constexpr auto kOpenPaths =
+    std::to_array<std::string_view>({"/", "/healthz", "/livez", "/readyz", "/openapi.json", "/docs",
+                                     "/console", "/v1/login", "/v1/nodes:join"});
 
 bool is_open(std::string_view path) {
-  return std::ranges::find(kOpenPaths, path) != kOpenPaths.end() || path.starts_with("/docs/");
+  return std::ranges::find(kOpenPaths, path) != kOpenPaths.end() || path.starts_with("/docs/") ||
+         path.starts_with("/console/");
 }
 
 http::Response refuse(const Error& error) {

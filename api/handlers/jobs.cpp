@@ -1,5 +1,6 @@
 // GET /v1/jobs, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain, GET /v1/queue: jobs as they are.
 #include <algorithm>
+#include <boost/json/parse.hpp>
 #include <map>
 #include <set>
 
@@ -7,7 +8,9 @@
 #include "api/handlers/job_filter.h"
 #include "api/handlers/job_lookup.h"
 #include "api/handlers/view.h"
+#include "api/handlers/waiting_history.h"
 #include "api/wire/job_spec_codec.h"
+#include "api/wire/text_values.h"
 
 namespace tutti::api {
 namespace {
@@ -119,8 +122,87 @@ void get_job(const ApiPtr& api, const http::Request& request, Answer answer) {
 
 // ---------------------------------------------------------------- why not yet
 
+/// What its history says of the job at that time.
+struct StateThen {
+  std::optional<JobState> state;  // nothing: it was not there yet
+  Instant since;
+  std::string detail;
+};
+
+std::optional<StateThen> state_then(Reader& reader, JobId id, Instant at) {
+  constexpr int kMostPages = 100;
+  if (!reader.find_job(id)) return std::nullopt;
+  StateThen then;
+  EventId after{0};
+  for (int page = 0; page < kMostPages; ++page) {
+    const auto events = reader.job_events(id, after, kMaxPage);
+    for (const auto& event : events) {
+      if (event.at > at) return then;
+      after = event.id;
+      if (event.kind != "state") continue;
+      then.state = parse_job_state(event.to);
+      then.since = event.at;
+      then.detail = event.detail;
+    }
+    if (events.size() < static_cast<std::size_t>(kMaxPage)) break;
+  }
+  return then;
+}
+
+/// A job that is not in the queue waits for what its state says.
+Explanation explained_by_state(JobId id, const StateThen& then) {
+  Explanation why;
+  why.job = id;
+  why.state = *then.state;
+  if (is_pending(*then.state) && *then.state != JobState::queued)
+    why.reasons.push_back({std::string(name(*then.state)),
+                           then.detail.empty() ? "it was " + std::string(name(*then.state)) : then.detail});
+  return why;
+}
+
+void answer_then(const Answer& answer, json::object body, Instant at, std::optional<Instant> recorded) {
+  body["eta"] = nullptr;
+  body["at"] = wire::format_instant(at);
+  body["recorded_at"] = recorded ? json::value(wire::format_instant(*recorded)) : json::value(nullptr);
+  answer.json(200, body);
+}
+
+void explain_then(const ApiPtr& api, const Answer& answer, JobId id, Instant at) {
+  read_rows(
+      api, answer, [id, at](Reader& reader) { return state_then(reader, id, at); },
+      [api, answer, id, at](const std::optional<StateThen>& then) {
+        if (!then) return answer.fail(no_such_job(id));
+        if (!then->state)
+          return answer.fail(bad_field("at", "job " + to_string(id) + " was not submitted yet",
+                                       "tutti events " + to_string(id) + " shows when it was"));
+        json::object by_state = explanation_view(explained_by_state(id, *then));
+        if (*then->state != JobState::queued || api->services.waiting == nullptr)
+          return answer_then(answer, std::move(by_state), at, std::nullopt);
+        api->services.waiting->find(id, at,
+                                    [answer, at, since = then->since,
+                                     by_state](const Result<std::optional<WaitingReasonRow>>& found) {
+                                      if (!found) return answer.fail(found.error());
+                                      // What was recorded before it came into the queue is of another wait.
+                                      if (!*found || (*found)->at < since)
+                                        return answer_then(answer, by_state, at, std::nullopt);
+                                      auto recorded = json::parse((*found)->body).as_object();
+                                      recorded["state"] = by_state.at("state");
+                                      answer_then(answer, std::move(recorded), at, (*found)->at);
+                                    });
+      });
+}
+
 void explain_job(const ApiPtr& api, const http::Request& request, Answer answer) {
   const JobId id = job_of(request);
+  if (const auto text = request.query_param("at")) {
+    const auto at = wire::parse_instant(*text);
+    if (!at)
+      return answer.fail(bad_field("at", "not an instant: '" + *text + "'", "like 2026-10-01T02:00:00Z"));
+    if (*at > api->backend.now().wall)
+      return answer.fail(
+          bad_field("at", "this is in the future", "GET without at: its ETA says when it will start"));
+    return explain_then(api, answer, id, *at);
+  }
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   if (plane->find_job(id) != nullptr) {

@@ -6,6 +6,7 @@ namespace tutti {
 
 class Accounts;
 class Limits;       // limits.h
+class WaitingHistory;  // waiting_history.h
 class SecretVault;  // scheduler/secrets
 class Shells;       // shells.h
 class WebhookService;
@@ -16,6 +17,7 @@ struct Services {
   WebhookService* webhooks = nullptr;
   SecretVault* secrets = nullptr;
   Shells* shells = nullptr;
+  WaitingHistory* waiting = nullptr;
 };
 
 }  // namespace tutti

@@ -114,6 +114,70 @@ TEST_F(Authenticate, ATokenIsKnownUntilItIsRevokedOrExpires) {
   EXPECT_EQ(refused(headers), 401);
 }
 
+TEST_F(Authenticate, WhatIsOpenEndsWithTheTokenThatOpenedIt) {
+  const http::Headers accept{{"Accept", "text/event-stream"}};
+  const auto stream = [&](http::Headers headers, const std::string& path) {
+    headers.push_back(accept[0]);
+    auto opened = rig.call(http::Method::get, path, {}, headers).stream;
+    EXPECT_NE(opened, nullptr) << path;
+    return opened;
+  };
+  const JobId job = rig.submit(R"({"name":"a","run":"x"})");
+  const std::string of_job = "/v1/jobs/" + to_string(job) + "/events";
+  const auto ada = rig.user("ada", {{"default", Role::viewer}});
+  const auto bob = rig.user("bob", {{"default", Role::viewer}});
+  const auto hers = stream(ada, "/v1/events"), of_hers = stream(ada, of_job), his = stream(bob, "/v1/events"),
+             of_his = stream(bob, of_job), roots = stream({{"Authorization", "Bearer secret"}}, "/v1/events");
+  rig.accounts.revoke_token(identity(ada).token, [](const auto& done) { EXPECT_TRUE(done); });
+  EXPECT_TRUE(hers->closed());
+  EXPECT_TRUE(of_hers->closed());
+  EXPECT_FALSE(his->closed());
+  EXPECT_EQ(refused(ada), 401);
+
+  rig.patch("/v1/users/bob", R"({"roles":{"default":"member"}})");
+  EXPECT_TRUE(his->closed()) << "a list is cut to what its reader may see: it begins anew";
+  EXPECT_FALSE(of_his->closed()) << "he may still see the job";
+  rig.patch("/v1/users/bob", R"({"roles":{"default":null}})");
+  EXPECT_TRUE(of_his->closed());
+  EXPECT_FALSE(roots->closed());
+}
+
+TEST_F(Authenticate, WhatIsOpenEndsWhenItsTokenExpiresOrItsSessionIsOver) {
+  rig.user("ada", {{"default", Role::viewer}});
+  rig.patch("/v1/users/ada", R"({"password":"correct horse"})");
+  std::string text;
+  rig.accounts.make_token("ada", "short", kAllScopes, rig.backend.now().wall + 1h,
+                          [&](const Result<NewSecret>& made) { text = made->text; });
+  const auto by_token =
+      rig.get("/v1/events", {{"Authorization", "Bearer " + text}, {"Accept", "text/event-stream"}}).stream;
+  auto cookie = session_of("ada");
+  cookie.push_back({"Accept", "text/event-stream"});
+  const auto by_session = rig.get("/v1/events", cookie).stream;
+  ASSERT_TRUE(by_token && by_session);
+  rig.backend.tick(59min);
+  rig.accounts.refresh();
+  EXPECT_FALSE(by_token->closed());
+  rig.backend.tick(2min);
+  rig.accounts.refresh();
+  EXPECT_TRUE(by_token->closed());
+  EXPECT_FALSE(by_session->closed());
+  rig.patch("/v1/users/ada", R"({"disabled":true})");
+  EXPECT_TRUE(by_session->closed());
+}
+
+TEST_F(Authenticate, ANodesConnectionEndsWithItsCredential) {
+  std::string joined;
+  rig.accounts.make_join_token("n1", 1, rig.backend.now().wall + 1h, "admin", [&](const auto& made) {
+    rig.accounts.join(made->text, "n1", "10.0.0.1",
+                      [&](const Result<NewSecret>& own) { joined = own->text; });
+  });
+  const auto who = rig.accounts.by_bearer(joined, "10.0.0.1");
+  ASSERT_TRUE(who);
+  EXPECT_TRUE(rig.accounts.renewed(*who));
+  rig.accounts.revoke_node(who->node_credential, [](const auto& done) { EXPECT_TRUE(done); });
+  EXPECT_FALSE(rig.accounts.renewed(*who));
+}
+
 TEST_F(Authenticate, ADisabledOrRemovedUserIsRefusedAtOnce) {
   const auto ada = rig.user("ada", {{"*", Role::viewer}});
   rig.patch("/v1/users/ada", R"({"disabled":true})");

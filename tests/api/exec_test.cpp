@@ -115,6 +115,20 @@ TEST_F(Exec, IsRefusedAsAnyOtherRequest) {
   EXPECT_TRUE(history().empty());
 }
 
+TEST_F(Exec, EndsWhenItsCallerMayNoLonger) {
+  rig.backend.run_job(job);
+  auto headers = rig.user("olga", {{"default", Role::operator_}});
+  for (const auto& h : kUpgrade) headers.push_back(h);
+  const auto call = rig.start(http::Method::get, path("command=bash"), {}, headers);
+  const auto link = links.emplace_back(std::make_shared<TestLink>());
+  ASSERT_TRUE(call->upgraded);
+  call->upgraded(link);
+  rig.patch("/v1/users/olga", R"({"roles":{"vision":"member"}})");
+  EXPECT_FALSE(link->closed);
+  rig.patch("/v1/users/olga", R"({"roles":{"default":"viewer"}})");
+  EXPECT_TRUE(link->closed);
+}
+
 TEST_F(Exec, GoesToTheNodeOfItsRankAndStandsInTheHistory) {
   const auto key = rig.backend.run_job(job);
   const auto link = open("rank=3&command=bash&command=-c&command=a%20b&tty=1&rows=50&cols=132&term=vt100");

@@ -230,20 +230,34 @@ TEST(Secrets, ComeFromStandardInput) {
   EXPECT_TRUE(scheduler.asked("DELETE", "/v1/secrets/p/HF_TOKEN").empty());
 }
 
-TEST(Explain, OfThePastIsAskedForAndAMissingAnswerIsSaid) {
+TEST(Explain, OfThePast) {
   FakeScheduler scheduler;
-  scheduler.routes.get("/v1/jobs/{id}/explain", [](const Request& request) {
-    if (request.query_param("at") == "2026-11-01T00:00:00.000000Z")
-      return http::problem(501, "not_implemented", "explain of the past comes later");
-    return http::json(200, json::object{{"job_id", 7}, {"state", "queued"}, {"reasons", json::array{}}});
+  bool old = false;
+  scheduler.routes.get("/v1/jobs/{id}/explain", [&](const Request& request) {
+    json::object body{
+        {"job_id", 7},
+        {"state", "queued"},
+        {"reasons", json::array{json::object{{"code", "gpus_busy"}, {"text", "8 of 8 GPUs are busy"}}}}};
+    if (const auto at = request.query_param("at"); at && !old) {
+      body["at"] = *at;
+      body["recorded_at"] =
+          *at == "2026-11-01T00:00:00.000000Z" ? json::value("2026-10-31T23:59:00Z") : json::value(nullptr);
+    }
+    return http::json(200, body);
   });
   scheduler.start();
-  const Finished ended = scheduler.run({"explain", "7", "--at", "2026-11-01T00:00:00Z"});
-  EXPECT_EQ(ended.status, 1);
-  EXPECT_NE(ended.err.find("cannot say yet why job 7 did not run at a time of the past"), std::string::npos)
-      << ended.err;
-  EXPECT_EQ(scheduler.run({"explain", "7", "--at", "2h"}).status, 0);
+  const Finished then = scheduler.run({"explain", "7", "--at", "2026-11-01T00:00:00Z", "--utc"});
+  EXPECT_EQ(then.status, 0) << then.err;
+  EXPECT_NE(then.out.find("job 7 was queued (as recorded 2026-10-31 23:59:00"), std::string::npos)
+      << then.out;
+  EXPECT_NE(then.out.find("8 of 8 GPUs are busy"), std::string::npos) << then.out;
+  EXPECT_NE(scheduler.run({"explain", "7", "--at", "2h"}).out.find("why was not recorded"),
+            std::string::npos);
   EXPECT_EQ(scheduler.run({"explain", "7", "--at", "yesterday"}).status, 2);
+  old = true;
+  const Finished silent = scheduler.run({"explain", "7", "--at", "2h"});
+  EXPECT_EQ(silent.status, 1) << "the answer is of now: it is not taken for one of then";
+  EXPECT_NE(silent.err.find("too old"), std::string::npos) << silent.err;
 }
 
 TEST(Logs, TheRankThatFailedFirst) {
