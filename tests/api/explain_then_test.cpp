@@ -20,7 +20,8 @@ class ExplainThen : public ::testing::Test {
   }
   static std::string codes(const Call& call) {
     std::string out;
-    for (const auto& reason : call.body().at("reasons").as_array())
+    const json::value body = call.body();
+    for (const auto& reason : body.at("reasons").as_array())
       out += (out.empty() ? "" : " ") + std::string(reason.at("code").as_string());
     return out;
   }
