@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The figures of docs/performance.md: `./dev bench [submit] [latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL
+"""The figures of docs/performance.md: `./dev bench [submit] [load] [latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL
 (durable: fsync on), measures side by side in one run, prints a table and writes JSON. Standard library only."""
 import argparse
 import glob
@@ -114,6 +114,41 @@ def bench_submit(bin_dir, runs, seconds):
             "ratio": median(lambda r: r["ratio"]), "runs": rows}
 
 
+def resident_mib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmRSS"))
+
+
+def bench_load(bin_dir, _runs, _seconds):
+    """Mixed reads and submissions over 512 connections for a minute: latencies, errors, and the scheduler's memory."""
+    seconds, warm = 60, 15
+    home = tempfile.mkdtemp(prefix="tutti-bench-", dir="/var/tmp")
+    os.chmod(home, 0o755)
+    scheduler = Scheduler(bin_dir, home)
+    try:
+        load = subprocess.Popen([os.path.join(bin_dir, "rest_load"), "--port", str(scheduler.port), "--token", scheduler.token,
+                                 "--seconds", str(seconds), "--connections", "512", "--mixed", "1"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        begin, memory = time.monotonic(), []
+        while load.poll() is None:
+            memory.append((time.monotonic() - begin, resident_mib(scheduler.process.pid)))
+            time.sleep(1)
+        out, err = load.communicate()
+        if not out:
+            raise SystemExit("rest_load: " + err[:500])
+        result = json.loads(out)
+    finally:
+        scheduler.stop()
+        shutil.rmtree(home, ignore_errors=True)
+    for step in result["steps"]:
+        print(f"  {step['method']:5s} {step['path']:24s} n {step['n']:7d}   p50 {step['p50_ms']:7.2f} ms   p99 {step['p99_ms']:7.2f} ms")
+    settled = [m for at, m in memory if at >= warm]
+    result["memory_mib"] = {"after_15_s": settled[0], "at_the_end": settled[-1], "most": max(settled)}
+    print(f"  all: p50 {result['p50_ms']:.2f} ms, p99 {result['p99_ms']:.2f} ms, errors {result['errors']}; scheduler's memory "
+          f"{settled[0]:.0f} MiB after {warm} s, {settled[-1]:.0f} MiB at the end")
+    return result
+
+
 def bench_latency(bin_dir, runs, seconds):
     """Submit to running, and the recovery rows A, B and E, by the e2e harness on real processes."""
     target = os.path.join(bin_dir, "e2e_figures")
@@ -214,7 +249,7 @@ def bench_faults(bin_dir, _runs, _seconds):
     return result
 
 
-BENCHES = {"submit": bench_submit, "latency": bench_latency, "quality": bench_quality, "estimates": bench_estimates,
+BENCHES = {"submit": bench_submit, "load": bench_load, "latency": bench_latency, "quality": bench_quality, "estimates": bench_estimates,
            "planner": bench_planner, "faults": bench_faults}
 
 
