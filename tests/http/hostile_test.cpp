@@ -242,7 +242,9 @@ TEST(HostileBytes, AreRefusedByteByByteToo) {
       // reset after the answer
     }
     EXPECT_EQ(answer.find("THE HIDDEN ONE"), std::string::npos) << c.name;
-    if (!answer.empty()) EXPECT_EQ(status_of(answer), c.status) << c.name << "\n" << answer;
+    if (!answer.empty()) {
+      EXPECT_EQ(status_of(answer), c.status) << c.name << "\n" << answer;
+    }
   }
 }
 
