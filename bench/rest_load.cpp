@@ -186,8 +186,9 @@ class Load {
     } else if (errors_++ == 0) {
       std::fprintf(stderr, "rest_load: %s\n", c.in.c_str());
     }
-    latencies_.push_back(std::chrono::duration<double, std::milli>(Clock::now() - c.sent).count());
-    if (o_.mixed) next_step(c);
+    if (ok) latencies_.push_back(std::chrono::duration<double, std::milli>(Clock::now() - c.sent).count());
+    if (o_.mixed && ok) next_step(c);
+    if (o_.mixed && !ok) c.step = 0;  // without a job nothing of the rest means anything
     c.in.erase(0, c.need);
     c.need = 0;
     send(i);

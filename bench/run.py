@@ -137,6 +137,8 @@ def bench_load(bin_dir, _runs, _seconds):
         if not out:
             raise SystemExit("rest_load: " + err[:500])
         result = json.loads(out)
+        if result["errors"]:
+            raise SystemExit(f"{result['errors']} requests failed; the first: {err[:500]}")
     finally:
         scheduler.stop()
         shutil.rmtree(home, ignore_errors=True)

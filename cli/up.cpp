@@ -121,7 +121,10 @@ ChildPlan Up::scheduler_plan(int port) const {
   const std::string listen = network_ ? network_->host_address() : options_.listen;
   plan.argv = {programs_.scheduler, "--listen",     listen + ":" + std::to_string(port), "--data",
                files_.data(),       "--embedded-db"};
-  if (!programs_.console.empty()) plan.argv.insert(plan.argv.end(), {"--console-dir", programs_.console});
+  const bool named = std::ranges::any_of(
+      options_.scheduler_flags, [](const std::string& flag) { return flag.starts_with("--console-dir"); });
+  if (!programs_.console.empty() && !named)
+    plan.argv.insert(plan.argv.end(), {"--console-dir", programs_.console});
   plan.argv.insert(plan.argv.end(), options_.scheduler_flags.begin(), options_.scheduler_flags.end());
   return plan;
 }

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "cli/failure.h"
 
@@ -44,8 +45,9 @@ UpPrograms find_programs(const std::string& libexec, const std::string& nvml_lib
   };
   UpPrograms programs;
   programs.scheduler = program("tutti-scheduler");
-  for (const char* place :
-       {"../share/tutti/console", "../../../console/dist"})  // installed; built in the sources
+  std::vector<const char*> places{"../share/tutti/console", "../../share/tutti/console"};
+  if (fs::exists(folder / "../CMakeCache.txt", ec)) places.push_back("../../../console/dist");
+  for (const char* place : places)
     if (const fs::path files = (folder / place).lexically_normal(); fs::exists(files / "index.html", ec)) {
       programs.console = files.string();
       break;

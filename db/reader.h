@@ -85,6 +85,8 @@ class Reader {
 
   // Oldest first, ids above `after`. all_events merges jobs' and nodes' events by id: resume of a stream.
   virtual std::vector<EventRow> job_events(JobId job, EventId after, int limit) = 0;
+  /// The newest change of the job's state that is not later.
+  virtual std::optional<EventRow> last_state(JobId job, Instant at) = 0;
   virtual std::vector<EventRow> all_events(EventId after, int limit) = 0;  // with project and owner of jobs
   // The same without the events of jobs that are not visible; those of nodes are for everybody.
   virtual EventWindow events_for(const Visible& who, EventId after, int limit) = 0;

@@ -19,6 +19,13 @@ Error unknown(std::string message) {
           .field = ""};
 }
 
+/// Somebody may have less than before.
+bool takes_away(const AccountBatch& batch) {
+  const auto revoked = [](const auto& row) { return row.revoked_at.has_value(); };
+  return !batch.users.empty() || !batch.removed_users.empty() || !batch.removed_sessions.empty() ||
+         std::ranges::any_of(batch.tokens, revoked) || std::ranges::any_of(batch.nodes, revoked);
+}
+
 }  // namespace
 
 Error Accounts::unavailable() {
@@ -72,8 +79,8 @@ void Accounts::sweep() {
 }
 
 void Accounts::refresh() {
-  if (!loaded_) return load();
   sweep();
+  if (!loaded_) return load();
   AccountBatch uses;
   for (const auto& id : std::exchange(used_tokens_, {}))
     if (const auto at = tokens_.find(id); at != tokens_.end()) uses.used_tokens.push_back(at->second);
@@ -185,7 +192,7 @@ void Accounts::pump() {
              apply(*batch);
              if (batch->changes()) {
                ++revision_;
-               sweep();
+               if (takes_away(*batch)) sweep();
              }
            } else {
              load();  // perhaps it was decided on what is no more
@@ -314,9 +321,11 @@ std::optional<Identity> Accounts::renewed(const Identity& who) const {
     if (at->second.expires_at && now >= *at->second.expires_at) return std::nullopt;
     return user(at->second.user, at->second.scopes);
   }
-  if (!who.session.empty()) {  // an open stream is a use of it: only its life ends, not its idleness
+  if (!who.session.empty()) {  // an open stream is no use of it: nobody may be there
     const auto at = sessions_.find(who.session);
-    if (at == sessions_.end() || now >= at->second.expires_at) return std::nullopt;
+    if (at == sessions_.end() || now >= at->second.expires_at ||
+        now >= at->second.seen_at + settings_.session_idle)
+      return std::nullopt;
     return user(at->second.user, kAllScopes);
   }
   if (!who.node_credential.empty()) {
@@ -328,6 +337,7 @@ std::optional<Identity> Accounts::renewed(const Identity& who) const {
   if (now >= *who.expires_at) return std::nullopt;
   Identity signed_in = who;
   signed_in.roles = who.signed_roles;
+  signed_in.owner = who.name;  // in whose name it was opened is asked no more
   auto found = with_local_roles(std::move(signed_in));
   if (!found) return std::nullopt;
   return *std::move(found);

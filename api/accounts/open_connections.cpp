@@ -11,6 +11,7 @@ void OpenConnections::add(Identity who, Judge may_stay, std::weak_ptr<void> what
 
 void OpenConnections::sweep(const Renew& renew) {
   std::vector<Entry> kept;
+  kept.reserve(open_.size());
   std::vector<std::pair<std::shared_ptr<void>, std::function<void()>>> closing;
   for (auto& entry : open_) {
     auto alive = entry.what.lock();

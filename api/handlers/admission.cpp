@@ -96,10 +96,10 @@ class Admission {
       return answer_.fail(refusal(who(), need_, verdict));
     if (need_ != Need::job_read && need_ != Need::job_change) return let_in({});
     const auto id = parse_id(request_->param("id"));
-    if (id && verdict == Verdict::allowed) return let_in({});
     const ControlPlane* plane = api_->backend.plane();
     if (const Job* live = id && plane != nullptr ? plane->find_job(JobId(*id)) : nullptr)
       return settle({{live->row.id, live->row.project, live->row.owner}});
+    if (id && verdict == Verdict::allowed) return let_in({});
     read_rows(
         api_, answer_,
         [named = request_->param("id").substr(0, 512)](Reader& reader) { return candidates(reader, named); },

@@ -51,7 +51,7 @@ std::shared_ptr<http::Stream> Answer::stream(int status, http::Headers headers,
 std::shared_ptr<http::Stream> Answer::guarded(std::shared_ptr<http::Stream> stream) const {
   if (state_->guard)
     state_->guard(stream, [weak = std::weak_ptr(stream)] {
-      if (const auto open = weak.lock()) open->close();
+      if (const auto open = weak.lock()) open->abort();
     });
   return stream;
 }

@@ -184,7 +184,8 @@ void record_change(const ApiPtr& api, const http::Request& request, const std::s
     row.status = response.status;
     if (row.who.empty()) row.who = "nobody";
     if (!wire::is_utf8(row.target)) row.target = "(not text)";
-    row.after = after_of(known || done || row.action == "sessions.login" ? asked : "", done ? body_of(response.body) : "");
+    row.after = after_of(known || done || row.action == "sessions.login" ? asked : "",
+                         done ? body_of(response.body) : "");
     api->services.accounts->record(row, [row, on = std::move(on)](bool stored) {
       if (!stored)
         spdlog::error("audit, not stored: {} {} {} by {} from {}: {}", row.action, row.target, row.status,

@@ -18,6 +18,11 @@ bool names_a_file(std::string_view path) {
   return path.substr(slash == path.npos ? 0 : slash + 1).find('.') != path.npos;
 }
 
+bool wants_page(const http::Request& request) {
+  const auto accept = request.header("Accept");
+  return accept && accept->find("text/html") != accept->npos;
+}
+
 http::Response to_console(const http::Request&) {
   http::Response answer;
   answer.status = 302;
@@ -39,7 +44,10 @@ void add_console(http::Router& router, const std::string& folder) {
   router.get("/console/{path*}", http::SyncHandler([pages, assets](const http::Request& request) {
                const std::string& path = request.param("path");
                if (is_asset(path)) return assets->answer(request, path);
-               return pages->answer(request, names_a_file(path) ? path : "index.html");
+               if (!names_a_file(path)) return pages->answer(request, "index.html");
+               auto file = pages->answer(request, path);
+               const bool none = file.status == 404 && wants_page(request);  // of node gpu01.example.com, say
+               return none ? pages->answer(request, "index.html") : file;
              }),
              "console.file");
 }

@@ -130,23 +130,9 @@ struct StateThen {
 };
 
 std::optional<StateThen> state_then(Reader& reader, JobId id, Instant at) {
-  constexpr int kMostPages = 100;
-  if (!reader.find_job(id)) return std::nullopt;
-  StateThen then;
-  EventId after{0};
-  for (int page = 0; page < kMostPages; ++page) {
-    const auto events = reader.job_events(id, after, kMaxPage);
-    for (const auto& event : events) {
-      if (event.at > at) return then;
-      after = event.id;
-      if (event.kind != "state") continue;
-      then.state = parse_job_state(event.to);
-      then.since = event.at;
-      then.detail = event.detail;
-    }
-    if (events.size() < static_cast<std::size_t>(kMaxPage)) break;
-  }
-  return then;
+  const auto event = reader.last_state(id, at);
+  if (!event) return reader.find_job(id) ? std::optional(StateThen{}) : std::nullopt;
+  return StateThen{parse_job_state(event->to), event->at, event->detail};
 }
 
 /// A job that is not in the queue waits for what its state says.

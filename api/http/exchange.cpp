@@ -65,6 +65,16 @@ void BodyStream::close() {
   post_wake(wake_);
 }
 
+void BodyStream::abort() {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (finished_ || broken_) return;
+    ended_ = broken_ = true;
+    pending_ = {};
+  }
+  post_wake(wake_, true);
+}
+
 void BodyStream::break_off() {
   const std::scoped_lock lock(mutex_);
   ended_ = broken_ = true;

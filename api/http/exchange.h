@@ -35,6 +35,7 @@ class BodyStream final : public Stream {
 
   bool write(std::string chunk) override;
   void close() override;
+  void abort() override;
   void set_on_close(std::function<void()> callback) override;
   bool closed() const override;
   void when_drained(std::function<void()> callback) override;

@@ -140,6 +140,9 @@ class Stream {
   virtual bool write(std::string chunk) = 0;
   /// What was written is still sent, then the body ends. Harmless when repeated.
   virtual void close() = 0;
+  /// The connection is cut at once: what was written and not sent yet is lost, and the peer can tell that from
+  /// an end.
+  virtual void abort() { close(); }
   /// Called once, on the session's executor, when the stream is over (peer gone, too slow, closed). At once
   /// if it already is.
   virtual void set_on_close(std::function<void()> callback) = 0;

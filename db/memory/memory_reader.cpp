@@ -115,6 +115,18 @@ std::vector<CheckpointRow> MemoryReader::checkpoints(JobId job) {
   return it == database_->checkpoints_.end() ? std::vector<CheckpointRow>{} : it->second;
 }
 
+std::optional<EventRow> MemoryReader::last_state(JobId job, Instant at) {
+  std::lock_guard lock(database_->mutex_);
+  const auto ids = database_->events_of_job_.find(job);
+  if (ids == database_->events_of_job_.end()) return std::nullopt;
+  const EventRow* last = nullptr;
+  for (const EventId id : ids->second) {
+    const EventRow& event = database_->events_.at(id);
+    if (event.kind == "state" && event.at <= at && (last == nullptr || last->id < id)) last = &event;
+  }
+  return last == nullptr ? std::nullopt : std::optional(*last);
+}
+
 std::vector<EventRow> MemoryReader::job_events(JobId job, EventId after, int limit) {
   std::lock_guard lock(database_->mutex_);
   std::vector<EventRow> out;

@@ -20,6 +20,7 @@ class MemoryReader final : public Reader {
   std::optional<AttemptRow> find_attempt(JobId job, std::int32_t number) override;
   std::vector<CheckpointRow> checkpoints(JobId job) override;
   std::vector<EventRow> job_events(JobId job, EventId after, int limit) override;
+  std::optional<EventRow> last_state(JobId job, Instant at) override;
   std::vector<EventRow> all_events(EventId after, int limit) override;
   EventWindow events_for(const Visible& who, EventId after, int limit) override;
   std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) override;

@@ -272,6 +272,16 @@ std::vector<EventRow> PgReader::job_events(JobId job, EventId after, int limit) 
   return rows_of<EventRow>(run({"job_events", text.c_str()}, std::move(params)), read_event);
 }
 
+std::optional<EventRow> PgReader::last_state(JobId job, Instant at) {
+  static const std::string text = std::string("SELECT ") + kJobEventColumns +
+                                  " FROM job_event WHERE job = $1::bigint AND at <= $2::timestamptz AND "
+                                  "kind = 'state' ORDER BY id DESC LIMIT 1";
+  Params params;
+  params.bigint(job.value).timestamptz(at);
+  auto rows = rows_of<EventRow>(run({"last_state", text.c_str()}, std::move(params)), read_event);
+  return rows.empty() ? std::nullopt : std::optional(std::move(rows.front()));
+}
+
 std::vector<EventRow> PgReader::all_events(EventId after, int limit) {
   static const std::string text = "SELECT e.*, " + std::string(kPlace) + " FROM (" + both_histories("$2") +
                                   ") e " + kJoinPlace + " ORDER BY e.id";

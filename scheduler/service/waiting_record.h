@@ -18,9 +18,13 @@
 namespace tutti {
 
 struct WaitingRecordSettings {
-  std::size_t watched = 1000;  // jobs at the head of the queue; others wait for these first
-  std::size_t per_step = 50;   // looked at in one step, which takes milliseconds of the control thread
-  Duration keep = std::chrono::hours(24 * 30);
+  std::size_t watched = 1000;  // jobs at the heads of all queues together; others wait for these first
+  std::size_t per_step = 50;   // looked at in one step, at most
+  Duration step_time = std::chrono::milliseconds(5);  // of the control thread, likewise
+  // Of one wait of a job, though its reasons come and go: this bounds the table.
+  Duration at_most_every = std::chrono::minutes(5);
+  Duration at_least_every = std::chrono::hours(24);  // before the last one is forgotten
+  Duration keep = std::chrono::hours(24 * 7);
 };
 
 class WaitingRecord final : public WaitingHistory {
@@ -40,8 +44,15 @@ class WaitingRecord final : public WaitingHistory {
   Aside aside_;
   std::shared_ptr<WaitingReasonStore> store_;
   WaitingRecordSettings settings_;
-  std::deque<JobId> round_;                       // still to be looked at
-  std::map<JobId, std::string> said_, said_now_;  // codes, of the last round and of this one
+  struct Said {
+    Instant queued_at;  // of the wait
+    std::string codes;  // of the reasons
+    Mono at;
+  };
+  bool is_news(JobId id, const Said& now) const;
+
+  std::deque<JobId> round_;                // still to be looked at
+  std::map<JobId, Said> said_, said_now_;  // recorded in the last round or before, and in this one
   bool writing_ = false;
   std::optional<Mono> forgotten_;
 };

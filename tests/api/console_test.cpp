@@ -68,6 +68,9 @@ TEST_F(Console, PagesAndAssets) {
   EXPECT_EQ(get("/console/logo.svg").status, 200);
   EXPECT_EQ(get("/console/assets/gone.js").status, 404) << "never a page instead of a script";
   EXPECT_EQ(get("/console/gone.svg").status, 404);
+  EXPECT_EQ(get("/console/nodes/gpu01.example.com", {{"Accept", "text/html,*/*"}}).body, "<!doctype html>");
+  EXPECT_EQ(get("/console/nodes/gpu01.example.com", {{"Accept", "image/*"}}).status, 404);
+  EXPECT_NE(get("/console/..%2Fsecret.txt", {{"Accept", "text/html"}}).body, "not yours");
   EXPECT_EQ(get("/console/..%2Fsecret.txt").status, 404);
   EXPECT_EQ(get("/console/assets/..%2F..%2Fsecret.txt").status, 404);
   EXPECT_EQ(get("/v1/jobs").status, 401) << "the data has its own door";

@@ -38,7 +38,7 @@ class ExplainThen : public ::testing::Test {
           work();
           done(nullptr);
         },
-        rows, WaitingRecordSettings{.watched = 3, .per_step = 2, .keep = 24h});
+        rows, WaitingRecordSettings{.watched = 3, .per_step = 2, .step_time = 1h, .keep = 48h});
     Services services;
     services.waiting = record.get();
     return services;
@@ -106,10 +106,16 @@ TEST_F(ExplainThen, AFewAtATimeOfTheHeadOfTheQueue) {
   broken = true;
   rig.backend.add_node("n1", 4);  // now there are GPUs, too few
   for (int i = 0; i < 4; ++i) record->step();
-  EXPECT_EQ(rows->size(), 3u) << "lost, and nothing else";
+  EXPECT_EQ(rows->size(), 3u) << "not before five minutes";
+  rig.backend.tick(6min);
+  for (int i = 0; i < 4; ++i) record->step();
+  EXPECT_EQ(rows->size(), 3u) << "cannot be stored";
   broken = false;
+  for (int i = 0; i < 6; ++i) record->step();
+  EXPECT_EQ(rows->size(), 6u) << "but is said as soon as it can be";
   rig.backend.be_unready();
   record->step();
+  EXPECT_EQ(rows->size(), 6u);
 }
 
 TEST_F(ExplainThen, OldRowsAreForgotten) {
@@ -118,7 +124,10 @@ TEST_F(ExplainThen, OldRowsAreForgotten) {
   EXPECT_EQ(rows->size(), 1u);
   rig.backend.tick(25h);
   record->step();
-  EXPECT_EQ(rows->size(), 0u);
+  EXPECT_EQ(rows->size(), 2u) << "before the only one is forgotten it is said again";
+  rig.backend.tick(24h);
+  record->step();
+  EXPECT_EQ(rows->size(), 2u) << "the first of three is forgotten";
 }
 
 TEST_F(ExplainThen, ItTellsNobodyOfOtherPeoplesJobs) {
@@ -128,6 +137,7 @@ TEST_F(ExplainThen, ItTellsNobodyOfOtherPeoplesJobs) {
   rig.backend.run_job(others);
   const JobId mine = rig.submit(R"({"name":"w","run":"x","resources":{"gpus":8}})");
   record->step();
+  EXPECT_NE(then(mine, now()).body().at("recorded_at"), nullptr);
   EXPECT_EQ(json::serialize(then(mine, now()).body()).find("job " + to_string(others)), std::string::npos);
 }
 

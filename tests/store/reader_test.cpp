@@ -162,6 +162,9 @@ TEST_P(ReaderTest, EventsPageByIdAndMergeNodes) {
   EXPECT_THAT(reader_->all_events(EventId(4), 3), ElementsAre(b.events[4]));
   EXPECT_THAT(reader_->job_events(JobId(1), EventId(0), 1), ElementsAre(b.events[0]));
   EXPECT_THAT(reader_->job_events(JobId(1), EventId(1), 9), ElementsAre(b.events[3]));
+  EXPECT_EQ(reader_->last_state(JobId(1), b.events[3].at), b.events[3]);
+  EXPECT_FALSE(reader_->last_state(JobId(1), b.events[0].at - std::chrono::hours(1)));
+  EXPECT_FALSE(reader_->last_state(JobId(99), b.events[3].at));
 }
 
 TEST_P(ReaderTest, EventsSayWhoseJobTheyAreOf) {
