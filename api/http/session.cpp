@@ -100,6 +100,10 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
 void Session::stop(bool hard) {
   stopping_ = true;
   if (hard || idle_) transport_->close();
+  if (hard) {
+    cut_ = true;
+    wake_->timer.cancel();  // nobody waits for a handler's answer any more
+  }
   if (const auto stream = streaming_.lock()) stream->close();
 }
 
@@ -271,10 +275,12 @@ asio::awaitable<Session::Next> Session::handle(Turn& turn, const Route& route) {
 asio::awaitable<Exchange::Answer> Session::wait_for_answer(std::shared_ptr<Exchange> exchange) {
   const auto until = Clock::now() + context_->config.handler_deadline;
   for (;;) {
-    wake_->timer.expires_at(until);
-    co_await wake_->timer.async_wait(kToken);
+    if (!cut_) {
+      wake_->timer.expires_at(until);
+      co_await wake_->timer.async_wait(kToken);
+    }
     if (auto answer = exchange->take()) co_return std::move(*answer);
-    if (Clock::now() < until) continue;  // woken by the end of an earlier answer
+    if (Clock::now() < until && !cut_) continue;  // woken by the end of an earlier answer
     if (!exchange->abandon()) continue;
     Exchange::Answer late;
     late.response = problem(504, "handler_timeout", "the server did not come to an answer in time",

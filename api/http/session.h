@@ -103,6 +103,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool first_request_ = true;
   bool idle_ = false;  // between requests: stop() may close at once
   bool stopping_ = false;
+  bool cut_ = false;  // stopped for good: the connection is closed
   std::weak_ptr<BodyStream> streaming_;
 };
 
