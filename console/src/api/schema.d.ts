@@ -1690,7 +1690,7 @@ export interface components {
              * @description false: it is told of nothing; what happens meanwhile is not told later.
              * @default true
              */
-            enabled: boolean | null;
+            enabled?: boolean | null;
         };
         Webhook: {
             name: string;
@@ -1830,9 +1830,9 @@ export interface components {
             /** @description Stands in the event of each job. */
             reason?: string | null;
             /** @default false */
-            dry_run: boolean;
+            dry_run?: boolean;
             /** @default 1000 */
-            limit: number;
+            limit?: number;
             page_token?: string;
         };
         BulkOutcome: {
