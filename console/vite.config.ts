@@ -16,6 +16,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // nothing inline: the page policy allows our own files only
     modulePreload: { polyfill: false },
     manifest: true,
+    chunkSizeWarningLimit: 700,
   },
   server: { proxy: { "/v1": server, "/openapi.json": server, "/readyz": server } },
 });

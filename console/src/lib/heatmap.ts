@@ -29,7 +29,7 @@ export interface HeatLayout {
 
 const kGap = 14;
 const kHead = 18;
-const kSizes = [22, 18, 15, 12, 10, 8, 7, 6, 5, 4];
+const kSizes = [30, 26, 22, 18, 15, 12, 10, 8, 7, 6, 5, 4];
 const kRowsMost = 32;
 
 function pack(map: ClusterMap, width: number, cell: number): HeatLayout {

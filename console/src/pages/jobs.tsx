@@ -58,19 +58,19 @@ function Views({ query, go }: { query: string; go: (query: string) => void }) {
 }
 
 const kColumns: Column<ListedJob>[] = [
-  { id: "id", accessorKey: "id", header: "Job", meta: { width: 84 }, cell: ({ row }) => <Link to={`/jobs/${row.original.id}`}>{row.original.id}</Link> },
+  { id: "id", accessorKey: "id", header: "Job", meta: { width: 74 }, cell: ({ row }) => <Link to={`/jobs/${row.original.id}`}>{row.original.id}</Link> },
   { id: "name", accessorKey: "name", header: "Name", cell: ({ row }) => <Link to={`/jobs/${row.original.id}`} className="plain-link" title={row.original.name}>{row.original.name}</Link> },
-  { id: "state", accessorKey: "state", header: "State", meta: { width: 112 }, cell: ({ row }) => <State state={row.original.state} title={row.original.reason} /> },
-  { id: "cause", accessorFn: (job) => job.cause ?? "", header: "Cause", meta: { width: 108 }, cell: ({ row }) => <Cause cause={row.original.cause} /> },
-  { id: "project", accessorKey: "project", header: "Project", meta: { width: 120 } },
-  { id: "owner", accessorKey: "owner", header: "Owner", meta: { width: 100 } },
-  { id: "queue", accessorKey: "queue", header: "Queue", meta: { width: 96 } },
+  { id: "state", accessorKey: "state", header: "State", meta: { width: 116 }, cell: ({ row }) => <State state={row.original.state} title={row.original.reason} /> },
+  { id: "cause", accessorFn: (job) => job.cause ?? "", header: "Cause", meta: { width: 104 }, cell: ({ row }) => <Cause cause={row.original.cause} /> },
+  { id: "project", accessorKey: "project", header: "Project", meta: { width: 104 } },
+  { id: "owner", accessorKey: "owner", header: "Owner", meta: { width: 92 } },
+  { id: "queue", accessorKey: "queue", header: "Queue", meta: { width: 96, wide: true } },
   { id: "priority", accessorKey: "priority", header: "Priority", meta: { width: 76, num: true } },
-  { id: "gpus", accessorFn: (job) => job.nodes * job.gpus_per_node, header: "GPUs", meta: { width: 92, num: true }, cell: ({ row }) => { const { nodes, gpus_per_node: gpus } = row.original; return <span title={`${plural(nodes, "node")} of ${gpus} GPUs`}>{nodes > 1 ? <span className="faint">{nodes} × {gpus} = </span> : null}{nodes * gpus}</span>; } },
-  { id: "attempt", accessorKey: "attempt", header: "Attempts", meta: { width: 82, num: true } },
-  { id: "progress", accessorFn: (job) => (job.progress?.total ? job.progress.step / job.progress.total : -1), header: "Progress", meta: { width: 116, num: true }, cell: ({ row }) => { const progress = row.original.progress; return progress?.total ? <span title={`step ${count(progress.step)} of ${count(progress.total)}`}>{percent(progress.step / progress.total)} <span className="faint">{number(progress.step)}</span></span> : <span className="faint">–</span>; } },
+  { id: "gpus", accessorFn: (job) => job.nodes * job.gpus_per_node, header: "GPUs", meta: { width: 92, num: true }, cell: ({ row }) => { const { nodes, gpus_per_node: gpus } = row.original; return <span title={`${plural(nodes, "node")} of ${gpus} GPUs`}>{nodes > 1 ? <span className="faint">{nodes}×{gpus} </span> : null}{nodes * gpus}</span>; } },
+  { id: "attempt", accessorKey: "attempt", header: "Attempts", meta: { width: 88, num: true } },
+  { id: "progress", accessorFn: (job) => (job.progress?.total ? job.progress.step / job.progress.total : -1), header: "Progress", meta: { width: 112, num: true }, cell: ({ row }) => { const progress = row.original.progress; return progress?.total ? <span title={`step ${count(progress.step)} of ${count(progress.total)}`}>{percent(progress.step / progress.total)} <span className="faint">{number(progress.step)}</span></span> : <span className="faint">–</span>; } },
   { id: "created", accessorKey: "created_at", header: "Submitted", meta: { width: 106, num: true }, cell: ({ row }) => <Time at={row.original.created_at} /> },
-  { id: "ended", accessorFn: (job) => job.ended_at ?? "", header: "Ended", meta: { width: 100, num: true }, cell: ({ row }) => <Time at={row.original.ended_at} /> },
+  { id: "ended", accessorFn: (job) => job.ended_at ?? "", header: "Ended", meta: { width: 100, num: true, wide: true }, cell: ({ row }) => <Time at={row.original.ended_at} /> },
 ];
 
 function Groups({ rows, by, more, go }: { rows: ListedJob[]; by: GroupBy; more: boolean; go: (value: string) => void }) {

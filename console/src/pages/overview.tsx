@@ -100,6 +100,7 @@ export default function Overview() {
           </div>
         )}</Loaded>
         <div className="overview">
+          <div className="stack">
           <Panel title="GPUs by rack and node" actions={<>
             <div className="segmented" role="group" aria-label="Colour by">
               {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
@@ -109,6 +110,8 @@ export default function Overview() {
               ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
               : <div className="stack tight"><HeatLegend cells={cells} /><Heat map={data} mode={mode} /></div>}</Loaded>
           </Panel>
+            <div className="cols-2"><Goodput /><Ticker /></div>
+          </div>
           <div className="aside stack">
             <Panel title="Why jobs wait" actions={<Link to="/queue">Queue</Link>}>
               <Loaded query={queue} rows={3}>{() => reasons.length === 0 ? <p className="faint">No job waits.</p> : (
@@ -131,8 +134,6 @@ export default function Overview() {
                 <ul className="list">{recent.slice(0, 5).map((fault) => <li key={fault.id}><span className="ellipsis" title={fault.detail}>{fault.class.replaceAll("_", " ")} <span className="faint">on</span> <Link to={`/nodes/${encodeURIComponent(fault.node)}`}>{fault.node}</Link></span><span className="faint nowrap"><Time at={fault.at} /></span></li>)}</ul>
               )}</Loaded>
             </Panel>
-            <Goodput />
-            <Ticker />
           </div>
         </div>
       </div>

@@ -43,12 +43,14 @@ export interface Tab {
 export function Tabs({ tabs, selected, onSelect, label }: { tabs: Tab[]; selected: string; onSelect: (id: string) => void; label: string }) {
   const known = tabs.some((tab) => tab.id === selected) ? selected : (tabs[0]?.id ?? "");
   return (
+    <div>
     <Ariakit.TabProvider selectedId={known} setSelectedId={(id) => id && onSelect(id)}>
       <Ariakit.TabList aria-label={label} className="tabs">
         {tabs.map((tab) => <Ariakit.Tab key={tab.id} id={tab.id} className="tab">{tab.label}</Ariakit.Tab>)}
       </Ariakit.TabList>
       {tabs.filter((tab) => tab.id === known).map((tab) => <Ariakit.TabPanel key={tab.id} tabId={tab.id} className="tab-panel">{tab.content()}</Ariakit.TabPanel>)}
     </Ariakit.TabProvider>
+    </div>
   );
 }
 

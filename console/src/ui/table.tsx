@@ -2,7 +2,7 @@
 import { flexRender, getCoreRowModel, getSortedRowModel, useReactTable, type ColumnDef, type RowSelectionState, type SortingState, type Updater } from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDown, ArrowUp } from "lucide-react";
-import { useEffect, useMemo, useRef, type ReactNode } from "react";
+import { useEffect, useMemo, useRef, useSyncExternalStore, type ReactNode } from "react";
 
 declare module "@tanstack/react-table" {
   // eslint-disable-next-line @typescript-eslint/no-unused-vars
@@ -10,6 +10,7 @@ declare module "@tanstack/react-table" {
     num?: boolean;
     width?: number; // px; without it a column takes what is left
     wrap?: boolean;
+    wide?: boolean; // only where there is room
   }
 }
 export type Column<T> = ColumnDef<T, unknown>;
@@ -30,11 +31,18 @@ export interface TableProps<T> {
   total?: number;
   marked?: (row: T) => boolean;
 }
+const media = typeof matchMedia === "undefined" ? null : matchMedia("(min-width: 1640px)");
+const useRoomy = () => useSyncExternalStore((listener) => {
+  media?.addEventListener("change", listener);
+  return () => media?.removeEventListener("change", listener);
+}, () => media?.matches ?? true);
 const apply = <S,>(updater: Updater<S>, old: S): S => (typeof updater === "function" ? (updater as (old: S) => S)(old) : updater);
 
 export function Table<T>({ label, columns, data, id, empty, selection, onSelection, sorting, onSorting, onEnd, short, rowHeight = 36, total, marked }: TableProps<T>) {
   const wrap = useRef<HTMLDivElement>(null);
-  const all = useMemo<Column<T>[]>(() => !onSelection ? columns : [{
+  const roomy = useRoomy();
+  const shownColumns = useMemo(() => (roomy ? columns : columns.filter((column) => !column.meta?.wide)), [columns, roomy]);
+  const all = useMemo<Column<T>[]>(() => !onSelection ? shownColumns : [{
     id: "select",
     enableSorting: false,
     meta: { width: 40 },
@@ -43,7 +51,7 @@ export function Table<T>({ label, columns, data, id, empty, selection, onSelecti
         ref={(box) => { if (box) box.indeterminate = table.getIsSomeRowsSelected(); }} onChange={table.getToggleAllRowsSelectedHandler()} />
     ),
     cell: ({ row }) => <input type="checkbox" aria-label={`Select ${row.id}`} checked={row.getIsSelected()} onChange={row.getToggleSelectedHandler()} />,
-  }, ...columns], [columns, onSelection]);
+  }, ...shownColumns], [shownColumns, onSelection]);
   const table = useReactTable<T>({
     data: data as T[],
     columns: all,
