@@ -16,10 +16,12 @@ export function budgetsOf(job: Pick<Job, "spec">, attempts: readonly Pick<Attemp
   const own = (job.spec.retry?.budget ?? {}) as Record<string, number | null>;
   const out: Budget[] = [];
   for (const [cause, [limit, window]] of Object.entries(kDefaults)) {
-    const used = attempts.filter((attempt) => attempt.cause === cause && attempt.result !== "succeeded" && attempt.ended_at && (window === null || Date.parse(attempt.ended_at) > now - window * 1000)).length;
+    const failures = attempts.filter((attempt) => attempt.cause === cause && attempt.result !== "succeeded" && attempt.ended_at && (window === null || Date.parse(attempt.ended_at) > now - window * 1000)).length;
     const set = own[cause];
-    if (used === 0 && (set === undefined || set === null)) continue;
-    out.push({ cause, limit: set ?? limit, used, window_seconds: window, next_delay_seconds: null });
+    if (failures === 0 && (set === undefined || set === null)) continue;
+    // The failure that ends a job uses nothing up: a budget counts the retries.
+    const bound = set ?? limit;
+    out.push({ cause, limit: bound, used: bound < 0 ? failures : Math.min(failures, bound), window_seconds: window, next_delay_seconds: null });
   }
   return out;
 }

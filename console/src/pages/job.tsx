@@ -29,7 +29,7 @@ function Budgets({ job, attempts }: { job: Job & JobMore; attempts: Attempt[] })
       return (
         <div className="budget" key={budget.cause}>
           <span className="row between"><span>{budget.cause}</span><span className="faint">{budget.used} / {budget.limit < 0 ? "∞" : budget.limit}</span></span>
-          <Meter value={budget.used} max={Math.max(1, budget.limit < 0 ? budget.used * 4 || 1 : budget.limit)} label={text} tone={budget.limit >= 0 && budget.used >= budget.limit ? "bad" : "accent"} />
+          <Meter value={budget.limit === 0 ? 1 : budget.used} max={Math.max(1, budget.limit < 0 ? budget.used * 4 || 1 : budget.limit)} label={text} tone={budget.limit >= 0 && budget.used >= budget.limit ? "bad" : "accent"} />
         </div>
       );
     })}</div>

@@ -72,7 +72,7 @@ export default function NodePage() {
           <Facts items={[
             ["Queue", data.queue], ["Address", data.address], ["Worker", `${data.worker_version}${data.linked ? "" : ", not connected"}`], ["Driver", data.driver || "–"], ["CPUs used", `${data.cpus_used} of ${data.cpus}`],
             ["Memory used", <>{bytes(data.memory_used_bytes)} of <Bytes value={data.memory_bytes} /></>], ["Ends processes by", data.kill_mode], ["Joined", <Time at={data.registered_at} />], ["State for", <Age since={data.state_at} />],
-            ["Suspicion", <Meter value={data.suspicion} max={0.9} label={`suspicion ${number(data.suspicion)} of 0.9`} tone={data.suspicion > 0.5 ? "bad" : data.suspicion > 0.2 ? "warn" : "neutral"} />],
+            ["Suspicion, 0 to 0.9", <span className="row">{number(data.suspicion)}<Meter value={data.suspicion} max={0.9} label={`suspicion ${number(data.suspicion)} of 0.9`} tone={data.suspicion > 0.5 ? "bad" : data.suspicion > 0.2 ? "warn" : "neutral"} /></span>],
             ["Returns from repair, 4 weeks", data.returns],
             ["Labels", Object.keys(data.labels).length ? <span className="chips">{Object.entries(data.labels).map(([key, value]) => <Chip key={key}>{key}={String(value)}</Chip>)}</span> : <span className="faint">none</span>],
           ]} />

@@ -8,13 +8,13 @@ import { Button, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "
 import { Heat, type HeatMode } from "@/ui/heat";
 import { useNow } from "@/ui/now";
 import { count, gpuHours, percent, plural } from "@/lib/format";
-import { countCells } from "@/lib/heatmap";
+import { countCells, outOfService } from "@/lib/heatmap";
 import { kActive, kPending } from "@/lib/jobs";
 import { goodputParts, reasonsOf } from "@/lib/summary";
 
-export function HeatLegend({ cells }: { cells: Record<string, number> }) {
+export function HeatLegend({ cells, off = 0 }: { cells: Record<string, number>; off?: number }) {
   const words = ["allocated", "preflight", "free", "dirty", "quarantined", "out of service", "absent"].filter((word) => cells[word] || word === "allocated" || word === "free");
-  return <div className="legend">{words.map((word) => <span key={word}><i className={`swatch ${word === "out of service" ? "off" : word}`} aria-hidden="true" />{word} {count(cells[word] ?? 0)}</span>)}</div>;
+  return <div className="legend">{words.map((word) => <span key={word}><i className={`swatch ${word === "out of service" ? "off" : word}`} aria-hidden="true" />{word} {count(cells[word] ?? 0)}</span>)}{off > 0 && <span><i className="swatch struck" aria-hidden="true" />struck through: {plural(off, "node")} taking no work</span>}</div>;
 }
 
 function Goodput() {
@@ -108,9 +108,9 @@ export default function Overview() {
           </>}>
             <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
               ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
-              : <div className="stack tight"><HeatLegend cells={cells} /><Heat map={data} mode={mode} /></div>}</Loaded>
+              : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heat map={data} mode={mode} /></div>}</Loaded>
           </Panel>
-            <div className="cols-2"><Goodput /><Ticker /></div>
+            <div className="cols-2 narrow"><Goodput /><Ticker /></div>
           </div>
           <div className="aside stack">
             <Panel title="Why jobs wait" actions={<Link to="/queue">Queue</Link>}>

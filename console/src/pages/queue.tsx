@@ -18,11 +18,11 @@ export type QueueRow = Omit<QueueMore["jobs"][number], "nodes"> & { project: str
 export function queueColumns(onPriority: ((id: number) => void) | null, mayChange: (row: QueueRow) => boolean): Column<QueueRow>[] {
   return [
     { id: "position", header: "#", meta: { width: 54, num: true }, accessorFn: (job) => job.position ?? 1e9, cell: ({ row }) => (row.original.position === null ? <span className="faint">–</span> : row.original.position + 1) },
-    { id: "job", header: "Job", accessorKey: "name", meta: { width: 190 }, cell: ({ row }) => <span title={row.original.name}><Link className="plain-link" to={`/jobs/${row.original.id}`}>{row.original.name}</Link> <span className="faint">{row.original.id}</span></span> },
+    { id: "job", header: "Job", accessorKey: "name", meta: { width: 180 }, cell: ({ row }) => <span title={row.original.name}><Link className="plain-link" to={`/jobs/${row.original.id}`}>{row.original.name}</Link> <span className="faint">{row.original.id}</span></span> },
     { id: "state", header: "State", accessorKey: "state", meta: { width: 96 }, cell: ({ row }) => <State state={row.original.state} /> },
-    { id: "project", header: "Project", accessorKey: "project", meta: { width: 128 }, cell: ({ row }) => {
+    { id: "project", header: "Project", accessorKey: "project", meta: { width: 164 }, cell: ({ row }) => {
       const { project, share } = row.original;
-      return <span title={share ? `holds ${plural(share.gpus, "GPU")}, ${percent(share.has)} of what is held; its weight is ${percent(share.due)} of all` : undefined}>{project || <span className="faint">–</span>}{share && <span className={share.has > share.due ? "share over" : "share"}> {share.has > share.due ? "▲" : "▽"}{percent(share.has)}<span className="faint">/{percent(share.due)}</span></span>}</span>;
+      return <span title={share ? `holds ${plural(share.gpus, "GPU")}, ${percent(share.has)} of what is held; its weight is ${percent(share.due)} of all` : undefined}>{project || <span className="faint">–</span>}{share && <span className={share.has > share.due ? "share over" : "share"}> {share.has > share.due ? "▲" : "▽"} {Math.round(share.has * 100)}<span className="faint"> of {percent(share.due)}</span></span>}</span>;
     } },
     { id: "priority", header: "Priority", accessorKey: "priority", meta: { width: 84, num: true }, cell: ({ row }) => onPriority && mayChange(row.original)
       ? <button type="button" className="button quiet small" title="What if its priority were another?" aria-label={`Priority ${row.original.priority} of job ${row.original.id}: what if?`} onClick={() => onPriority(row.original.id)}>{row.original.priority}</button> : row.original.priority },

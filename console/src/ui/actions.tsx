@@ -71,7 +71,7 @@ export function Outcome({ now: before, then }: { now?: { eta: WhatIf["eta"]; pos
         <><h3>{plural(then.others.length, "other job")} would move</h3>
           <ul className="list">{then.others.slice(0, 6).map((other) => <li key={other.job_id}><Link to={`/jobs/${other.job_id}`}>job {other.job_id}</Link><span>{other.before ? localTime(other.before, clock) : "not known"} → {other.after ? localTime(other.after, clock) : "not known"}</span></li>)}</ul></>
       )}
-      {then.would_help.length > 0 && <p className="muted">Would start at once with {then.would_help.map((change) => `${change.field} ${change.to}`).join(", or ")}.</p>}
+      {!then.starts_now && then.would_help.length > 0 && <p className="muted">Would start at once with {then.would_help.map((change) => `${change.field} ${change.to}`).join(", or ")}.</p>}
       {then.hidden ? <p className="faint">{plural(then.hidden, "job")} that you may not see left out.</p> : null}
     </div>
   );

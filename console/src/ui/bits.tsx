@@ -85,7 +85,7 @@ export function Empty({ title, children }: { title: string; children?: ReactNode
 
 /** Honest where this server keeps no record of something. */
 export function NotRecorded({ what, children }: { what: string; children?: ReactNode }) {
-  return <div className="empty"><p className="empty-title">{what}: not recorded by this server</p>{children && <div className="faint">{children}</div>}</div>;
+  return <div className="empty not-recorded"><p className="empty-title">{what}: not recorded by this server</p>{children && <div className="faint">{children}</div>}</div>;
 }
 
 export function Problem({ error, retry }: { error: unknown; retry?: () => void }) {
