@@ -8,6 +8,7 @@ export function duration(seconds: number | null | undefined): string {
   const sign = seconds < 0 ? "−" : "";
   let rest = Math.abs(seconds);
   if (rest < 1) return rest === 0 ? "0s" : `${sign}${rest < 0.1 ? Math.round(rest * 1000) + "ms" : rest.toFixed(1) + "s"}`;
+  if (rest < 9.95 && Math.abs(rest - Math.round(rest)) > 0.05) return `${sign}${rest.toFixed(1)}s`;
   rest = Math.round(rest);
   const parts: string[] = [];
   for (const [name, size] of kUnits) {

@@ -3,12 +3,8 @@ import { useEffect, useState, type FormEvent } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { ApiError, api, ok } from "@/api/client";
 import { Mark } from "@/app/shell";
+import { safeTarget } from "@/lib/target";
 import { Button, Problem } from "@/ui/bits";
-
-/** Only paths of this console: a link must not lead elsewhere after signing in. */
-export function safeTarget(to: string | null): string {
-  return to && /^\/(?![/\\])/.test(to) && !to.startsWith("/login") ? to : "/";
-}
 
 export default function Login() {
   const [params] = useSearchParams();

@@ -73,7 +73,7 @@ export function Table<T>({ label, columns, data, id, empty, selection, onSelecti
   }, [last, rows.length, onEnd]);
   const before = shown[0]?.start ?? 0;
   const after = virtual.getTotalSize() - (shown.at(-1)?.end ?? 0);
-  const minWidth = all.reduce((sum, column) => sum + (column.meta?.width ?? 160), 0);
+  const minWidth = all.reduce((sum, column) => sum + (column.meta?.width ?? (column.meta?.wrap ? 320 : 160)), 0);
 
   if (rows.length === 0 && empty) return <>{empty}</>;
   return (
