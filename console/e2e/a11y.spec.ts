@@ -17,11 +17,12 @@ for (const [scheme, width] of [["light", 1440], ["dark", 1440], ["light", 360]] 
   await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
   await page.setViewportSize({ width, height: 900 });
   const found: string[] = [];
+  const note = (text: string) => { found.push(text); console.log(text); };
   const check = async (name: string) => {
     const { violations } = await new AxeBuilder({ page }).analyze();
-    for (const each of violations.filter(({ impact }) => impact === "serious" || impact === "critical")) found.push(`${name}: ${each.id} (${each.impact}): ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+    for (const each of violations.filter(({ impact }) => impact === "serious" || impact === "critical")) note(`${name}: ${each.id} (${each.impact}): ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-    if (wide > 0) found.push(`${name}: ${wide} px wider than the screen`);
+    if (wide > 0) note(`${name}: ${wide} px wider than the screen`);
   };
   await page.goto("/console/login");
   await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
@@ -30,7 +31,7 @@ for (const [scheme, width] of [["light", 1440], ["dark", 1440], ["light", 360]] 
   for (const path of pages()) {
     await page.goto(`/console/${path}`);
     await expect(page.getByRole("main")).toBeVisible();
-    await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0);
+    await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0, { timeout: 8000 }).catch(() => note(`${path}: still loading`));
     await page.waitForTimeout(150);
     await check(path || "overview");
   }

@@ -11,11 +11,18 @@ import { Toaster } from "@/ui/overlay";
 import Login from "@/pages/login";
 import "uplot/dist/uPlot.min.css";
 
-// One file per page, fetched when it is first looked at.
-const page = (load: () => Promise<{ default: ComponentType }>) => {
-  const Page = lazy(load);
+// One file per page, fetched when it is first looked at; that of the address at once, beside the first question to the server.
+const kPages = {
+  "": () => import("@/pages/overview"), queue: () => import("@/pages/queue"), jobs: () => import("@/pages/jobs"), job: () => import("@/pages/job"), nodes: () => import("@/pages/nodes"), node: () => import("@/pages/node"),
+  faults: () => import("@/pages/faults"), projects: () => import("@/pages/projects"), travel: () => import("@/pages/travel"), submit: () => import("@/pages/submit"), admin: () => import("@/pages/admin"),
+} satisfies Record<string, () => Promise<{ default: ComponentType }>>;
+const page = (name: keyof typeof kPages) => {
+  const Page = lazy(kPages[name]);
   return <Page />;
 };
+const [here = "", below] = location.pathname.slice(import.meta.env.BASE_URL.length).split("/");
+const first = below ? here.replace(/s$/, "") : here;
+if (first in kPages) void kPages[first as keyof typeof kPages]().catch(() => {});
 function Crashed() {
   const error = useRouteError();
   return <Problem error={error instanceof Error ? error : new Error("this page failed")} retry={() => location.reload()} />;
@@ -27,17 +34,17 @@ const router = createBrowserRouter([
     children: [{
       errorElement: <Crashed />,
       children: [
-        { index: true, element: page(() => import("@/pages/overview")) },
-        { path: "queue", element: page(() => import("@/pages/queue")) },
-        { path: "jobs", element: page(() => import("@/pages/jobs")) },
-        { path: "jobs/:id", element: page(() => import("@/pages/job")) },
-        { path: "nodes", element: page(() => import("@/pages/nodes")) },
-        { path: "nodes/:name", element: page(() => import("@/pages/node")) },
-        { path: "faults", element: page(() => import("@/pages/faults")) },
-        { path: "projects", element: page(() => import("@/pages/projects")) },
-        { path: "travel", element: page(() => import("@/pages/travel")) },
-        { path: "submit", element: page(() => import("@/pages/submit")) },
-        { path: "admin", element: page(() => import("@/pages/admin")) },
+        { index: true, element: page("") },
+        { path: "queue", element: page("queue") },
+        { path: "jobs", element: page("jobs") },
+        { path: "jobs/:id", element: page("job") },
+        { path: "nodes", element: page("nodes") },
+        { path: "nodes/:name", element: page("node") },
+        { path: "faults", element: page("faults") },
+        { path: "projects", element: page("projects") },
+        { path: "travel", element: page("travel") },
+        { path: "submit", element: page("submit") },
+        { path: "admin", element: page("admin") },
         { path: "*", element: <Empty title="There is no such page"><Link to="/">Overview</Link></Empty> },
       ],
     }],
