@@ -3,6 +3,8 @@ import { expect, test, type Page } from "@playwright/test";
 import { makeMock } from "../scripts/mock.mjs";
 import { makeServer } from "../scripts/server.mjs";
 
+// On a machine that does other things at the same time: TUTTI_SLACK=3.
+const kBound = 100 * Number(process.env["TUTTI_SLACK"] ?? 1);
 const round = (ms: number) => `${Math.round(ms)} ms`;
 /** Longest time from a key, click or input to the next picture, by the browser's own clock; and the longest block of the page meanwhile. */
 async function watch(page: Page) {
@@ -60,8 +62,8 @@ for (const map of [true, false]) test(`the overview of 2,048 nodes × 8 GPUs, ${
   await page.keyboard.press("Home");
   for (let i = 0; i < 40; ++i) await page.keyboard.press(i % 5 ? "ArrowRight" : "ArrowDown");
   const keys = await worst(page, "40 steps by keyboard");
-  expect(hover).toBeLessThan(100);
-  expect(Math.max(click, keys)).toBeLessThan(100);
+  expect(hover).toBeLessThan(kBound);
+  expect(Math.max(click, keys)).toBeLessThan(kBound);
   await server.close();
 });
 
@@ -77,7 +79,7 @@ test("the table of 100,000 jobs", async ({ page }) => {
   const loaded = async () => Number(((await page.locator(".table-foot").textContent()) ?? "").match(/([\d,]+) loaded/)?.[1]?.replaceAll(",", "") ?? 0);
   await wrap.hover();
   await watch(page);
-  for (let i = 0; i < 12; ++i) await page.mouse.wheel(0, 3000);
+  for (let i = 0; i < 30; ++i) await page.mouse.wheel(0, 500);
   const early = await worst(page, `scrolling at ${await loaded()} rows`);
   const start = Date.now();
   while ((await loaded()) < 100_000 && Date.now() - start < 200_000) {
@@ -88,7 +90,7 @@ test("the table of 100,000 jobs", async ({ page }) => {
   expect(await loaded()).toBe(100_000);
   await worst(page, "loading all");
   await wrap.evaluate((element) => { element.scrollTop = element.scrollHeight / 2; });
-  for (let i = 0; i < 12; ++i) await page.mouse.wheel(0, 3000);
+  for (let i = 0; i < 30; ++i) await page.mouse.wheel(0, 500);
   const late = await worst(page, "scrolling at 100,000 rows");
   await page.getByRole("checkbox", { name: /^Select \d/ }).nth(3).check();
   const select = await worst(page, "selecting a row of 100,000");
@@ -100,6 +102,6 @@ test("the table of 100,000 jobs", async ({ page }) => {
   const rows = await page.locator("tbody tr").count();
   console.log(`${rows} rows in the page`);
   expect(rows).toBeLessThan(120);
-  expect(Math.max(early, late, select, filter)).toBeLessThan(100);
+  expect(Math.max(early, late, select, filter)).toBeLessThan(kBound);
   await server.close();
 });

@@ -46,9 +46,20 @@ export function useJobList(filters: JobFilters) {
   const { subscribe } = useLive();
   useEffect(() => {
     if (!mine) return;
-    return subscribe((event) => {
-      if (event.kind === "state" && event.job_id !== null) setStates((old) => new Map(old).set(event.job_id!, event.to as ListedJob["state"]));
+    const fresh = new Map<number, ListedJob["state"]>();
+    let timer: ReturnType<typeof setTimeout> | null = null;
+    const stop = subscribe((event) => {
+      if (event.kind !== "state" || event.job_id === null) return;
+      fresh.set(event.job_id, event.to as ListedJob["state"]);
+      timer ??= setTimeout(() => {
+        timer = null;
+        setStates(new Map(fresh));
+      }, 1000);
     });
+    return () => {
+      stop();
+      if (timer) clearTimeout(timer);
+    };
   }, [subscribe, mine]);
   const rows = useMemo(() => mergeRows(head.data?.jobs ?? [], [...(mine?.rows ?? []), ...(more.data?.pages.flatMap((page) => page.jobs) ?? [])], states), [head.data, mine, more.data, states]);
   const hasMore = mine ? more.hasNextPage || more.isPending : !!head.data?.next_page_token;

@@ -26,6 +26,10 @@ export function concerned(event: Pick<ApiEvent, "kind" | "job_id" | "node">): st
   return keys;
 }
 
+/** How long an answer counts as new although events come: what is large or dear to the server is not asked for with each of them. */
+const kRestMs: Record<string, number> = { nodes: 2000, projects: 3000, queues: 3000, usage: 20_000, faults: 1500, queue: 1000, cluster: 1000 };
+const restOf = (key: readonly string[]) => kRestMs[key[0]!] ?? 0;
+
 const kHiddenMs = 30_000;
 
 export function LiveProvider({ children }: { children: ReactNode }) {
@@ -36,11 +40,18 @@ export function LiveProvider({ children }: { children: ReactNode }) {
 
   useEffect(() => {
     const old = new Map<string, string[]>();
+    const asked = new Map<string, number>();
     let timer: ReturnType<typeof setTimeout> | null = null;
     const flush = () => {
       timer = null;
-      for (const key of old.values()) void queries.invalidateQueries({ queryKey: key });
-      old.clear();
+      const now = performance.now();
+      for (const [name, key] of old) {
+        if (now - (asked.get(key[0]!) ?? -Infinity) < restOf(key)) continue;
+        old.delete(name);
+        asked.set(key[0]!, now);
+        void queries.invalidateQueries({ queryKey: key });
+      }
+      if (old.size > 0) timer = setTimeout(flush, 400);
     };
     const mark = (key: string[]) => {
       old.set(key.join("\n"), key);

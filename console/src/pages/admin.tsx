@@ -24,14 +24,15 @@ function useChange<T, R>(run: (value: T) => Promise<R>, done: (result: R) => voi
   return useMutation({ mutationFn: run, onSuccess: (result) => { void queries.invalidateQueries(); done(result); } });
 }
 
-function Secret({ value, onClose, what }: { value: string | null; onClose: () => void; what: string }) {
+/** In the dialog that asked for it: what is shown once must not be lost to a click beside it. */
+function Secret({ value, onClose }: { value: string; onClose: () => void }) {
   const say = useToast();
   return (
-    <Modal open={value !== null} onClose={onClose} title={what}>
-      <p>It is shown this once. Keep it where only its user can read it.</p>
-      <pre className="code pre" tabIndex={0}>{value}</pre>
-      <div className="dialog-foot"><Button onClick={() => void navigator.clipboard?.writeText(value ?? "").then(() => say("Copied."), () => say("The browser does not let this page copy.", true))}>Copy</Button><Button kind="primary" onClick={onClose}>Done</Button></div>
-    </Modal>
+    <>
+      <p role="status">It is shown this once. Keep it where only its user can read it.</p>
+      <pre className="code pre" tabIndex={0} aria-label="The secret">{value}</pre>
+      <div className="dialog-foot"><Button onClick={() => void navigator.clipboard?.writeText(value).then(() => say("Copied."), () => say("The browser does not let this page copy.", true))}>Copy</Button><Button kind="primary" onClick={onClose}>Done</Button></div>
+    </>
   );
 }
 function Confirm({ open, onClose, title, children, act, error, busy }: { open: boolean; onClose: () => void; title: string; children: ReactNode; act: () => void; error: unknown; busy: boolean }) {
@@ -99,7 +100,6 @@ function UserForm({ user, onClose }: { user: Schema["User"] | null; onClose: () 
 function Tokens({ mine }: { mine: boolean }) {
   const me = useMe();
   const [making, setMaking] = useState(false);
-  const [shown, setShown] = useState<string | null>(null);
   const [revoking, setRevoking] = useState<Schema["Token"] | null>(null);
   const say = useToast();
   const tokens = useQuery({ queryKey: ["tokens", mine], queryFn: () => ok(api.GET("/v1/tokens", { params: { query: mine ? {} : { user: "" } } })) });
@@ -113,17 +113,17 @@ function Tokens({ mine }: { mine: boolean }) {
             <tbody>{list.map((token) => <tr key={token.id}><td>{token.name}{token.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</td>{!mine && <td>{token.user}</td>}<td><span className="chips">{token.scopes.map((scope) => <Chip key={scope}>{scope}</Chip>)}</span></td><td>{token.last_used_at ? <><Time at={token.last_used_at} /> <span className="faint">{token.last_used_from}</span></> : <span className="faint">never</span>}</td><td><Time at={token.expires_at} /></td><td className="mono">{token.id}</td><td className="right">{!token.revoked_at && <Button small kind="danger" onClick={() => { revoke.reset(); setRevoking(token); }}>Revoke</Button>}</td></tr>)}</tbody></table></div>
         );
       }}</Loaded>
-      <Modal open={making} onClose={() => setMaking(false)} title="New token">{making && <TokenForm scopes={(me.data?.scopes ?? []) as string[]} onClose={() => setMaking(false)} onMade={setShown} />}</Modal>
-      <Secret value={shown} onClose={() => setShown(null)} what="The new token" />
+      <Modal open={making} sticky onClose={() => setMaking(false)} title="New token">{making && <TokenForm scopes={(me.data?.scopes ?? []) as string[]} onClose={() => setMaking(false)} />}</Modal>
       <Confirm open={revoking !== null} onClose={() => setRevoking(null)} title="Revoke token" act={() => revoking && revoke.mutate(revoking.id)} error={revoke.error} busy={revoke.isPending}><p>Whatever uses <b>{revoking?.name}</b> is refused from its next request on.</p></Confirm>
     </Panel>
   );
 }
-function TokenForm({ scopes, onClose, onMade }: { scopes: string[]; onClose: () => void; onMade: (token: string) => void }) {
+function TokenForm({ scopes, onClose }: { scopes: string[]; onClose: () => void }) {
   const [name, setName] = useState("");
   const [chosen, setChosen] = useState<string[]>(["read", "submit"].filter((scope) => scopes.includes(scope)));
   const [life, setLife] = useState("90d");
-  const make = useChange((_: void) => ok(api.POST("/v1/tokens", { body: { name, scopes: chosen as (typeof kScopes)[number][], expires_in: life } })), (token) => { onClose(); onMade(token.token); });
+  const make = useChange((_: void) => ok(api.POST("/v1/tokens", { body: { name, scopes: chosen as (typeof kScopes)[number][], expires_in: life } })), () => {});
+  if (make.data) return <Secret value={make.data.token} onClose={onClose} />;
   return (
     <form className="stack" onSubmit={(event) => { event.preventDefault(); make.mutate(); }}>
       <label className="field">What it is for<input value={name} onChange={(event) => setName(event.target.value)} required autoFocus placeholder="laptop" /></label>
@@ -158,7 +158,6 @@ function Account() {
 
 function NodeAccess() {
   const [making, setMaking] = useState(false);
-  const [shown, setShown] = useState<string | null>(null);
   const joins = useQuery({ queryKey: ["join-tokens"], queryFn: () => ok(api.GET("/v1/join-tokens")) });
   const credentials = useQuery({ queryKey: ["node-credentials"], queryFn: () => ok(api.GET("/v1/node-credentials")) });
   const say = useToast();
@@ -179,17 +178,17 @@ function NodeAccess() {
           return list.length === 0 ? <Empty title="No node has a credential of its own" /> : <div className="table-wrap short"><table><thead><tr><th scope="col">Node</th><th scope="col">Joined</th><th scope="col">From</th><th scope="col">Id</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead><tbody>{list.map((each) => <tr key={each.id}><td>{each.node}{each.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</td><td><Time at={each.created_at} /></td><td>{each.joined_from}</td><td className="mono">{each.id}</td><td className="right">{!each.revoked_at && <Button small kind="danger" onClick={() => { revoke.reset(); setRevoking(each); }}>Revoke</Button>}</td></tr>)}</tbody></table></div>;
         }}</Loaded>
       </Panel>
-      <Modal open={making} onClose={() => setMaking(false)} title="New join token">{making && <JoinForm onClose={() => setMaking(false)} onMade={setShown} />}</Modal>
-      <Secret value={shown} onClose={() => setShown(null)} what="The join token" />
+      <Modal open={making} sticky onClose={() => setMaking(false)} title="New join token">{making && <JoinForm onClose={() => setMaking(false)} />}</Modal>
       <Confirm open={revoking !== null} onClose={() => setRevoking(null)} title="Revoke credential" act={() => revoking && revoke.mutate(revoking.id)} error={revoke.error} busy={revoke.isPending}><p>Node <b>{revoking?.node}</b> can no longer connect with it.</p></Confirm>
     </div>
   );
 }
-function JoinForm({ onClose, onMade }: { onClose: () => void; onMade: (token: string) => void }) {
+function JoinForm({ onClose }: { onClose: () => void }) {
   const [node, setNode] = useState("");
   const [uses, setUses] = useState(1);
   const [life, setLife] = useState("1h");
-  const make = useChange((_: void) => ok(api.POST("/v1/join-tokens", { body: { ...(node ? { node } : {}), uses, expires_in: life } })), (token) => { onClose(); onMade(token.token); });
+  const make = useChange((_: void) => ok(api.POST("/v1/join-tokens", { body: { ...(node ? { node } : {}), uses, expires_in: life } })), () => {});
+  if (make.data) return <Secret value={make.data.token} onClose={onClose} />;
   return (
     <form className="stack" onSubmit={(event) => { event.preventDefault(); make.mutate(); }}>
       <label className="field">Node<input value={node} onChange={(event) => setNode(event.target.value)} placeholder="any name that has not joined yet" /></label>

@@ -144,14 +144,14 @@ export default function Submit() {
                         const value = raw === null || raw === undefined ? "" : typeof raw === "object" ? JSON.stringify(raw) : String(raw);
                         const error = fields.find((each) => each.field === name || each.field.startsWith(name + "."));
                         const set = (next: string) => setText(setInYaml(text, field.path, valueOf(field.kind, next)));
-                        const common = { value, "aria-invalid": !!error, disabled: typeof raw === "object" && raw !== null };
+                        const common = { "aria-label": field.label, value, "aria-invalid": !!error, "aria-describedby": error || field.help ? `help-${name}` : undefined, disabled: typeof raw === "object" && raw !== null };
                         return (
                           <label className={`field ${field.kind === "area" ? "wide" : ""}`} key={name}>{field.label}
                             {field.kind === "select" ? <select {...common} onChange={(event) => set(event.target.value)}><option value="">default</option>{[...new Set([...field.options!, ...(value ? [value] : [])])].map((option) => <option key={option}>{option}</option>)}</select>
                               : field.kind === "area" ? <textarea {...common} rows={4} onChange={(event) => set(event.target.value)} spellCheck={false} />
                               : <input {...common} placeholder={field.placeholder} inputMode={field.kind === "number" ? "numeric" : undefined} list={options[name] ? `list-${name}` : undefined} onChange={(event) => set(event.target.value)} spellCheck={false} autoComplete="off" />}
                             {options[name] && <datalist id={`list-${name}`}>{options[name].map((option) => <option key={option} value={option} />)}</datalist>}
-                            {error ? <span className="wrong">{error.message}</span> : field.help ? <span className="help">{field.help}</span> : null}
+                            {error ? <span className="wrong" id={`help-${name}`}>{error.message}</span> : field.help ? <span className="help" id={`help-${name}`}>{field.help}</span> : null}
                           </label>
                         );
                       })}

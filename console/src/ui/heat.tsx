@@ -9,81 +9,93 @@ export type HeatMode = "state" | "job" | "utilisation";
 const kColours = ["cell-free", "cell-busy", "cell-warn", "cell-bad", "cell-off", "cell-ink", "muted", "faint", "line-strong", "surface", "accent"] as const;
 type Paint = Record<(typeof kColours)[number], string>;
 
-function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string) {
+/** Colours of the sheet as bytes: "rgb(1, 2, 3)", "color(srgb …)" and the like, through a canvas of one pixel. */
+function bytesOf(css: string): number {
+  const known = kBytes.get(css);
+  if (known !== undefined) return known;
+  const one = document.createElement("canvas");
+  one.width = one.height = 1;
+  const context = one.getContext("2d", { willReadFrequently: true })!;
+  context.fillStyle = css;
+  context.fillRect(0, 0, 1, 1);
+  const value = new Uint32Array(context.getImageData(0, 0, 1, 1).data.buffer)[0]!;
+  if (kBytes.size > 2000) kBytes.clear();
+  kBytes.set(css, value);
+  return value;
+}
+const kBytes = new Map<string, number>();
+
+/** Cells go into a picture of bytes: 16,384 of them take two milliseconds so, and thirty times that as rectangles of a canvas. */
+function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string, ratio: number) {
   const { cell, labels } = layout;
-  const jobFill = new Map<number, string>();
+  const image = context.createImageData(context.canvas.width, context.canvas.height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const stride = image.width;
+  const rows = image.height;
+  const rect = (x: number, y: number, w: number, h: number, value: number) => {
+    const [left, right] = [Math.round(x * ratio), Math.min(stride, Math.round((x + w) * ratio))];
+    const [top, bottom] = [Math.round(y * ratio), Math.min(rows, Math.max(Math.round(y * ratio) + 1, Math.round((y + h) * ratio)))];
+    for (let row = top; row < bottom; ++row) pixels.fill(value, row * stride + left, row * stride + right);
+  };
+  const of = Object.fromEntries(kColours.map((name) => [name, bytesOf(paint[name])])) as Record<(typeof kColours)[number], number>;
+  const jobFill = new Map<number, number>();
   const fillOf = (letter: string, job: number | null, use: number | null | undefined) => {
-    if (letter !== "a" && letter !== "p") return paint["cell-free"];
+    if (letter === "d") return of["cell-warn"];
+    if (letter === "q") return of["cell-bad"];
+    if (letter !== "a" && letter !== "p") return of["cell-free"];
     if (mode === "job" && job !== null) {
       let fill = jobFill.get(job);
-      if (!fill) jobFill.set(job, (fill = `hsl(${jobHue(job)} ${dark ? "45% 55%" : "50% 58%"})`));
+      if (fill === undefined) jobFill.set(job, (fill = bytesOf(`hsl(${jobHue(job)} ${dark ? "45% 55%" : "50% 58%"})`)));
       return fill;
     }
-    if (mode === "utilisation" && use !== null && use !== undefined) return `hsl(222 60% ${dark ? 22 + use * 0.42 : 92 - use * 0.42}%)`;
-    return paint["cell-busy"];
+    if (mode === "utilisation" && use !== null && use !== undefined) return bytesOf(`hsl(222 60% ${Math.round(dark ? 22 + use * 0.42 : 92 - use * 0.42)}%)`);
+    return of["cell-busy"];
   };
-  context.textBaseline = "middle";
-  context.font = `11px ${font}`;
-  context.fillStyle = paint.muted;
-  for (const tile of layout.tiles) {
-    if (!tile.title) continue;
-    let title = tile.title;
-    while (title.length > 3 && context.measureText(title).width > tile.width + 6) title = title.slice(0, -2) + "…";
-    context.fillText(title, tile.x, tile.y + 7);
-  }
+  const strokes: [letter: string, x: number, y: number][] = []; // few: what a rectangle cannot say
+  const line = Math.max(1, Math.round(cell / 11));
   for (const place of layout.nodes) {
     const node = map.nodes[place.index]!;
     const off = outOfService(node.state, node.service);
-    if (labels) {
-      context.fillStyle = off ? paint.faint : paint.muted;
-      let name = node.name;
-      while (name.length > 3 && context.measureText(name).width > labels - 8) name = name.slice(0, -2) + "…";
-      context.fillText(name, place.x - labels, place.y + cell / 2 + 0.5);
-    }
     for (let g = 0; g < place.gpus; ++g) {
       const letter = node.gpus[g] ?? "x";
       const x = place.x + g * layout.step;
-      const y = place.y;
-      if (letter === "x") {
-        context.strokeStyle = paint["line-strong"];
-        context.setLineDash([2, 2]);
-        context.strokeRect(x + 0.5, y + 0.5, cell - 1, cell - 1);
-        context.setLineDash([]);
-        continue;
-      }
-      context.fillStyle = off && letter === "f" ? paint["cell-off"] : fillOf(letter, node.jobs[g] ?? null, node.utilisation?.[g]);
-      context.fillRect(x, y, cell, cell);
-      if (letter === "p") {
-        context.fillStyle = paint["cell-free"];
-        context.fillRect(x, y + cell / 2, cell, cell / 2);
-      } else if (letter === "d") {
-        context.fillStyle = paint["cell-warn"];
-        context.fillRect(x, y, cell, cell);
-        context.strokeStyle = paint.surface;
-        context.lineWidth = Math.max(1, cell / 9);
-        context.beginPath();
-        context.moveTo(x, y + cell);
-        context.lineTo(x + cell, y);
-        context.stroke();
-        context.lineWidth = 1;
-      } else if (letter === "q") {
-        context.fillStyle = paint["cell-bad"];
-        context.fillRect(x, y, cell, cell);
-        context.strokeStyle = paint["cell-ink"];
-        context.lineWidth = Math.max(1, cell / 10);
-        context.beginPath();
-        context.moveTo(x + 1, y + 1);
-        context.lineTo(x + cell - 1, y + cell - 1);
-        context.moveTo(x + cell - 1, y + 1);
-        context.lineTo(x + 1, y + cell - 1);
-        context.stroke();
-        context.lineWidth = 1;
-      }
-      if (off) {
-        context.fillStyle = paint["cell-ink"];
-        context.fillRect(x, y + Math.floor(cell / 2), cell, Math.max(1, Math.round(cell / 11)));
-      }
+      if (letter === "x" || letter === "d" || letter === "q") strokes.push([letter, x, place.y]);
+      if (letter === "x") continue;
+      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, node.utilisation?.[g]));
+      if (letter === "p") rect(x, place.y + cell / 2, cell, cell / 2, of["cell-free"]);
+      if (off) rect(x, place.y + Math.floor(cell / 2), cell, line, of["cell-ink"]);
     }
+  }
+  context.putImageData(image, 0, 0);
+  for (const [letter, x, y] of strokes) {
+    context.strokeStyle = paint[letter === "x" ? "line-strong" : letter === "d" ? "surface" : "cell-ink"];
+    context.lineWidth = letter === "x" ? 1 : Math.max(1, cell / 10);
+    context.beginPath();
+    if (letter === "x") context.rect(x + 0.5, y + 0.5, cell - 1, cell - 1);
+    else if (letter === "d") {
+      context.moveTo(x, y + cell);
+      context.lineTo(x + cell, y);
+    } else {
+      context.moveTo(x + 1, y + 1);
+      context.lineTo(x + cell - 1, y + cell - 1);
+      context.moveTo(x + cell - 1, y + 1);
+      context.lineTo(x + 1, y + cell - 1);
+    }
+    context.stroke();
+  }
+  context.textBaseline = "middle";
+  context.font = `11px ${font}`;
+  context.fillStyle = paint.muted;
+  const cut = (text: string, most: number) => {
+    let out = text;
+    while (out.length > 3 && context.measureText(out).width > most) out = out.slice(0, -2) + "…";
+    return out;
+  };
+  for (const tile of layout.tiles) if (tile.title) context.fillText(cut(tile.title, tile.width + 6), tile.x, tile.y + 7);
+  if (labels) for (const place of layout.nodes) {
+    const node = map.nodes[place.index]!;
+    context.fillStyle = outOfService(node.state, node.service) ? paint.faint : paint.muted;
+    context.fillText(cut(node.name, labels - 8), place.x - labels, place.y + cell / 2 + 0.5);
   }
 }
 
@@ -139,7 +151,7 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
     element.style.height = `${layout.height}px`;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, cssWidth, layout.height);
-    draw(context, map, layout, colours(kColours), mode, dark, getComputedStyle(element).fontFamily);
+    draw(context, map, layout, colours(kColours), mode, dark, getComputedStyle(element).fontFamily, ratio);
   }, [map, layout, mode, dark, width]);
 
   /** Shows where we are, without a render: this is on the path of each mouse move. */

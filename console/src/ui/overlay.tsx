@@ -3,9 +3,9 @@ import * as Ariakit from "@ariakit/react";
 import { CheckCircle2, X, AlertTriangle } from "lucide-react";
 import { createContext, useCallback, useContext, useMemo, useState, type ReactNode } from "react";
 
-export function Modal({ open, onClose, title, children, wide }: { open: boolean; onClose: () => void; title: ReactNode; children: ReactNode; wide?: boolean }) {
+export function Modal({ open, onClose, title, children, wide, sticky }: { open: boolean; onClose: () => void; title: ReactNode; children: ReactNode; wide?: boolean; sticky?: boolean }) {
   return (
-    <Ariakit.Dialog open={open} onClose={onClose} unmountOnHide backdrop={<div className="backdrop" />} className={`dialog ${wide ? "wide" : ""}`}>
+    <Ariakit.Dialog hideOnInteractOutside={!sticky} open={open} onClose={onClose} unmountOnHide backdrop={<div className="backdrop" />} className={`dialog ${wide ? "wide" : ""}`}>
       <div className="dialog-head">
         <Ariakit.DialogHeading className="dialog-title">{title}</Ariakit.DialogHeading>
         <Ariakit.DialogDismiss className="button quiet small icon" aria-label="Close"><X size={16} aria-hidden /></Ariakit.DialogDismiss>

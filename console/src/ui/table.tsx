@@ -73,7 +73,7 @@ export function Table<T>({ label, columns, data, id, empty, selection, onSelecti
   const [own, setOwn] = useState<SortingState>([]);
   const order = sorting ?? own;
   const sorted = useMemo(() => sortRows(data, order, columns), [data, order, columns]);
-  const virtual = useVirtualizer({ count: sorted.length, getScrollElement: () => wrap.current, estimateSize: () => rowHeight, overscan: 10, initialRect: { width: 1200, height: 720 } });
+  const virtual = useVirtualizer({ count: sorted.length, getScrollElement: () => wrap.current, estimateSize: () => rowHeight, overscan: 6, initialRect: { width: 1200, height: 720 } });
   const shown = virtual.getVirtualItems();
   const first = shown[0]?.index ?? 0;
   const last = shown.at(-1)?.index ?? -1;
