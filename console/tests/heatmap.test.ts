@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { mapOfNodes } from "@/api/queries";
 import type { Node } from "@/api/types";
 import type { ClusterMap } from "@/api/wanted";
-import { countCells, hit, layoutHeat, step } from "@/lib/heatmap";
+import { countCells, hit, hslBytes, layoutHeat, step } from "@/lib/heatmap";
 
 const make = (racks: number, each: number, gpus = 8): ClusterMap => ({
   at: "2026-10-01T00:00:00Z",
@@ -49,6 +49,7 @@ describe("the heat map", () => {
     expect(step(layout, { node: 0, gpu: 0 }, "ArrowUp")).toEqual({ node: 0, gpu: 0 });
     expect(step(layout, { node: 0, gpu: 0 }, "ArrowLeft")).toEqual({ node: 0, gpu: 0 });
   });
+  it("has colours as bytes", () => expect([hslBytes(0, 1, 0.5), hslBytes(120, 1, 0.5), hslBytes(240, 1, 0.5), hslBytes(0, 0, 1)].map((each) => each.toString(16))).toEqual(["ff0000ff", "ff00ff00", "ffff0000", "ffffffff"]));
   it("counts free GPUs of nodes that take no work apart", () => {
     const map = make(1, 2);
     map.nodes[0]!.service = "draining";

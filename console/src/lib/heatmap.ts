@@ -144,3 +144,12 @@ export const outOfService = (state: string, service: string) => state !== "reach
 
 /** A hue for a job that is the same on every page; neighbours differ. */
 export const jobHue = (job: number) => Math.round((job * 137.508) % 360);
+
+/** A colour as a picture's bytes (red first in memory): there may be a colour for each of thousands of jobs. */
+export function hslBytes(hue: number, saturation: number, lightness: number): number {
+  const part = (n: number) => {
+    const k = (n + hue / 30) % 12;
+    return Math.round(255 * (lightness - saturation * Math.min(lightness, 1 - lightness) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  };
+  return ((255 << 24) | (part(4) << 16) | (part(8) << 8) | part(0)) >>> 0;
+}

@@ -3,27 +3,29 @@ import { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useSta
 import { useNavigate } from "react-router";
 import type { ClusterMap } from "@/api/wanted";
 import { colours, useDark } from "@/app/theme";
-import { hit, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
 
 export type HeatMode = "state" | "job" | "utilisation";
 const kColours = ["cell-free", "cell-busy", "cell-warn", "cell-bad", "cell-off", "cell-ink", "muted", "faint", "line-strong", "surface", "accent"] as const;
 type Paint = Record<(typeof kColours)[number], string>;
 
-/** Colours of the sheet as bytes: "rgb(1, 2, 3)", "color(srgb …)" and the like, through a canvas of one pixel. */
+/** Colours of the sheet as bytes: "rgb(1, 2, 3)", "color(srgb …)" and the like, through a canvas of one pixel. Few, and remembered. */
+const kBytes = new Map<string, number>();
+let pixel: CanvasRenderingContext2D | null = null;
 function bytesOf(css: string): number {
   const known = kBytes.get(css);
   if (known !== undefined) return known;
-  const one = document.createElement("canvas");
-  one.width = one.height = 1;
-  const context = one.getContext("2d", { willReadFrequently: true })!;
-  context.fillStyle = css;
-  context.fillRect(0, 0, 1, 1);
-  const value = new Uint32Array(context.getImageData(0, 0, 1, 1).data.buffer)[0]!;
-  if (kBytes.size > 2000) kBytes.clear();
+  if (!pixel) {
+    const one = document.createElement("canvas");
+    one.width = one.height = 1;
+    pixel = one.getContext("2d", { willReadFrequently: true })!;
+  }
+  pixel.fillStyle = css;
+  pixel.fillRect(0, 0, 1, 1);
+  const value = new Uint32Array(pixel.getImageData(0, 0, 1, 1).data.buffer)[0]!;
   kBytes.set(css, value);
   return value;
 }
-const kBytes = new Map<string, number>();
 
 /** Cells go into a picture of bytes: 16,384 of them take two milliseconds so, and thirty times that as rectangles of a canvas. */
 function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string, ratio: number) {
@@ -45,10 +47,10 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
     if (letter !== "a" && letter !== "p") return of["cell-free"];
     if (mode === "job" && job !== null) {
       let fill = jobFill.get(job);
-      if (fill === undefined) jobFill.set(job, (fill = bytesOf(`hsl(${jobHue(job)} ${dark ? "45% 55%" : "50% 58%"})`)));
+      if (fill === undefined) jobFill.set(job, (fill = hslBytes(jobHue(job), dark ? 0.45 : 0.5, dark ? 0.55 : 0.58)));
       return fill;
     }
-    if (mode === "utilisation" && use !== null && use !== undefined) return bytesOf(`hsl(222 60% ${Math.round(dark ? 22 + use * 0.42 : 92 - use * 0.42)}%)`);
+    if (mode === "utilisation" && use !== null && use !== undefined) return hslBytes(222, 0.6, (dark ? 22 + use * 0.42 : 92 - use * 0.42) / 100);
     return of["cell-busy"];
   };
   const strokes: [letter: string, x: number, y: number][] = []; // few: what a rectangle cannot say
