@@ -41,7 +41,7 @@ export async function signIn(page: Page, user: string, to = "") {
   await page.getByLabel("Name").fill(user);
   await page.getByLabel("Password").fill(kPassword);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await expect(page.getByRole("navigation", { name: "Pages" })).toBeAttached();
+  await expect(page.locator(".shell")).toBeVisible();
 }
 /** Breaches of the page policy and errors that no one caught. */
 export function listen(page: Page): string[] {

@@ -1,4 +1,6 @@
 // npm run screenshots: every page, light and dark, of a cluster at work, into docs/images/console-*.png. No test of anything.
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { test } from "@playwright/test";
 import { breakGpu, call, people, signIn, submit, training } from "./rig";
@@ -6,7 +8,7 @@ import { breakGpu, call, people, signIn, submit, training } from "./rig";
 const folder = fileURLToPath(new URL("../../docs/images/", import.meta.url));
 test("screenshots", async ({ page }) => {
   await people();
-  const dir = `/tmp/tutti-shots-${process.pid}`;
+  const dir = join(tmpdir(), `tutti-shots-${process.pid}`);
   const { mkdirSync, chmodSync } = await import("node:fs");
   mkdirSync(dir, { recursive: true });
   chmodSync(dir, 0o777);
@@ -43,7 +45,7 @@ test("screenshots", async ({ page }) => {
   }
   await page.emulateMedia({ colorScheme: "light" });
   await page.goto("/console/queue");
-  await page.getByRole("button", { name: /what if/ }).last().click();
+  await page.getByRole("button", { name: /what if/ }).first().click();
   await page.getByLabel("Priority as a number").fill("85");
   await page.waitForTimeout(2000);
   await page.screenshot({ path: `${folder}console-what-if-light.png` });

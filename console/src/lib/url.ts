@@ -38,3 +38,6 @@ export function parseViews(stored: string | null): SavedView[] {
 export function putView(views: readonly SavedView[], view: SavedView): SavedView[] {
   return [...views.filter((old) => old.name !== view.name), view].sort((a, b) => a.name.localeCompare(b.name));
 }
+
+/** The filters as they stand in the address at this moment: a page may not have been drawn since the last change, and two quick changes must both count. */
+export const addressNow = () => new URLSearchParams(window.location.search);

@@ -9,7 +9,7 @@ import { Button, Chip, Empty, Facts, Loaded, NotRecorded, Page, Panel, Problem, 
 import { Modal, Tabs, useToast } from "@/ui/overlay";
 import { Table, type Column } from "@/ui/table";
 import { bytes, count, duration, plural } from "@/lib/format";
-import { readFilters, withFilters } from "@/lib/url";
+import { addressNow, readFilters, withFilters } from "@/lib/url";
 import { Text } from "./jobs";
 
 const kRoles = ["viewer", "member", "operator", "admin"] as const;
@@ -203,7 +203,7 @@ type Entry = Schema["AuditEntry"];
 function Audit() {
   const [params, setParams] = useSearchParams();
   const filters = readFilters(params, ["who", "action", "target", "since"] as const);
-  const set = (change: Record<string, string | null>) => setParams(withFilters(params, change), { replace: true });
+  const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   const [open, setOpen] = useState<Entry | null>(null);
   const pages = useInfiniteQuery({
     queryKey: ["audit", filters],

@@ -8,7 +8,7 @@ import { Button, Chip, Empty, Loaded, Page, Panel, Time } from "@/ui/bits";
 import { Table, type Column } from "@/ui/table";
 import { count, gpuHours, percent, plural } from "@/lib/format";
 import { pareto, type ParetoRow } from "@/lib/summary";
-import { readFilters, withFilters } from "@/lib/url";
+import { addressNow, readFilters, withFilters } from "@/lib/url";
 import { Text } from "./jobs";
 
 type Row = Fault & FaultMore;
@@ -40,7 +40,7 @@ export default function Faults() {
   useEffect(() => { document.title = "Faults · Tutti"; }, []);
   const [params, setParams] = useSearchParams();
   const filters = readFilters(params, kFields);
-  const set = (change: Record<string, string | null>) => setParams(withFilters(params, change), { replace: true });
+  const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   const job = /^\d+$/.test(filters.job) ? Number(filters.job) : undefined;
   const pages = useInfiniteQuery({
     queryKey: ["faults", "ledger", filters.node, job],

@@ -8,7 +8,7 @@ import { ApiError, origin, request, text } from "@/api/client";
 import type { Attempt, Job } from "@/api/types";
 import { count } from "@/lib/format";
 import { find, LineBuffer, splitRank } from "@/lib/logs";
-import { withFilters } from "@/lib/url";
+import { addressNow, withFilters } from "@/lib/url";
 import { Button, Empty, Problem } from "@/ui/bits";
 
 const kTail = 1_000_000;
@@ -118,7 +118,7 @@ export function JobLogs({ job, attempt }: { job: Job; attempt: Attempt }) {
   return (
     <section className="panel flush" aria-label="Logs">
       <div className="filters">
-        <select aria-label="Rank" value={rank} onChange={(event) => setParams(withFilters(params, { rank: event.target.value }), { replace: true })}>
+        <select aria-label="Rank" value={rank} onChange={(event) => setParams(withFilters(addressNow(), { rank: event.target.value }), { replace: true })}>
           {ranks > 1 && <option value="all">All ranks{ranks > 64 ? " (first 64)" : ""}</option>}
           {ranks <= 1 && <option value="all">The only rank</option>}
           {Array.from({ length: Math.min(ranks, 4096) }, (_, i) => <option key={i} value={i}>Rank {i}</option>)}

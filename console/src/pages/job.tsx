@@ -11,7 +11,7 @@ import { useNow } from "@/ui/now";
 import { count, duration, number, percent, plural } from "@/lib/format";
 import { budgetsOf } from "@/lib/budgets";
 import { isPending, isTerminal, verbsOf, type Verb } from "@/lib/jobs";
-import { withFilters } from "@/lib/url";
+import { addressNow, withFilters } from "@/lib/url";
 import { JobLogs } from "./job-logs";
 import { JobTimeline } from "./job-timeline";
 
@@ -172,7 +172,7 @@ export default function JobPage() {
             ["Submitted", <Time at={job.created_at} />],
             ...(isPending(job.state) ? [["Planned start", explain.data?.never ? "never, on this cluster" : <EtaText eta={job.eta ?? explain.data?.eta} />] as const] : []),
             ...(job.not_before ? [["Not before", <Time at={job.not_before} as="both" />] as const] : []),
-            ...(chosen?.running_at && !job.ended_at ? [["Running for", <Age since={chosen.running_at} />] as const] : []),
+            ...(chosen?.running_at && !chosen.ended_at ? [["Running for", <Age since={chosen.running_at} />] as const] : []),
             ...(job.ended_at ? [["Ended", <Time at={job.ended_at} />] as const, ["Exit code", job.exit_code ?? "–"] as const] : []),
             ["Attempts", job.attempt],
             ...(progress ? [["Step", <>{count(progress.step)}{progress.total ? <span className="faint"> of {count(progress.total)}, {percent(progress.step / progress.total)}</span> : null}</>] as const] : []),
@@ -183,10 +183,10 @@ export default function JobPage() {
           ]} />
         </Panel>
         <Panel title="Attempts">
-          <Loaded query={attempts} rows={3}>{(data) => <JobTimeline job={job} attempts={data.attempts} checkpoints={points.data?.checkpoints ?? []} selected={chosen?.number ?? 0} onAttempt={(n) => setParams(withFilters(params, { attempt: String(n) }), { replace: true })} />}</Loaded>
+          <Loaded query={attempts} rows={3}>{(data) => <JobTimeline job={job} attempts={data.attempts} checkpoints={points.data?.checkpoints ?? []} selected={chosen?.number ?? 0} onAttempt={(n) => setParams(withFilters(addressNow(), { attempt: String(n) }), { replace: true })} />}</Loaded>
         </Panel>
         <Suspense fallback={<Skeleton />}>
-          <Tabs label="Job" selected={params.get("tab") ?? (isPending(job.state) ? "explain" : "logs")} onSelect={(tab) => setParams(withFilters(params, { tab }), { replace: true })} tabs={[
+          <Tabs label="Job" selected={params.get("tab") ?? (isPending(job.state) ? "explain" : "logs")} onSelect={(tab) => setParams(withFilters(addressNow(), { tab }), { replace: true })} tabs={[
             { id: "explain", label: "Explain", content: () => <Explain job={job} /> },
             { id: "logs", label: "Logs", content: needsAttempt((attempt) => <JobLogs key={attempt.number} job={job} attempt={attempt} />) },
             { id: "metrics", label: "Metrics", content: needsAttempt((attempt) => <JobMetrics key={attempt.number} job={job} attempt={attempt} />) },

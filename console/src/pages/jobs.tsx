@@ -11,7 +11,7 @@ import { Menu, Modal, type Choice } from "@/ui/overlay";
 import { Table, type Column } from "@/ui/table";
 import { count, number, percent, plural } from "@/lib/format";
 import { kActive, kPending, kStates, kTerminal, verbsOf } from "@/lib/jobs";
-import { parseViews, putView, readFilters, toQuery, withFilters, type SavedView } from "@/lib/url";
+import { addressNow, parseViews, putView, readFilters, toQuery, withFilters, type SavedView } from "@/lib/url";
 
 const kFields = ["state", "project", "queue", "user", "name", "since", "array"] as const;
 const kGroups = ["state", "project", "queue", "owner", "cause", "name"] as const;
@@ -102,7 +102,7 @@ export default function Jobs() {
   const [params, setParams] = useSearchParams();
   const filters = readFilters(params, kFields);
   const group = (kGroups as readonly string[]).includes(params.get("group") ?? "") ? (params.get("group") as GroupBy) : null;
-  const set = (change: Record<string, string | null>) => setParams(withFilters(params, change), { replace: true });
+  const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   const list = useJobList(toQuery(filters));
   const me = useMe();
   const may = useMay();

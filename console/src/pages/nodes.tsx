@@ -7,7 +7,7 @@ import { NodeActions } from "@/ui/node-actions";
 import { Chip, Empty, Loaded, Meter, Page, Panel, State, Time } from "@/ui/bits";
 import { Table, type Column } from "@/ui/table";
 import { bytes, count, percent, plural } from "@/lib/format";
-import { readFilters, withFilters } from "@/lib/url";
+import { addressNow, readFilters, withFilters } from "@/lib/url";
 import { Text } from "./jobs";
 
 const kFields = ["state", "service", "queue", "find"] as const;
@@ -25,7 +25,7 @@ export default function Nodes() {
   const [params, setParams] = useSearchParams();
   const filters = readFilters(params, kFields);
   const [sorting, setSorting] = useState<SortingState>([]);
-  const set = (change: Record<string, string | null>) => setParams(withFilters(params, change), { replace: true });
+  const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   const all = nodes.data?.nodes;
   const rows = useMemo(() => [...(all ?? [])]
     .filter((node) => (!filters.state || node.state === filters.state) && (!filters.service || node.service === filters.service) && (!filters.queue || node.queue === filters.queue) &&

@@ -9,7 +9,7 @@ import { Button, Chip, Empty, Facts, Loaded, Meter, Page, Panel } from "@/ui/bit
 import { Chart } from "@/ui/chart";
 import { count, duration, gpuHours, number, percent } from "@/lib/format";
 import { shareOf } from "@/lib/shares";
-import { withFilters } from "@/lib/url";
+import { addressNow, withFilters } from "@/lib/url";
 
 const kSpans = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]] as const;
 
@@ -65,7 +65,7 @@ export default function Projects() {
   }, [projects.data]);
   return (
     <Page title="Projects" actions={<>
-      <select aria-label="Usage of the last" value={since} onChange={(event) => setParams(withFilters(params, { since: event.target.value }), { replace: true })}>{kSpans.map(([value, label]) => <option key={value} value={value}>Last {label}</option>)}</select>
+      <select aria-label="Usage of the last" value={since} onChange={(event) => setParams(withFilters(addressNow(), { since: event.target.value }), { replace: true })}>{kSpans.map(([value, label]) => <option key={value} value={value}>Last {label}</option>)}</select>
       <a className="button" href={csv} download={`usage-${since}.csv`}><Download size={14} aria-hidden />Usage as CSV</a>
     </>}>
       <div className="stack">
@@ -77,7 +77,7 @@ export default function Projects() {
                 const share = shares.get(project.name);
                 return (
                   <tr key={project.name} data-marked={project === chosen || undefined}>
-                    <td>{"\u2003".repeat(depth)}<Button kind="quiet" small aria-expanded={project === chosen} onClick={() => setParams(withFilters(params, { project: project === chosen ? null : project.name }), { replace: true })}>{project.name}</Button></td>
+                    <td>{"\u2003".repeat(depth)}<Button kind="quiet" small aria-expanded={project === chosen} onClick={() => setParams(withFilters(addressNow(), { project: project === chosen ? null : project.name }), { replace: true })}>{project.name}</Button></td>
                     <td className="num">{number(project.weight)}</td><td className="num">{count(project.use.gpus)}</td>
                     <td>{project.max_gpus === null ? <span className="faint">no limit</span> : <span className="row"><Meter value={project.use.gpus} max={project.max_gpus} label={`${project.use.gpus} of ${project.max_gpus} GPUs`} tone={project.use.gpus >= project.max_gpus ? "warn" : "accent"} /><span className="faint">{count(project.max_gpus)}</span></span>}</td>
                     <td className="num">{share ? <span className={share.has > share.due ? "share over" : ""}>{share.has > share.due ? "▲ " : ""}{percent(share.has)}</span> : "–"}</td><td className="num">{percent(share?.due)}</td>

@@ -11,7 +11,7 @@ import { count, percent, plural } from "@/lib/format";
 import { ganttOf, ganttOfEtas } from "@/lib/gantt";
 import { shareOf, type Share } from "@/lib/shares";
 import { reasonsOf } from "@/lib/summary";
-import { withFilters } from "@/lib/url";
+import { addressNow, withFilters } from "@/lib/url";
 
 export type QueueRow = Omit<QueueMore["jobs"][number], "nodes"> & { project: string; owner: string; need: number | null; nodes: number | null; share: Share | null };
 
@@ -100,7 +100,7 @@ export default function QueuePage() {
   const reasons = list.data ? reasonsOf(list.data) : [];
   const mayAny = may("submit");
   const columns = useMemo(() => queueColumns(mayAny ? setChanging : null, (row) => may("change-job", { project: row.project, owner: row.owner })), [mayAny, list.data]); // eslint-disable-line react-hooks/exhaustive-deps
-  const set = (change: Record<string, string | null>) => setParams(withFilters(params, change), { replace: true });
+  const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   return (
     <Page title="Queue" sub={list.data ? `${plural(list.data.total ?? list.data.jobs.length, "job")} pending${list.data.total === undefined && list.data.jobs.length >= 200 ? ", the first 200 are shown" : ""}` : undefined} actions={<>
       <div className="segmented" role="group" aria-label="View">{(["list", "plan"] as const).map((each) => <Button key={each} aria-pressed={view === each} onClick={() => set({ view: each === "list" ? null : each })}>{each === "list" ? "List" : "Plan"}</Button>)}</div>

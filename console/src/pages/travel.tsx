@@ -12,7 +12,7 @@ import { Table, type Column } from "@/ui/table";
 import { useNow } from "@/ui/now";
 import { count, duration, localTime, percent, utcTime } from "@/lib/format";
 import { countCells } from "@/lib/heatmap";
-import { withFilters } from "@/lib/url";
+import { addressNow, withFilters } from "@/lib/url";
 import { useSettled } from "@/ui/actions";
 import { HeatLegend } from "./overview";
 import { queueColumns, type QueueRow } from "./queue";
@@ -21,7 +21,7 @@ function useAt(from: number, until: number): [number, (at: number) => void] {
   const [params, setParams] = useSearchParams();
   const asked = Date.parse(params.get("at") ?? "");
   const at = Number.isFinite(asked) ? Math.min(Math.max(asked, from), until) : until;
-  return [at, (next) => setParams(withFilters(params, { at: new Date(Math.min(Math.max(next, from), until)).toISOString() }), { replace: true })];
+  return [at, (next) => setParams(withFilters(addressNow(), { at: new Date(Math.min(Math.max(next, from), until)).toISOString() }), { replace: true })];
 }
 
 function Slider({ from, until, at, setAt, marks, label }: { from: number; until: number; at: number; setAt: (at: number) => void; marks: number[]; label: string }) {

@@ -104,7 +104,7 @@ function PriorityForm({ id, onClose }: { id: number; onClose: () => void }) {
   const preview = useQuery({
     queryKey: ["job", String(id), "what-if", settled],
     queryFn: () => ok(api.POST("/v1/jobs/{id}:simulate", { params: { path: { id: String(id) } }, body: { priority: settled } })),
-    enabled: settled !== now,
+    enabled: settled !== now && job.data?.job.state === "queued", // of others nothing can be foretold
     placeholderData: undefined,
     retry: false,
   });
@@ -128,6 +128,7 @@ function PriorityForm({ id, onClose }: { id: number; onClose: () => void }) {
         <input type="number" min={0} max={most} value={wantedNow} onChange={(event) => setPriority(Math.max(0, Math.min(most, Number(event.target.value))))} aria-label="Priority as a number" style={{ width: 76 }} />
       </div>
       {settled === now ? <p className="faint">Choose another priority to see what it would change.</p>
+        : job.data.job.state !== "queued" ? <p className="faint">It is {job.data.job.state} and has no place in the queue now: what this would change cannot be foretold.</p>
         : preview.error ? <Problem error={preview.error} />
         : preview.data ? <Outcome now={before.data ? { eta: before.data.eta, position: before.data.position } : undefined} then={preview.data} /> : <Skeleton rows={3} />}
       {apply.error ? <Problem error={apply.error instanceof ApiError && apply.error.status === 412 ? new ApiError(412, { detail: "The job has changed meanwhile. Look again, then apply." }) : apply.error} /> : null}

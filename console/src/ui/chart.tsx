@@ -7,6 +7,17 @@ import { number } from "@/lib/format";
 const kLines = { light: ["#2d55c9", "#b5520a", "#1c7442", "#8a3ea8", "#a3123f", "#0b7285", "#6b6a00", "#5f3dc4"], dark: ["#8aa9ff", "#f0a35e", "#6fcf97", "#d4a3ea", "#ff8fae", "#66d0e0", "#d6d46a", "#b6a1ff"] } as const;
 const kDashes: number[][] = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
 
+const two = (value: number) => String(value).padStart(2, "0");
+/** Local, 24 h; with the day where the axis goes over one. */
+function timeLabels(ticks: number[]): string[] {
+  const step = (ticks[1] ?? 0) - (ticks[0] ?? 0);
+  return ticks.map((tick) => {
+    const date = new Date(tick * 1000);
+    const clock = `${two(date.getHours())}:${two(date.getMinutes())}`;
+    return step >= 86_400 ? `${two(date.getMonth() + 1)}-${two(date.getDate())}` : step < 60 ? `${clock}:${two(date.getSeconds())}` : clock;
+  });
+}
+
 export interface Line {
   label: string;
   values: (number | null)[];
@@ -31,7 +42,7 @@ export function Chart({ title, unit = "", at, lines, height = 170, format = numb
       width: Math.max(200, element.clientWidth), height,
       cursor: { y: false, points: { size: 6 } },
       legend: { show: shape.split("\n").length > 1 && shape.split("\n").length <= 12 },
-      axes: [axis, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
+      axes: [{ ...axis, space: 70, values: (_, ticks) => timeLabels(ticks) }, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
       series: [{ value: (_, value) => (value === null ? "–" : new Date(value * 1000).toLocaleTimeString([], { hour12: false })) }, ...shape.split("\n").map((label, i) => ({
         label, stroke: palette[i % palette.length]!, width: 1.5, dash: kDashes[Math.floor(i / palette.length) % kDashes.length]!, points: { show: false }, value: (_: uPlot, value: number | null) => (value === null ? "–" : format(value)),
       }))],
