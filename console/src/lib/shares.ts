@@ -1,0 +1,26 @@
+// Shares of projects: what each holds, and what its weight says is due. Pure.
+import type { Project } from "@/api/types";
+
+export interface Share {
+  gpus: number;
+  has: number; // of all GPUs held by top projects
+  due: number; // by weight, among all, along the tree
+}
+export function shareOf(projects: readonly Pick<Project, "name" | "parent" | "weight" | "use">[]): Map<string, Share> {
+  const byName = new Map(projects.map((project) => [project.name, project]));
+  const children = new Map<string, number>(); // sum of weights below each parent
+  for (const project of projects) {
+    const parent = project.parent && byName.has(project.parent) ? project.parent : "";
+    children.set(parent, (children.get(parent) ?? 0) + project.weight);
+  }
+  const top = projects.filter((project) => !project.parent || !byName.has(project.parent));
+  const held = top.reduce((sum, project) => sum + project.use.gpus, 0);
+  const due = (name: string, depth = 0): number => {
+    const project = byName.get(name);
+    if (!project || depth > 32) return 1;
+    const parent = project.parent && byName.has(project.parent) ? project.parent : "";
+    const all = children.get(parent) ?? 0;
+    return (all > 0 ? project.weight / all : 0) * (parent ? due(parent, depth + 1) : 1);
+  };
+  return new Map(projects.map((project) => [project.name, { gpus: project.use.gpus, has: held > 0 ? project.use.gpus / held : 0, due: due(project.name) }]));
+}

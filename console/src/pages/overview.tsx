@@ -1,0 +1,142 @@
+import { useEffect, useMemo, useState } from "react";
+import { Link } from "react-router";
+import { useCluster, useFaults, useMap, useQueue, useUsage } from "@/api/queries";
+import { useLive } from "@/api/live";
+import type { ApiEvent } from "@/api/types";
+import type { UsageMore } from "@/api/wanted";
+import { Button, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "@/ui/bits";
+import { Heat, type HeatMode } from "@/ui/heat";
+import { useNow } from "@/ui/now";
+import { count, gpuHours, percent, plural } from "@/lib/format";
+import { countCells, outOfService } from "@/lib/heatmap";
+import { kActive, kPending } from "@/lib/jobs";
+import { goodputParts, reasonsOf } from "@/lib/summary";
+
+export function HeatLegend({ cells, off = 0 }: { cells: Record<string, number>; off?: number }) {
+  const words = ["allocated", "preflight", "free", "dirty", "quarantined", "out of service", "absent"].filter((word) => cells[word] || word === "allocated" || word === "free");
+  return <div className="legend">{words.map((word) => <span key={word}><i className={`swatch ${word === "out of service" ? "off" : word}`} aria-hidden="true" />{word} {count(cells[word] ?? 0)}</span>)}{off > 0 && <span><i className="swatch struck" aria-hidden="true" />struck through: {plural(off, "node")} taking no work</span>}</div>;
+}
+
+function Goodput() {
+  const usage = useUsage("24h", "");
+  return (
+    <Panel title="GPU hours, last 24 h">
+      <Loaded query={usage} rows={2}>{(data) => {
+        const total = data.total as typeof data.total & UsageMore;
+        const parts = goodputParts(total);
+        const all = parts.reduce((sum, part) => sum + part.seconds, 0);
+        if (all === 0) return <p className="faint">No GPU was used.</p>;
+        return (
+          <div className="stack tight">
+            <div className="goodput" role="img" aria-label={parts.map((part) => `${part.label} ${gpuHours(part.seconds)} GPU hours`).join(", ")}>
+              {parts.map((part) => <span key={part.label} className={part.kind} title={`${part.label}: ${gpuHours(part.seconds)} GPU h`} style={{ width: `${(part.seconds / all) * 100}%` }} />)}
+            </div>
+            <ul className="list">
+              {parts.map((part) => <li key={part.label}><span className="row"><i className={`swatch ${part.kind}`} aria-hidden="true" />{part.label}</span><span>{gpuHours(part.seconds)} <span className="faint">{percent(part.seconds / all, 1)}</span></span></li>)}
+            </ul>
+            {total.capacity_gpu_seconds === undefined && <p className="faint">Idle hours: not recorded by this server.</p>}
+          </div>
+        );
+      }}</Loaded>
+    </Panel>
+  );
+}
+
+function Ticker() {
+  const { subscribe } = useLive();
+  const [events, setEvents] = useState<ApiEvent[]>([]);
+  useEffect(() => subscribe((event) => setEvents((all) => [event, ...all].slice(0, 8))), [subscribe]);
+  return (
+    <Panel title="As it happens">
+      {events.length === 0 ? <p className="faint">Nothing since this page was opened.</p> : (
+        <ul className="list">{events.map((event) => (
+          <li key={event.id}>
+            <span className="ellipsis" title={event.detail}>
+              {event.job_id !== null ? <Link to={`/jobs/${event.job_id}`}>job {event.job_id}</Link> : event.node ? <Link to={`/nodes/${encodeURIComponent(event.node)}`}>{event.node}</Link> : event.kind}{" "}
+              {event.kind !== "state" && <span className="faint">{event.kind} </span>}{event.to || event.detail}{event.cause && <span className="faint"> ({event.cause})</span>}
+            </span>
+            <span className="faint nowrap"><Time at={event.at} /></span>
+          </li>
+        ))}</ul>
+      )}
+    </Panel>
+  );
+}
+
+export default function Overview() {
+  useEffect(() => { document.title = "Overview · Tutti"; }, []);
+  const cluster = useCluster();
+  const map = useMap();
+  const queue = useQueue("");
+  const faults = useFaults({ limit: 1000 });
+  const [mode, setMode] = useState<HeatMode>("state");
+  const now = useNow();
+  const day = Math.floor(now / 60_000);
+  const recent = useMemo(() => faults.data?.faults.filter((fault) => Date.parse(fault.at) > day * 60_000 - 86_400_000) ?? [], [faults.data, day]);
+  const classes = useMemo(() => {
+    const by = new Map<string, number>();
+    for (const fault of recent) by.set(fault.class, (by.get(fault.class) ?? 0) + 1);
+    return [...by].sort((a, b) => b[1] - a[1]);
+  }, [recent]);
+  const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
+  const measured = useMemo(() => map.data?.nodes.some((node) => node.utilisation) ?? false, [map.data]);
+  const pending = cluster.data ? kPending.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
+  const active = cluster.data ? kActive.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
+  const reasons = queue.data ? reasonsOf(queue.data) : [];
+  const most = Math.max(1, ...reasons.map((reason) => reason.jobs));
+  const next = (queue.data?.jobs ?? []).filter((job) => job.eta).sort((a, b) => Date.parse(a.eta!.at) - Date.parse(b.eta!.at)).slice(0, 6);
+
+  return (
+    <Page title="Overview">
+      <div className="stack">
+        <Loaded query={cluster} rows={2}>{(data) => (
+          <div className="stats">
+            <Stat label="GPUs in use" value={`${count(data.gpus.allocated)} / ${count(data.gpus.total)}`} sub={data.gpus.total ? `${percent(data.gpus.allocated / data.gpus.total)} of all` : "no GPU yet"} />
+            <Stat label="Free" value={count(data.gpus.free)} sub={plural(data.nodes, "node")} />
+            <Stat label="Set aside" value={count(data.gpus.quarantined + data.gpus.dirty)} sub={`${data.gpus.quarantined} quarantined, ${data.gpus.dirty} dirty`} />
+            <Stat label="Jobs active" value={<Link to="/jobs?state=active">{count(active)}</Link>} sub={`${count(data.jobs.running)} running`} />
+            <Stat label="Jobs pending" value={<Link to="/queue">{count(pending)}</Link>} sub={`${count(data.jobs.queued)} queued, ${count(data.jobs.held)} held`} />
+            <Stat label="Faults, 24 h" value={<Link to="/faults">{count(recent.length)}{recent.length >= 1000 ? "+" : ""}</Link>} sub={classes[0] ? `most: ${classes[0][0]}` : "none"} />
+          </div>
+        )}</Loaded>
+        <div className="overview">
+          <div className="stack">
+          <Panel title="GPUs by rack and node" actions={<>
+            <div className="segmented" role="group" aria-label="Colour by">
+              {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
+            </div>
+          </>}>
+            <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
+              ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
+              : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heat map={data} mode={mode} /></div>}</Loaded>
+          </Panel>
+            <div className="cols-2 narrow"><Goodput /><Ticker /></div>
+          </div>
+          <div className="aside stack">
+            <Panel title="Why jobs wait" actions={<Link to="/queue">Queue</Link>}>
+              <Loaded query={queue} rows={3}>{() => reasons.length === 0 ? <p className="faint">No job waits.</p> : (
+                <div className="bars">{reasons.slice(0, 7).map((reason) => (
+                  <div className="bar-line" key={reason.code}>
+                    <span className="ellipsis" title={reason.text}>{reason.code.replaceAll("_", " ")}</span>
+                    <Meter value={reason.jobs} max={most} label={`${reason.jobs} jobs: ${reason.text}`} />
+                    <span>{count(reason.jobs)}</span>
+                  </div>
+                ))}</div>
+              )}</Loaded>
+            </Panel>
+            <Panel title="Next starts">
+              <Loaded query={queue} rows={3}>{() => next.length === 0 ? <p className="faint">No start is planned.</p> : (
+                <ul className="list">{next.map((job) => <li key={job.id}><span className="ellipsis"><Link to={`/jobs/${job.id}`}>{job.name}</Link> <span className="faint">{job.id}</span></span><EtaText eta={job.eta} /></li>)}</ul>
+              )}</Loaded>
+            </Panel>
+            <Panel title="Faults, last 24 h" actions={<Link to="/faults">Ledger</Link>}>
+              <Loaded query={faults} rows={3}>{() => recent.length === 0 ? <p className="faint">None.</p> : (
+                <ul className="list">{recent.slice(0, 5).map((fault) => <li key={fault.id}><span className="ellipsis" title={fault.detail}>{fault.class.replaceAll("_", " ")} <span className="faint">on</span> <Link to={`/nodes/${encodeURIComponent(fault.node)}`}>{fault.node}</Link></span><span className="faint nowrap"><Time at={fault.at} /></span></li>)}</ul>
+              )}</Loaded>
+            </Panel>
+          </div>
+        </div>
+      </div>
+    </Page>
+  );
+}

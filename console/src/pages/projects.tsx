@@ -1,0 +1,105 @@
+import { useQuery } from "@tanstack/react-query";
+import { Download } from "lucide-react";
+import { useEffect, useMemo } from "react";
+import { Link, useSearchParams } from "react-router";
+import { useProjects, useQueues, useUsage } from "@/api/queries";
+import type { Project } from "@/api/types";
+import { getShare, type ProjectMore } from "@/api/wanted";
+import { Button, Chip, Empty, Facts, Loaded, Meter, Page, Panel } from "@/ui/bits";
+import { Chart } from "@/ui/chart";
+import { count, duration, gpuHours, number, percent } from "@/lib/format";
+import { shareOf } from "@/lib/shares";
+import { addressNow, withFilters } from "@/lib/url";
+
+const kSpans = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]] as const;
+
+function One({ project, since }: { project: Project & ProjectMore; since: string }) {
+  const share = useQuery({ queryKey: ["projects", project.name, "share"], queryFn: () => getShare(project.name), placeholderData: undefined });
+  const days = useUsage(since, "day", { project: project.name });
+  const users = useUsage(since, "user", { project: project.name });
+  const points = share.data?.points;
+  const at = useMemo(() => (points ?? []).map((point) => Date.parse(point.at) / 1000), [points]);
+  const lines = useMemo(() => (points ? [{ label: "usage", values: points.map((point) => point.usage_share) }, { label: "target", values: points.map((point) => point.target_share) }] : []), [points]);
+  const most = Math.max(1, ...(days.data?.rows.map((row) => row.gpu_seconds) ?? []));
+  return (
+    <Panel title={project.name} actions={<Link className="button small" to={`/jobs?project=${encodeURIComponent(project.name)}`}>Jobs</Link>}>
+      <div className="stack">
+        <Facts items={[["Under", project.parent ?? "–"], ["Weight among its siblings", number(project.weight)], ["Held", count(project.use.gpus)], ["Most at one time", project.max_gpus === null ? "no limit" : count(project.max_gpus)], ["Borrowed", project.use.borrowed_gpus === undefined ? <span className="faint">not offered by this server</span> : count(project.use.borrowed_gpus)], ["Wait, median", days.data ? duration(days.data.total.wait_p50_seconds) : "–"], ["Wait, 9 of 10 below", days.data ? duration(days.data.total.wait_p90_seconds) : "–"]]} />
+        {points && points.length > 1 ? <Chart title="Share over time" at={at} lines={lines} /> : share.data === null && <p className="faint">Share over time: not recorded by this server. GPU hours a day are below.</p>}
+        <Loaded query={days} rows={2}>{(data) => data.rows.length === 0 ? <p className="muted">Nothing was used.</p> : (
+          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Usage by day"><table><thead><tr><th scope="col">Day, UTC</th><th scope="col" className="num">GPU h</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Median wait</th></tr></thead>
+            <tbody>{[...data.rows].reverse().map((row) => <tr key={row.day}><td>{row.day}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="pareto"><span style={{ width: `${(row.gpu_seconds / most) * 100}%` }} /></td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{duration(row.wait_p50_seconds)}</td></tr>)}</tbody></table></div>
+        )}</Loaded>
+        <Loaded query={users} rows={2}>{(data) => data.rows.length === 0 ? null : (
+          <div className="table-wrap short"><table><thead><tr><th scope="col">User</th><th scope="col" className="num">GPU h</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Succeeded</th><th scope="col" className="num">Failed</th></tr></thead>
+            <tbody>{[...data.rows].sort((a, b) => b.gpu_seconds - a.gpu_seconds).map((row) => <tr key={row.user}><td>{row.user}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{count(row.succeeded)}</td><td className="num">{count(row.failed)}</td></tr>)}</tbody></table></div>
+        )}</Loaded>
+      </div>
+    </Panel>
+  );
+}
+
+export default function Projects() {
+  useEffect(() => { document.title = "Projects · Tutti"; }, []);
+  const [params, setParams] = useSearchParams();
+  const since = params.get("since") ?? "30d";
+  const projects = useProjects();
+  const queues = useQueues();
+  const usage = useUsage(since, "project");
+  const used = useMemo(() => new Map(usage.data?.rows.map((row) => [row.project ?? "", row]) ?? []), [usage.data]);
+  const shares = useMemo(() => shareOf(projects.data?.projects ?? []), [projects.data]);
+  const chosen = projects.data?.projects.find((project) => project.name === params.get("project"));
+  const csv = `/v1/usage?format=csv&since=${encodeURIComponent(since)}&group_by=project,user,queue,day${chosen ? `&project=${encodeURIComponent(chosen.name)}` : ""}`;
+  // Children below their parents.
+  const ordered = useMemo(() => {
+    const all = projects.data?.projects ?? [];
+    const out: { project: Project; depth: number }[] = [];
+    const walk = (parent: string | null, depth: number) => {
+      for (const project of all) if ((all.some((each) => each.name === project.parent) ? project.parent : null) === parent && depth < 32) {
+        out.push({ project, depth });
+        walk(project.name, depth + 1);
+      }
+    };
+    walk(null, 0);
+    return out;
+  }, [projects.data]);
+  return (
+    <Page title="Projects" actions={<>
+      <select aria-label="Usage of the last" value={since} onChange={(event) => setParams(withFilters(addressNow(), { since: event.target.value }), { replace: true })}>{kSpans.map(([value, label]) => <option key={value} value={value}>Last {label}</option>)}</select>
+      <a className="button" href={csv} download={`usage-${since}.csv`}><Download size={14} aria-hidden />Usage as CSV</a>
+    </>}>
+      <div className="stack">
+        <Panel flush>
+          <Loaded query={projects} rows={5}>{() => ordered.length === 0 ? <Empty title="No project yet" /> : (
+            <div className="table-wrap" tabIndex={0} role="region" aria-label="Projects"><table><thead><tr><th scope="col">Project</th><th scope="col" className="num">Weight</th><th scope="col" className="num">GPUs held</th><th scope="col">Of its most</th><th scope="col" className="num">Share held</th><th scope="col" className="num">Due by weight</th><th scope="col" className="num">Active</th><th scope="col" className="num">Pending</th><th scope="col" className="num">GPU h</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Median wait</th></tr></thead>
+              <tbody>{ordered.map(({ project, depth }) => {
+                const row = used.get(project.name);
+                const share = shares.get(project.name);
+                return (
+                  <tr key={project.name} data-marked={project === chosen || undefined}>
+                    <td>{"\u2003".repeat(depth)}<Button kind="quiet" small aria-expanded={project === chosen} onClick={() => setParams(withFilters(addressNow(), { project: project === chosen ? null : project.name }), { replace: true })}>{project.name}</Button></td>
+                    <td className="num">{number(project.weight)}</td><td className="num">{count(project.use.gpus)}</td>
+                    <td>{project.max_gpus === null ? <span className="faint">no limit</span> : <span className="row"><Meter value={project.use.gpus} max={project.max_gpus} label={`${project.use.gpus} of ${project.max_gpus} GPUs`} tone={project.use.gpus >= project.max_gpus ? "warn" : "accent"} /><span className="faint">{count(project.max_gpus)}</span></span>}</td>
+                    <td className="num">{share ? <span className={share.has > share.due ? "share over" : ""}>{share.has > share.due ? "▲ " : ""}{percent(share.has)}</span> : "–"}</td><td className="num">{percent(share?.due)}</td>
+                    <td className="num">{count(project.use.active_jobs)}</td><td className="num">{count(project.use.pending_jobs)}</td>
+                    <td className="num">{row ? gpuHours(row.gpu_seconds) : "0"}</td><td className="num">{row ? gpuHours(row.lost_gpu_seconds) : "0"}</td><td className="num">{duration(row?.wait_p50_seconds)}</td>
+                  </tr>
+                );
+              })}</tbody></table></div>
+          )}</Loaded>
+        </Panel>
+        {chosen && <One key={chosen.name} project={chosen} since={since} />}
+        <Panel title="Queues" flush>
+          <Loaded query={queues} rows={3}>{(data) => (
+            <div className="table-wrap short"><table><thead><tr><th scope="col">Queue</th><th scope="col">Nodes of</th><th scope="col" className="num">Quota</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Borrowed</th><th scope="col" className="num">May borrow</th><th scope="col" className="num">May lend</th><th scope="col" className="num">Active</th><th scope="col" className="num">Pending</th></tr></thead>
+              <tbody>{data.queues.map((queue) => {
+                const borrowed = queue.quota_gpus === null ? null : Math.max(0, queue.use.gpus - queue.quota_gpus);
+                const limit = (value: number | null) => (value === null ? <span className="faint">all</span> : count(value));
+                return <tr key={queue.name}><td><Link to={`/queue?queue=${encodeURIComponent(queue.name)}`}>{queue.name}</Link></td><td>{queue.nodes_of ?? <span className="faint">its own</span>}</td><td className="num">{queue.quota_gpus === null ? <span className="faint">none</span> : count(queue.quota_gpus)}</td><td className="num">{count(queue.use.gpus)}</td><td className="num">{borrowed === null ? <span className="faint">–</span> : borrowed > 0 ? <Chip tone="warn">{borrowed}</Chip> : 0}</td><td className="num">{limit(queue.borrow_gpus)}</td><td className="num">{limit(queue.lend_gpus)}</td><td className="num">{count(queue.use.active_jobs)}</td><td className="num">{count(queue.use.pending_jobs)}</td></tr>;
+              })}</tbody></table></div>
+          )}</Loaded>
+        </Panel>
+      </div>
+    </Page>
+  );
+}

@@ -1,0 +1,66 @@
+import { describe, expect, it } from "vitest";
+import { mapOfNodes } from "@/api/queries";
+import type { Node } from "@/api/types";
+import type { ClusterMap } from "@/api/wanted";
+import { countCells, hit, hslBytes, layoutHeat, step } from "@/lib/heatmap";
+
+const make = (racks: number, each: number, gpus = 8): ClusterMap => ({
+  at: "2026-10-01T00:00:00Z",
+  racks: Array.from({ length: racks }, (_, i) => ({ block: `b${i >> 3}`, rack: racks === 1 ? "" : `r${i}` })),
+  nodes: Array.from({ length: racks * each }, (_, i) => ({ name: `node-${i}`, rack: Math.floor(i / each), state: "reachable", service: "schedulable", conditions: 0, gpus: "f".repeat(gpus), jobs: new Array<null>(gpus).fill(null) })),
+});
+
+describe.each([["one small rack", make(1, 4)], ["one unnamed rack of 400", make(1, 400)], ["2,048 nodes in 64 racks", make(64, 32)], ["racks of one node", make(7, 1)], ["16 GPUs a node", make(3, 5, 16)]])("the layout of %s", (_, map) => {
+  for (const width of [320, 760, 1400, 3600]) {
+    const layout = layoutHeat(map, width, 620);
+    it(`has every node once, within ${width} px`, () => {
+      expect(layout.nodes.length).toBe(map.nodes.length);
+      expect(new Set(layout.nodes.map((node) => node.index)).size).toBe(map.nodes.length);
+      const widest = layout.labels + Math.max(...map.nodes.map((node) => node.gpus.length)) * layout.step;
+      for (const node of layout.nodes) expect(node.x + node.gpus * layout.step).toBeLessThanOrEqual(Math.max(width, widest) + 1);
+    });
+    it(`finds each cell by its middle at ${width} px, so none overlaps another`, () => {
+      for (const node of layout.nodes.filter((_, i) => i % 37 === 0 || i < 20)) for (let gpu = 0; gpu < node.gpus; ++gpu)
+        expect(hit(layout, node.x + gpu * layout.step + layout.cell / 2, node.y + layout.cell / 2)).toEqual({ node: node.index, gpu });
+      const places = new Set(layout.nodes.map((node) => `${node.x},${node.y}`));
+      expect(places.size).toBe(layout.nodes.length);
+    });
+  }
+});
+describe("the heat map", () => {
+  it("lays out 2,048 nodes in few milliseconds", () => {
+    const map = make(64, 32);
+    layoutHeat(map, 1000, 620);
+    const from = performance.now();
+    layoutHeat(map, 1000, 620);
+    expect(performance.now() - from).toBeLessThan(50);
+  });
+  it("has no cell outside, and none in nothing", () => {
+    const layout = layoutHeat(make(2, 3), 800, 600);
+    expect(hit(layout, -500, 5)).toBeNull();
+    expect(hit(layout, 5, 100_000)).toBeNull();
+    expect(layoutHeat({ at: "", racks: [], nodes: [] }, 800, 600).nodes).toEqual([]);
+  });
+  it("goes along the GPUs of a node with the arrows, then on to the next", () => {
+    const layout = layoutHeat(make(1, 4), 300, 600);
+    expect(step(layout, { node: 0, gpu: 0 }, "ArrowRight")).toEqual({ node: 0, gpu: 1 });
+    expect(step(layout, { node: 0, gpu: 3 }, "ArrowDown")).toEqual({ node: 1, gpu: 3 });
+    expect(step(layout, { node: 1, gpu: 3 }, "ArrowUp")).toEqual({ node: 0, gpu: 3 });
+    expect(step(layout, { node: 0, gpu: 0 }, "ArrowUp")).toEqual({ node: 0, gpu: 0 });
+    expect(step(layout, { node: 0, gpu: 0 }, "ArrowLeft")).toEqual({ node: 0, gpu: 0 });
+  });
+  it("has colours as bytes", () => expect([hslBytes(0, 1, 0.5), hslBytes(120, 1, 0.5), hslBytes(240, 1, 0.5), hslBytes(0, 0, 1)].map((each) => each.toString(16))).toEqual(["ff0000ff", "ff00ff00", "ffff0000", "ffffffff"]));
+  it("counts free GPUs of nodes that take no work apart", () => {
+    const map = make(1, 2);
+    map.nodes[0]!.service = "draining";
+    map.nodes[1]!.gpus = "fadqxp";
+    expect(countCells(map)).toEqual({ "out of service": 8, free: 1, allocated: 1, dirty: 1, quarantined: 1, absent: 1, preflight: 1 });
+  });
+  it("is made from /v1/nodes where there is no map: by block, rack and name, names by number", () => {
+    const node = (name: string, rack: string) => ({ name, state: "reachable", service: "schedulable", conditions: [], labels: { "topology.rack": rack }, gpus: [{ index: 1, state: "allocated", job_id: 4 }, { index: 0, state: "free", job_id: null }] }) as unknown as Node;
+    const map = mapOfNodes([node("n10", "r1"), node("n9", "r1"), node("a", "r10"), node("b", "r2")], "t");
+    expect(map.nodes.map((each) => each.name)).toEqual(["n9", "n10", "b", "a"]);
+    expect(map.racks.map((each) => each.rack)).toEqual(["r1", "r2", "r10"]);
+    expect(map.nodes[0]).toMatchObject({ gpus: "fa", jobs: [null, 4], rack: 0 });
+  });
+});
