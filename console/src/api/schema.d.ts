@@ -192,7 +192,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Why it does not run now */
+        /** Why it does not run now, or did not then */
         get: operations["jobs.explain"];
         put?: never;
         post?: never;
@@ -1577,6 +1577,16 @@ export interface components {
             /** @description Changes of the job of which each alone would start it now. */
             would_help: components["schemas"]["Change"][];
             eta: components["schemas"]["Eta"];
+            /**
+             * Format: date-time
+             * @description Of the past: the time that was asked for.
+             */
+            at?: string;
+            /**
+             * Format: date-time
+             * @description Of the past: since when these reasons held, as far as is known. Null: none are recorded.
+             */
+            recorded_at?: string | null;
         };
         QueueSettings: {
             /** @description The queue whose nodes it uses; null: its own. */
@@ -3105,7 +3115,10 @@ export interface operations {
     };
     "jobs.explain": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description An instant of the past, RFC 3339: its state then by its history, and the reasons as they were recorded. Reasons are recorded of the first thousand in the queues when they change, at most every five minutes, and kept for a week; blockers and would_help are of the present only. */
+                at?: string;
+            };
             header?: never;
             path: {
                 /** @description Id, or name: the newest of that name (header Tutti-Ambiguous says how many there are). */
