@@ -284,7 +284,7 @@ TEST_P(SupervisorShell, HasATerminalAndTheEnvironmentOfItsRank) {
   talk.say(shell_wire::kResize, agent_wire::number(40) + agent_wire::number(120));
   talk.type("stty size\n");
   talk.until("40 120");
-  talk.type("echo go\"\"ne; sleep 1000\n");
+  talk.type("sh -c 'echo go\"\"ne; exec sleep 1000'\n");  // says so itself once it has the foreground
   talk.until("gone");
   talk.seen.clear();
   talk.type("\x03");  // as a terminal: the foreground job is interrupted, and what was typed ahead is dropped
