@@ -94,7 +94,7 @@ test("the table of 100,000 jobs", async ({ page }) => {
   const late = await worst(page, "scrolling at 100,000 rows");
   await page.getByRole("checkbox", { name: /^Select \d/ }).nth(3).check();
   const select = await worst(page, "selecting a row of 100,000");
-  await page.getByRole("button", { name: "Priority" }).click();
+  await page.getByRole("button", { name: "Priority", exact: true }).click();
   await worst(page, "sorting 100,000 rows here");
   await page.getByLabel("State", { exact: true }).selectOption("running");
   await expect(page.getByRole("row").nth(3)).toContainText("running");

@@ -29,7 +29,7 @@ function Pareto({ title, rows, go }: { title: string; rows: ParetoRow[]; go: (ke
   const most = Math.max(1, ...rows.map((row) => row.faults));
   return (
     <Panel title={title} flush>
-      <div className="table-wrap short"><table><thead><tr><th scope="col">{title.slice(3)}</th><th scope="col" className="num">Faults</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Running share</th><th scope="col" className="num">Jobs</th></tr></thead>
+      <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">{title.slice(3)}</th><th scope="col" className="num">Faults</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Running share</th><th scope="col" className="num">Jobs</th></tr></thead>
         <tbody>{rows.slice(0, 12).map((row) => <tr key={row.key}><td><Button kind="quiet" small onClick={() => go(row.key)}>{row.key.replaceAll("_", " ")}</Button></td><td className="num">{count(row.faults)}</td><td className="pareto"><span style={{ width: `${(row.faults / most) * 100}%` }} /></td><td className="num">{percent(row.share)}</td><td className="num">{count(row.jobs)}</td></tr>)}</tbody></table></div>
       {rows.length > 12 && <p className="table-foot">and {rows.length - 12} more</p>}
     </Panel>

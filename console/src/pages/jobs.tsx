@@ -89,7 +89,7 @@ function Groups({ rows, by, more, go }: { rows: ListedJob[]; by: GroupBy; more: 
     return [...out].sort((a, b) => b[1].jobs - a[1].jobs);
   }, [rows, by]);
   return (
-    <div className="table-wrap">
+    <div className="table-wrap" tabIndex={0} role="region" aria-label="Table">
       <table><thead><tr><th scope="col">{by}</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Pending</th><th scope="col" className="num">Active</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Failed</th></tr></thead>
         <tbody>{groups.map(([key, sum]) => <tr key={key}><td>{key === "none" || by === "cause" ? key : <Button kind="quiet" small onClick={() => go(key)}>{key}</Button>}</td><td className="num">{count(sum.jobs)}</td><td className="num">{count(sum.pending)}</td><td className="num">{count(sum.active)}</td><td className="num">{count(sum.gpus)}</td><td className="num">{count(sum.failed)}</td></tr>)}</tbody></table>
       {more && <p className="table-foot">Of the newest {count(rows.length)} jobs. Counts over all: not offered by this server.</p>}

@@ -31,7 +31,7 @@ function One({ project, since }: { project: Project & ProjectMore; since: string
             <tbody>{[...data.rows].reverse().map((row) => <tr key={row.day}><td>{row.day}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="pareto"><span style={{ width: `${(row.gpu_seconds / most) * 100}%` }} /></td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{duration(row.wait_p50_seconds)}</td></tr>)}</tbody></table></div>
         )}</Loaded>
         <Loaded query={users} rows={2}>{(data) => data.rows.length === 0 ? null : (
-          <div className="table-wrap short"><table><thead><tr><th scope="col">User</th><th scope="col" className="num">GPU h</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Succeeded</th><th scope="col" className="num">Failed</th></tr></thead>
+          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">User</th><th scope="col" className="num">GPU h</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Succeeded</th><th scope="col" className="num">Failed</th></tr></thead>
             <tbody>{[...data.rows].sort((a, b) => b.gpu_seconds - a.gpu_seconds).map((row) => <tr key={row.user}><td>{row.user}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{count(row.succeeded)}</td><td className="num">{count(row.failed)}</td></tr>)}</tbody></table></div>
         )}</Loaded>
       </div>
@@ -91,7 +91,7 @@ export default function Projects() {
         {chosen && <One key={chosen.name} project={chosen} since={since} />}
         <Panel title="Queues" flush>
           <Loaded query={queues} rows={3}>{(data) => (
-            <div className="table-wrap short"><table><thead><tr><th scope="col">Queue</th><th scope="col">Nodes of</th><th scope="col" className="num">Quota</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Borrowed</th><th scope="col" className="num">May borrow</th><th scope="col" className="num">May lend</th><th scope="col" className="num">Active</th><th scope="col" className="num">Pending</th></tr></thead>
+            <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Queue</th><th scope="col">Nodes of</th><th scope="col" className="num">Quota</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Borrowed</th><th scope="col" className="num">May borrow</th><th scope="col" className="num">May lend</th><th scope="col" className="num">Active</th><th scope="col" className="num">Pending</th></tr></thead>
               <tbody>{data.queues.map((queue) => {
                 const borrowed = queue.quota_gpus === null ? null : Math.max(0, queue.use.gpus - queue.quota_gpus);
                 const limit = (value: number | null) => (value === null ? <span className="faint">all</span> : count(value));
