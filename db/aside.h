@@ -3,10 +3,24 @@
 
 #include <exception>
 #include <functional>
+#include <string>
+
+#include "db/store.h"
 
 namespace tutti {
 
 /// Runs `work` elsewhere, then `done(failure)` on the control thread; failure is null if it went well.
 using Aside = std::function<void(std::function<void()> work, std::function<void(std::exception_ptr)> done)>;
+
+/// What it says, with the kind of a StoreError.
+inline std::string text_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const StoreError& error) {
+    return std::string(name(error.kind)) + ": " + error.what();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
 
 }  // namespace tutti

@@ -15,7 +15,6 @@
 #include <fstream>
 #include <iostream>
 
-#include "api/access/permissions.h"
 #include "api/accounts/accounts.h"
 #include "api/handlers/console.h"
 #include "api/handlers/limits.h"
@@ -219,45 +218,28 @@ AccountSettings account_settings(const Flags& f, const std::string& token) {
   return settings;
 }
 
-// Looks after the accounts as long as it lives.
-// A step of the record every second.
-class RecordTimer {
+// Does something again and again, as long as it lives.
+class Repeated {
  public:
-  RecordTimer(asio::io_context& io, WaitingRecord& record) : record_(record), timer_(io) { wait(); }
-  void stop() { timer_.cancel(); }
-
- private:
-  void wait() {
-    timer_.expires_after(std::chrono::seconds(1));
-    timer_.async_wait([this](boost::system::error_code ec) {
-      if (ec) return;
-      record_.step();
-      wait();
-    });
-  }
-  WaitingRecord& record_;
-  asio::steady_timer timer_;
-};
-
-class AccountKeeper {
- public:
-  AccountKeeper(asio::io_context& io, Accounts& accounts) : accounts_(accounts), timer_(io) {
-    accounts_.start();
+  /// `pause` is asked before each wait, `work` is done after it.
+  Repeated(asio::io_context& io, std::function<Duration()> pause, std::function<void()> work)
+      : timer_(io), pause_(std::move(pause)), work_(std::move(work)) {
     wait();
   }
   void stop() { timer_.cancel(); }
 
  private:
   void wait() {
-    timer_.expires_after(std::chrono::seconds(accounts_.loaded() ? 5 : 1));
+    timer_.expires_after(pause_());
     timer_.async_wait([this](boost::system::error_code ec) {
       if (ec) return;
-      accounts_.refresh();
+      work_();
       wait();
     });
   }
-  Accounts& accounts_;
   asio::steady_timer timer_;
+  std::function<Duration()> pause_;
+  std::function<void()> work_;
 };
 
 // Files that OpenSSL reads may be replaced at any time; the server looks for that itself, SIGHUP makes it
@@ -394,7 +376,10 @@ int run(const Flags& f) {
   SideThread account_thread(io.get_executor()), hash_thread(io.get_executor());
   Accounts accounts(account_store, account_thread.aside(), hash_thread.aside(), account_settings(f, token),
                     [&] { return leader.now().wall; });
-  AccountKeeper keeper(io, accounts);
+  accounts.start();
+  Repeated account_timer(
+      io, [&]() -> Duration { return std::chrono::seconds(accounts.loaded() ? 5 : 1); },
+      [&] { accounts.refresh(); });
   SideThread fetch_thread(io.get_executor());
   OidcKeys oidc_keys(io.get_executor(), fetch_thread.aside(), f.oidc, accounts.oidc());
   accounts.on_unknown_key([&] { oidc_keys.fetch_soon(); });
@@ -404,7 +389,7 @@ int run(const Flags& f) {
                     poster, Sealer(key, "webhooks"));
   SideThread record_thread(io.get_executor());
   WaitingRecord record(leader, record_thread.aside(), std::make_shared<db::PgWaitingReasons>(db));
-  RecordTimer record_timer(io, record);
+  Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { record.step(); });
   Services services;
   services.waiting = &record;
   services.accounts = &accounts;
@@ -427,14 +412,7 @@ int run(const Flags& f) {
       [&](http::Request request, std::shared_ptr<http::Link> link) {
         const auto* who = std::any_cast<Identity>(&request.identity);
         const bool is_node = who != nullptr && who->kind == Identity::Kind::node;
-        if (who != nullptr)
-          accounts.open().add(
-              *who,
-              [](const Identity&, const Identity& now) { return judge(now, Need::node) == Verdict::allowed; },
-              link,
-              [weak = std::weak_ptr(link)] {
-                if (const auto open = weak.lock()) open->abort();
-              });
+        if (who != nullptr) keep_judging_worker(accounts, *who, link);
         hub.accept(std::move(link), is_node ? who->name : "");
       },
       "worker");
@@ -465,7 +443,7 @@ int run(const Flags& f) {
     certificate_signal.stop();
     webhooks.stop();
     hub.close_all();
-    keeper.stop();
+    account_timer.stop();
     record_timer.stop();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });

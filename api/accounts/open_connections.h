@@ -15,6 +15,14 @@
 
 namespace tutti {
 
+/// Cuts a stream or a link, if it is still there.
+template <class Open>
+std::function<void()> aborting(const std::shared_ptr<Open>& what) {
+  return [weak = std::weak_ptr(what)] {
+    if (const auto open = weak.lock()) open->abort();
+  };
+}
+
 class OpenConnections {
  public:
   /// The identity as it is now, or nothing if it would not be known any more.

@@ -5,6 +5,7 @@
 #include <boost/json/serialize.hpp>
 #include <charconv>
 
+#include "api/accounts/open_connections.h"
 #include "api/http/link.h"
 #include "api/wire/strict_json.h"
 
@@ -33,10 +34,7 @@ void Answer::guard(Guard guard) const { state_->guard = std::move(guard); }
 void Answer::upgrade(http::LinkHandler then) const {
   state_->responder.upgrade(
       [guard = state_->guard, then = std::move(then)](std::shared_ptr<http::Link> link) {
-        if (link && guard)
-          guard(link, [weak = std::weak_ptr(link)] {
-            if (const auto open = weak.lock()) open->abort();
-          });
+        if (link && guard) guard(link, aborting(link));
         then(std::move(link));
       });
 }
@@ -49,10 +47,7 @@ std::shared_ptr<http::Stream> Answer::stream(int status, http::Headers headers,
 }
 
 std::shared_ptr<http::Stream> Answer::guarded(std::shared_ptr<http::Stream> stream) const {
-  if (state_->guard)
-    state_->guard(stream, [weak = std::weak_ptr(stream)] {
-      if (const auto open = weak.lock()) open->abort();
-    });
+  if (state_->guard) state_->guard(stream, aborting(stream));
   return stream;
 }
 

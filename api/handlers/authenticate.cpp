@@ -5,6 +5,7 @@
 
 #include "api/accounts/accounts.h"
 #include "api/handlers/answer.h"
+#include "api/http/link.h"
 #include "api/wire/utf8.h"
 
 namespace tutti {
@@ -136,6 +137,12 @@ std::function<std::optional<http::Response>(http::Request&)> authenticate(Accoun
     request.identity = *std::move(who);
     return std::nullopt;
   };
+}
+
+void keep_judging_worker(Accounts& accounts, const Identity& who, const std::shared_ptr<http::Link>& link) {
+  accounts.open().add(
+      who, [](const Identity&, const Identity& now) { return judge(now, Need::node) == Verdict::allowed; },
+      link, aborting(link));
 }
 
 }  // namespace tutti

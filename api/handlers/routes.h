@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -34,5 +35,8 @@ inline constexpr std::string_view kWorkerRoute = "/v1/worker";
 /// The `before` hook of the server: everybody but those who ask for health, the API's description or to sign
 /// in must be known. Fills Request::identity. The accounts outlive it.
 std::function<std::optional<http::Response>(http::Request&)> authenticate(Accounts& accounts);
+
+/// A worker's connection ends when its credential does. The accounts outlive it.
+void keep_judging_worker(Accounts& accounts, const Identity& who, const std::shared_ptr<http::Link>& link);
 
 }  // namespace tutti

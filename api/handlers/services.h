@@ -5,10 +5,10 @@
 namespace tutti {
 
 class Accounts;
-class Limits;       // limits.h
+class Limits;          // limits.h
+class SecretVault;     // scheduler/secrets
+class Shells;          // shells.h
 class WaitingHistory;  // waiting_history.h
-class SecretVault;  // scheduler/secrets
-class Shells;       // shells.h
 class WebhookService;
 
 struct Services {
@@ -17,7 +17,7 @@ struct Services {
   WebhookService* webhooks = nullptr;
   SecretVault* secrets = nullptr;
   Shells* shells = nullptr;
-  WaitingHistory* waiting = nullptr;
+  WaitingHistory* waiting = nullptr;  // why jobs waited
 };
 
 }  // namespace tutti

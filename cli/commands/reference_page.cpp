@@ -1,5 +1,5 @@
-// docs/cli/verbs.md, from the command line itself: `tutti --markdown > docs/cli/verbs.md`. A test compares
-// the two.
+// docs/cli/verbs.md, from the command line itself: `tutti --markdown`, which docs/reference/flags.py writes there
+// and a test compares.
 #include "cli/commands/commands.h"
 
 namespace tutti::cli {

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Writes config.md and ../cli/verbs.md from what the programs say of themselves: flags.py --bin build/dev/bin.
+"""Writes config.md and ../cli/verbs.md from what the programs say of themselves (--help, tutti --markdown):
+flags.py --bin build/dev/bin.
 With --check: says whether they are what it would write."""
 import argparse
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -12,30 +12,18 @@ HERE = pathlib.Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/reference/flags.py from the programs' --help. -->\n"
 SERVICES = [("tutti-scheduler", "One per cluster (a second one waits until the first is gone)."),
             ("tutti-worker", "One per machine with GPUs.")]
-NOT_VERBS = {"OPTIONS", "POSITIONALS", "EXAMPLE", "EXAMPLES"}
 
 
-def ask(binaries, words):
+def ask(binaries, program, question):
     environment = {**os.environ, "HOME": "/nonexistent", "COLUMNS": "100"}
     for name in ("TUTTI_SERVER", "TUTTI_TOKEN", "TUTTI_CONTEXT"):
         environment.pop(name, None)
-    got = subprocess.run([os.path.join(binaries, words[0]), *words[1:], "--help"], capture_output=True, text=True,
+    got = subprocess.run([os.path.join(binaries, program), question], capture_output=True, text=True,
                          timeout=60, env=environment)
     if got.returncode != 0:
-        raise SystemExit(f"{' '.join(words)} --help failed: {got.stderr[:500]}")
-    text = got.stdout.replace(os.path.join(binaries, words[0]), words[0])
+        raise SystemExit(f"{program} {question} failed: {got.stderr[:500]}")
+    text = got.stdout.replace(os.path.join(binaries, program), program)
     return "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n"
-
-
-def verbs_of(text):
-    """Group, verb: the lines under every header that is not of options."""
-    group, found = None, []
-    for line in text.splitlines():
-        if header := re.fullmatch(r"(\S.*):", line):
-            group = None if header[1].upper() in NOT_VERBS else header[1]
-        elif group and (verb := re.match(r"  ([a-z][a-z0-9-]*)(\s{2,}|$)", line)):
-            found.append((group, verb[1]))
-    return found
 
 
 def block(text):
@@ -47,22 +35,7 @@ def config(binaries):
            "Flags only: there are no configuration files to keep in step. What a job's ranks see is in [variables](variables.md), "
            "what a client reads (`TUTTI_SERVER`, `TUTTI_TOKEN`, contexts) in [contexts](../cli/contexts.md).\n"]
     for program, line in SERVICES:
-        out += [f"## {program}\n", line + "\n", block(ask(binaries, [program]))]
-    return "\n".join(out)
-
-
-def verbs(binaries):
-    top = ask(binaries, ["tutti"])
-    out = [NOTE, "# Verbs of `tutti`\n", block(top)]
-    group = None
-    for of, verb in verbs_of(top):
-        if of != group:
-            group = of
-            out.append(f"## {group}\n")
-        text = ask(binaries, ["tutti", verb])
-        out += [f"### tutti {verb}\n", block(text)]
-        for _, inner in verbs_of(text):
-            out += [f"#### tutti {verb} {inner}\n", block(ask(binaries, ["tutti", verb, inner]))]
+        out += [f"## {program}\n", line + "\n", block(ask(binaries, program, "--help"))]
     return "\n".join(out)
 
 
@@ -72,7 +45,7 @@ def main():
     parser.add_argument("--check", action="store_true")
     o = parser.parse_args()
     stale = []
-    for path, text in ((HERE / "config.md", config(o.bin)), (HERE / "../cli/verbs.md", verbs(o.bin))):
+    for path, text in ((HERE / "config.md", config(o.bin)), (HERE / "../cli/verbs.md", ask(o.bin, "tutti", "--markdown"))):
         if not o.check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "api/wire/job_spec_codec.h"
+#include "db/aside.h"
 #include "scheduler/model/assert.h"
 #include "scheduler/service/clocks.h"
 
@@ -19,16 +20,6 @@ namespace {
 constexpr Duration kHealthEvery = std::chrono::seconds(2);
 constexpr std::size_t kAloneAfterRefusal = 1'000;
 constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
-
-std::string text_of(std::exception_ptr e) {
-  try {
-    std::rethrow_exception(e);
-  } catch (const StoreError& error) {
-    return std::string(name(error.kind)) + ": " + error.what();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-}
 
 Error unavailable(std::string why) {
   return Error{

@@ -21,14 +21,6 @@ std::string codes_of(const Explanation& why) {
   return out;
 }
 
-std::string text_of(std::exception_ptr failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::exception& e) {
-    return e.what();
-  }
-}
-
 }  // namespace
 
 WaitingRecord::WaitingRecord(Backend& backend, Aside aside, std::shared_ptr<WaitingReasonStore> store,

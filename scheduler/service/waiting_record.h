@@ -3,7 +3,7 @@
 //
 // Called by: a timer of scheduler/main.cpp and tests (step), the handlers (find). Control thread; rows are
 // written and read aside. It does nothing while this scheduler does not lead. Rows that cannot be stored are
-// lost, with a line in the log: it is a record, nothing is decided by it.
+// said again in the next round, as things are then: it is a record, nothing is decided by it.
 #pragma once
 
 #include <deque>

@@ -1,4 +1,5 @@
 // Who may ask, by what, and in whose name.
+#include "api/http/link.h"
 #include "api_rig.h"
 
 namespace tutti::testing {
@@ -7,6 +8,18 @@ namespace {
 constexpr auto kOpen =
     std::to_array<std::string_view>({"/healthz", "/livez", "/readyz", "/openapi.json", "/docs",
                                      "/docs/{file}", "/v1/login", "/v1/nodes:join"});
+
+class CuttableLink final : public http::Link {
+ public:
+  void start(std::function<void(std::string)>, std::function<void(std::string)>) override {}
+  bool send(std::string) override { return !cut; }
+  void abort() override { cut = true; }
+  const std::string& peer() const override { return peer_; }
+  bool cut = false;
+
+ private:
+  std::string peer_ = "10.0.0.7:1";
+};
 
 class Authenticate : public ::testing::Test {
  protected:
@@ -173,9 +186,36 @@ TEST_F(Authenticate, ANodesConnectionEndsWithItsCredential) {
   });
   const auto who = rig.accounts.by_bearer(joined, "10.0.0.1");
   ASSERT_TRUE(who);
-  EXPECT_TRUE(rig.accounts.renewed(*who));
-  rig.accounts.revoke_node(who->node_credential, [](const auto& done) { EXPECT_TRUE(done); });
-  EXPECT_FALSE(rig.accounts.renewed(*who));
+  const auto link = std::make_shared<CuttableLink>(), roots = std::make_shared<CuttableLink>();
+  keep_judging_worker(rig.accounts, *who, link);
+  keep_judging_worker(rig.accounts, *rig.accounts.by_bearer("secret", "10.0.0.1"), roots);
+  rig.accounts.refresh();
+  EXPECT_FALSE(link->cut);
+  rig.accounts.make_join_token("n1", 1, rig.backend.now().wall + 1h, "admin", [&](const auto& made) {
+    rig.accounts.join(made->text, "n1", "10.0.0.2", [](const Result<NewSecret>& own) { EXPECT_TRUE(own); });
+  });
+  EXPECT_TRUE(link->cut) << "the name has been given to another machine";
+  EXPECT_FALSE(roots->cut);
+}
+
+TEST_F(Authenticate, WhatIsOpenEndsWithItsSession) {
+  rig.user("ada", {{"default", Role::viewer}});
+  rig.patch("/v1/users/ada", R"({"password":"correct horse"})");
+  const auto stream = [&] {
+    auto cookie = session_of("ada");
+    cookie.push_back({"Accept", "text/event-stream"});
+    return rig.get("/v1/events", cookie).stream;
+  };
+  const auto left = stream(), idle = stream();
+  auto headers = session_of("ada");
+  const auto who = identity(headers);
+  const auto third = rig.get("/v1/events", {headers[0], {"Accept", "text/event-stream"}}).stream;
+  rig.accounts.log_out(who.session, [](const auto& done) { EXPECT_TRUE(done); });
+  EXPECT_TRUE(third->closed());
+  EXPECT_FALSE(left->closed() || idle->closed()) << "other sessions of the same user";
+  rig.backend.tick(13h);
+  rig.accounts.refresh();
+  EXPECT_TRUE(left->closed() && idle->closed()) << "nobody has asked for anything in twelve hours";
 }
 
 TEST_F(Authenticate, ADisabledOrRemovedUserIsRefusedAtOnce) {

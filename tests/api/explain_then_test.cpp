@@ -133,12 +133,21 @@ TEST_F(ExplainThen, OldRowsAreForgotten) {
 TEST_F(ExplainThen, ItTellsNobodyOfOtherPeoplesJobs) {
   rig.backend.add_node("n1", 8);
   rig.backend.add_project("vision");
-  const JobId others = rig.submit(R"({"name":"r","run":"x","project":"vision","resources":{"gpus":8}})");
-  rig.backend.run_job(others);
-  const JobId mine = rig.submit(R"({"name":"w","run":"x","resources":{"gpus":8}})");
+  const auto vision = [&](int gpus) {
+    return rig.submit(
+        R"({"name":"a","run":"x","project":"vision","priority":80,"time_limit":"1h","resources":{"gpus":)" +
+        std::to_string(gpus) + "}}");
+  };
+  rig.backend.run_job(vision(4));
+  const JobId promised = vision(8);
+  const JobId mine =
+      rig.submit(R"({"name":"a","run":"x","priority":40,"time_limit":"4h","resources":{"gpus":1}})");
   record->step();
-  EXPECT_NE(then(mine, now()).body().at("recorded_at"), nullptr);
-  EXPECT_EQ(json::serialize(then(mine, now()).body()).find("job " + to_string(others)), std::string::npos);
+  const auto body = then(mine, now()).body();
+  EXPECT_EQ(codes(then(mine, now())), codes(rig.get("/v1/jobs/" + to_string(mine) + "/explain")));
+  const auto text = json::serialize(body);
+  EXPECT_NE(text.find("a job of others comes before it"), std::string::npos) << text;
+  EXPECT_EQ(text.find("job " + to_string(promised)), std::string::npos) << text;
 }
 
 }  // namespace

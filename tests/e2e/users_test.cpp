@@ -148,7 +148,8 @@ TEST_F(E2e, JobsRunAsTheirOwnersAndCannotTouchEachOther) {
   c.await_running(ada, 1);
   const auto ranks = c.await_ranks(ada, 1, 1);
   const std::string dir = c.worker("n1").directory() + "/state/attempts/" + std::to_string(ada) + "-1";
-  await_true("ada's work", 30s, [&] { return std::filesystem::exists(dir + "/work/private"); });
+  await_true("ada's work", 30s,
+             [&] { return std::filesystem::exists(std::filesystem::path(dir) / "work" / "private"); });
   // What another user's job can get at.
   const std::string probe =
       "d=" + dir +

@@ -356,8 +356,7 @@ TEST(HostileClients, TenThousandIdleConnectionsHarmNobody) {
     slowest = std::max(slowest, std::chrono::steady_clock::now() - began);
   }
   EXPECT_GE(server.server().connections(), kIdle);
-  EXPECT_LT(slowest, 10s)
-      << "slow machines under sanitizers take a second or two; starved they would time out";
+  EXPECT_LT(slowest, 2s);
   std::cout << "[idle] " << server.server().connections() << " open; two requests took "
             << std::chrono::duration_cast<std::chrono::milliseconds>(slowest).count()
             << " ms at the slowest\n";

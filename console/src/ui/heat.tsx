@@ -1,9 +1,10 @@
 // The heat map: a canvas with a keyboard. Drawn once per change; a second, small frame shows what the mouse or the keyboard is on.
-import { useCallback, useEffect, useId, useLayoutEffect, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
+import { useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
 import { useNavigate } from "react-router";
 import type { ClusterMap } from "@/api/wanted";
 import { colours, useDark } from "@/app/theme";
 import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { useWidth } from "@/ui/use-width";
 
 export type HeatMode = "state" | "job" | "utilisation";
 const kColours = ["cell-free", "cell-busy", "cell-warn", "cell-bad", "cell-off", "cell-ink", "muted", "faint", "line-strong", "surface", "accent"] as const;
@@ -119,25 +120,15 @@ export function describe(map: ClusterMap, at: HeatHit): { head: string; lines: s
 }
 
 export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMode; tall?: number }) {
-  const frame = useRef<HTMLDivElement>(null);
+  const [frame, width] = useWidth<HTMLDivElement>();
   const canvas = useRef<HTMLCanvasElement>(null);
   const tip = useRef<HTMLDivElement>(null);
   const mark = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(0);
   const [said, setSaid] = useState("");
   const dark = useDark();
   const navigate = useNavigate();
   const help = useId();
   const cursor = useRef<HeatHit | null>(null);
-
-  useLayoutEffect(() => {
-    const element = frame.current;
-    if (!element) return;
-    const observer = new ResizeObserver(() => setWidth(Math.floor(element.clientWidth)));
-    observer.observe(element);
-    setWidth(Math.floor(element.clientWidth));
-    return () => observer.disconnect();
-  }, []);
 
   const layout = useMemo(() => (width > 0 ? layoutHeat(map, width, Math.max(320, Math.min(tall, window.innerHeight - 300))) : null), [map, width, tall]);
 
