@@ -162,7 +162,8 @@ std::string past_head(const json::object& body, const Look& look) {
   if (at.empty()) return "";
   const Cell state = state_cell(text_of(body, "state"));
   std::string head = "job " + text_of(body, "job_id") + " was " + paint(state.text, state.tone, look);
-  if (!recorded.empty()) return head + " (as recorded " + time_cell(recorded, look).text + ")";
+  if (!recorded.empty())
+    return head + " (recorded " + time_cell(recorded, look).text + (look.utc ? ")" : " ago)");
   const bool unexplained = text_of(body, "state") == "queued";
   return unexplained ? head + "; why was not recorded (only of the first thousand in the queue)" : head;
 }
