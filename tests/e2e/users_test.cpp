@@ -281,8 +281,11 @@ TEST_F(E2e, ASecretThatIsGoneKeepsItsJobFromStarting) {
     const auto all = c.attempts(second);
     return !all.empty() && text_of(all.front(), "cause") == "launch";
   });
-  EXPECT_NE(all_details(c, second).find("secret TOKEN of project default does not exist any more"),
-            std::string::npos);
+  // An attempt is shown from memory, its history when it is stored.
+  await_true("the reason", 30s, [&] {
+    return all_details(c, second).find("secret TOKEN of project default does not exist any more") !=
+           std::string::npos;
+  });
   put(c, "/v1/secrets/default/TOKEN", {{"value", "abcdefgh"}});
   c.await_state(second, "succeeded");
   finish();
