@@ -327,6 +327,7 @@ class ControlPlane {
   const DelayQueue& delayed() const { return delayed_; }
   const std::map<JobId, Job>& jobs() const { return jobs_; }
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
+  EventId last_event() const { return last_event_; }  // what is read here is as of this one
   Explanation explain(JobId, Now, bool exactly = false) const;
   // Those that wait, in order; queue "" = of all.
   std::vector<JobId> waiting_in_order(const std::string& queue, std::size_t most) const;

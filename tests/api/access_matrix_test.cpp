@@ -27,7 +27,7 @@ const std::vector<Row> kTable = {
       "queue.get",        "events.list",       "queues.list",      "queues.get",    "projects.list",
       "projects.get",     "reservations.list", "reservations.get", "nodes.list",    "nodes.get",
       "nodes.inspection", "gpus.list",         "faults.list",      "cluster.get",   "metrics.get",
-      "secrets.list",     "usage.get",         "projects.usage"}},
+      "secrets.list",     "usage.get",         "projects.usage",   "map.get"}},
     {"naaaannnaaaa",
      {"jobs.get", "jobs.explain", "jobs.events", "attempts.list", "attempts.logs", "attempts.evidence",
       "checkpoints.list", "jobs.simulate_change"}},
