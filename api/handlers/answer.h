@@ -97,6 +97,7 @@ void add_evidence_routes(const Routes&);
 void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
 void add_map_routes(const Routes&);
+void add_plan_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
 void add_session_routes(const Routes&);

@@ -22,6 +22,7 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_event_routes(routes);
   api::add_node_routes(routes);
   api::add_map_routes(routes);
+  api::add_plan_routes(routes);
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
   api::add_usage_routes(routes);

@@ -48,18 +48,6 @@ json::object progress_view(const protocol::Progress& progress) {
           {"metrics", std::move(metrics)}};
 }
 
-json::array allocation_view(const AttemptRow& row, const Cluster& cluster) {
-  json::array nodes;
-  for (const auto& member : row.gang) {
-    json::array gpus;
-    for (const GpuId id : member.gpus)
-      if (const auto it = cluster.gpus.find(id); it != cluster.gpus.end())
-        gpus.emplace_back(it->second.row.index);
-    nodes.push_back(json::object{{"node", member.node_name}, {"gpus", std::move(gpus)}});
-  }
-  return nodes;
-}
-
 /// Seconds between two stamps, if both have come.
 json::value span(Instant from, Instant to) {
   if (from == Instant{} || to == Instant{}) return nullptr;
@@ -119,6 +107,18 @@ json::array stragglers_view(const Attempt& attempt, const Cluster& cluster) {
 }
 
 }  // namespace
+
+json::array allocation_view(const AttemptRow& row, const Cluster& cluster) {
+  json::array nodes;
+  for (const auto& member : row.gang) {
+    json::array gpus;
+    for (const GpuId id : member.gpus)
+      if (const auto it = cluster.gpus.find(id); it != cluster.gpus.end())
+        gpus.emplace_back(it->second.row.index);
+    nodes.push_back(json::object{{"node", member.node_name}, {"gpus", std::move(gpus)}});
+  }
+  return nodes;
+}
 
 json::value instant_or_null(Instant at) {
   return at == Instant{} ? json::value(nullptr) : json::value(wire::format_instant(at));
