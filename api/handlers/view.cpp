@@ -194,6 +194,29 @@ void add_live_parts(json::object& job, const ControlPlane& plane, const Job& liv
               attempt == nullptr ? json::array() : allocation_view(attempt->row, plane.cluster()));
 }
 
+void add_outlook(json::object& job, const ControlPlane& plane, const Job& live, Now now) {
+  json::array budgets;
+  const auto or_null = [](const std::optional<Duration>& d) {
+    return d ? json::value(to_seconds(*d)) : json::value(nullptr);
+  };
+  for (const auto& b : retry_budgets(live.row, *live.spec, now.wall))
+    budgets.push_back(json::object{{"cause", name(b.cause)},
+                                   {"limit", b.limit},
+                                   {"used", b.used},
+                                   {"window_seconds", or_null(b.window)},
+                                   {"next_delay_seconds", or_null(b.next_delay)}});
+  job.emplace("budgets", std::move(budgets));
+  job.emplace("no_progress", json::object{{"limit", live.spec->retry.no_progress_limit},
+                                          {"in_a_row", live.row.no_progress}});
+  job.emplace("eta", eta_view(plane.eta(live.row.id, now)));
+  std::optional<Instant> end;
+  if (const auto planned = plane.planned_run(live.row.id, now)) end = planned->start.at + planned->runs;
+  const auto& running = plane.planner().running();
+  if (const auto it = running.find(live.row.id); it != running.end())
+    end = planner::expected_end(plane.planner(), it->second, now.wall);
+  job.emplace("ends_at", end ? json::value(wire::format_instant(*end)) : json::value(nullptr));
+}
+
 std::string with_spec(const json::object& job, std::string_view spec_json) {
   std::string body = json::serialize(job);
   body.reserve(body.size() + spec_json.size() + 16);

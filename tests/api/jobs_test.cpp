@@ -128,6 +128,56 @@ TEST(Job, AFailedOneShowsCauseAndExitCode) {
   EXPECT_EQ(job.at("exit_code"), 3);
 }
 
+json::value budget(const json::value& job, std::string_view cause) {
+  for (const auto& b : job.at("budgets").as_array())
+    if (b.at("cause").as_string() == cause) return b;
+  return nullptr;
+}
+
+TEST(Job, ShowsWhatItsFailuresMayStillCost) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  const auto id =
+      rig.submit(spec("a", R"(,"retry":{"budget":{"user":2,"network":-1},"no_progress_limit":5})"));
+  const auto before = rig.get("/v1/jobs/1").body();
+  EXPECT_EQ(
+      budget(before, "user"),
+      json::parse(R"({"cause":"user","limit":2,"used":0,"window_seconds":null,"next_delay_seconds":1E1})"));
+  EXPECT_EQ(budget(before, "gpu").at("limit"), 20);
+  EXPECT_EQ(budget(before, "gpu").at("window_seconds"), 86400.0);
+  EXPECT_EQ(budget(before, "gpu").at("next_delay_seconds"), 0.0) << "the first time at once";
+  EXPECT_EQ(budget(before, "network").at("limit"), -1);
+  EXPECT_EQ(budget(before, "oom").at("next_delay_seconds"), nullptr) << "none left: it would not start again";
+  EXPECT_EQ(budget(before, "preempted"), nullptr) << "never charged";
+  EXPECT_EQ(before.at("no_progress"), json::parse(R"({"limit":5,"in_a_row":0})"));
+  rig.backend.end_attempt(rig.backend.run_job(id), false, 3);
+  const auto after = rig.get("/v1/jobs/1").body();
+  EXPECT_EQ(budget(after, "user").at("used"), 1);
+  EXPECT_EQ(budget(after, "user").at("next_delay_seconds"), 20.0);
+  EXPECT_EQ(after.at("no_progress").at("in_a_row"), 1);
+  rig.post("/v1/jobs/1:cancel");
+  EXPECT_FALSE(rig.get("/v1/jobs/1").body().as_object().contains("budgets")) << "it is over";
+}
+
+TEST(Job, SaysWhenItIsExpectedToStartAndToEnd) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  const auto first = rig.submit(spec("runs", R"(,"resources":{"gpus":8},"time_limit":"2h")"));
+  rig.backend.run_job(first);
+  rig.submit(spec("waits", R"(,"resources":{"gpus":8})"));
+  rig.submit(spec("never", R"(,"resources":{"gpus":16})"));
+  rig.backend.tick(1s);
+  const auto runs = rig.get("/v1/jobs/1").body(), waits = rig.get("/v1/jobs/2").body();
+  const auto never = rig.get("/v1/jobs/3").body();
+  EXPECT_EQ(runs.at("eta"), nullptr);
+  EXPECT_TRUE(runs.at("ends_at").is_string());
+  EXPECT_TRUE(waits.at("eta").at("at").is_string());
+  EXPECT_GT(waits.at("ends_at").as_string(), waits.at("eta").at("at").as_string());
+  EXPECT_GE(waits.at("eta").at("at").as_string(), runs.at("ends_at").as_string());
+  EXPECT_EQ(never.at("eta"), nullptr);
+  EXPECT_EQ(never.at("ends_at"), nullptr);
+}
+
 TEST(Explain, GivesReasonsWithNumbers) {
   ApiRig rig;
   rig.backend.add_node("n1", 8);
