@@ -27,7 +27,8 @@ struct Api {
     StateCounts counts{};
     std::optional<Mono> at;
   } counted;
-  int downloads = 0;  // of evidence, under way
+  int downloads = 0;                                  // of evidence, under way
+  std::vector<std::pair<std::string, Need>> needs{};  // of every route, by its name
 };
 using ApiPtr = std::shared_ptr<Api>;
 
