@@ -27,6 +27,7 @@ struct Api {
     StateCounts counts{};
     std::optional<Mono> at;
   } counted;
+  Mono started{};
   int downloads = 0;                                  // of evidence, under way
   std::vector<std::pair<std::string, Need>> needs{};  // of every route, by its name
 };

@@ -6,9 +6,11 @@ namespace tutti {
 
 void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings,
                 const Services& services) {
-  const api::Routes routes{
-      router, std::make_shared<api::Api>(
-                  api::Api{.backend = backend, .settings = settings, .services = services, .counted = {}})};
+  const api::Routes routes{router, std::make_shared<api::Api>(api::Api{.backend = backend,
+                                                                       .settings = settings,
+                                                                       .services = services,
+                                                                       .counted = {},
+                                                                       .started = backend.now().mono})};
   api::add_submit_routes(routes);
   api::add_job_routes(routes);
   api::add_job_action_routes(routes);
