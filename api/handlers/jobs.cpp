@@ -1,5 +1,6 @@
-// GET /v1/jobs, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain: jobs as they are.
+// GET /v1/jobs, GET /v1/jobs:count, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain: jobs as they are.
 #include <algorithm>
+#include <array>
 #include <boost/json/parse.hpp>
 
 #include "api/handlers/answer.h"
@@ -27,7 +28,22 @@ struct ListQuery {
   JobId after;
 };
 
-Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
+Result<std::vector<Cause>> parse_causes(std::string_view text) {
+  std::vector<Cause> causes;
+  while (!text.empty()) {
+    const auto word = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    const auto cause = parse_cause(word);
+    if (!cause)
+      return bad_field("cause", "unknown cause '" + std::string(word.substr(0, 100)) + "'",
+                       "like gpu, or user,oom");
+    causes.push_back(*cause);
+  }
+  return causes;
+}
+
+/// `counting`: all of them in groups, and no page.
+Result<ListQuery> parse_list_query(const http::Request& request, Now now, bool counting) {
   ListQuery out;
   for (const auto& [key, value] : request.query_params()) {
     if (key == "state") {
@@ -52,15 +68,24 @@ Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
       const auto id = parse_id(value);
       if (!id) return bad_field("array", "not an id: '" + value + "'", "that of the array's first task");
       out.filter.first = JobId(*id);
-    } else if (key == "page_token") {
+    } else if (key == "cause") {
+      auto causes = parse_causes(value);
+      if (!causes) return causes.error();
+      out.filter.causes.insert(out.filter.causes.end(), causes->begin(), causes->end());
+    } else if (key == "q") {
+      out.filter.name_part = value;
+    } else if (counting && key == "group_by") {
+      continue;
+    } else if (!counting && key == "page_token") {
       if (value.empty()) continue;
       const auto id = parse_id(value);
       if (!id)
         return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
       out.after = JobId(*id);
-    } else if (key != "page_size") {
+    } else if (counting || key != "page_size") {
       return bad_field(key, "unknown parameter",
-                       "state, project, queue, user, name, since, array, page_size or page_token");
+                       std::string("state, project, queue, user, name, q, cause, since, array, ") +
+                           (counting ? "or group_by" : "page_size or page_token"));
     }
   }
   const auto size = int_param(request, "page_size", kDefaultPage, 1, 1'000'000);
@@ -99,7 +124,7 @@ JobFilter whole_array(JobFilter filter, Reader& reader) {
 }
 
 void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
-  auto query = parse_list_query(request, api->backend.now());
+  auto query = parse_list_query(request, api->backend.now(), false);
   if (!query) return answer.fail(query.error());
   query->filter.visible = visible_to(identity_of(request));
   const int size = query->page_size;
@@ -110,6 +135,38 @@ void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
       },
       [api, answer, size](std::vector<JobView> rows) {
         answer.json(200, list_view(std::move(rows), size, api->backend.plane()));
+      });
+}
+
+constexpr int kMostGroups = 1000;
+constexpr auto kJobKeys = std::to_array<std::pair<std::string_view, JobKey>>({{"state", JobKey::state},
+                                                                              {"project", JobKey::project},
+                                                                              {"queue", JobKey::queue},
+                                                                              {"user", JobKey::user},
+                                                                              {"cause", JobKey::cause},
+                                                                              {"name", JobKey::name}});
+
+void count_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
+  auto query = parse_list_query(request, api->backend.now(), true);
+  if (!query) return answer.fail(query.error());
+  query->filter.visible = visible_to(identity_of(request));
+  const auto by = request.query_param("group_by").value_or("state");
+  const auto* key = std::ranges::find(kJobKeys, by, &std::pair<std::string_view, JobKey>::first);
+  if (key == kJobKeys.end())
+    return answer.fail(bad_field("group_by", "cannot group by '" + by.substr(0, 100) + "'",
+                                 "state, project, queue, user, cause or name"));
+  read_rows(
+      api, answer,
+      [filter = std::move(query->filter), by = key->second](Reader& reader) {
+        return reader.count_jobs(whole_array(filter, reader), by, kMostGroups + 1);
+      },
+      [answer](std::vector<JobGroup> rows) {
+        const bool cut = rows.size() > kMostGroups;
+        if (cut) rows.resize(kMostGroups);
+        json::array groups;
+        for (const auto& row : rows)
+          groups.push_back(json::object{{"key", row.key}, {"jobs", row.jobs}, {"gpus", row.gpus}});
+        answer.json(200, json::object{{"groups", std::move(groups)}, {"cut", cut}});
       });
 }
 
@@ -226,6 +283,7 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
 
 void add_job_routes(const Routes& routes) {
   routes.get("/v1/jobs", "jobs.list", Need::signed_in, list_jobs);
+  routes.get("/v1/jobs:count", "jobs.count", Need::signed_in, count_jobs);
   routes.get("/v1/jobs/{id}", "jobs.get", Need::job_read, get_job);
   routes.get("/v1/jobs/{id}/explain", "jobs.explain", Need::job_read, explain_job);
 }

@@ -12,12 +12,31 @@ bool is_visible(const Visible& who, const JobRow& j) {
   return j.owner == who.owner || std::ranges::count(who.projects, j.project) > 0;
 }
 
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool contains(const std::string& text, const std::string& part) {
+  return !std::ranges::search(text, part, {}, lower, lower).empty() || part.empty();
+}
+
+std::string key_of(JobKey by, const JobRow& j, const SpecRow& s) {
+  switch (by) {
+    case JobKey::state: return std::string(name(j.state));
+    case JobKey::project: return j.project;
+    case JobKey::queue: return j.queue;
+    case JobKey::user: return j.owner;
+    case JobKey::cause: return std::string(name(j.cause));
+    case JobKey::name: return s.name;
+  }
+  return "";
+}
+
 bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
   return (f.states.empty() || std::find(f.states.begin(), f.states.end(), j.state) != f.states.end()) &&
          (f.project.empty() || j.project == f.project) && (f.queue.empty() || j.queue == f.queue) &&
          (f.owner.empty() || j.owner == f.owner) && (f.name.empty() || s.name == f.name) &&
          (!f.since || j.created_at >= *f.since) && (!f.first || j.id >= f.first) &&
-         (!f.last || j.id <= f.last) && (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) &&
+         (!f.last || j.id <= f.last) && (f.causes.empty() || std::ranges::count(f.causes, j.cause) > 0) &&
+         contains(s.name, f.name_part) && (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) &&
          (!f.visible || is_visible(*f.visible, j));
 }
 
@@ -91,6 +110,25 @@ StateCounts MemoryReader::count_by_state() {
   for (const auto& entry : database_->jobs_) ++counts[static_cast<std::size_t>(entry.second.state)];
   for (const auto& entry : database_->done_) ++counts[static_cast<std::size_t>(entry.second.job.state)];
   return counts;
+}
+
+std::vector<JobGroup> MemoryReader::count_jobs(const JobFilter& filter, JobKey by, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::map<std::string, JobGroup> groups;
+  const auto count = [&](const JobRow& job) {
+    const SpecRow& spec = database_->specs_.at(job.id);
+    if (!passes(filter, job, spec)) return;
+    auto& group = groups[key_of(by, job, spec)];
+    ++group.jobs;
+    group.gpus += std::int64_t{job.nodes} * job.gpus_per_node;
+  };
+  for (const auto& entry : database_->jobs_) count(entry.second);
+  for (const auto& entry : database_->done_) count(entry.second.job);
+  std::vector<JobGroup> out;
+  for (auto& [key, group] : groups) out.push_back({key, group.jobs, group.gpus});
+  std::ranges::sort(out, {}, [](const JobGroup& g) { return std::pair(-g.jobs, std::string_view(g.key)); });
+  if (out.size() > static_cast<std::size_t>(limit)) out.resize(static_cast<std::size_t>(limit));
+  return out;
 }
 
 std::vector<AttemptRow> MemoryReader::attempts(JobId job) {

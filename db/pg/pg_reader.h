@@ -34,6 +34,7 @@ class PgReader final : public Reader {
   std::vector<JobId> resolve_name(std::string_view name, int limit) override;
   std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) override;
   StateCounts count_by_state() override;
+  std::vector<JobGroup> count_jobs(const JobFilter& filter, JobKey by, int limit) override;
   std::vector<AttemptRow> attempts(JobId job) override;
   std::optional<AttemptRow> find_attempt(JobId job, std::int32_t number) override;
   std::vector<CheckpointRow> checkpoints(JobId job) override;

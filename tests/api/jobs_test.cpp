@@ -53,6 +53,46 @@ TEST(JobList, FiltersAndPages) {
   EXPECT_EQ(rig.get("/v1/jobs?page_size=5").body().at("next_page_token"), "") << "no empty page at the end";
 }
 
+TEST(JobList, FindsByPartOfTheNameAndByCause) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.backend.end_attempt(rig.backend.run_job(rig.submit(spec("llama-7b"))), false, 3);
+  rig.submit(spec("LLaMA-70b"));
+  rig.submit(spec("bert_%"));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?q=llama").body()), (Ids{2, 1})) << "in either case";
+  EXPECT_EQ(ids(rig.get("/v1/jobs?q=-7b").body()), (Ids{1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?q=%25").body()), (Ids{3})) << "no pattern, only text";
+  EXPECT_EQ(ids(rig.get("/v1/jobs?cause=user").body()), (Ids{1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?cause=gpu,user").body()), (Ids{1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?cause=gpu").body()), (Ids{}));
+  EXPECT_EQ(rig.get("/v1/jobs?cause=bad-luck").status(), 422);
+}
+
+TEST(JobCount, CountsInGroupsWithTheSameFilters) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.submit(spec("a", R"(,"resources":{"gpus":8})"), {{"Tutti-User", "ada"}});
+  rig.submit(spec("b", R"(,"nodes":2,"resources":{"gpus":4})"), {{"Tutti-User", "ada"}});
+  rig.submit(spec("b", R"(,"resources":{"gpus":1})"), {{"Tutti-User", "bob"}});
+  rig.post("/v1/jobs/3:cancel");
+  const auto groups = [&](const std::string& query) {
+    return rig.get("/v1/jobs:count?" + query).body().at("groups");
+  };
+  EXPECT_EQ(groups("group_by=user"),
+            json::parse(R"([{"key":"ada","jobs":2,"gpus":16},{"key":"bob","jobs":1,"gpus":1}])"));
+  EXPECT_EQ(groups("state=terminal"), json::parse(R"([{"key":"cancelled","jobs":1,"gpus":1}])"));
+  EXPECT_EQ(groups("group_by=name&state=pending"), json::parse(R"([{"key":"b","jobs":1,"gpus":8}])"));
+  EXPECT_EQ(groups("group_by=project&q=B"), json::parse(R"([{"key":"default","jobs":2,"gpus":9}])"));
+  EXPECT_EQ(groups("user=nobody"), json::array());
+  EXPECT_EQ(rig.get("/v1/jobs:count").body().at("cut"), false);
+  for (const auto* query : {"group_by=owner", "page_size=2", "state=gone"})
+    EXPECT_EQ(rig.get("/v1/jobs:count?" + std::string(query)).status(), 422) << query;
+  const auto eve = rig.get("/v1/jobs:count", rig.user("eve", {{"vision", Role::member}})).body();
+  EXPECT_TRUE(eve.at("groups").as_array().empty()) << "only what one may see is counted";
+  rig.backend.break_reads(true);
+  EXPECT_EQ(rig.get("/v1/jobs:count").status(), 503);
+}
+
 TEST(JobList, RefusesWhatItDoesNotKnow) {
   ApiRig rig;
   for (const auto query : {"state=gone", "state=queued,gone", "since=yesterday", "page_size=0", "page_size=x",
