@@ -67,7 +67,23 @@ struct FaultFilter {  // id 0 = any
   NodeId node{};
   GpuId gpu{};
   JobId job{};
-  std::optional<Instant> since{};
+  std::optional<Instant> since{};  // at or after
+  std::optional<Instant> until{};  // before
+  std::string fault_class{};       // empty = any, likewise
+  std::string action{};
+};
+
+enum class FaultKey : std::uint8_t {
+  nothing,  // one group of all
+  node,
+  fault_class,
+  gpu,
+  action
+};
+struct FaultGroup {
+  std::string key;  // of node and gpu the id; 0: none
+  std::int64_t faults = 0;
+  std::int64_t jobs_hit = 0;  // each once
 };
 
 struct KeyView {
@@ -111,6 +127,9 @@ class Reader {
 
   // Newest first, ids below `before` (0 = from the newest).
   virtual std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) = 0;
+
+  // The largest groups first, at most so many.
+  virtual std::vector<FaultGroup> count_faults(const FaultFilter& filter, FaultKey by, int limit) = 0;
 
   // Since then: nodes lost, and faults that speak against one node alone.
   virtual std::int64_t count_serious_faults(Instant since) = 0;

@@ -40,6 +40,24 @@ bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
          (!f.visible || is_visible(*f.visible, j));
 }
 
+bool passes(const FaultFilter& f, const FaultRow& row) {
+  return (!f.node || row.node == f.node) && (!f.gpu || row.gpu == f.gpu) && (!f.job || row.job == f.job) &&
+         (!f.since || row.at >= *f.since) && (!f.until || row.at < *f.until) &&
+         (f.fault_class.empty() || row.fault_class == f.fault_class) &&
+         (f.action.empty() || row.action == f.action);
+}
+
+std::string key_of(FaultKey by, const FaultRow& row) {
+  switch (by) {
+    case FaultKey::nothing: return "";
+    case FaultKey::node: return std::to_string(row.node.value);
+    case FaultKey::fault_class: return row.fault_class;
+    case FaultKey::gpu: return std::to_string(row.gpu.value);
+    case FaultKey::action: return row.action;
+  }
+  return "";
+}
+
 }  // namespace
 
 std::optional<JobView> MemoryReader::find_job(JobId id) {
@@ -219,10 +237,27 @@ std::vector<FaultRow> MemoryReader::faults(const FaultFilter& f, int limit, Faul
   for (auto it = std::make_reverse_iterator(database_->faults_.lower_bound(below));
        it != database_->faults_.rend() && out.size() < page(limit); ++it) {
     const FaultRow& row = it->second;
-    if ((!f.node || row.node == f.node) && (!f.gpu || row.gpu == f.gpu) && (!f.job || row.job == f.job) &&
-        (!f.since || row.at >= *f.since))
-      out.push_back(row);
+    if (passes(f, row)) out.push_back(row);
   }
+  return out;
+}
+
+std::vector<FaultGroup> MemoryReader::count_faults(const FaultFilter& filter, FaultKey by, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::map<std::string, FaultGroup> groups;
+  std::map<std::string, std::set<JobId>> hit;
+  for (const auto& entry : database_->faults_) {
+    if (!passes(filter, entry.second)) continue;
+    const auto key = key_of(by, entry.second);
+    ++groups[key].faults;
+    if (entry.second.job) hit[key].insert(entry.second.job);
+  }
+  std::vector<FaultGroup> out;
+  for (const auto& [key, group] : groups)
+    out.push_back({key, group.faults, static_cast<std::int64_t>(hit[key].size())});
+  std::ranges::sort(out, {},
+                    [](const FaultGroup& g) { return std::pair(-g.faults, std::string_view(g.key)); });
+  if (out.size() > static_cast<std::size_t>(limit)) out.resize(static_cast<std::size_t>(limit));
   return out;
 }
 

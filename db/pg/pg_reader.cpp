@@ -134,6 +134,47 @@ std::string named(JobKey by, std::string key) {
   return key;
 }
 
+std::string conditions_of(const FaultFilter& filter, Params& params) {
+  std::string conditions;
+  const auto add = [&](const char* column, const char* type) {
+    conditions += std::string(" AND ") + column + " $" + std::to_string(params.size()) + "::" + type;
+  };
+  const auto is = [&](const char* column, std::int64_t id) {
+    if (id == 0) return;
+    params.bigint(id);
+    add(column, "bigint");
+  };
+  is("node =", filter.node.value);
+  is("gpu =", filter.gpu.value);
+  is("job =", filter.job.value);
+  const auto time = [&](const char* compare, const std::optional<Instant>& at) {
+    if (!at) return;
+    params.timestamptz(*at);
+    add(compare, "timestamptz");
+  };
+  time("at >=", filter.since);
+  time("at <", filter.until);
+  const auto text = [&](const char* column, const std::string& value) {
+    if (value.empty()) return;
+    params.text(value);
+    add(column, "text");
+  };
+  text("fault_class =", filter.fault_class);
+  text("action =", filter.action);
+  return conditions;
+}
+
+std::string column_of(FaultKey by) {
+  switch (by) {
+    case FaultKey::nothing: return "''::text";
+    case FaultKey::node: return "coalesce(node, 0)::text";
+    case FaultKey::fault_class: return "fault_class";
+    case FaultKey::gpu: return "coalesce(gpu, 0)::text";
+    case FaultKey::action: return "action";
+  }
+  return "''::text";
+}
+
 template <class Row, class Read>
 std::vector<Row> rows_of(const Result& result, Read read) {
   std::vector<Row> out;
@@ -388,21 +429,24 @@ std::vector<EventRow> PgReader::attempt_events(AttemptKey attempt, int limit) {
 std::vector<FaultRow> PgReader::faults(const FaultFilter& filter, int limit, FaultId before) {
   Params params;
   params.bigint(before ? before.value : INT64_MAX).bigint(page(limit));
-  std::string text = std::string("SELECT ") + kFaultColumns + " FROM fault WHERE id < $1::bigint";
-  const auto is = [&](const char* column, std::int64_t id) {
-    if (id == 0) return;
-    params.bigint(id);
-    text += std::string(" AND ") + column + " = $" + std::to_string(params.size()) + "::bigint";
-  };
-  is("node", filter.node.value);
-  is("gpu", filter.gpu.value);
-  is("job", filter.job.value);
-  if (filter.since) {
-    params.timestamptz(*filter.since);
-    text += " AND at >= $" + std::to_string(params.size()) + "::timestamptz";
-  }
-  text += " ORDER BY id DESC LIMIT $2::bigint";
+  const std::string text = std::string("SELECT ") + kFaultColumns + " FROM fault WHERE id < $1::bigint" +
+                           conditions_of(filter, params) + " ORDER BY id DESC LIMIT $2::bigint";
   return rows_of<FaultRow>(run({"", text.c_str()}, std::move(params)), read_fault);
+}
+
+std::vector<FaultGroup> PgReader::count_faults(const FaultFilter& filter, FaultKey by, int limit) {
+  Params params;
+  params.bigint(limit);
+  const std::string text = "SELECT key, count(*), count(DISTINCT job) FROM (SELECT " + column_of(by) +
+                           " AS key, job FROM fault WHERE true" + conditions_of(filter, params) +
+                           ") f GROUP BY key ORDER BY count(*) DESC, key COLLATE \"C\" LIMIT $1::bigint";
+  return rows_of<FaultGroup>(run({"", text.c_str()}, std::move(params)), [](RowReader& row) {
+    FaultGroup group;
+    group.key = row.text();
+    group.faults = row.bigint();
+    group.jobs_hit = row.bigint();
+    return group;
+  });
 }
 
 std::int64_t PgReader::count_serious_faults(Instant since) {

@@ -43,6 +43,7 @@ class PgReader final : public Reader {
   EventWindow events_for(const Visible& who, EventId after, int limit) override;
   std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) override;
   std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) override;
+  std::vector<FaultGroup> count_faults(const FaultFilter& filter, FaultKey by, int limit) override;
   std::int64_t count_serious_faults(Instant since) override;
   Usage usage(const UsageQuery& query) override;  // pg_usage.cpp
   LeaderView leader() override;

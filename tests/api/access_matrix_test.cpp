@@ -28,7 +28,7 @@ const std::vector<Row> kTable = {
       "projects.get",     "reservations.list", "reservations.get", "nodes.list",    "nodes.get",
       "nodes.inspection", "gpus.list",         "faults.list",      "cluster.get",   "metrics.get",
       "secrets.list",     "usage.get",         "projects.usage",   "map.get",       "plan.get",
-      "jobs.count"}},
+      "jobs.count",       "faults.summary"}},
     {"naaaannnaaaa",
      {"jobs.get", "jobs.explain", "jobs.events", "attempts.list", "attempts.logs", "attempts.evidence",
       "checkpoints.list", "jobs.simulate_change"}},
