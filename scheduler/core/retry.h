@@ -47,9 +47,10 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
 // How one cause stands: what it may still cost, and what its next failure would mean.
 struct BudgetState {
   Cause cause = Cause::unknown;
-  int limit = 0;                   // -1: none
-  int used = 0;                    // hardware without a limit of its own: of all three causes together
-  std::optional<Duration> window;  // what is older does not count; nullopt: until the next progress, or ever
+  int limit = 0;  // -1: none
+  int used = 0;   // hardware without a limit of its own: of all three causes together
+  std::optional<Duration>
+      window{};  // what is older does not count; nullopt: until the next progress, or ever
   std::optional<Duration> next_delay{};  // at most so long before it starts again; nullopt: it would not
 };
 // Of all causes that are charged, in their order.

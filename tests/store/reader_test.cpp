@@ -273,6 +273,24 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
   EXPECT_THAT(reader_->faults({.gpu = GpuId(3)}, 10, FaultId(0)), ElementsAre(b.faults[2]));
   EXPECT_THAT(reader_->faults({.job = JobId(1)}, 1, FaultId(3)), ElementsAre(b.faults[1]));
   EXPECT_THAT(reader_->faults({.since = at(4)}, 9, FaultId(0)), ElementsAre(b.faults[3]));
+  EXPECT_THAT(reader_->faults({.until = at(4)}, 9, FaultId(0)), testing::SizeIs(3));
+  const auto total = reader_->count_faults({}, FaultKey::nothing, 1);
+  ASSERT_EQ(total.size(), 1u);
+  EXPECT_EQ(total[0].faults, 4);
+  for (const FaultKey by : {FaultKey::node, FaultKey::fault_class, FaultKey::gpu, FaultKey::action}) {
+    std::int64_t faults = 0;
+    for (const auto& group : reader_->count_faults({}, by, 10)) {
+      faults += group.faults;
+      EXPECT_LE(group.jobs_hit, total[0].jobs_hit);
+    }
+    EXPECT_EQ(faults, 4);
+  }
+  const auto of_node = reader_->count_faults({.node = NodeId(1)}, FaultKey::node, 10);
+  ASSERT_EQ(of_node.size(), 1u);
+  EXPECT_EQ(of_node[0].key, "1");
+  EXPECT_EQ(of_node[0].faults, 2);
+  EXPECT_TRUE(reader_->count_faults({.fault_class = "'"}, FaultKey::action, 10).empty());
+  EXPECT_TRUE(reader_->count_faults({.action = "' OR true --"}, FaultKey::action, 10).empty());
 }
 
 TEST_P(ReaderTest, OneAttemptAndItsNewestEvents) {
