@@ -37,6 +37,22 @@ struct JobFilter {                 // all given parts must hold; empty = any
   JobId first{}, last{};             // ids from … to; 0 = any
   std::vector<JobId> ids{};          // one of these
   std::optional<Visible> visible{};  // nullopt: all
+  std::vector<Cause> causes{};       // one of these
+  std::string name_part{};           // somewhere in the name; letters of ASCII in either case
+};
+
+enum class JobKey : std::uint8_t {
+  state,
+  project,
+  queue,
+  user,
+  cause,
+  name
+};
+struct JobGroup {
+  std::string key;
+  std::int64_t jobs = 0;
+  std::int64_t gpus = 0;  // that they ask for
 };
 
 // What somebody may see of a stretch of the history.
@@ -51,7 +67,23 @@ struct FaultFilter {  // id 0 = any
   NodeId node{};
   GpuId gpu{};
   JobId job{};
-  std::optional<Instant> since{};
+  std::optional<Instant> since{};  // at or after
+  std::optional<Instant> until{};  // before
+  std::string fault_class{};       // empty = any, likewise
+  std::string action{};
+};
+
+enum class FaultKey : std::uint8_t {
+  nothing,  // one group of all
+  node,
+  fault_class,
+  gpu,
+  action
+};
+struct FaultGroup {
+  std::string key;  // of node and gpu the id; 0: none
+  std::int64_t faults = 0;
+  std::int64_t jobs_hit = 0;  // each once
 };
 
 struct KeyView {
@@ -78,6 +110,8 @@ class Reader {
   // Newest first. The next page: `after` = id of the last row of this one; 0 = from the newest.
   virtual std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) = 0;
   virtual StateCounts count_by_state() = 0;
+  // The largest groups first, at most so many.
+  virtual std::vector<JobGroup> count_jobs(const JobFilter& filter, JobKey by, int limit) = 0;
 
   virtual std::vector<AttemptRow> attempts(JobId job) = 0;                             // oldest first
   virtual std::optional<AttemptRow> find_attempt(JobId job, std::int32_t number) = 0;  // 0: the newest
@@ -95,6 +129,9 @@ class Reader {
 
   // Newest first, ids below `before` (0 = from the newest).
   virtual std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) = 0;
+
+  // The largest groups first, at most so many.
+  virtual std::vector<FaultGroup> count_faults(const FaultFilter& filter, FaultKey by, int limit) = 0;
 
   // Since then: nodes lost, and faults that speak against one node alone.
   virtual std::int64_t count_serious_faults(Instant since) = 0;

@@ -343,7 +343,25 @@ std::optional<Identity> Accounts::renewed(const Identity& who) const {
   return *std::move(found);
 }
 
-Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view) {
+Result<Accounts::Session> Accounts::log_in_by_token(const std::string& token, const std::string& from) {
+  constexpr std::string_view kNotInCookies = " \t\r\n;,\"\\";
+  const auto who = by_bearer(token, from);
+  if (!who) return who.error();
+  if (who->kind != Identity::Kind::user || token.starts_with(kSessionPrefix) ||
+      token.find_first_of(kNotInCookies) != std::string::npos)
+    return unknown("this token is not for people");
+  Session session{.cookie = token, .user = who->name, .expires_at = clock_() + settings_.session_life};
+  if (who->expires_at) session.expires_at = std::min(session.expires_at, *who->expires_at);
+  if (const auto row = tokens_.find(who->token); row != tokens_.end() && row->second.expires_at)
+    session.expires_at = std::min(session.expires_at, *row->second.expires_at);
+  return session;
+}
+
+Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view from) {
+  if (!cookie.starts_with(std::string(kSessionPrefix) + "_")) {  // a token, see log_in_by_token
+    auto who = by_bearer(cookie, from);
+    return who && who->kind != Identity::Kind::user ? unknown("this session is over") : std::move(who);
+  }
   if (!loaded_) return unavailable();
   const auto given = split_secret(kSessionPrefix, cookie);
   const auto at = given ? sessions_.find(given->id) : sessions_.end();

@@ -75,6 +75,8 @@ class Accounts {
   };
   void log_in(const std::string& user, const std::string& password, const std::string& from,
               Done<Session> done);
+  /// The session is the token itself: its holder, its scopes, its end.
+  Result<Session> log_in_by_token(const std::string& token, const std::string& from);
   void check_password(const std::string& user, const std::string& password, Done<Nothing> done);
   void log_out(const std::string& session_id, Done<Nothing> done);
 

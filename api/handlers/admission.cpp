@@ -157,6 +157,7 @@ class Admission {
 }  // namespace
 
 http::Handler admit(const ApiPtr& api, Need need, std::string name, Endpoint endpoint) {
+  api->needs.emplace_back(name, need);
   return [api, need, name = std::move(name), endpoint](http::Request request, http::Responder responder) {
     Admission(api, need, name, endpoint, std::move(request), Answer(std::move(responder))).run();
   };

@@ -27,7 +27,9 @@ struct Api {
     StateCounts counts{};
     std::optional<Mono> at;
   } counted;
-  int downloads = 0;  // of evidence, under way
+  Mono started{};
+  int downloads = 0;                                  // of evidence, under way
+  std::vector<std::pair<std::string, Need>> needs{};  // of every route, by its name
 };
 using ApiPtr = std::shared_ptr<Api>;
 
@@ -96,6 +98,9 @@ void add_log_routes(const Routes&);
 void add_evidence_routes(const Routes&);
 void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
+void add_queue_routes(const Routes&);
+void add_map_routes(const Routes&);
+void add_plan_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
 void add_session_routes(const Routes&);

@@ -25,8 +25,9 @@ struct ServiceStatus {
   std::string detail;  // one line: "leader, term 3" or "recovering: the store is unavailable: …"
   std::string leader;  // who
   std::int64_t term = 0;
-  double commit_ms = 0;   // of the last commit
-  std::size_t inbox = 0;  // commands waiting
+  double commit_ms = 0;         // of the last commit
+  std::size_t inbox = 0;        // commands waiting
+  std::size_t inbox_limit = 0;  // so many at most
 };
 
 class Backend {

@@ -45,6 +45,7 @@ void answer_with_job(const ApiPtr& api, const Answer& answer, JobId id) {
     answer.header("ETag", etag_of(live->row.version));
     auto job = job_view(live->row, live->spec->name, std::nullopt);
     add_live_parts(job, *plane, *live);
+    add_outlook(job, *plane, *live, api->backend.now());
     return answer.send(http::text(200, with_spec(job, wire::encode_spec(*live->spec)), "application/json"));
   }
   read_rows(

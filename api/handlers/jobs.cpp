@@ -1,8 +1,7 @@
-// GET /v1/jobs, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain, GET /v1/queue: jobs as they are.
+// GET /v1/jobs, GET /v1/jobs:count, GET /v1/jobs/{id}, GET /v1/jobs/{id}/explain: jobs as they are.
 #include <algorithm>
+#include <array>
 #include <boost/json/parse.hpp>
-#include <map>
-#include <set>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_filter.h"
@@ -20,7 +19,6 @@ namespace json = boost::json;
 constexpr std::int64_t kDefaultPage = 100;
 constexpr std::int64_t kLargestPage =
     kMaxPage / 2;  // one row more is read, to know whether there is a next page
-constexpr std::size_t kMaxQueue = 200;
 
 // ---------------------------------------------------------------- list
 
@@ -30,7 +28,22 @@ struct ListQuery {
   JobId after;
 };
 
-Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
+Result<std::vector<Cause>> parse_causes(std::string_view text) {
+  std::vector<Cause> causes;
+  while (!text.empty()) {
+    const auto word = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    const auto cause = parse_cause(word);
+    if (!cause)
+      return bad_field("cause", "unknown cause '" + std::string(word.substr(0, 100)) + "'",
+                       "like gpu, or user,oom");
+    causes.push_back(*cause);
+  }
+  return causes;
+}
+
+/// `counting`: all of them in groups, and no page.
+Result<ListQuery> parse_list_query(const http::Request& request, Now now, bool counting) {
   ListQuery out;
   for (const auto& [key, value] : request.query_params()) {
     if (key == "state") {
@@ -55,15 +68,24 @@ Result<ListQuery> parse_list_query(const http::Request& request, Now now) {
       const auto id = parse_id(value);
       if (!id) return bad_field("array", "not an id: '" + value + "'", "that of the array's first task");
       out.filter.first = JobId(*id);
-    } else if (key == "page_token") {
+    } else if (key == "cause") {
+      auto causes = parse_causes(value);
+      if (!causes) return causes.error();
+      out.filter.causes.insert(out.filter.causes.end(), causes->begin(), causes->end());
+    } else if (key == "q") {
+      out.filter.name_part = value;
+    } else if (counting && key == "group_by") {
+      continue;
+    } else if (!counting && key == "page_token") {
       if (value.empty()) continue;
       const auto id = parse_id(value);
       if (!id)
         return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
       out.after = JobId(*id);
-    } else if (key != "page_size") {
+    } else if (counting || key != "page_size") {
       return bad_field(key, "unknown parameter",
-                       "state, project, queue, user, name, since, array, page_size or page_token");
+                       std::string("state, project, queue, user, name, q, cause, since, array, ") +
+                           (counting ? "or group_by" : "page_size or page_token"));
     }
   }
   const auto size = int_param(request, "page_size", kDefaultPage, 1, 1'000'000);
@@ -102,7 +124,7 @@ JobFilter whole_array(JobFilter filter, Reader& reader) {
 }
 
 void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
-  auto query = parse_list_query(request, api->backend.now());
+  auto query = parse_list_query(request, api->backend.now(), false);
   if (!query) return answer.fail(query.error());
   query->filter.visible = visible_to(identity_of(request));
   const int size = query->page_size;
@@ -113,6 +135,38 @@ void list_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
       },
       [api, answer, size](std::vector<JobView> rows) {
         answer.json(200, list_view(std::move(rows), size, api->backend.plane()));
+      });
+}
+
+constexpr int kMostGroups = 1000;
+constexpr auto kJobKeys = std::to_array<std::pair<std::string_view, JobKey>>({{"state", JobKey::state},
+                                                                              {"project", JobKey::project},
+                                                                              {"queue", JobKey::queue},
+                                                                              {"user", JobKey::user},
+                                                                              {"cause", JobKey::cause},
+                                                                              {"name", JobKey::name}});
+
+void count_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {
+  auto query = parse_list_query(request, api->backend.now(), true);
+  if (!query) return answer.fail(query.error());
+  query->filter.visible = visible_to(identity_of(request));
+  const auto by = request.query_param("group_by").value_or("state");
+  const auto* key = std::ranges::find(kJobKeys, by, &std::pair<std::string_view, JobKey>::first);
+  if (key == kJobKeys.end())
+    return answer.fail(bad_field("group_by", "cannot group by '" + by.substr(0, 100) + "'",
+                                 "state, project, queue, user, cause or name"));
+  read_rows(
+      api, answer,
+      [filter = std::move(query->filter), by = key->second](Reader& reader) {
+        return reader.count_jobs(whole_array(filter, reader), by, kMostGroups + 1);
+      },
+      [answer](std::vector<JobGroup> rows) {
+        const bool cut = rows.size() > kMostGroups;
+        if (cut) rows.resize(kMostGroups);
+        json::array groups;
+        for (const auto& row : rows)
+          groups.push_back(json::object{{"key", row.key}, {"jobs", row.jobs}, {"gpus", row.gpus}});
+        answer.json(200, json::object{{"groups", std::move(groups)}, {"cut", cut}});
       });
 }
 
@@ -211,130 +265,13 @@ void explain_job(const ApiPtr& api, const http::Request& request, Answer answer)
       });
 }
 
-// ---------------------------------------------------------------- the queue
-
-constexpr std::size_t kSearched = 2000;  // of those that wait, for the jobs of who does not see all
-
-struct InQueue {
-  const Job* job;
-  std::optional<std::size_t> position = std::nullopt;  // of its queue; all that wait count
-};
-
-/// Ready jobs in the order of the planner. Who sees only some of them finds them among the first, and the
-/// rest by their own positions.
-std::vector<InQueue> ready_in_order(const ControlPlane& plane, const std::string& queue,
-                                    const std::optional<Visible>& visible) {
-  std::vector<InQueue> out;
-  std::map<std::string, std::size_t> next;
-  std::set<JobId> searched;
-  for (const JobId id : plane.waiting_in_order(queue, visible ? kSearched : kMaxQueue)) {
-    const Job* job = plane.find_job(id);
-    const auto position = next[job->row.queue]++;
-    searched.insert(id);
-    if (out.size() < kMaxQueue && is_visible(visible, job->row.project, job->row.owner))
-      out.push_back({job, position});
-  }
-  if (searched.size() < kSearched) return out;  // these were all, or all are shown
-  std::vector<InQueue> behind;
-  for (const auto& [id, job] : plane.jobs()) {
-    if (out.size() + behind.size() >= kMaxQueue) break;
-    if (job.row.state == JobState::queued && !searched.contains(id) &&
-        (queue.empty() || job.row.queue == queue) && is_visible(visible, job.row.project, job.row.owner))
-      behind.push_back({&job, plane.planner().ahead_of(id)});
-  }
-  std::ranges::sort(behind, {}, [](const InQueue& e) { return std::pair(e.position, e.job->row.id); });
-  out.insert(out.end(), behind.begin(), behind.end());
-  return out;
-}
-
-/// Pending jobs in the order in which they are looked at: ready ones as the planner does, delayed ones by
-/// time, then the rest.
-std::vector<InQueue> pending_in_order(const ControlPlane& plane, const std::string& queue,
-                                      const std::optional<Visible>& visible) {
-  std::vector<InQueue> ready = ready_in_order(plane, queue, visible);
-  std::vector<const Job*> others;
-  for (const auto& [id, job] : plane.jobs())
-    if (is_pending(job.row.state) && job.row.state != JobState::queued &&
-        (queue.empty() || job.row.queue == queue) && is_visible(visible, job.row.project, job.row.owner))
-      others.push_back(&job);
-  const auto before = [](const Job* a, const Job* b) {
-    return std::tuple(a->row.state, a->row.not_before, a->row.id) <
-           std::tuple(b->row.state, b->row.not_before, b->row.id);  // delayed, blocked, held
-  };
-  const auto shown = std::min(others.size(), kMaxQueue - ready.size());
-  std::partial_sort(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(shown), others.end(),
-                    before);
-  for (std::size_t i = 0; i < shown; ++i) ready.push_back({others[i]});
-  return ready;
-}
-
-/// Explanations of the jobs of one page. What the nodes say is the same for all jobs of one shape, so it is
-/// asked once per shape; only the position differs, and that the page knows.
-class PageOfQueue {
- public:
-  PageOfQueue(const ControlPlane& plane, Now now, const std::optional<Visible>& visible)
-      : plane_(plane), now_(now), visible_(visible) {}
-
-  json::object view(const InQueue& entry) {
-    const Job& job = *entry.job;
-    json::value position = nullptr;
-    std::vector<Reason> reasons;
-    if (entry.position) {
-      const auto ahead = *entry.position;
-      position = ahead;
-      reasons = of_shape(job);
-      if (ahead > 0)
-        reasons.push_back({"behind",
-                           std::to_string(ahead) + " jobs of queue '" + job.row.queue + "' come before it", 0,
-                           static_cast<std::int64_t>(ahead)});
-    } else {
-      reasons = plane_.explain(job.row.id, now_).reasons;
-    }
-    return {{"id", job.row.id.value},
-            {"name", job.spec->name},
-            {"queue", job.row.queue},
-            {"state", name(job.row.state)},
-            {"priority", job.row.priority},
-            {"position", std::move(position)},
-            {"reasons", reasons_view(reasons)},
-            {"not_before", instant_or_null(job.row.not_before)},
-            {"eta", eta_view(plane_.eta(job.row.id, now_))}};
-  }
-
- private:
-  std::vector<Reason> of_shape(const Job& job) {
-    auto& known = by_shape_[plane_.planner().find_waiting(job.row.id)->what.shape];
-    if (!known) {
-      known = seen_by(visible_, plane_, plane_.explain(job.row.id, now_)).reasons;
-      std::erase_if(*known, [](const Reason& r) { return r.code == "behind" || r.code == "promised"; });
-    }
-    return *known;
-  }
-
-  const ControlPlane& plane_;
-  Now now_;
-  const std::optional<Visible>& visible_;
-  std::map<int, std::optional<std::vector<Reason>>> by_shape_;
-};
-
-void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
-  const ControlPlane* plane = api->backend.plane();
-  if (plane == nullptr) return answer.fail(not_ready(api->backend));
-  const auto visible = visible_to(identity_of(request));
-  PageOfQueue page(*plane, api->backend.now(), visible);
-  json::array jobs;
-  for (const auto& entry : pending_in_order(*plane, request.query_param("queue").value_or(""), visible))
-    jobs.push_back(page.view(entry));
-  answer.json(200, json::object{{"jobs", std::move(jobs)}});
-}
-
 }  // namespace
 
 void add_job_routes(const Routes& routes) {
   routes.get("/v1/jobs", "jobs.list", Need::signed_in, list_jobs);
+  routes.get("/v1/jobs:count", "jobs.count", Need::signed_in, count_jobs);
   routes.get("/v1/jobs/{id}", "jobs.get", Need::job_read, get_job);
   routes.get("/v1/jobs/{id}/explain", "jobs.explain", Need::job_read, explain_job);
-  routes.get("/v1/queue", "queue.get", Need::signed_in, get_queue);
 }
 
 }  // namespace tutti::api

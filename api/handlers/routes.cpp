@@ -6,9 +6,11 @@ namespace tutti {
 
 void add_routes(http::Router& router, Backend& backend, const HandlerSettings& settings,
                 const Services& services) {
-  const api::Routes routes{
-      router, std::make_shared<api::Api>(
-                  api::Api{.backend = backend, .settings = settings, .services = services, .counted = {}})};
+  const api::Routes routes{router, std::make_shared<api::Api>(api::Api{.backend = backend,
+                                                                       .settings = settings,
+                                                                       .services = services,
+                                                                       .counted = {},
+                                                                       .started = backend.now().mono})};
   api::add_submit_routes(routes);
   api::add_job_routes(routes);
   api::add_job_action_routes(routes);
@@ -21,6 +23,9 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_evidence_routes(routes);
   api::add_event_routes(routes);
   api::add_node_routes(routes);
+  api::add_queue_routes(routes);
+  api::add_map_routes(routes);
+  api::add_plan_routes(routes);
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
   api::add_usage_routes(routes);

@@ -1,5 +1,5 @@
 // POST /v1/login, POST /v1/logout, GET /v1/me, PUT /v1/me/password: people who sign in by name and password,
-// and what anybody is told of themselves.
+// or in a browser by a token, and what anybody is told of themselves.
 #include <boost/json/array.hpp>
 
 #include "api/accounts/accounts.h"
@@ -13,12 +13,13 @@ namespace {
 namespace json = boost::json;
 
 struct LoginBody {
-  std::string user, password;
+  std::string user, password, token;
   bool cli = false;
 };
 constexpr auto kLoginFields = std::to_array<wire::Field<LoginBody>>({
     {"user", read_text<&LoginBody::user, 128>},
     {"password", read_text<&LoginBody::password, 1024>},
+    {"token", read_text<&LoginBody::token, 4096>},
     {"cli", read_flag<&LoginBody::cli>},  // who asks; changes nothing
 });
 
@@ -34,6 +35,29 @@ bool is_from_elsewhere(const http::Request& request) {
   return site && *site != "same-origin" && *site != "none";
 }
 
+void answer_with_session(const ApiPtr& api, const Answer& answer, const Accounts::Session& session) {
+  const auto left = session.expires_at - api->backend.now().wall;
+  answer.header("Set-Cookie",
+                cookie(session.cookie, std::chrono::duration_cast<std::chrono::seconds>(left).count(),
+                       api->settings.tls));
+  answer.json(200, json::object{{"user", session.user}, {"expires_at", instant_or_null(session.expires_at)}});
+}
+
+/// Failures count for the address, not for a name: nobody knows whose token was meant.
+void log_in_by_token(const ApiPtr& api, const http::Request& request, const Answer& answer,
+                     const std::string& token) {
+  const std::string from = "token from " + address_of(request);
+  Limits* limits = api->services.limits;
+  if (limits != nullptr)
+    if (auto refused = limits->login_allowed(request.peer, from)) return answer.send(*std::move(refused));
+  const auto session = api->services.accounts->log_in_by_token(token, address_of(request));
+  if (limits != nullptr && session) limits->good_login(from);
+  if (limits != nullptr && !session && session.error().code == Errc::unauthenticated)
+    limits->failed_login(request.peer, from);
+  if (!session) return answer.fail(session.error());
+  answer_with_session(api, answer, *session);
+}
+
 void log_in(const ApiPtr& api, const http::Request& request, Answer answer) {
   if (is_from_elsewhere(request))
     return answer.fail({.code = Errc::forbidden,
@@ -42,6 +66,11 @@ void log_in(const ApiPtr& api, const http::Request& request, Answer answer) {
                         .field = ""});
   const auto body = read_body(api, request, answer, kLoginFields);
   if (!body) return;
+  if (!body->token.empty()) {
+    if (!body->user.empty() || !body->password.empty())
+      return answer.fail(bad_field("token", "a token says who you are: leave user and password out"));
+    return log_in_by_token(api, request, answer, body->token);
+  }
   if (body->user.empty()) return answer.fail(bad_field("user", "is missing"));
   if (body->password.empty()) return answer.fail(bad_field("password", "is missing"));
   Limits* limits = api->services.limits;
@@ -50,18 +79,13 @@ void log_in(const ApiPtr& api, const http::Request& request, Answer answer) {
       return answer.send(*std::move(refused));
   api->services.accounts->log_in(
       body->user, body->password, address_of(request),
-      [api, answer, limits, secure = api->settings.tls, peer = request.peer,
+      [api, answer, limits, peer = request.peer,
        user = body->user](const Result<Accounts::Session>& session) {
         if (limits != nullptr && session) limits->good_login(user);
         if (limits != nullptr && !session && session.error().code == Errc::unauthenticated)
           limits->failed_login(peer, user);
         if (!session) return answer.fail(session.error());
-        const auto left = session->expires_at - api->backend.now().wall;
-        answer.header(
-            "Set-Cookie",
-            cookie(session->cookie, std::chrono::duration_cast<std::chrono::seconds>(left).count(), secure));
-        answer.json(
-            200, json::object{{"user", session->user}, {"expires_at", instant_or_null(session->expires_at)}});
+        answer_with_session(api, answer, *session);
       });
 }
 
@@ -89,6 +113,43 @@ json::value token_view(const Accounts& accounts, const std::string& id) {
                       {"last_used_at", instant_or_null(at->second.last_used_at.value_or(Instant{}))}};
 }
 
+bool may(const Identity& who, std::string_view route, Need need, std::string_view project,
+         std::string_view owner) {
+  switch (need) {
+    case Need::nothing:
+    case Need::signed_in:
+    case Need::operate:
+    case Need::administer:
+    case Need::node: return judge(who, need) == Verdict::allowed;
+    case Need::job_read: return may_read(who, project, owner);
+    case Need::job_change: return may_change(who, project, owner);
+    case Need::submit:
+      return route.starts_with("secrets.") ? may_set_secrets(who, project) : may_submit(who, project, false);
+  }
+  return false;
+}
+
+constexpr std::string_view kNoProject;  // in which a role holds only if it does everywhere
+
+/// Names of routes by project; what is allowed everywhere stands under "*" alone. `owner`: of the jobs that
+/// are asked about.
+json::object permissions_view(const Api& api, const Identity& who, std::string_view owner) {
+  json::object out;
+  const auto list = [&](std::string_view project) {
+    json::array routes;
+    for (const auto& [route, need] : api.needs) {
+      const bool everywhere = may(who, route, need, kNoProject, owner);
+      if (project == kEverywhere ? everywhere : !everywhere && may(who, route, need, project, owner))
+        routes.emplace_back(route);
+    }
+    return routes;
+  };
+  out.emplace(kEverywhere, list(kEverywhere));
+  for (const auto& [project, role] : who.roles)
+    if (project != kEverywhere) out.emplace(project, list(project));
+  return out;
+}
+
 void get_me(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto& who = identity_of(request);
   json::object roles;
@@ -101,7 +162,9 @@ void get_me(const ApiPtr& api, const http::Request& request, Answer answer) {
                                 {"roles", std::move(roles)},
                                 {"scopes", std::move(scopes)},
                                 {"credential", who.credential},
-                                {"token", token_view(*api->services.accounts, who.token)}});
+                                {"token", token_view(*api->services.accounts, who.token)},
+                                {"permissions", permissions_view(*api, who, "")},
+                                {"own_jobs", permissions_view(*api, who, who.owner)}});
 }
 
 struct PasswordBody {

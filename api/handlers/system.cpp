@@ -1,4 +1,6 @@
-// Health, metrics, the cluster in numbers, and the API's own description.
+// Health, metrics, the cluster and the scheduler in numbers, and the API's own description.
+#include <map>
+
 #include "api/handlers/answer.h"
 #include "api/handlers/openapi.h"
 #include "api/handlers/view.h"
@@ -82,6 +84,35 @@ void get_cluster(const ApiPtr& api, const http::Request&, Answer answer) {
       });
 }
 
+json::array worker_versions(const ControlPlane* plane) {
+  std::map<std::string, std::int64_t> nodes;
+  if (plane != nullptr)
+    for (const auto& [id, node] : plane->cluster().nodes) ++nodes[node.row.worker_version];
+  json::array out;
+  for (const auto& [version, count] : nodes)
+    out.push_back(json::object{{"version", version}, {"nodes", count}});
+  return out;
+}
+
+void get_control_plane(const ApiPtr& api, const http::Request&, Answer answer) {
+  read_rows(
+      api, answer, [](Reader& reader) { return reader.leader(); },
+      [api, answer](const LeaderView& leader) {
+        const auto status = api->backend.status();
+        answer.json(
+            200, json::object{{"ready", status.ready},
+                              {"detail", status.detail},
+                              {"leader", leader.holder},
+                              {"term", leader.term.value},
+                              {"since", instant_or_null(leader.since)},
+                              {"inbox", json::object{{"depth", status.inbox}, {"limit", status.inbox_limit}}},
+                              {"last_commit_seconds", status.commit_ms / 1000},
+                              {"workers", worker_versions(api->backend.plane())},
+                              {"version", api->settings.version},
+                              {"uptime_seconds", to_seconds(api->backend.now().mono - api->started)}});
+      });
+}
+
 }  // namespace
 
 void add_system_routes(const Routes& routes) {
@@ -91,6 +122,7 @@ void add_system_routes(const Routes& routes) {
   routes.get("/metrics", "metrics.get", Need::signed_in, get_metrics);
   routes.get("/openapi.json", "openapi.get", Need::nothing, get_openapi);
   routes.get("/v1/cluster", "cluster.get", Need::signed_in, get_cluster);
+  routes.get("/v1/control-plane", "control_plane.get", Need::administer, get_control_plane);
 }
 
 }  // namespace tutti::api

@@ -48,18 +48,6 @@ json::object progress_view(const protocol::Progress& progress) {
           {"metrics", std::move(metrics)}};
 }
 
-json::array allocation_view(const AttemptRow& row, const Cluster& cluster) {
-  json::array nodes;
-  for (const auto& member : row.gang) {
-    json::array gpus;
-    for (const GpuId id : member.gpus)
-      if (const auto it = cluster.gpus.find(id); it != cluster.gpus.end())
-        gpus.emplace_back(it->second.row.index);
-    nodes.push_back(json::object{{"node", member.node_name}, {"gpus", std::move(gpus)}});
-  }
-  return nodes;
-}
-
 /// Seconds between two stamps, if both have come.
 json::value span(Instant from, Instant to) {
   if (from == Instant{} || to == Instant{}) return nullptr;
@@ -119,6 +107,18 @@ json::array stragglers_view(const Attempt& attempt, const Cluster& cluster) {
 }
 
 }  // namespace
+
+json::array allocation_view(const AttemptRow& row, const Cluster& cluster) {
+  json::array nodes;
+  for (const auto& member : row.gang) {
+    json::array gpus;
+    for (const GpuId id : member.gpus)
+      if (const auto it = cluster.gpus.find(id); it != cluster.gpus.end())
+        gpus.emplace_back(it->second.row.index);
+    nodes.push_back(json::object{{"node", member.node_name}, {"gpus", std::move(gpus)}});
+  }
+  return nodes;
+}
 
 json::value instant_or_null(Instant at) {
   return at == Instant{} ? json::value(nullptr) : json::value(wire::format_instant(at));
@@ -192,6 +192,29 @@ void add_live_parts(json::object& job, const ControlPlane& plane, const Job& liv
   job.emplace("stragglers", attempt == nullptr ? json::array() : stragglers_view(*attempt, plane.cluster()));
   job.emplace("allocation",
               attempt == nullptr ? json::array() : allocation_view(attempt->row, plane.cluster()));
+}
+
+void add_outlook(json::object& job, const ControlPlane& plane, const Job& live, Now now) {
+  json::array budgets;
+  const auto or_null = [](const std::optional<Duration>& d) {
+    return d ? json::value(to_seconds(*d)) : json::value(nullptr);
+  };
+  for (const auto& b : retry_budgets(live.row, *live.spec, now.wall))
+    budgets.push_back(json::object{{"cause", name(b.cause)},
+                                   {"limit", b.limit},
+                                   {"used", b.used},
+                                   {"window_seconds", or_null(b.window)},
+                                   {"next_delay_seconds", or_null(b.next_delay)}});
+  job.emplace("budgets", std::move(budgets));
+  job.emplace("no_progress", json::object{{"limit", live.spec->retry.no_progress_limit},
+                                          {"in_a_row", live.row.no_progress}});
+  job.emplace("eta", eta_view(plane.eta(live.row.id, now)));
+  std::optional<Instant> end;
+  if (const auto planned = plane.planned_run(live.row.id, now)) end = planned->start.at + planned->runs;
+  const auto& running = plane.planner().running();
+  if (const auto it = running.find(live.row.id); it != running.end())
+    end = planner::expected_end(plane.planner(), it->second, now.wall);
+  job.emplace("ends_at", end ? json::value(wire::format_instant(*end)) : json::value(nullptr));
 }
 
 std::string with_spec(const json::object& job, std::string_view spec_json) {

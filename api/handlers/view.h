@@ -32,6 +32,10 @@ boost::json::object submitted_view(JobId id, std::string_view owner, const JobSp
 boost::json::object labels_view(const JobSpec& spec);
 /// Labels, progress and allocation of a job that is in memory.
 void add_live_parts(boost::json::object& job, const ControlPlane& plane, const Job& live);
+/// What its failures may still cost it, and when it is expected to start and to end.
+void add_outlook(boost::json::object& job, const ControlPlane& plane, const Job& live, Now now);
+/// The nodes of an attempt, and the indices of its GPUs there.
+boost::json::array allocation_view(const AttemptRow& row, const Cluster& cluster);
 /// The job with its spec, whose text is canonical JSON already.
 std::string with_spec(const boost::json::object& job, std::string_view spec_json);
 

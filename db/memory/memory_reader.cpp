@@ -12,13 +12,50 @@ bool is_visible(const Visible& who, const JobRow& j) {
   return j.owner == who.owner || std::ranges::count(who.projects, j.project) > 0;
 }
 
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool contains(const std::string& text, const std::string& part) {
+  return !std::ranges::search(text, part, {}, lower, lower).empty() || part.empty();
+}
+
+std::string key_of(JobKey by, const JobRow& j, const SpecRow& s) {
+  switch (by) {
+    case JobKey::state: return std::string(name(j.state));
+    case JobKey::project: return j.project;
+    case JobKey::queue: return j.queue;
+    case JobKey::user: return j.owner;
+    case JobKey::cause: return std::string(name(j.cause));
+    case JobKey::name: return s.name;
+  }
+  return "";
+}
+
 bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
   return (f.states.empty() || std::find(f.states.begin(), f.states.end(), j.state) != f.states.end()) &&
          (f.project.empty() || j.project == f.project) && (f.queue.empty() || j.queue == f.queue) &&
          (f.owner.empty() || j.owner == f.owner) && (f.name.empty() || s.name == f.name) &&
          (!f.since || j.created_at >= *f.since) && (!f.first || j.id >= f.first) &&
-         (!f.last || j.id <= f.last) && (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) &&
+         (!f.last || j.id <= f.last) && (f.causes.empty() || std::ranges::count(f.causes, j.cause) > 0) &&
+         contains(s.name, f.name_part) && (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) &&
          (!f.visible || is_visible(*f.visible, j));
+}
+
+bool passes(const FaultFilter& f, const FaultRow& row) {
+  return (!f.node || row.node == f.node) && (!f.gpu || row.gpu == f.gpu) && (!f.job || row.job == f.job) &&
+         (!f.since || row.at >= *f.since) && (!f.until || row.at < *f.until) &&
+         (f.fault_class.empty() || row.fault_class == f.fault_class) &&
+         (f.action.empty() || row.action == f.action);
+}
+
+std::string key_of(FaultKey by, const FaultRow& row) {
+  switch (by) {
+    case FaultKey::nothing: return "";
+    case FaultKey::node: return std::to_string(row.node.value);
+    case FaultKey::fault_class: return row.fault_class;
+    case FaultKey::gpu: return std::to_string(row.gpu.value);
+    case FaultKey::action: return row.action;
+  }
+  return "";
 }
 
 }  // namespace
@@ -91,6 +128,25 @@ StateCounts MemoryReader::count_by_state() {
   for (const auto& entry : database_->jobs_) ++counts[static_cast<std::size_t>(entry.second.state)];
   for (const auto& entry : database_->done_) ++counts[static_cast<std::size_t>(entry.second.job.state)];
   return counts;
+}
+
+std::vector<JobGroup> MemoryReader::count_jobs(const JobFilter& filter, JobKey by, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::map<std::string, JobGroup> groups;
+  const auto count = [&](const JobRow& job) {
+    const SpecRow& spec = database_->specs_.at(job.id);
+    if (!passes(filter, job, spec)) return;
+    auto& group = groups[key_of(by, job, spec)];
+    ++group.jobs;
+    group.gpus += std::int64_t{job.nodes} * job.gpus_per_node;
+  };
+  for (const auto& entry : database_->jobs_) count(entry.second);
+  for (const auto& entry : database_->done_) count(entry.second.job);
+  std::vector<JobGroup> out;
+  for (auto& [key, group] : groups) out.push_back({key, group.jobs, group.gpus});
+  std::ranges::sort(out, {}, [](const JobGroup& g) { return std::pair(-g.jobs, std::string_view(g.key)); });
+  if (out.size() > static_cast<std::size_t>(limit)) out.resize(static_cast<std::size_t>(limit));
+  return out;
 }
 
 std::vector<AttemptRow> MemoryReader::attempts(JobId job) {
@@ -193,10 +249,27 @@ std::vector<FaultRow> MemoryReader::faults(const FaultFilter& f, int limit, Faul
   for (auto it = std::make_reverse_iterator(database_->faults_.lower_bound(below));
        it != database_->faults_.rend() && out.size() < page(limit); ++it) {
     const FaultRow& row = it->second;
-    if ((!f.node || row.node == f.node) && (!f.gpu || row.gpu == f.gpu) && (!f.job || row.job == f.job) &&
-        (!f.since || row.at >= *f.since))
-      out.push_back(row);
+    if (passes(f, row)) out.push_back(row);
   }
+  return out;
+}
+
+std::vector<FaultGroup> MemoryReader::count_faults(const FaultFilter& filter, FaultKey by, int limit) {
+  std::lock_guard lock(database_->mutex_);
+  std::map<std::string, FaultGroup> groups;
+  std::map<std::string, std::set<JobId>> hit;
+  for (const auto& entry : database_->faults_) {
+    if (!passes(filter, entry.second)) continue;
+    const auto key = key_of(by, entry.second);
+    ++groups[key].faults;
+    if (entry.second.job) hit[key].insert(entry.second.job);
+  }
+  std::vector<FaultGroup> out;
+  for (const auto& [key, group] : groups)
+    out.push_back({key, group.faults, static_cast<std::int64_t>(hit[key].size())});
+  std::ranges::sort(out, {},
+                    [](const FaultGroup& g) { return std::pair(-g.faults, std::string_view(g.key)); });
+  if (out.size() > static_cast<std::size_t>(limit)) out.resize(static_cast<std::size_t>(limit));
   return out;
 }
 

@@ -59,6 +59,122 @@ EventRow read_placed_event(RowReader& r) {
   return event;
 }
 
+// What a filter asks of a job `j` and its spec `p`, each part behind an AND. Parts that are not asked for do
+// not appear.
+std::string conditions_of(const JobFilter& filter, Params& params) {
+  std::string conditions;
+  const auto is = [&](const char* column, const std::string& value) {
+    if (value.empty()) return;
+    params.text(value);
+    conditions += std::string(" AND ") + column + " = $" + std::to_string(params.size()) + "::text";
+  };
+  is("j.project", filter.project);
+  is("j.queue", filter.queue);
+  is("j.owner", filter.owner);
+  is("p.name", filter.name);
+  // The index holds the first 200 characters (0003_job.sql).
+  if (!filter.name.empty())
+    conditions += " AND left(p.name, 200) = left($" + std::to_string(params.size()) + "::text, 200)";
+  if (!filter.name_part.empty()) {
+    params.text(filter.name_part);
+    conditions += " AND strpos(lower(p.name COLLATE \"C\"), lower($" + std::to_string(params.size()) +
+                  "::text COLLATE \"C\")) > 0";
+  }
+  if (filter.since) {
+    params.timestamptz(*filter.since);
+    conditions += " AND j.created_at >= $" + std::to_string(params.size()) + "::timestamptz";
+  }
+  const auto id = [&](const char* compare, JobId bound) {
+    if (!bound) return;
+    params.bigint(bound.value);
+    conditions += std::string(" AND j.id ") + compare + " $" + std::to_string(params.size()) + "::bigint";
+  };
+  id(">=", filter.first);
+  id("<=", filter.last);
+  if (!filter.ids.empty()) {
+    params.column(filter.ids, [](JobId id) { return id; });
+    conditions += " AND j.id = ANY($" + std::to_string(params.size()) + "::bigint[])";
+  }
+  if (filter.visible) conditions += " AND " + visible_in(*filter.visible, "j", params);
+  const auto one_of = [&](const char* column, const auto& values) {
+    std::string numbers;
+    for (const auto value : values)
+      numbers += (numbers.empty() ? "" : ",") + std::to_string(static_cast<int>(value));
+    if (!numbers.empty()) conditions += std::string(" AND ") + column + " IN (" + numbers + ")";
+  };
+  one_of("j.state", filter.states);
+  one_of("j.cause", filter.causes);
+  return conditions;
+}
+
+struct Halves {
+  bool live = false, finished = false;
+};
+Halves halves_of(const JobFilter& filter) {
+  Halves halves{.live = filter.states.empty(), .finished = filter.states.empty()};
+  for (const JobState s : filter.states) (is_terminal(s) ? halves.finished : halves.live) = true;
+  return halves;
+}
+
+std::string column_of(JobKey by) {
+  switch (by) {
+    case JobKey::state: return "j.state::text";
+    case JobKey::project: return "j.project";
+    case JobKey::queue: return "j.queue";
+    case JobKey::user: return "j.owner";
+    case JobKey::cause: return "j.cause::text";
+    case JobKey::name: return "p.name";
+  }
+  return "''";
+}
+
+std::string named(JobKey by, std::string key) {
+  if (by == JobKey::state) return std::string(name(static_cast<JobState>(std::stoi(key))));
+  if (by == JobKey::cause) return std::string(name(static_cast<Cause>(std::stoi(key))));
+  return key;
+}
+
+std::string conditions_of(const FaultFilter& filter, Params& params) {
+  std::string conditions;
+  const auto add = [&](const char* column, const char* type) {
+    conditions += std::string(" AND ") + column + " $" + std::to_string(params.size()) + "::" + type;
+  };
+  const auto is = [&](const char* column, std::int64_t id) {
+    if (id == 0) return;
+    params.bigint(id);
+    add(column, "bigint");
+  };
+  is("node =", filter.node.value);
+  is("gpu =", filter.gpu.value);
+  is("job =", filter.job.value);
+  const auto time = [&](const char* compare, const std::optional<Instant>& at) {
+    if (!at) return;
+    params.timestamptz(*at);
+    add(compare, "timestamptz");
+  };
+  time("at >=", filter.since);
+  time("at <", filter.until);
+  const auto text = [&](const char* column, const std::string& value) {
+    if (value.empty()) return;
+    params.text(value);
+    add(column, "text");
+  };
+  text("fault_class =", filter.fault_class);
+  text("action =", filter.action);
+  return conditions;
+}
+
+std::string column_of(FaultKey by) {
+  switch (by) {
+    case FaultKey::nothing: return "''::text";
+    case FaultKey::node: return "coalesce(node, 0)::text";
+    case FaultKey::fault_class: return "fault_class";
+    case FaultKey::gpu: return "coalesce(gpu, 0)::text";
+    case FaultKey::action: return "action";
+  }
+  return "''::text";
+}
+
 template <class Row, class Read>
 std::vector<Row> rows_of(const Result& result, Read read) {
   std::vector<Row> out;
@@ -177,47 +293,36 @@ std::vector<JobId> PgReader::resolve_name(std::string_view name, int limit) {
 std::vector<JobView> PgReader::list_jobs(const JobFilter& filter, int page_size, JobId after) {
   Params params;
   params.bigint(after ? after.value : INT64_MAX).bigint(page(page_size));
-  std::string conditions = "j.id < $1::bigint";
-  const auto is = [&](const char* column, const std::string& value) {
-    if (value.empty()) return;
-    params.text(value);
-    conditions += std::string(" AND ") + column + " = $" + std::to_string(params.size()) + "::text";
-  };
-  is("j.project", filter.project);
-  is("j.queue", filter.queue);
-  is("j.owner", filter.owner);
-  is("p.name", filter.name);
-  // The index holds the first 200 characters (0003_job.sql).
-  if (!filter.name.empty())
-    conditions += " AND left(p.name, 200) = left($" + std::to_string(params.size()) + "::text, 200)";
-  if (filter.since) {
-    params.timestamptz(*filter.since);
-    conditions += " AND j.created_at >= $" + std::to_string(params.size()) + "::timestamptz";
-  }
-  const auto id = [&](const char* compare, JobId bound) {
-    if (!bound) return;
-    params.bigint(bound.value);
-    conditions += std::string(" AND j.id ") + compare + " $" + std::to_string(params.size()) + "::bigint";
-  };
-  id(">=", filter.first);
-  id("<=", filter.last);
-  if (!filter.ids.empty()) {
-    params.column(filter.ids, [](JobId id) { return id; });
-    conditions += " AND j.id = ANY($" + std::to_string(params.size()) + "::bigint[])";
-  }
-  if (filter.visible) conditions += " AND " + visible_in(*filter.visible, "j", params);
-  bool live = filter.states.empty(), finished = filter.states.empty();
-  std::string states;
-  for (JobState s : filter.states) {
-    (is_terminal(s) ? finished : live) = true;
-    states += (states.empty() ? "" : ",") + std::to_string(static_cast<int>(s));
-  }
-  if (!states.empty()) conditions += " AND j.state IN (" + states + ")";
+  const std::string conditions = "j.id < $1::bigint" + conditions_of(filter, params);
+  const auto [live, finished] = halves_of(filter);
   std::string text;
   if (live) text = half("job", "NULL::timestamptz AS ended_at, 0 AS exit_code", conditions);
   if (finished) text += (live ? " UNION ALL " : "") + half("job_done", "j.ended_at, j.exit_code", conditions);
   text = "SELECT * FROM (" + text + ") both_halves ORDER BY id DESC LIMIT $2::bigint";
   return rows_of<JobView>(run({"", text.c_str()}, std::move(params)), read_view);
+}
+
+std::vector<JobGroup> PgReader::count_jobs(const JobFilter& filter, JobKey by, int limit) {
+  Params params;
+  params.bigint(limit);
+  const std::string conditions = conditions_of(filter, params);
+  const auto [live, finished] = halves_of(filter);
+  const auto half_of = [&](const std::string& table) {
+    return "SELECT " + column_of(by) + " AS key, j.nodes::bigint * j.gpus_per_node AS gpus FROM " + table +
+           " j JOIN job_spec p USING (id) WHERE true" + conditions;
+  };
+  std::string text;
+  if (live) text = half_of("job");
+  if (finished) text += (live ? " UNION ALL " : "") + half_of("job_done");
+  text = "SELECT key, count(*), sum(gpus)::bigint FROM (" + text +
+         ") both_halves GROUP BY key ORDER BY count(*) DESC, key COLLATE \"C\" LIMIT $1::bigint";
+  return rows_of<JobGroup>(run({"", text.c_str()}, std::move(params)), [by](RowReader& row) {
+    JobGroup group;
+    group.key = named(by, row.text());
+    group.jobs = row.bigint();
+    group.gpus = row.bigint();
+    return group;
+  });
 }
 
 StateCounts PgReader::count_by_state() {
@@ -334,21 +439,24 @@ std::vector<EventRow> PgReader::attempt_events(AttemptKey attempt, int limit) {
 std::vector<FaultRow> PgReader::faults(const FaultFilter& filter, int limit, FaultId before) {
   Params params;
   params.bigint(before ? before.value : INT64_MAX).bigint(page(limit));
-  std::string text = std::string("SELECT ") + kFaultColumns + " FROM fault WHERE id < $1::bigint";
-  const auto is = [&](const char* column, std::int64_t id) {
-    if (id == 0) return;
-    params.bigint(id);
-    text += std::string(" AND ") + column + " = $" + std::to_string(params.size()) + "::bigint";
-  };
-  is("node", filter.node.value);
-  is("gpu", filter.gpu.value);
-  is("job", filter.job.value);
-  if (filter.since) {
-    params.timestamptz(*filter.since);
-    text += " AND at >= $" + std::to_string(params.size()) + "::timestamptz";
-  }
-  text += " ORDER BY id DESC LIMIT $2::bigint";
+  const std::string text = std::string("SELECT ") + kFaultColumns + " FROM fault WHERE id < $1::bigint" +
+                           conditions_of(filter, params) + " ORDER BY id DESC LIMIT $2::bigint";
   return rows_of<FaultRow>(run({"", text.c_str()}, std::move(params)), read_fault);
+}
+
+std::vector<FaultGroup> PgReader::count_faults(const FaultFilter& filter, FaultKey by, int limit) {
+  Params params;
+  params.bigint(limit);
+  const std::string text = "SELECT key, count(*), count(DISTINCT job) FROM (SELECT " + column_of(by) +
+                           " AS key, job FROM fault WHERE true" + conditions_of(filter, params) +
+                           ") f GROUP BY key ORDER BY count(*) DESC, key COLLATE \"C\" LIMIT $1::bigint";
+  return rows_of<FaultGroup>(run({"", text.c_str()}, std::move(params)), [](RowReader& row) {
+    FaultGroup group;
+    group.key = row.text();
+    group.faults = row.bigint();
+    group.jobs_hit = row.bigint();
+    return group;
+  });
 }
 
 std::int64_t PgReader::count_serious_faults(Instant since) {

@@ -34,6 +34,7 @@ class PgReader final : public Reader {
   std::vector<JobId> resolve_name(std::string_view name, int limit) override;
   std::vector<JobView> list_jobs(const JobFilter& filter, int page_size, JobId after) override;
   StateCounts count_by_state() override;
+  std::vector<JobGroup> count_jobs(const JobFilter& filter, JobKey by, int limit) override;
   std::vector<AttemptRow> attempts(JobId job) override;
   std::optional<AttemptRow> find_attempt(JobId job, std::int32_t number) override;
   std::vector<CheckpointRow> checkpoints(JobId job) override;
@@ -43,6 +44,7 @@ class PgReader final : public Reader {
   EventWindow events_for(const Visible& who, EventId after, int limit) override;
   std::vector<EventRow> attempt_events(AttemptKey attempt, int limit) override;
   std::vector<FaultRow> faults(const FaultFilter& filter, int limit, FaultId before) override;
+  std::vector<FaultGroup> count_faults(const FaultFilter& filter, FaultKey by, int limit) override;
   std::int64_t count_serious_faults(Instant since) override;
   Usage usage(const UsageQuery& query) override;  // pg_usage.cpp
   LeaderView leader() override;

@@ -222,6 +222,13 @@ struct Eta {
   Instant at, from, to;
 };
 
+// What the plan has for one that waits, as of the last estimate.
+struct PlannedRun {
+  Eta start;
+  Duration runs{};       // as long as its like usually do
+  planner::Parts parts;  // where
+};
+
 // What would become of a job, and of others because of it.
 struct WhatIf {
   Explanation why;
@@ -327,6 +334,7 @@ class ControlPlane {
   const DelayQueue& delayed() const { return delayed_; }
   const std::map<JobId, Job>& jobs() const { return jobs_; }
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
+  EventId last_event() const { return last_event_; }  // what is read here is as of this one
   Explanation explain(JobId, Now, bool exactly = false) const;
   // Those that wait, in order; queue "" = of all.
   std::vector<JobId> waiting_in_order(const std::string& queue, std::size_t most) const;
@@ -335,6 +343,9 @@ class ControlPlane {
   std::string waits_for(const Job&) const;                                    // of a blocked one, in words
   // Of those at the head of the queue, at most half a minute old; fresh: of any, computed now.
   std::optional<Eta> eta(JobId, Now, bool fresh = false) const;
+  static constexpr std::size_t kEstimated =
+      500;  // jobs at the head of each pool that are estimated every time
+  std::optional<PlannedRun> planned_run(JobId, Now) const;
   std::optional<double> eta_coverage() const { return calibration_.coverage(); }
   Result<WhatIf> simulate(const JobSpec&, std::string_view owner, Now) const;
   Result<WhatIf> simulate_change(JobId, const JobChange&, Now) const;
@@ -596,7 +607,12 @@ class ControlPlane {
   planner::Planner planner_;
   Names queue_names_, project_names_, user_names_;  // the planner's numbers
   planner::Calibration calibration_;
-  std::map<JobId, Instant> estimates_;  // starts, as of estimated_at_
+  struct Estimate {
+    Instant start;
+    Duration runs{};
+    planner::Parts parts;
+  };
+  std::map<JobId, Estimate> estimates_;  // as of estimated_at_
   Instant estimated_at_;
   std::set<NodeId> unseen_;  // changed since the planner was told
   Shares shares_;

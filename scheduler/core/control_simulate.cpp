@@ -10,8 +10,6 @@
 namespace tutti {
 
 namespace {
-constexpr std::size_t kEstimated =
-    500;                              // jobs at the head of the queue whose starts are estimated every time
 constexpr std::size_t kTried = 1000;  // that a what-if takes along
 constexpr std::size_t kShown = 50;    // others that would start sooner or later
 constexpr Duration kEvery = std::chrono::seconds(30);
@@ -25,16 +23,27 @@ void ControlPlane::estimate_starts(Now now) {
   if (now.wall - estimated_at_ < kEvery && now.wall >= estimated_at_) return;
   estimated_at_ = now.wall;
   estimates_.clear();
-  for (const std::string& pool : planner_.pools())
-    for (const auto& [job, start] : planner::forecast(planner_, pool, now.wall, kEstimated).starts) {
+  for (const std::string& pool : planner_.pools()) {
+    auto forecast = planner::forecast(planner_, pool, now.wall, kEstimated);
+    for (auto& [job, run] : forecast.runs) {
+      const Instant start = forecast.starts.at(job);
       calibration_.estimated(job, now.wall, start);
-      estimates_.emplace(job, start);
+      estimates_.emplace(job,
+                         Estimate{.start = start, .runs = run.end - start, .parts = std::move(run.parts)});
     }
+  }
+}
+
+std::optional<PlannedRun> ControlPlane::planned_run(JobId id, Now now) const {
+  const auto known = estimates_.find(id);
+  if (known == estimates_.end()) return std::nullopt;
+  const Estimate& e = known->second;
+  return PlannedRun{.start = eta_of(std::max(e.start, now.wall), now), .runs = e.runs, .parts = e.parts};
 }
 
 std::optional<Eta> ControlPlane::eta(JobId id, Now now, bool fresh) const {
   const auto known = estimates_.find(id);
-  if (known != estimates_.end() && !fresh) return eta_of(std::max(known->second, now.wall), now);
+  if (known != estimates_.end() && !fresh) return eta_of(std::max(known->second.start, now.wall), now);
   if (!fresh || planner_.find_waiting(id) == nullptr) return std::nullopt;
   const auto starts = planner::forecast(planner_, planner_.queue_of_nodes(id), now.wall, kTried, id).starts;
   const auto start = starts.find(id);

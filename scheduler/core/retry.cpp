@@ -159,6 +159,29 @@ int budget_of(Cause cause, const RetryPolicy& policy) {
   return 0;
 }
 
+std::vector<BudgetState> retry_budgets(const JobRow& row, const JobSpec& spec, Instant now) {
+  std::vector<BudgetState> out;
+  for (std::size_t i = 1; i < kCauseCount; ++i) {
+    const auto cause = static_cast<Cause>(i);
+    const CauseClass c = class_of(cause);
+    if (c == CauseClass::ours || c == CauseClass::person) continue;
+    const bool hardware = c == CauseClass::hardware;
+    BudgetState state{.cause = cause, .limit = budget_of(cause, spec.retry), .used = row.spent[i]};
+    if (cause == Cause::time_limit) state.limit = 0;  // whatever its policy says: a limit is one
+    if (hardware) {
+      state.window = kHardwareWindow;
+      if (!spec.retry.budget.contains(cause)) state.used = spent_in_class(row, c);
+      if (now - row.hardware_window_at > kHardwareWindow) state.used = 0;  // as the next charge will see it
+    }
+    if (state.limit < 0 || state.used < state.limit) {
+      const int before = breaker_counts(cause, spec) ? row.no_progress : state.used;
+      state.next_delay = delay_of(cause, spec.retry, before).ceiling;
+    }
+    out.push_back(state);
+  }
+  return out;
+}
+
 std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15ULL;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "scheduler/model/job_spec.h"
 #include "scheduler/model/rows.h"
@@ -41,6 +43,18 @@ struct AttemptOutcome {
 // derived from (job, epoch) by the caller, so that the same history decides the same.
 RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcome& outcome, Instant now,
                            std::uint64_t dice);
+
+// How one cause stands: what it may still cost, and what its next failure would mean.
+struct BudgetState {
+  Cause cause = Cause::unknown;
+  int limit = 0;  // -1: none
+  int used = 0;   // hardware without a limit of its own: of all three causes together
+  std::optional<Duration>
+      window{};  // what is older does not count; nullopt: until the next progress, or ever
+  std::optional<Duration> next_delay{};  // at most so long before it starts again; nullopt: it would not
+};
+// Of all causes that are charged, in their order.
+std::vector<BudgetState> retry_budgets(const JobRow& row, const JobSpec& spec, Instant now);
 
 // splitmix64 (Steele, Lea, Flood 2014): a well-mixed number from a counter.
 std::uint64_t mix(std::uint64_t x);

@@ -19,9 +19,15 @@ constexpr double kUnknownLow = 0.25, kUnknownHigh = 4;
 
 }  // namespace
 
+Instant expected_end(const Planner& planner, const Running& job, Instant now) {
+  const Duration attained = job.attained + (now - job.since);
+  const Duration left = planner.history().median_left(job.what.kind, attained, job.what.limit);
+  return std::max(now + left, now + Duration(1));
+}
+
 Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Instant now, std::size_t most,
                   JobId also, bool to_the_limit) {
-  Forecast out{.at = now, .starts = {}};
+  Forecast out{.at = now, .starts = {}, .runs = {}};
   auto waiting = planner.first(queue_of_nodes, most);
   if (also && std::ranges::find(waiting, also) == waiting.end()) waiting.push_back(also);
   const std::set<JobId> asked(waiting.begin(), waiting.end());  // victims that start again are not
@@ -32,13 +38,13 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   std::set<Instant> turns;  // reservations begin and end
   for (const Window& w : planner.windows()) turns.insert({w.from, w.until});
   const auto push = [&](const Running& job, Instant at) {
-    const Duration attained = job.attained + (at - job.since);
     const bool known = to_the_limit && job.what.limit != kNoLimit;
-    const Duration left = known ? left_of(job.what, attained)
-                                : planner.history().median_left(job.what.kind, attained, job.what.limit);
-    const Instant end = std::max(at + left, at + Duration(1));
+    const Instant end =
+        known ? std::max(at + left_of(job.what, job.attained + (at - job.since)), at + Duration(1))
+              : expected_end(planner, job, at);
     ends.push({end, job.what.id});
     end_of[job.what.id] = end;
+    return end;
   };
   for (const auto& [id, job] : copy->running()) push(job, now);
   Instant at = now;
@@ -46,8 +52,9 @@ Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Ins
   for (;;) {
     const Decisions d = copy->plan(at);
     for (const auto& s : d.started) {
-      if (asked.contains(s.job)) out.starts.emplace(s.job, at);
-      push(copy->running().at(s.job), at);
+      const Instant end = push(copy->running().at(s.job), at);
+      if (asked.contains(s.job) && out.starts.emplace(s.job, at).second)
+        out.runs.emplace(s.job, Forecast::Run{.end = end, .parts = s.parts});
     }
     for (const auto& p : d.preempted) {
       if (auto victim = copy->stopped(p.victim, at)) copy->enqueue(*std::move(victim), at);

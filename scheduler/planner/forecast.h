@@ -18,7 +18,14 @@ namespace tutti::planner {
 struct Forecast {
   Instant at;                       // of which state
   std::map<JobId, Instant> starts;  // who does not start within the horizon is not in it
+  struct Run {                      // where, and until when, if nobody preferred comes
+    Instant end;
+    Parts parts;
+  };
+  std::map<JobId, Run> runs;  // of the same jobs
 };
+// When one that runs ends, if it runs as long as its like usually do.
+Instant expected_end(const Planner& planner, const Running& job, Instant now);
 // Of the first `most` that wait for nodes of this queue, and of `also` if it waits further behind.
 // `to_the_limit`: everybody with a limit runs for all of it, as schedulers assume that know nothing else.
 Forecast forecast(const Planner& planner, const std::string& queue_of_nodes, Instant now, std::size_t most,

@@ -370,7 +370,8 @@ ServiceStatus Leader::status() const {
                        .leader = settings_.holder,
                        .term = term_.value,
                        .commit_ms = commit_ms_,
-                       .inbox = inbox_.size()};
+                       .inbox = inbox_.size(),
+                       .inbox_limit = settings_.max_inbox};
 }
 
 std::string Leader::metrics_text() const { return metrics_.text(plane_.get(), inbox_.size()); }

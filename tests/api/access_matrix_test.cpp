@@ -27,7 +27,8 @@ const std::vector<Row> kTable = {
       "queue.get",        "events.list",       "queues.list",      "queues.get",    "projects.list",
       "projects.get",     "reservations.list", "reservations.get", "nodes.list",    "nodes.get",
       "nodes.inspection", "gpus.list",         "faults.list",      "cluster.get",   "metrics.get",
-      "secrets.list",     "usage.get",         "projects.usage"}},
+      "secrets.list",     "usage.get",         "projects.usage",   "map.get",       "plan.get",
+      "jobs.count",       "faults.summary"}},
     {"naaaannnaaaa",
      {"jobs.get", "jobs.explain", "jobs.events", "attempts.list", "attempts.logs", "attempts.evidence",
       "checkpoints.list", "jobs.simulate_change"}},
@@ -43,7 +44,7 @@ const std::vector<Row> kTable = {
     {"fffffffffffa",
      {"users.list", "users.create", "users.get", "users.change", "users.delete", "join_tokens.list",
       "join_tokens.create", "join_tokens.delete", "node_credentials.list", "node_credentials.revoke",
-      "audit.list"}},
+      "audit.list", "control_plane.get"}},
 };
 
 http::Headers headers_of(ApiRig& rig, const std::string& caller) {

@@ -1,4 +1,5 @@
 // Users, tokens and nodes that join, through the API.
+#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
 #include "api_rig.h"
@@ -135,6 +136,70 @@ TEST_F(AccountsApi, MeSaysWhoOneIs) {
   EXPECT_EQ(me.at("roles"), (json::value{{"nlp", "member"}}));
   EXPECT_EQ(me.at("token").at("name"), "test");
   EXPECT_EQ(rig.get("/v1/me").body().at("user"), "admin");
+}
+
+TEST_F(AccountsApi, ATokenSignsABrowserInWithItsOwnScopes) {
+  const auto ada = rig.user("ada", {{"*", Role::admin}}, static_cast<std::uint8_t>(Scope::read));
+  const auto token = http::find_header(ada, "Authorization")->substr(std::string("Bearer ").size());
+  const auto answer = rig.post("/v1/login", R"({"token":")" + token + R"("})");
+  ASSERT_EQ(answer.status(), 200) << answer.response->body;
+  EXPECT_EQ(answer.body().at("user"), "ada");
+  const auto cookie = answer.header("Set-Cookie");
+  EXPECT_NE(cookie.find("; HttpOnly"), std::string::npos) << cookie;
+  http::Headers browser{{"Cookie", cookie.substr(0, cookie.find(';'))}, {"Sec-Fetch-Site", "same-origin"}};
+  const auto me = rig.get("/v1/me", browser).body();
+  EXPECT_EQ(me.at("user"), "ada");
+  EXPECT_EQ(me.at("scopes"), json::parse(R"(["read"])"));
+  EXPECT_EQ(rig.get("/v1/users", browser).status(), 403) << "the token was not made for that";
+  http::Headers elsewhere{browser[0], {"Sec-Fetch-Site", "cross-site"}};
+  EXPECT_EQ(rig.post("/v1/logout", "", elsewhere).status(), 403) << "a cookie is sent whoever asks";
+  const auto out = rig.post("/v1/logout", "", browser);
+  EXPECT_EQ(out.status(), 204);
+  EXPECT_NE(out.header("Set-Cookie").find("Max-Age=0"), std::string::npos);
+  rig.accounts.revoke_token(text(me.at("token").at("id")), [](const auto& done) { EXPECT_TRUE(done); });
+  EXPECT_EQ(rig.get("/v1/me", browser).status(), 401) << "it ends with its token";
+}
+
+TEST_F(AccountsApi, TheSchedulersOwnTokenSignsInToo) {
+  const auto answer = rig.post("/v1/login", R"({"token":"secret"})");
+  ASSERT_EQ(answer.status(), 200);
+  EXPECT_EQ(answer.body().at("user"), "admin");
+  const auto cookie = answer.header("Set-Cookie");
+  EXPECT_EQ(rig.get("/v1/users", {{"Cookie", cookie.substr(0, cookie.find(';'))}}).status(), 200);
+  EXPECT_EQ(rig.post("/v1/login", R"({"token":"Secret"})").status(), 401);
+  EXPECT_EQ(rig.post("/v1/login", R"({"token":"tuttisession_a_b"})").status(), 401);
+  EXPECT_EQ(error_field(rig.post("/v1/login", R"({"token":"secret","user":"ada"})")), "token");
+}
+
+bool lists(const json::value& permissions, std::string_view project, std::string_view route) {
+  const auto* routes = permissions.as_object().if_contains(project);
+  if (routes == nullptr) return false;
+  for (const auto& name : routes->as_array())
+    if (name.as_string() == route) return true;
+  return false;
+}
+
+TEST_F(AccountsApi, MeSaysWhatOneMayDo) {
+  const auto me =
+      rig.get("/v1/me", rig.user("ada", {{"nlp", Role::member}, {"vision", Role::operator_}})).body();
+  const auto &all = me.at("permissions"), &own = me.at("own_jobs");
+  EXPECT_TRUE(lists(all, "*", "jobs.list"));
+  EXPECT_FALSE(lists(all, "*", "jobs.submit"));
+  EXPECT_FALSE(lists(all, "*", "nodes.drain"));
+  EXPECT_TRUE(lists(all, "nlp", "jobs.submit"));
+  EXPECT_TRUE(lists(all, "nlp", "jobs.get"));
+  EXPECT_FALSE(lists(all, "nlp", "jobs.cancel"));
+  EXPECT_FALSE(lists(all, "nlp", "secrets.put"));
+  EXPECT_TRUE(lists(all, "vision", "jobs.cancel"));
+  EXPECT_TRUE(lists(all, "vision", "secrets.put"));
+  EXPECT_FALSE(lists(all, "vision", "jobs.list")) << "not said twice";
+  EXPECT_TRUE(lists(own, "nlp", "jobs.cancel"));
+  EXPECT_TRUE(lists(own, "*", "jobs.get"));
+  const auto admin = rig.get("/v1/me").body().at("permissions");
+  EXPECT_EQ(admin.at("*").as_array().size(), rig.router.routes().size());
+  const auto reader = rig.user("eve", {{"*", Role::admin}}, static_cast<std::uint8_t>(Scope::read));
+  EXPECT_FALSE(lists(rig.get("/v1/me", reader).body().at("permissions"), "*", "nodes.drain"))
+      << "not with this token";
 }
 
 TEST_F(AccountsApi, AJoinTokenIsUsedUp) {

@@ -202,7 +202,8 @@ ServiceStatus TestBackend::status() const {
           .leader = "test",
           .term = 1,
           .commit_ms = 0,
-          .inbox = 0};
+          .inbox = 0,
+          .inbox_limit = 100};
 }
 
 std::uint64_t TestBackend::subscribe(EventSink sink) {

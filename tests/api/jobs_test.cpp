@@ -53,6 +53,46 @@ TEST(JobList, FiltersAndPages) {
   EXPECT_EQ(rig.get("/v1/jobs?page_size=5").body().at("next_page_token"), "") << "no empty page at the end";
 }
 
+TEST(JobList, FindsByPartOfTheNameAndByCause) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.backend.end_attempt(rig.backend.run_job(rig.submit(spec("llama-7b"))), false, 3);
+  rig.submit(spec("LLaMA-70b"));
+  rig.submit(spec("bert_%"));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?q=llama").body()), (Ids{2, 1})) << "in either case";
+  EXPECT_EQ(ids(rig.get("/v1/jobs?q=-7b").body()), (Ids{1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?q=%25").body()), (Ids{3})) << "no pattern, only text";
+  EXPECT_EQ(ids(rig.get("/v1/jobs?cause=user").body()), (Ids{1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?cause=gpu,user").body()), (Ids{1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?cause=gpu").body()), (Ids{}));
+  EXPECT_EQ(rig.get("/v1/jobs?cause=bad-luck").status(), 422);
+}
+
+TEST(JobCount, CountsInGroupsWithTheSameFilters) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.submit(spec("a", R"(,"resources":{"gpus":8})"), {{"Tutti-User", "ada"}});
+  rig.submit(spec("b", R"(,"nodes":2,"resources":{"gpus":4})"), {{"Tutti-User", "ada"}});
+  rig.submit(spec("b", R"(,"resources":{"gpus":1})"), {{"Tutti-User", "bob"}});
+  rig.post("/v1/jobs/3:cancel");
+  const auto groups = [&](const std::string& query) {
+    return rig.get("/v1/jobs:count?" + query).body().at("groups");
+  };
+  EXPECT_EQ(groups("group_by=user"),
+            json::parse(R"([{"key":"ada","jobs":2,"gpus":16},{"key":"bob","jobs":1,"gpus":1}])"));
+  EXPECT_EQ(groups("state=terminal"), json::parse(R"([{"key":"cancelled","jobs":1,"gpus":1}])"));
+  EXPECT_EQ(groups("group_by=name&state=pending"), json::parse(R"([{"key":"b","jobs":1,"gpus":8}])"));
+  EXPECT_EQ(groups("group_by=project&q=B"), json::parse(R"([{"key":"default","jobs":2,"gpus":9}])"));
+  EXPECT_EQ(groups("user=nobody"), json::array());
+  EXPECT_EQ(rig.get("/v1/jobs:count").body().at("cut"), false);
+  for (const auto* query : {"group_by=owner", "page_size=2", "state=gone"})
+    EXPECT_EQ(rig.get("/v1/jobs:count?" + std::string(query)).status(), 422) << query;
+  const auto eve = rig.get("/v1/jobs:count", rig.user("eve", {{"vision", Role::member}})).body();
+  EXPECT_TRUE(eve.at("groups").as_array().empty()) << "only what one may see is counted";
+  rig.backend.break_reads(true);
+  EXPECT_EQ(rig.get("/v1/jobs:count").status(), 503);
+}
+
 TEST(JobList, RefusesWhatItDoesNotKnow) {
   ApiRig rig;
   for (const auto query : {"state=gone", "state=queued,gone", "since=yesterday", "page_size=0", "page_size=x",
@@ -126,6 +166,56 @@ TEST(Job, AFailedOneShowsCauseAndExitCode) {
   EXPECT_EQ(job.at("state"), "failed");
   EXPECT_EQ(job.at("cause"), "user");
   EXPECT_EQ(job.at("exit_code"), 3);
+}
+
+json::value budget(const json::value& job, std::string_view cause) {
+  for (const auto& b : job.at("budgets").as_array())
+    if (b.at("cause").as_string() == cause) return b;
+  return nullptr;
+}
+
+TEST(Job, ShowsWhatItsFailuresMayStillCost) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  const auto id =
+      rig.submit(spec("a", R"(,"retry":{"budget":{"user":2,"network":-1},"no_progress_limit":5})"));
+  const auto before = rig.get("/v1/jobs/1").body();
+  EXPECT_EQ(
+      budget(before, "user"),
+      json::parse(R"({"cause":"user","limit":2,"used":0,"window_seconds":null,"next_delay_seconds":1E1})"));
+  EXPECT_EQ(budget(before, "gpu").at("limit"), 20);
+  EXPECT_EQ(budget(before, "gpu").at("window_seconds"), 86400.0);
+  EXPECT_EQ(budget(before, "gpu").at("next_delay_seconds"), 0.0) << "the first time at once";
+  EXPECT_EQ(budget(before, "network").at("limit"), -1);
+  EXPECT_EQ(budget(before, "oom").at("next_delay_seconds"), nullptr) << "none left: it would not start again";
+  EXPECT_EQ(budget(before, "preempted"), nullptr) << "never charged";
+  EXPECT_EQ(before.at("no_progress"), json::parse(R"({"limit":5,"in_a_row":0})"));
+  rig.backend.end_attempt(rig.backend.run_job(id), false, 3);
+  const auto after = rig.get("/v1/jobs/1").body();
+  EXPECT_EQ(budget(after, "user").at("used"), 1);
+  EXPECT_EQ(budget(after, "user").at("next_delay_seconds"), 20.0);
+  EXPECT_EQ(after.at("no_progress").at("in_a_row"), 1);
+  rig.post("/v1/jobs/1:cancel");
+  EXPECT_FALSE(rig.get("/v1/jobs/1").body().as_object().contains("budgets")) << "it is over";
+}
+
+TEST(Job, SaysWhenItIsExpectedToStartAndToEnd) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  const auto first = rig.submit(spec("runs", R"(,"resources":{"gpus":8},"time_limit":"2h")"));
+  rig.backend.run_job(first);
+  rig.submit(spec("waits", R"(,"resources":{"gpus":8})"));
+  rig.submit(spec("never", R"(,"resources":{"gpus":16})"));
+  rig.backend.tick(1s);
+  const auto runs = rig.get("/v1/jobs/1").body(), waits = rig.get("/v1/jobs/2").body();
+  const auto never = rig.get("/v1/jobs/3").body();
+  EXPECT_EQ(runs.at("eta"), nullptr);
+  EXPECT_TRUE(runs.at("ends_at").is_string());
+  EXPECT_TRUE(waits.at("eta").at("at").is_string());
+  EXPECT_GT(waits.at("ends_at").as_string(), waits.at("eta").at("at").as_string());
+  EXPECT_GE(waits.at("eta").at("at").as_string(), runs.at("ends_at").as_string());
+  EXPECT_EQ(never.at("eta"), nullptr);
+  EXPECT_EQ(never.at("ends_at"), nullptr);
 }
 
 TEST(Explain, GivesReasonsWithNumbers) {

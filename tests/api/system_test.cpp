@@ -51,5 +51,26 @@ TEST(System, ClusterInNumbers) {
   EXPECT_EQ(rig.get("/v1/cluster").status(), 503);
 }
 
+TEST(System, TheControlPlaneInNumbers) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 1);
+  rig.backend.add_node("n2", 1);
+  rig.backend.tick(5s);
+  const auto plane = rig.get("/v1/control-plane").body();
+  EXPECT_EQ(plane.at("leader"), "test");
+  EXPECT_EQ(plane.at("term"), 1);
+  EXPECT_EQ(plane.at("ready"), true);
+  EXPECT_EQ(plane.at("inbox"), boost::json::parse(R"({"depth":0,"limit":100})"));
+  EXPECT_EQ(plane.at("workers"), boost::json::parse(R"([{"version":"test","nodes":2}])"));
+  EXPECT_GE(plane.at("uptime_seconds").to_number<double>(), 5.0);
+  EXPECT_LT(plane.at("uptime_seconds").to_number<double>(), 6.0);
+  rig.backend.be_unready();
+  const auto recovering = rig.get("/v1/control-plane").body();
+  EXPECT_EQ(recovering.at("ready"), false) << "that is when an admin looks here";
+  EXPECT_TRUE(recovering.at("workers").as_array().empty());
+  rig.backend.break_reads(true);
+  EXPECT_EQ(rig.get("/v1/control-plane").status(), 503);
+}
+
 }  // namespace
 }  // namespace tutti::testing

@@ -65,6 +65,34 @@ TEST_P(ReaderTest, FiltersHoldTogether) {
   EXPECT_THAT(ids({.owner = "bob", .name = "train"}), ElementsAre(9, 7));
 }
 
+TEST_P(ReaderTest, PartsOfNamesAndCausesAreFound) {
+  EXPECT_THAT(ids({.name_part = "RAI"}), ElementsAre(9, 7, 5, 3, 1));
+  EXPECT_THAT(ids({.owner = "bob", .name_part = "val"}), ElementsAre(10, 8, 6));
+  EXPECT_THAT(ids({.name_part = "t%n"}), IsEmpty());
+  EXPECT_EQ(ids({.causes = {Cause::none}}).size() + ids({.causes = {Cause::gpu, Cause::oom}}).size(),
+            ids({}).size());
+}
+
+TEST_P(ReaderTest, JobsAreCountedInGroups) {
+  const auto groups = [&](const JobFilter& f, JobKey by, int limit = 10) {
+    std::vector<std::pair<std::string, std::int64_t>> out;
+    for (const auto& g : reader_->count_jobs(f, by, limit)) out.emplace_back(g.key, g.jobs);
+    return out;
+  };
+  using Pair = std::pair<std::string, std::int64_t>;
+  EXPECT_THAT(groups({}, JobKey::state), testing::UnorderedElementsAre(Pair("queued", 5), Pair("failed", 5)));
+  EXPECT_THAT(groups({}, JobKey::queue), ElementsAre(Pair("default", 9), Pair("big", 1)));
+  EXPECT_THAT(groups({}, JobKey::queue, 1), ElementsAre(Pair("default", 9)));
+  EXPECT_THAT(groups({.states = {JobState::failed}}, JobKey::user),
+              ElementsAre(Pair("ann", 3), Pair("bob", 2)));
+  EXPECT_THAT(groups({.owner = "ann"}, JobKey::name), ElementsAre(Pair("train", 3), Pair("eval", 2)));
+  EXPECT_THAT(groups({}, JobKey::project), ElementsAre(Pair("a", 5), Pair("b", 5)));
+  std::int64_t gpus = 0, asked = 0;
+  for (const auto& g : reader_->count_jobs({}, JobKey::cause, 10)) gpus += g.gpus;
+  for (const auto& v : reader_->list_jobs({}, 100, JobId(0))) asked += v.row.nodes * v.row.gpus_per_node;
+  EXPECT_EQ(gpus, asked);
+}
+
 // What is asked for is compared, never read as SQL: such a name finds nothing, or the job that has it.
 TEST_P(ReaderTest, TextThatWouldBreakOutOfAStatementIsOnlyText) {
   const std::string malice[] = {"' OR '1'='1",
@@ -248,6 +276,24 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
   EXPECT_THAT(reader_->faults({.gpu = GpuId(3)}, 10, FaultId(0)), ElementsAre(b.faults[2]));
   EXPECT_THAT(reader_->faults({.job = JobId(1)}, 1, FaultId(3)), ElementsAre(b.faults[1]));
   EXPECT_THAT(reader_->faults({.since = at(4)}, 9, FaultId(0)), ElementsAre(b.faults[3]));
+  EXPECT_THAT(reader_->faults({.until = at(4)}, 9, FaultId(0)), testing::SizeIs(3));
+  const auto total = reader_->count_faults({}, FaultKey::nothing, 1);
+  ASSERT_EQ(total.size(), 1u);
+  EXPECT_EQ(total[0].faults, 4);
+  for (const FaultKey by : {FaultKey::node, FaultKey::fault_class, FaultKey::gpu, FaultKey::action}) {
+    std::int64_t faults = 0;
+    for (const auto& group : reader_->count_faults({}, by, 10)) {
+      faults += group.faults;
+      EXPECT_LE(group.jobs_hit, total[0].jobs_hit);
+    }
+    EXPECT_EQ(faults, 4);
+  }
+  const auto of_node = reader_->count_faults({.node = NodeId(1)}, FaultKey::node, 10);
+  ASSERT_EQ(of_node.size(), 1u);
+  EXPECT_EQ(of_node[0].key, "1");
+  EXPECT_EQ(of_node[0].faults, 2);
+  EXPECT_TRUE(reader_->count_faults({.fault_class = "'"}, FaultKey::action, 10).empty());
+  EXPECT_TRUE(reader_->count_faults({.action = "' OR true --"}, FaultKey::action, 10).empty());
 }
 
 TEST_P(ReaderTest, OneAttemptAndItsNewestEvents) {
