@@ -171,6 +171,7 @@ std::string column_of(FaultKey by) {
     case FaultKey::fault_class: return "fault_class";
     case FaultKey::gpu: return "coalesce(gpu, 0)::text";
     case FaultKey::action: return "action";
+    case FaultKey::slot: return "CASE WHEN slot = '' THEN '' ELSE coalesce(node, 0) || ' ' || slot END";
   }
   return "''::text";
 }
