@@ -37,7 +37,6 @@
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
 #include "scheduler/service/sealed.h"
-#include "scheduler/service/series_record.h"
 #include "scheduler/service/side_thread.h"
 #include "scheduler/service/waiting_record.h"
 #include "scheduler/service/webhooks.h"
@@ -394,15 +393,14 @@ int run(const Flags& f) {
                     poster, Sealer(key, "webhooks"));
   SideThread record_thread(io.get_executor());
   WaitingRecord record(leader, record_thread.aside(), std::make_shared<db::PgWaitingReasons>(db));
-  Repeated record_timer(
-      io, []() -> Duration { return std::chrono::seconds(1); }, [&] { record.step(); });
   SideThread series_writer(io.get_executor()), series_reader(io.get_executor(), 200);
   SeriesRecord series(leader, {series_writer.aside(), std::make_shared<db::PgSeries>(db)},
                       {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
-  Repeated series_timer(
-      io, []() -> Duration { return std::chrono::seconds(1); }, [&] { series.step(); });
+  const auto step_records = [&] { record.step(), series.step(); };
+  Repeated record_timer(
+      io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   Services services;
   services.waiting = &record;
   services.series = &series;
@@ -459,7 +457,6 @@ int run(const Flags& f) {
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
-    series_timer.stop();
     series.finish();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });
