@@ -22,7 +22,8 @@ using series::Point;
 
 constexpr char kVersion = 1;
 constexpr std::uint64_t kSimulated = 1;
-constexpr std::uint64_t kMostPoints = 100'000;  // of one line of one block; more is damage
+constexpr std::uint64_t kMostPoints = 100'000;        // of one line of one block; more is damage
+constexpr std::int64_t kMostBucket = 10'000'000'000;  // of any tier: thousands of years
 constexpr double kMebibyte = 1024.0 * 1024.0;
 
 // Numbers of names are stored: add at the end only. 0 is a name in letters.
@@ -161,6 +162,7 @@ std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int
   if (number >= kKnown.size()) throw Damaged{};  // or of a newer version
   Key key;
   key.name = number == 0 ? in.text(series::kMaxName) : std::string(kKnown[number].name);
+  if (!series::is_name(key.name)) throw Damaged{};
   key.item = sum(item, in.signed_number());
   const std::uint64_t points = in.plain();
   std::uint64_t left = points >> 1;
@@ -173,6 +175,7 @@ std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int
     if (run == 0 || run > left) throw Damaged{};
     for (std::uint64_t i = 0; i < run; ++i) {
       if (i > 0) bucket = sum(bucket, 1);
+      if (bucket > kMostBucket || bucket < -kMostBucket) throw Damaged{};
       mean = sum(mean, in.signed_number());
       Point p{.bucket = bucket};
       p.mean = unfold(mean, quantum);

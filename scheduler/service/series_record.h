@@ -33,7 +33,7 @@ struct SeriesSettings {
                                 std::chrono::hours(24 * 365)};
   SeriesLimits limits;
   SeriesBounds bounds;                 // of one answer
-  std::size_t owners_per_write = 200;  // in a second: four times what two thousand nodes need
+  std::size_t owners_per_write = 200;  // in a second; two thousand nodes need twenty
   int forget_at_once = 2'000;          // rows
   int rows_per_read = 2'048;           // of one answer
   std::function<void(std::string_view why, std::size_t n)> dropped{};  // is told what was not kept

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <random>
 
@@ -94,9 +95,13 @@ TEST(SeriesCodec, DamageIsNoticedOrReadAsOtherNumbers) {
     std::string bytes = whole;
     for (auto changes = 1 + dice() % 4; changes > 0; --changes)
       bytes[dice() % bytes.size()] = static_cast<char>(dice());
-    for (const auto& [key, points] : decode(bytes).lines)
-      for (const Point& point : points)
+    for (const auto& [key, points] : decode(bytes).lines) {
+      ASSERT_TRUE(series::is_name(key.name));
+      for (const Point& point : points) {
+        ASSERT_LE(std::abs(point.bucket), 10'000'000'000) << "it can be a time";
         ASSERT_TRUE(std::isfinite(point.min) && std::isfinite(point.max) && std::isfinite(point.mean));
+      }
+    }
   }
 }
 
