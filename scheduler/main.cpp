@@ -25,10 +25,12 @@
 #include "db/pg/pg_accounts.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_secrets.h"
+#include "db/pg/pg_series.h"
 #include "db/pg/pg_store.h"
 #include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/http_flags.h"
+#include "scheduler/metrics_flags.h"
 #include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
@@ -69,6 +71,7 @@ struct Flags {
   std::vector<std::string> oidc_grants;
   double session_idle_hours = 12, session_days = 7;
   std::vector<std::string> webhook_allow;
+  MetricsFlags metrics;
 };
 
 void add_account_flags(CLI::App& app, Flags& f) {
@@ -155,6 +158,7 @@ Flags read_flags(int argc, char** argv) {
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
   add_account_flags(app, f);
+  add_metrics_flags(app, f.metrics);
   app.add_option(
          "--webhook-allow", f.webhook_allow,
          "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
@@ -389,9 +393,17 @@ int run(const Flags& f) {
                     poster, Sealer(key, "webhooks"));
   SideThread record_thread(io.get_executor());
   WaitingRecord record(leader, record_thread.aside(), std::make_shared<db::PgWaitingReasons>(db));
-  Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { record.step(); });
+  SideThread series_writer(io.get_executor()), series_reader(io.get_executor(), 200);
+  SeriesRecord series(leader, {series_writer.aside(), std::make_shared<db::PgSeries>(db)},
+                      {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
+                      series_settings(f.metrics, metrics));
+  hub.use_samples(series);
+  const auto step_records = [&] { record.step(), series.step(); };
+  Repeated record_timer(
+      io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   Services services;
   services.waiting = &record;
+  services.series = &series;
   services.accounts = &accounts;
   services.webhooks = &webhooks;
 
@@ -445,6 +457,7 @@ int run(const Flags& f) {
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
+    series.finish();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });
   };
@@ -460,8 +473,8 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* side :
-       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread})
+  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
+                           &record_thread, &series_writer, &series_reader})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

@@ -100,6 +100,7 @@ void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
 void add_queue_routes(const Routes&);
 void add_map_routes(const Routes&);
+void add_metrics_routes(const Routes&);
 void add_plan_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);

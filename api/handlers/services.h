@@ -7,6 +7,7 @@ namespace tutti {
 class Accounts;
 class Limits;          // limits.h
 class SecretVault;     // scheduler/secrets
+class SeriesHistory;   // series_history.h
 class Shells;          // shells.h
 class WaitingHistory;  // waiting_history.h
 class WebhookService;
@@ -18,6 +19,7 @@ struct Services {
   SecretVault* secrets = nullptr;
   Shells* shells = nullptr;
   WaitingHistory* waiting = nullptr;  // why jobs waited
+  SeriesHistory* series = nullptr;    // what was measured
 };
 
 }  // namespace tutti

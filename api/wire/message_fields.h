@@ -134,10 +134,20 @@ void fields(V& v, M& m) {
   v.later("peer_port", m.peer_port);
 }
 
+template <class V, Is<GpuLoad> M>
+void fields(V& v, M& m) {
+  v("uuid", m.uuid, kName);
+  v("utilisation_percent", m.utilisation_percent);
+  v("memory_bytes", m.memory_bytes);
+  v("power_mw", m.power_mw);
+  v("temperature_c", m.temperature_c);
+}
+
 template <class V, Is<Heartbeat> M>
 void fields(V& v, M& m) {
   v("seq", m.seq);
   v("wall_us", m.wall_us);
+  v("loads", m.loads);
 }
 
 template <class V, Is<HeartbeatAck> M>

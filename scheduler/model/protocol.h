@@ -169,9 +169,20 @@ struct Hello {
   std::int32_t peer_port = 0;           // UDP, at `address`, for other workers; 0: it holds no gang leases
 };
 
+// What a GPU does, as NVML says it; what it does not say is absent.
+struct GpuLoad {
+  std::string uuid;
+  std::optional<std::int32_t> utilisation_percent{};
+  std::optional<std::int64_t> memory_bytes{};  // used
+  std::optional<std::int32_t> power_mw{};
+  std::optional<std::int32_t> temperature_c{};
+};
+
 struct Heartbeat {
   std::int64_t seq = 0;
   std::optional<std::int64_t> wall_us{};  // the worker's wall clock; leases never look at it
+  // Of every GPU that answers, each sample of the probe (every 5 s) once. An older scheduler reads over it.
+  std::optional<std::vector<GpuLoad>> loads{};
 };
 
 struct GpuFault {

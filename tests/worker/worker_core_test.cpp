@@ -382,5 +382,38 @@ TEST(WorkerCore, SleepsUntilTheNextHeartbeat) {
   EXPECT_EQ(b.core.next_wake(b.now), Duration(milliseconds(600)));
 }
 
+TEST(Heartbeats, SayEachSampleOfTheGpusOnce) {
+  Bench b;
+  b.connect();
+  b.gpus(1);
+  b.sent<Heartbeat>();
+  nvml::Sample sample;
+  sample.gpus.emplace_back().uuid = "GPU-0";
+  sample.gpus[0].utilization = 97;
+  sample.gpus[0].memory_used_bytes = 60ULL << 30;
+  sample.gpus[0].power_mw = 650'000;
+  b.core.on_probe(b.now, sample);
+  b.advance(seconds(1));
+  auto said = b.sent<Heartbeat>();
+  ASSERT_FALSE(said.empty());
+  ASSERT_TRUE(said[0].loads);
+  ASSERT_EQ(said[0].loads->size(), 1u);
+  EXPECT_EQ(said[0].loads->at(0).uuid, "GPU-0");
+  EXPECT_EQ(said[0].loads->at(0).utilisation_percent, 97);
+  EXPECT_EQ(said[0].loads->at(0).memory_bytes, 60LL << 30);
+  EXPECT_EQ(said[0].loads->at(0).power_mw, 650'000);
+  EXPECT_FALSE(said[0].loads->at(0).temperature_c) << "not known is not zero";
+  b.advance(seconds(1));
+  said = b.sent<Heartbeat>();
+  ASSERT_FALSE(said.empty());
+  EXPECT_FALSE(said.back().loads) << "it has been said";
+  b.core.on_probe(b.now, sample);
+  b.core.on_probe_lost(b.now);
+  b.advance(seconds(1));
+  said = b.sent<Heartbeat>();
+  ASSERT_FALSE(said.empty());
+  EXPECT_FALSE(said.back().loads) << "nobody knows what they do now";
+}
+
 }  // namespace
 }  // namespace tutti::worker

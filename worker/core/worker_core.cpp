@@ -99,7 +99,9 @@ void WorkerCore::heartbeat(Now now) {
   heartbeats_under_way_[seq] = now.mono;
   if (heartbeats_under_way_.size() > kMaxHeartbeatsUnderWay)
     heartbeats_under_way_.erase(heartbeats_under_way_.begin());
-  send(protocol::Heartbeat{seq, now.wall.time_since_epoch().count()});
+  protocol::Heartbeat beat{seq, now.wall.time_since_epoch().count()};
+  if (connected_) beat.loads = std::exchange(loads_, std::nullopt);
+  send(std::move(beat));
 }
 
 void WorkerCore::on_heartbeat_ack(Now now, const protocol::HeartbeatAck& ack) {

@@ -212,6 +212,7 @@ class WorkerCore {
   void say_untold_faults(Now);
   void take_waiting_findings(Now);
   void remember_memory(const nvml::Sample&);
+  void take_loads(const nvml::Sample&);
 
   CoreSettings settings_;
   GpuLedger gpus_;
@@ -246,6 +247,7 @@ class WorkerCore {
 
   NodeConditions conditions_;
   node::FaultPairs fault_pairs_;
+  std::optional<std::vector<protocol::GpuLoad>> loads_;  // of the last sample, until a heartbeat has said it
   std::map<std::string, std::uint64_t> idle_memory_;  // UUID → the least memory it was seen to use
   std::optional<std::int64_t> switch_fault_at_;       // CLOCK_BOOTTIME
   bool inspecting_ = false;
