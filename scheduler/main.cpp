@@ -416,6 +416,7 @@ int run(const Flags& f) {
         hub.accept(std::move(link), is_node ? who->name : "");
       },
       "worker");
+  limits.weigh(router);
   http::Hooks hooks;
   hooks.arrive = limits.arrive();
   hooks.before = limits.around(authenticate(accounts));
