@@ -68,6 +68,7 @@ struct Flags {
   OidcSettings oidc;
   std::vector<std::string> oidc_grants;
   double session_idle_hours = 12, session_days = 7;
+  double audit_days = 365;
   std::vector<std::string> webhook_allow;
 };
 
@@ -78,6 +79,9 @@ void add_account_flags(CLI::App& app, Flags& f) {
       ->capture_default_str();
   app.add_option("--session-days", f.session_days, "and at the latest so long after its login")
       ->check(CLI::Range(0.1, 365.0))
+      ->capture_default_str();
+  app.add_option("--audit-days", f.audit_days, "rows of the audit trail are kept so long; 0 = for ever")
+      ->check(CLI::Range(0.0, 365.0 * 100))
       ->capture_default_str();
   auto* issuer =
       app.add_option("--oidc-issuer", f.oidc.issuer,
@@ -208,6 +212,7 @@ AccountSettings account_settings(const Flags& f, const std::string& token) {
   settings.root_token = token;
   settings.session_idle = from_seconds(f.session_idle_hours * 3600);
   settings.session_life = from_seconds(f.session_days * 86'400);
+  settings.audit_life = from_seconds(f.audit_days * 86'400);
   settings.oidc = f.oidc;
   for (const auto& text : f.oidc_grants) {
     auto grant = parse_grant(text);

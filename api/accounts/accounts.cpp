@@ -10,6 +10,7 @@ namespace {
 constexpr std::size_t kMostChanges = 1'000;    // waiting
 constexpr std::size_t kMostRecorded = 20'000;  // waiting
 constexpr std::size_t kAuditBatch = 1'000;
+constexpr int kForgetAtOnce = 10'000;                    // rows of the audit trail
 constexpr Duration kUseGrain = std::chrono::minutes(1);  // uses within it are one
 
 Error unknown(std::string message) {
@@ -81,6 +82,7 @@ void Accounts::sweep() {
 void Accounts::refresh() {
   sweep();
   if (!loaded_) return load();
+  forget_audit();
   AccountBatch uses;
   for (const auto& id : std::exchange(used_tokens_, {}))
     if (const auto at = tokens_.find(id); at != tokens_.end()) uses.used_tokens.push_back(at->second);
@@ -95,6 +97,22 @@ void Accounts::refresh() {
       [this, newest](std::exception_ptr failure) {
         if (!failure && *newest != revision_ && !busy_) load();
       });
+}
+
+// A piece at each refresh until nothing old is left, then a look once an hour. What fails is tried again by
+// the next refresh.
+void Accounts::forget_audit() {
+  const Instant now = clock_();
+  const bool early = next_forgetting_ && now < *next_forgetting_;
+  if (settings_.audit_life <= Duration(0) || forgetting_ || early) return;
+  forgetting_ = true;
+  auto more = std::make_shared<bool>(true);
+  aside_([&store = store_, more,
+          before = now - settings_.audit_life] { *more = store.forget_audit(before, kForgetAtOnce); },
+         [this, more, now](std::exception_ptr failure) {
+           forgetting_ = false;
+           if (!failure && !*more) next_forgetting_ = now + std::chrono::hours(1);
+         });
 }
 
 void Accounts::load() {

@@ -35,6 +35,7 @@ struct AccountSettings {
   std::string root_token;  // the scheduler's own, of its data directory: an admin that needs no rows
   Duration session_idle = std::chrono::hours(12);
   Duration session_life = std::chrono::hours(24 * 7);
+  Duration audit_life = std::chrono::hours(24 * 365);  // rows of the audit trail; 0 = for ever
   OidcSettings oidc;
 };
 
@@ -50,7 +51,8 @@ class Accounts {
 
   /// Reads the rows; until that has succeeded once, only the root token is known.
   void start();
-  /// Every few seconds: writes down uses of tokens and sessions, reads the rows if they have changed.
+  /// Every few seconds: writes down uses of tokens and sessions, reads the rows if they have changed, and
+  /// drops old rows of the audit trail.
   void refresh();
   bool loaded() const { return loaded_; }
 
@@ -138,6 +140,7 @@ class Accounts {
   void take(const AccountSnapshot& rows);
   void apply(const AccountBatch& batch);
   void sweep();
+  void forget_audit();
 
   AccountStore& store_;
   Aside aside_, hashing_aside_;
@@ -148,8 +151,10 @@ class Accounts {
   std::function<void()> fetch_keys_;
   bool loaded_ = false;
   bool loading_ = false;
-  bool busy_ = false;  // a commit is under way
-  int hashing_ = 0;    // passwords under way
+  bool busy_ = false;        // a commit is under way
+  int hashing_ = 0;          // passwords under way
+  bool forgetting_ = false;  // old rows of the audit trail
+  std::optional<Instant> next_forgetting_;
   std::int64_t revision_ = 0;
   std::deque<Change> changes_;
   std::deque<Recorded> recorded_;
