@@ -142,6 +142,7 @@ struct ChangeOptions {
   std::vector<std::string> ids;
   JobFilter filter;  // instead of ids
   std::string reason;
+  std::string signal;  // of cancel: send this and end nothing
   bool yes = false;
   bool array = false;  // all tasks
   bool dry_run = false;

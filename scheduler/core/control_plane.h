@@ -283,6 +283,8 @@ class ControlPlane {
   Result<JobId> on_hold(Now, JobId, std::string_view reason, std::string_view who = {});
   Result<JobId> on_release(Now, JobId, std::string_view who = {});
   Result<JobId> on_requeue(Now, JobId, std::string_view who);
+  // To every rank of a running attempt; nothing ends by it. All of its nodes must be heard.
+  Result<JobId> on_signal(Now, JobId, const std::string& signal, std::string_view who);
   // With an event that says every field from → to; a change that changes nothing writes nothing.
   Result<JobId> on_update(Now, JobId, const JobChange&, std::string_view who);
   // A person's command inside a running attempt, `what` "begun" or "ended": for the history.
