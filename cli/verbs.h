@@ -187,6 +187,7 @@ struct NodeChange {
   std::string verb;  // drain, resume, quarantine, repair, return, retire, report
   std::string node;
   std::string reason;
+  std::string until;  // of drain: an instant or +2h
   bool dry_run = false;
 };
 int run_node_change(Session& session, const NodeChange& change);

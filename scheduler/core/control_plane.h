@@ -295,7 +295,9 @@ class ControlPlane {
   Result<Warnings> on_remove_project(Now, const std::string& name, std::string_view who);
   Result<Warnings> on_put_reservation(Now, const ReservationRow&, std::string_view who);
   Result<Warnings> on_remove_reservation(Now, const std::string& name, std::string_view who);
-  Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason);
+  // `until`: of draining and cordoned, then it takes work again by itself; the epoch: when somebody says so.
+  Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason,
+                                 Instant until = {});
   Result<NodeId> on_node_report(Now, const std::string& node, std::string_view who, std::string_view reason);
   Result<NodeId> on_inspect(Now, const std::string& node);  // its report comes later
 
@@ -540,7 +542,7 @@ class ControlPlane {
   FaultRow& add_fault(Now, FaultRow);
   bool apply_service(Node&, ServiceEvent, Now, const std::string& reason);
   void trust_gpus(Node&, Now);
-  void end_probations(Now);
+  void end_services(Now);
   static Instant page_of(const Node&, Instant at_the_latest);
   bool is_repeat_offender(const Gpu&, Instant now) const;
   static bool waits_for_a_person(const GpuRow&);

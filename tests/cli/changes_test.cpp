@@ -99,6 +99,8 @@ TEST(Changes, DrainSaysWhatStillRunsThere) {
   EXPECT_EQ(c.scheduler.run({"node", "drain", "n1", "--reason", "new cable"}).out,
             "node n1 is draining; still runs there: 7,9\n");
   EXPECT_EQ(c.posts(), std::vector<std::string>{R"(/v1/nodes/n1:drain {"reason":"new cable"})"});
+  EXPECT_EQ(c.scheduler.run({"node", "drain", "n1", "--reason", "new cable", "--until", "+2h"}).status, 0);
+  EXPECT_EQ(c.posts().back(), R"(/v1/nodes/n1:drain {"reason":"new cable","until":"+2h"})");
 }
 
 // POST /v1/jobs:bulk over jobs 1 to 5, of which 4 cannot be changed; two a page.
