@@ -287,7 +287,7 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
     const auto at = nodes_.find(given->id);
     if (at == nodes_.end() || !matches(given->secret, at->second.secret_hash) || at->second.revoked_at)
       return unknown("this node's credential is not known, or has been revoked");
-    Identity node = by_certificate(at->second.node);
+    Identity node = node_identity(at->second.node);
     node.node_credential = at->first;
     return node;
   }
@@ -351,8 +351,9 @@ std::optional<Identity> Accounts::renewed(const Identity& who) const {
     if (at == nodes_.end() || at->second.revoked_at) return std::nullopt;
     return who;
   }
-  if (!who.expires_at) return who;  // the scheduler's own token, or a certificate
+  if (!who.expires_at) return who;  // the scheduler's own token
   if (now >= *who.expires_at) return std::nullopt;
+  if (who.kind == Identity::Kind::node) return who;  // by its certificate
   Identity signed_in = who;
   signed_in.roles = who.signed_roles;
   signed_in.owner = who.name;  // in whose name it was opened is asked no more
@@ -400,7 +401,18 @@ Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view 
   return who;
 }
 
-Identity Accounts::by_certificate(std::string_view node) const {
+Result<Identity> Accounts::by_certificate(std::string_view node, Instant until) const {
+  if (clock_() >= until)  // since the handshake
+    return Error{.code = Errc::unauthenticated,
+                 .message = "the certificate of node " + std::string(node) + " has expired",
+                 .hint = "connect with a new one",
+                 .field = ""};
+  Identity who = node_identity(node);
+  who.expires_at = until;
+  return who;
+}
+
+Identity Accounts::node_identity(std::string_view node) {
   Identity who;
   who.kind = Identity::Kind::node;
   who.name = who.owner = node;

@@ -59,8 +59,8 @@ class Accounts {
   // ---- who is this? `from` is the peer's address.
   Result<Identity> by_bearer(std::string_view text, std::string_view from);
   Result<Identity> by_session(std::string_view cookie, std::string_view from);
-  /// A node by the name in its verified certificate.
-  Identity by_certificate(std::string_view node) const;
+  /// A node by the name in its verified certificate, which holds until then.
+  Result<Identity> by_certificate(std::string_view node, Instant until) const;
   /// Who has been known before, as they are now; nothing once they would not be let in any more.
   std::optional<Identity> renewed(const Identity& who) const;
   /// What was let in and is still open.
@@ -127,6 +127,7 @@ class Accounts {
     std::function<void(bool)> done;
   };
 
+  static Identity node_identity(std::string_view node);
   Result<Identity> user_identity(std::string_view user) const;
   /// Of somebody known by a signed token: what they may do here besides.
   Result<Identity> with_local_roles(Identity signed_in) const;
