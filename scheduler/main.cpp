@@ -69,7 +69,9 @@ struct Flags {
   double probation_hours = 24;
   OidcSettings oidc;
   std::vector<std::string> oidc_grants;
+  double oidc_hours = 24;
   double session_idle_hours = 12, session_days = 7;
+  double audit_days = 365;
   std::vector<std::string> webhook_allow;
   MetricsFlags metrics;
 };
@@ -81,6 +83,9 @@ void add_account_flags(CLI::App& app, Flags& f) {
       ->capture_default_str();
   app.add_option("--session-days", f.session_days, "and at the latest so long after its login")
       ->check(CLI::Range(0.1, 365.0))
+      ->capture_default_str();
+  app.add_option("--audit-days", f.audit_days, "rows of the audit trail are kept so long; 0 = for ever")
+      ->check(CLI::Range(0.0, 365.0 * 100))
       ->capture_default_str();
   auto* issuer =
       app.add_option("--oidc-issuer", f.oidc.issuer,
@@ -95,6 +100,10 @@ void add_account_flags(CLI::App& app, Flags& f) {
   app.add_option(
       "--oidc-grant", f.oidc_grants,
       "GROUP=PROJECT:ROLE, what members of a group may do; project * is everywhere; may be repeated");
+  app.add_option("--oidc-max-lifetime-hours", f.oidc_hours,
+                 "tokens that hold for longer are refused: until they expire their groups count; 0 = any")
+      ->check(CLI::Range(0.0, 24.0 * 365))
+      ->capture_default_str();
   app.add_option("--oidc-ca", f.oidc.ca_file, "certificates to verify the provider with")
       ->check(CLI::ExistingFile);
 }
@@ -212,7 +221,9 @@ AccountSettings account_settings(const Flags& f, const std::string& token) {
   settings.root_token = token;
   settings.session_idle = from_seconds(f.session_idle_hours * 3600);
   settings.session_life = from_seconds(f.session_days * 86'400);
+  settings.audit_life = from_seconds(f.audit_days * 86'400);
   settings.oidc = f.oidc;
+  settings.oidc.longest = from_seconds(f.oidc_hours * 3600);
   for (const auto& text : f.oidc_grants) {
     auto grant = parse_grant(text);
     if (!grant)
@@ -428,6 +439,7 @@ int run(const Flags& f) {
         hub.accept(std::move(link), is_node ? who->name : "");
       },
       "worker");
+  limits.weigh(router);
   http::Hooks hooks;
   hooks.arrive = limits.arrive();
   hooks.before = limits.around(authenticate(accounts));

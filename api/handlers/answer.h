@@ -142,7 +142,9 @@ Result<std::int64_t> int_param(const http::Request& request, std::string_view na
 /// A row id in a path or query ("42"); nothing if it is not one.
 std::optional<std::int64_t> parse_id(std::string_view text);
 /// The optional body {"reason": "…"} of an action. Anything else is answered here; then nothing is returned.
-std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required);
+/// `until`: a member of that name is taken too, as text.
+std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required,
+                                       std::string* until = nullptr);
 http::Response malformed(std::string_view language, std::string message, int line, int column);
 
 // ---------------------------------------------------------------- rows

@@ -409,6 +409,12 @@ void fields(V& v, M& m) {
   v("shell", m.shell);
 }
 
+template <class V, Is<SignalRanks> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("signal", m.signal, kName);
+}
+
 template <class V, Is<Inspect> M>
 void fields(V& v, M& m) {
   v("request", m.request);
@@ -452,6 +458,7 @@ constexpr std::string_view type_of(const HeartbeatAck&) { return "heartbeat_ack"
 constexpr std::string_view type_of(const Prepare&) { return "prepare"; }
 constexpr std::string_view type_of(const Launch&) { return "launch"; }
 constexpr std::string_view type_of(const Stop&) { return "stop"; }
+constexpr std::string_view type_of(const SignalRanks&) { return "signal_ranks"; }
 constexpr std::string_view type_of(const Forget&) { return "forget"; }
 constexpr std::string_view type_of(const ReadLog&) { return "read_log"; }
 constexpr std::string_view type_of(const AskSilence&) { return "ask_silence"; }

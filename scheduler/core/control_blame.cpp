@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/model/condition_table.h"
 
 namespace tutti {
 namespace {
@@ -74,7 +75,7 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
 }
 
 Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_name, NodeService service,
-                                             std::string_view reason) {
+                                             std::string_view reason, Instant until) {
   const auto known = cluster_.node_by_name.find(node_name);
   if (known == cluster_.node_by_name.end())
     return Error{
@@ -84,6 +85,11 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                  .message = "a reason is required to change the service of node '" + node_name + "'",
                  .hint = "say why, for whoever finds it so at night",
                  .field = "reason"};
+  if (until != Instant{} && until <= now.wall)
+    return Error{.code = Errc::invalid_argument,
+                 .message = "the time at which it is to end is over already",
+                 .hint = "like 2026-10-01T02:00:00Z or +2h; to end it now: resume",
+                 .field = "until"};
   Node& node = cluster_.nodes.at(known->second);
   const bool often = service == NodeService::probation && node.row.returns + 1 >= kTooManyReturns &&
                      now.wall - node.row.returned_at < kTooSoonBack;
@@ -103,6 +109,7 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                  .hint = node.row.service == NodeService::retired ? "repair or resume it" : "",
                  .field = ""};
   }
+  if (service == NodeService::draining || service == NodeService::cordoned) node.row.service_until = until;
   if (takes_work(service)) trust_gpus(node, now);
   return node.row.id;
 }
@@ -123,10 +130,26 @@ void ControlPlane::trust_gpus(Node& node, Now now) {
   }
 }
 
-void ControlPlane::end_probations(Now now) {
-  for (auto& [id, node] : cluster_.nodes)
-    if (node.row.service == NodeService::probation && node.row.service_until <= now.wall)
+// What has an end of its own. Nobody vouches for the node then: GPUs stay as they are, and what would have
+// closed it meanwhile does so now.
+void ControlPlane::end_services(Now now) {
+  for (auto& [id, node] : cluster_.nodes) {
+    const NodeRow& row = node.row;
+    const bool probation = row.service == NodeService::probation;
+    const bool timed = (row.service == NodeService::draining || row.service == NodeService::cordoned) &&
+                       row.service_until != Instant{};
+    if ((!probation && !timed) || row.service_until > now.wall) continue;
+    if (probation) {
       apply_service(node, ServiceEvent::pass, now, "probation is over without a failure");
+      continue;
+    }
+    const auto wrong = std::ranges::find_if(node.conditions, [](const auto& c) {
+      return judge_condition(c.kind).effect == ConditionEffect::cordon;
+    });
+    apply_service(node, ServiceEvent::resume, now, "the time for \"" + row.service_reason + "\" is over");
+    if (wrong != node.conditions.end())
+      apply_service(node, ServiceEvent::cordon, now, wrong->kind + ": " + wrong->detail);
+  }
 }
 
 Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_name, std::string_view who,

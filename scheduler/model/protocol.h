@@ -24,6 +24,8 @@
 //                                     <-     AskSilence {attempt, node}    of a node that we do not hear any
 //                                     more
 //   PeerSilence               ->
+//                                     <-     SignalRanks {signal}    of a person; once, and nothing ends by
+//                                     it
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
 //                                     <-     Forget                  its end is committed: drop what is kept
@@ -384,6 +386,13 @@ struct Stop {
   std::int64_t grace_us = 0;  // after it SIGKILL to everything
 };
 
+// To the programs of all ranks that run, once. Unlike a Stop it is not repeated and asks for no end; a worker
+// that does not know it leaves it.
+struct SignalRanks {
+  AttemptKey key;
+  std::string signal;  // name without SIG
+};
+
 struct Forget {
   AttemptKey key;
 };
@@ -452,8 +461,9 @@ inline constexpr std::int64_t kShellWindow = 128 << 10;  // bytes under way in o
 inline constexpr std::size_t kShellPiece = 16 << 10;     // of one message
 inline constexpr int kShellsPerNode = 16;
 
-using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint,
-                              ReadLog, Inspect, AskSilence, OpenShell, ShellInput, ShellResize, CloseShell>;
+using ToWorker =
+    std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint, ReadLog,
+                 Inspect, AskSilence, OpenShell, ShellInput, ShellResize, CloseShell, SignalRanks>;
 
 // ---------------------------------------------------------------- worker ↔ worker, over UDP, signed
 //

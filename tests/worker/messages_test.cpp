@@ -276,6 +276,11 @@ TEST(Messages, ChecksAndDeletionOfCheckpoints) {
             std::tuple(kKey, 6, "/ckpt/step-900", false, "read-only"));
 }
 
+TEST(Messages, SignalForRanks) {
+  const auto s = there_and_back(SignalRanks{kKey, "USR1"});
+  EXPECT_EQ(std::tie(s.key, s.signal), std::tuple(kKey, "USR1"));
+}
+
 TEST(Messages, LogRequestAndAnswer) {
   const auto r = there_and_back(ReadLog{1, kKey, 3, -4096, 1000, 2'000'000});
   EXPECT_EQ(std::tuple(r.request, r.key, r.rank, r.offset, r.max_bytes, r.wait_us),

@@ -100,6 +100,35 @@ TEST(WorkerCore, RepeatedOrdersChangeNothing) {
   EXPECT_EQ(b.core.attempts().size(), 1u);
 }
 
+TEST(WorkerCore, ASignalIsForRanksThatRunNow) {
+  Bench b;
+  b.connect();
+  const SignalRanks usr1{kFirst, "USR1"};
+  b.core.on_signal_ranks(usr1);  // of nothing that is here
+  b.core.on_prepare(b.now, Bench::prepare(kFirst), Bench::spec());
+  b.core.on_signal_ranks(usr1);
+  b.status(kFirst, Phase::ready, true);
+  b.core.on_signal_ranks(usr1);
+  EXPECT_TRUE(b.take<TellSupervisor>().empty());
+  EXPECT_EQ(b.core.attempts().size(), 1u) << "no attempt is given up for it";
+  Launch l;
+  l.key = kFirst;
+  l.endpoints.resize(1);
+  b.core.on_launch(b.now, l);
+  b.status(kFirst, Phase::running);
+  b.core.on_signal_ranks(usr1);
+  const auto told = b.take<TellSupervisor>();
+  ASSERT_EQ(told.size(), 1u);
+  ASSERT_TRUE(std::holds_alternative<supervisor::SignalRanks>(told[0].command));
+  EXPECT_EQ(std::get<supervisor::SignalRanks>(told[0].command).signal, "USR1");
+  b.status(kFirst, Phase::running, true);  // connection broke and came back
+  EXPECT_TRUE(b.take<TellSupervisor>().empty()) << "it is not said twice";
+  b.core.on_stop(b.now, Stop{kFirst, "preempted", "TERM", 5'000'000});
+  EXPECT_EQ(b.take<TellSupervisor>().size(), 1u);
+  b.core.on_signal_ranks(usr1);
+  EXPECT_TRUE(b.take<TellSupervisor>().empty()) << "who is being stopped has its last word already";
+}
+
 TEST(WorkerCore, OrdersReachTheSupervisorThatConnectsLate) {
   Bench b;
   b.connect();

@@ -270,6 +270,14 @@ void WorkerCore::push_orders(Attempt& a) {
   }
 }
 
+// Where there is nobody to hear it now it is lost: it was for those that run.
+void WorkerCore::on_signal_ranks(const protocol::SignalRanks& signal) {
+  auto* a = live(signal.key);
+  if (!a || a->stage != Stage::supervised || a->stop || a->status.phase != Phase::running) return;
+  act(Note{a->key, phase_word(*a), phase_word(*a), "signal " + signal.signal});
+  act(TellSupervisor{a->key, supervisor::SignalRanks{signal.signal}});
+}
+
 void WorkerCore::on_forget(Now now, const protocol::Forget& f) { forget(now, f.key); }
 
 void WorkerCore::forget(Now, AttemptKey key) {

@@ -97,6 +97,7 @@ class WorkerCore {
   void on_prepare(Now, const protocol::Prepare&, const ParsedSpec&);
   void on_launch(Now, const protocol::Launch&);
   void on_stop(Now, const protocol::Stop&);
+  void on_signal_ranks(const protocol::SignalRanks&);
   void on_forget(Now, const protocol::Forget&);
   void on_delete_checkpoint(const protocol::DeleteCheckpoint&);
   void on_inspect(Now, const protocol::Inspect&);

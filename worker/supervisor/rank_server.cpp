@@ -122,6 +122,10 @@ void RankServer::on_gone(Where me) {
 
 void RankServer::signal_all(int signal) {
   signal_ = signal;
+  signal_once(signal);
+}
+
+void RankServer::signal_once(int signal) {
   for (Rank& r : peers_)
     if (r.rank >= 0 && !r.ended) r.peer->send(signal_line(signal));
 }

@@ -41,6 +41,8 @@ class RankServer {
   bool has_come_up(std::int32_t rank) const { return ranks_.contains(rank); }
   // To the program of each rank that is up, and of each that comes up later.
   void signal_all(int signal);
+  // To those that are up now only.
+  void signal_once(int signal);
 
  private:
   struct Rank {
