@@ -44,14 +44,14 @@ std::vector<PastNode> taken_back(const std::vector<NodeRow>& nodes, const std::v
 
 // ---------------------------------------------------------------- jobs
 
-struct PastJob {  // one that waited
+struct PastWaiting {  // one that waited
   JobRow row;     // as it is now but for state and attempt; of priority and place only now is known
   std::string name;
   Instant since;  // in this state
   std::string reasons_body;  // as recorded in this wait (waiting_reasons.h); "" = nothing
 };
 struct PastQueue {
-  std::vector<PastJob> jobs;  // by priority, then by queued_at, then by id
+  std::vector<PastWaiting> jobs;  // by priority, then by queued_at, then by id
   bool cut = false;           // there were more, of lower priority
 };
 
@@ -132,7 +132,7 @@ class HistoryStore {
   /// Faults that speak against nodes, not older than that, oldest first: node, at and shared_by only.
   virtual std::vector<FaultRow> blamed(Instant since) = 0;
   /// Of jobs of the project that were submitted since then and have begun. `bounds` rise.
-  virtual WaitCounts waits(const std::string& project, Instant since,
+  virtual WaitCounts waits(const std::string& project, const std::optional<Visible>& visible, Instant since,
                            const std::vector<Duration>& bounds) = 0;
 };
 

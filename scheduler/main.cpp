@@ -17,12 +17,14 @@
 
 #include "api/accounts/accounts.h"
 #include "api/handlers/console.h"
+#include "api/handlers/history.h"
 #include "api/handlers/limits.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_accounts.h"
+#include "db/pg/pg_history.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_secrets.h"
 #include "db/pg/pg_store.h"
@@ -390,7 +392,11 @@ int run(const Flags& f) {
   SideThread record_thread(io.get_executor());
   WaitingRecord record(leader, record_thread.aside(), std::make_shared<db::PgWaitingReasons>(db));
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { record.step(); });
+  constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
+  SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
+  History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside());
   Services services;
+  services.history = &history;
   services.waiting = &record;
   services.accounts = &accounts;
   services.webhooks = &webhooks;
@@ -461,7 +467,8 @@ int run(const Flags& f) {
   });
   io.run();
   for (SideThread* side :
-       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread})
+       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
+        &history_thread, &replay_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

@@ -83,7 +83,7 @@ std::optional<Recorded> read_recorded(const std::string& body) {
   return out;
 }
 
-json::object job_view(const PastJob& job, const std::optional<Recorded>& recorded) {
+json::object job_view(const PastWaiting& job, const std::optional<Recorded>& recorded) {
   std::vector<Reason> reasons;
   if (recorded)
     reasons = recorded->reasons;
@@ -112,12 +112,12 @@ json::object job_view(const PastJob& job, const std::optional<Recorded>& recorde
 
 /// Made where the rows were read: there may be thousands of records.
 json::object queue_view(PastQueue queue, const Question& q) {
-  std::erase_if(queue.jobs, [&](const PastJob& job) { return !q.is_about(job.row); });
-  std::ranges::stable_sort(queue.jobs, {}, [](const PastJob& job) { return job.row.state; });
+  std::erase_if(queue.jobs, [&](const PastWaiting& job) { return !q.is_about(job.row); });
+  std::ranges::stable_sort(queue.jobs, {}, [](const PastWaiting& job) { return job.row.state; });
   std::map<std::string, WaitingSum> sums;
   json::array jobs;
   for (std::size_t i = 0; i < queue.jobs.size(); ++i) {
-    const PastJob& job = queue.jobs[i];
+    const PastWaiting& job = queue.jobs[i];
     const auto recorded = read_recorded(job.reasons_body);
     const auto code = job.row.state != JobState::queued ? name(job.row.state)
                       : recorded                        ? main_code(recorded->reasons)

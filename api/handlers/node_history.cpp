@@ -189,8 +189,8 @@ void get_waits(const ApiPtr& api, const http::Request& request, Answer answer) {
     return answer.fail(not_found("no project '" + project + "'", "GET /v1/projects lists those there are"));
   read_history(
       api, answer,
-      [project, since = interval->since](HistoryStore& store) {
-        return store.waits(project, since, bounds());
+      [project, since = interval->since, visible = visible_to(identity_of(request))](HistoryStore& store) {
+        return store.waits(project, visible, since, bounds());
       },
       [answer](const WaitCounts& counts) {
         json::array buckets;

@@ -176,7 +176,7 @@ PastQueue MemoryHistory::queue(Instant at, const std::optional<Visible>& visible
     const EventRow* last = last_state(row->id, at);
     const auto state = last == nullptr ? std::nullopt : parse_job_state(last->to);
     if (!state || !is_pending(*state)) continue;
-    PastJob job{*row, spec(row->id).name, last->at, ""};
+    PastWaiting job{*row, spec(row->id).name, last->at, ""};
     job.row.state = *state;
     job.row.attempt = 0;
     for (auto a = database_->attempts_.lower_bound({row->id, Epoch(0)});
@@ -212,13 +212,14 @@ RanJobs MemoryHistory::ran(Instant since, Instant until, int most) {
   return out;
 }
 
-WaitCounts MemoryHistory::waits(const std::string& project, Instant since,
-                                const std::vector<Duration>& bounds) {
+WaitCounts MemoryHistory::waits(const std::string& project, const std::optional<Visible>& visible,
+                                Instant since, const std::vector<Duration>& bounds) {
   std::lock_guard lock(database_->mutex_);
   WaitCounts out{std::vector<std::int64_t>(bounds.size() + 1)};
   for (const auto& [id, s] : database_->specs_) {
     const JobRow* job = database_->job_row(id);
-    if (job == nullptr || job->project != project || job->created_at < since) continue;
+    if (job == nullptr || job->project != project || job->created_at < since || !is_visible(visible, *job))
+      continue;
     const auto first = database_->attempts_.lower_bound({id, Epoch(0)});
     if (first == database_->attempts_.end() || first->first.job != id) continue;
     const Instant ready = std::max(job->queued_at, begin_time_in(spec_json(id)));

@@ -146,10 +146,13 @@ SELECT (SELECT count(*) FROM job WHERE created_at >= $1::timestamptz AND created
 constexpr Statement kWaits{"history_waits", R"(
 SELECT width_bucket((extract(epoch FROM greatest(interval '0', a.placed_at - greatest(j.queued_at, p.begin_at)))
                      * 1000000)::bigint, $3::bigint[]), count(*)
-FROM (SELECT id, queued_at FROM job WHERE project = $1::text AND created_at >= $2::timestamptz
+FROM (SELECT id, queued_at FROM job
+      WHERE project = $1::text AND created_at >= $2::timestamptz AND
+            ($4::integer = 1 OR project = ANY($5::text[]) OR owner = $6::text)
       UNION ALL
       SELECT id, queued_at FROM job_done
-      WHERE project = $1::text AND created_at >= $2::timestamptz AND ended_at >= $2::timestamptz) j
+      WHERE project = $1::text AND created_at >= $2::timestamptz AND ended_at >= $2::timestamptz AND
+            ($4::integer = 1 OR project = ANY($5::text[]) OR owner = $6::text)) j
 JOIN LATERAL (SELECT placed_at FROM attempt a WHERE a.job = j.id ORDER BY a.epoch LIMIT 1) a ON true
 LEFT JOIN LATERAL (
   SELECT (coalesce(s.changed_json, s.spec_json)::jsonb ->> 'begin_time')::timestamptz AS begin_at
@@ -157,8 +160,8 @@ LEFT JOIN LATERAL (
   WHERE s.id = j.id AND coalesce(s.changed_json, s.spec_json) LIKE '%"begin_time":"%') p ON true
 GROUP BY 1)"};
 
-PastJob read_past_job(RowReader& r) {
-  PastJob job;
+PastWaiting read_past_job(RowReader& r) {
+  PastWaiting job;
   job.row = read_job(r);
   job.row.state = parse_job_state(r.text()).value_or(job.row.state);
   job.since = r.timestamptz();
@@ -399,10 +402,12 @@ std::vector<FaultRow> PgHistory::blamed(Instant since) {
   return out;
 }
 
-WaitCounts PgHistory::waits(const std::string& project, Instant since, const std::vector<Duration>& bounds) {
+WaitCounts PgHistory::waits(const std::string& project, const std::optional<Visible>& visible, Instant since,
+                            const std::vector<Duration>& bounds) {
   Params params;
   params.text(project).timestamptz(since).column(
       bounds, [](Duration d) { return static_cast<std::int64_t>(d.count()); });
+  add_visible(visible, params);
   const Result r = session_.run(kWaits, std::move(params));
   WaitCounts out{std::vector<std::int64_t>(bounds.size() + 1)};
   for (int i = 0; i < r.rows(); ++i) {

@@ -22,7 +22,8 @@ class PgHistory final : public HistoryStore {
   std::vector<NodeAttempt> node_attempts(NodeId node, int limit, int skip) override;
   std::vector<EventRow> inspections(NodeId node, int limit, EventId before) override;
   std::vector<FaultRow> blamed(Instant since) override;
-  WaitCounts waits(const std::string& project, Instant since, const std::vector<Duration>& bounds) override;
+  WaitCounts waits(const std::string& project, const std::optional<Visible>& visible, Instant since,
+                   const std::vector<Duration>& bounds) override;
 
  private:
   void find_holders(Instant at, PastMachines& machines);

@@ -337,11 +337,13 @@ TEST_P(HistoryTest, WhatRanAndHowLongItWaited) {
   EXPECT_THAT(history_->ran(at(11), at(100), 10).jobs, IsEmpty());
   EXPECT_THAT(history_->ran(at(0), at(10), 10).jobs, IsEmpty());
   using std::chrono::seconds;
-  const auto waits = [&](const char* project, int since) {
-    return history_->waits(project, at(since), {seconds(10), seconds(30)}).below;
+  const auto waits = [&](const char* project, int since, const std::optional<Visible>& who = std::nullopt) {
+    return history_->waits(project, who, at(since), {seconds(10), seconds(30)}).below;
   };
   EXPECT_THAT(waits("nlp", 0), ElementsAre(0, 1, 0)) << "ten seconds are not below ten";
   EXPECT_THAT(waits("vision", 0), ElementsAre(0, 0, 1));
+  EXPECT_THAT(waits("vision", 0, Visible{{"nlp"}, "ann"}), ElementsAre(0, 0, 0));
+  EXPECT_THAT(waits("vision", 0, Visible{{}, "bob"}), ElementsAre(0, 0, 1));
   EXPECT_THAT(waits("nlp", 11), ElementsAre(0, 0, 0)) << "the one that is held has not begun";
 }
 
