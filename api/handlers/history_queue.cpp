@@ -113,7 +113,9 @@ json::object job_view(const PastWaiting& job, const std::optional<Recorded>& rec
 /// Made where the rows were read: there may be thousands of records.
 json::object queue_view(PastQueue queue, const Question& q) {
   std::erase_if(queue.jobs, [&](const PastWaiting& job) { return !q.is_about(job.row); });
-  std::ranges::stable_sort(queue.jobs, {}, [](const PastWaiting& job) { return job.row.state; });
+  std::ranges::sort(queue.jobs, {}, [](const PastWaiting& job) {
+    return std::tuple(job.row.state, -job.row.priority, job.row.queued_at, job.row.id);
+  });
   std::map<std::string, WaitingSum> sums;
   json::array jobs;
   for (std::size_t i = 0; i < queue.jobs.size(); ++i) {
