@@ -395,7 +395,7 @@ ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
             aside(work, done);
           },
           [this](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
-            if (on_replay) on_replay();
+            if (const auto first = on_replay) first();
             aside(work, done);
           }),
       accounts(account_store, aside, aside, account_settings(), [this] { return backend.now().wall; }) {

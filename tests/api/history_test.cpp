@@ -1,4 +1,5 @@
 // GET /v1/history and what is below it; and the past of one node or project.
+#include <algorithm>
 #include <boost/json/serialize.hpp>
 
 #include "api/wire/text_values.h"
@@ -26,7 +27,7 @@ class HistoryApi : public ::testing::Test {
     rig.backend.tick(1min);
     rig.backend.end_attempt(key, true);
     over_ = now();
-    rig.backend.tick(1min);
+    rig.backend.tick(2s);
   }
   JobId submit(const std::string& project) {
     return rig.submit(R"({"name":"a-)" + project + R"(","run":"true","resources":{"gpus":2},"project":")" + project +
@@ -127,7 +128,8 @@ TEST_F(HistoryApi, TheQueueIsAsItWas) {
 }
 
 TEST_F(HistoryApi, HeldJobsComeBehindThoseThatAreReady) {
-  const auto held = rig.submit(R"({"name":"h","run":"true","hold":true,"priority":80})");
+  const auto held = rig.submit(R"({"name":"h","run":"true","priority":80,"resources":{"gpus":2}})");
+  rig.post("/v1/jobs/" + to_string(held) + ":hold");
   for (int i = 0; i < 3; ++i) submit("nlp");
   const auto at = wire::format_instant(now());
   const auto first = rig.get("/v1/history/queue?page_size=3&at=" + at).body();
