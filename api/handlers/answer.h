@@ -101,6 +101,10 @@ void add_node_routes(const Routes&);
 void add_queue_routes(const Routes&);
 void add_map_routes(const Routes&);
 void add_metrics_routes(const Routes&);
+void add_history_routes(const Routes&);  // with the three that follow
+void add_history_queue_route(const Routes&);
+void add_replay_route(const Routes&);
+void add_node_history_routes(const Routes&);
 void add_plan_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);

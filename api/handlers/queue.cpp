@@ -1,6 +1,5 @@
 // GET /v1/queue: what waits, in order, page by page, with why; and all of it by reason. From memory.
 #include <algorithm>
-#include <array>
 #include <map>
 #include <set>
 #include <span>
@@ -9,6 +8,7 @@
 #include "api/handlers/answer.h"
 #include "api/handlers/job_filter.h"
 #include "api/handlers/view.h"
+#include "api/handlers/waiting_sums.h"
 
 namespace tutti::api {
 namespace {
@@ -83,63 +83,6 @@ class Reasons {
   std::map<Kind, std::vector<Reason>> by_kind_;
 };
 
-constexpr auto kTexts = std::to_array<std::pair<std::string_view, std::string_view>>({
-    {"never", "no nodes of this cluster could ever run them"},
-    {"no_nodes", "no worker has registered yet"},
-    {"topology", "not enough nodes near each other are free"},
-    {"nodes", "too few nodes can take a part now"},
-    {"not_reachable", "nodes are unreachable or dead"},
-    {"not_schedulable", "nodes are cordoned, draining or quarantined"},
-    {"stale_ranks", "nodes have ranks whose death is not proven"},
-    {"gpus_out_of_order", "GPUs are quarantined or dirty"},
-    {"gpus_busy", "GPUs are busy"},
-    {"cpus_busy", "CPUs are busy"},
-    {"memory_busy", "memory is in use"},
-    {"reserved", "nodes are reserved for others"},
-    {"quota", "what their queue or project may hold is in use"},
-    {"backfill", "they could run into the promised start of another"},
-    {"behind", "others come before them"},
-    {"delayed", "they wait for their time"},
-    {"blocked", "they wait for other jobs"},
-    {"held", "they are held"},
-    {"other", "not looked at one by one"},
-});
-
-std::string_view text_of(std::string_view code) {
-  const auto* known = std::ranges::find(kTexts, code, &std::pair<std::string_view, std::string_view>::first);
-  return known == kTexts.end() ? "a condition of nodes keeps them away" : known->second;
-}
-
-/// The first reason. Where that is the number of nodes, what keeps most of those that would do.
-std::string_view main_code(const std::vector<Reason>& reasons) {
-  static constexpr auto kOfOthers = std::to_array<std::string_view>(
-      {"nodes", "other_queue", "excluded", "constraint", "too_few_gpus", "too_small", "quota", "backfill"});
-  if (reasons.empty()) return "behind";
-  if (reasons.front().code != "nodes") return reasons.front().code;
-  const Reason* most = &reasons.front();
-  for (const auto& r : reasons)
-    if (std::ranges::find(kOfOthers, r.code) == kOfOthers.end() &&
-        (most->code == "nodes" || r.have > most->have))
-      most = &r;
-  return most->code;
-}
-
-struct Sum {
-  std::int64_t jobs = 0, gpus = 0;
-};
-
-json::array sums_view(const std::map<std::string, Sum>& sums) {
-  std::vector<std::pair<std::string, Sum>> sorted(sums.begin(), sums.end());
-  std::ranges::sort(sorted, {}, [](const auto& s) {
-    return std::tuple(-s.second.gpus, -s.second.jobs, std::string_view(s.first));
-  });
-  json::array out;
-  for (const auto& [code, sum] : sorted)
-    out.push_back(
-        json::object{{"code", code}, {"text", text_of(code)}, {"jobs", sum.jobs}, {"gpus", sum.gpus}});
-  return out;
-}
-
 // ---------------------------------------------------------------- the order
 
 struct InQueue {
@@ -154,7 +97,7 @@ struct Pending {
   std::vector<const Job*> behind;  // ready too, not among the first
   std::vector<const Job*> others;
   std::size_t total = 0;
-  std::map<std::string, Sum> by_reason;
+  std::map<std::string, WaitingSum> by_reason;
 };
 
 void look_at_first(const ControlPlane& plane, const Question& q, Pending& out, std::set<JobId>& searched) {

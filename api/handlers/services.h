@@ -5,6 +5,7 @@
 namespace tutti {
 
 class Accounts;
+class History;         // history.h
 class Limits;          // limits.h
 class SecretVault;     // scheduler/secrets
 class SeriesHistory;   // series_history.h
@@ -14,6 +15,7 @@ class WebhookService;
 
 struct Services {
   Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
+  History* history = nullptr;
   Limits* limits = nullptr;
   WebhookService* webhooks = nullptr;
   SecretVault* secrets = nullptr;

@@ -1,7 +1,6 @@
 // Control plane: what is made of a history of faults. Nodes set aside and taken back, probation, the
 // lemon score as a placement weight, and the brake that keeps one rule from emptying a cluster.
 #include <algorithm>
-#include <cmath>
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/model/condition_table.h"
@@ -307,10 +306,7 @@ void ControlPlane::weigh_lemons(Now now) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const LemonScore score = score_lemon(counts[i], fleet);
     Node& node = cluster_.nodes.at(ids[i]);
-    // In tenths; a node like the others has none. Twice the fleet's rate is 0.1, a lemon at least 0.5.
-    double weight = std::clamp(std::log2(std::max(score.ratio, 1.0)) / 10, 0.0, 0.9);
-    if (score.flagged) weight = std::max(weight, 0.5);
-    weight = std::floor(weight * 10) / 10;
+    const double weight = suspicion_of(score);
     lemons_[ids[i]] = score;
     if (node.suspicion == weight) continue;
     node.suspicion = weight;
