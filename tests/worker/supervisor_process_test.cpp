@@ -242,7 +242,8 @@ TEST(Supervisor, ASignalReachesEveryProgramAndEndsNothing) {
   const std::string trainer =
       "cd $SCRATCH && sh -c 'trap \"echo USR1 >> $SCRATCH/heard-$RANK\" USR1; "
       "trap \"echo INT >> $SCRATCH/heard-$RANK\" INT; "
-      "echo up > $SCRATCH/up-$RANK; while [ ! -e $SCRATCH/go ]; do sleep 0.05; done'";
+      "echo up > $SCRATCH/up-$RANK; while [ ! -e $SCRATCH/go ]; do sleep 0.05; done'; "
+      "echo after > $SCRATCH/after-$RANK";
   rig.launch_ranks({trainer, trainer});
   rig.wait_for_file(rig.scratch("up-0"));
   rig.wait_for_file(rig.scratch("up-1"));
@@ -256,6 +257,21 @@ TEST(Supervisor, ASignalReachesEveryProgramAndEndsNothing) {
   const Status s = rig.wait_for_end();
   EXPECT_TRUE(s.end->ok);
   EXPECT_FALSE(s.failure);
+  EXPECT_EQ(read_file(rig.scratch("after-1")), "after\n") << "the shell's line goes on, too";
+}
+
+TEST(Supervisor, ASignalReachesTheProgramThatHasTakenItsShellsPlace) {
+  Rig rig;
+  rig.config.local_ranks = 1;
+  rig.start();
+  rig.launch_ranks(
+      {"exec python3 -c 'import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+       "open(os.environ[\"SCRATCH\"] + \"/up\", \"w\").write(\"up\\n\")\nsignal.sigwait({signal.SIGUSR1})'"});
+  rig.wait_for_file(rig.scratch("up"));
+  rig.wait_for_phase(Phase::running);
+  rig.send(SignalRanks{"USR1"});
+  const Status s = rig.wait_for_end();
+  EXPECT_TRUE(s.end->ok) << "it has waited for the signal, and for nothing else";
 }
 
 TEST(Supervisor, StricterStopWins) {
