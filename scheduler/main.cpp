@@ -466,9 +466,8 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* side :
-       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
-        &history_thread, &replay_thread})
+  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
+                           &record_thread, &history_thread, &replay_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");
