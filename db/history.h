@@ -28,12 +28,13 @@ struct PastGpu {
   std::optional<PastHolder> holder;
 };
 struct PastNode {
-  NodeRow row;  // state and service as they were, the rest as it is now
+  NodeRow row;                // state and service as they were, the rest as it is now
   std::vector<PastGpu> gpus;  // by index
 };
 struct PastMachines {
   std::vector<PastNode> nodes;  // by id; those that had registered
-  // Before, a GPU that was away and came back is shown as if it had been there all the time. nullopt: never so.
+  // Before, a GPU that was away and came back is shown as if it had been there all the time. nullopt: never
+  // so.
   std::optional<Instant> known_since;
 };
 
@@ -45,20 +46,20 @@ std::vector<PastNode> taken_back(const std::vector<NodeRow>& nodes, const std::v
 // ---------------------------------------------------------------- jobs
 
 struct PastWaiting {  // one that waited
-  JobRow row;     // as it is now but for state and attempt; of priority and place only now is known
+  JobRow row;         // as it is now but for state and attempt; of priority and place only now is known
   std::string name;
-  Instant since;  // in this state
+  Instant since;             // in this state
   std::string reasons_body;  // as recorded in this wait (waiting_reasons.h); "" = nothing
 };
 struct PastQueue {
   std::vector<PastWaiting> jobs;  // by priority, then by queued_at, then by id
-  bool cut = false;           // there were more, of lower priority
+  bool cut = false;               // there were more, of lower priority
 };
 
 // ---------------------------------------------------------------- decisions
 
-/// What the scheduler decided, or carried out for somebody: starts, stops, ends, holds, preemptions, nodes and
-/// GPUs set aside. nullopt: this event only tells what happened next.
+/// What the scheduler decided, or carried out for somebody: starts, stops, ends, holds, preemptions, nodes
+/// and GPUs set aside. nullopt: this event only tells what happened next.
 std::optional<std::string_view> decision_word(const EventRow& event);
 
 struct Decision {
@@ -67,7 +68,7 @@ struct Decision {
   std::vector<std::string> nodes;  // of a start
 };
 struct DecisionQuery {
-  Instant since, until;             // [since, until)
+  Instant since, until;              // [since, until)
   std::optional<Visible> visible{};  // nullopt: all
   bool newest_first = false;
   EventId after{};  // the last one of the page before; 0 = from the beginning
@@ -101,7 +102,7 @@ struct NodeAttempt {
   std::optional<Instant> until;
 };
 
-struct WaitCounts {  // jobs by how long they waited for their first start
+struct WaitCounts {                 // jobs by how long they waited for their first start
   std::vector<std::int64_t> below;  // one per bound, in steps; the last is of all that is longer
 };
 

@@ -1,5 +1,5 @@
-// GET /v1/history, /v1/history/map, /v1/history/cluster and /v1/history/decisions: the cluster as it was, from
-// what is stored (docs/design/0015-history.md). What was not recorded is null.
+// GET /v1/history, /v1/history/map, /v1/history/cluster and /v1/history/decisions: the cluster as it was,
+// from what is stored (docs/design/0015-history.md). What was not recorded is null.
 #include "api/handlers/history.h"
 
 #include <algorithm>
@@ -49,7 +49,8 @@ Result<Instant> at_param(const http::Request& request, Now now) {
   if (request.query_param("at").value_or("").empty())
     return bad_field("at", "is missing", "an instant of the past, like 2026-10-01T00:00:00Z, or 2h");
   const auto at = time_param(request, "at", now.wall, now);
-  if (at && *at > now.wall) return bad_field("at", "this is in the future", "GET /v1/plan shows what will start");
+  if (at && *at > now.wall)
+    return bad_field("at", "this is in the future", "GET /v1/plan shows what will start");
   return at;
 }
 
@@ -64,9 +65,9 @@ Result<Interval> interval_of(const http::Request& request, Now now, Duration usu
     return bad_field("since", "the interval is empty: it ends before it begins",
                      "since must be before until, and before now");
   if (out.until - out.since > longest)
-    return bad_field("since",
-                     "the interval is longer than " + std::to_string(longest / std::chrono::hours(24)) + " days",
-                     "ask for one part after the other");
+    return bad_field(
+        "since", "the interval is longer than " + std::to_string(longest / std::chrono::hours(24)) + " days",
+        "ask for one part after the other");
   return out;
 }
 
@@ -148,12 +149,9 @@ json::object node_of_map(const PastNode& node, const std::optional<Visible>& vis
     const bool shown = gpu.holder && is_visible(visible, gpu.holder->project, gpu.holder->owner);
     jobs.push_back(shown ? json::value(gpu.holder->attempt.job.value) : json::value(nullptr));
   }
-  return {{"name", node.row.name},
-          {"rack", 0},
-          {"state", name(node.row.state)},
-          {"service", name(node.row.service)},
-          {"conditions", nullptr},
-          {"gpus", std::move(letters)},
+  return {{"name", node.row.name},         {"rack", 0},
+          {"state", name(node.row.state)}, {"service", name(node.row.service)},
+          {"conditions", nullptr},         {"gpus", std::move(letters)},
           {"jobs", std::move(jobs)}};
 }
 
@@ -210,7 +208,8 @@ void get_cluster_then(const ApiPtr& api, const http::Request& request, Answer an
       },
       [answer, at = *at](const ClusterThen& then) {
         json::object jobs;
-        for (const auto state : kJobStates) jobs.emplace(name(state), then.jobs[static_cast<std::size_t>(state)]);
+        for (const auto state : kJobStates)
+          jobs.emplace(name(state), then.jobs[static_cast<std::size_t>(state)]);
         answer.json(200, json::object{{"at", wire::format_instant(at)},
                                       {"nodes_known_since", known_since_view(then.machines.known_since)},
                                       {"nodes", then.machines.nodes.size()},
@@ -265,7 +264,8 @@ Result<DecisionQuery> parse_decision_query(const http::Request& request, Now now
   q.limit = static_cast<int>(*limit);
   if (const auto token = request.query_param("page_token"); token && !token->empty()) {
     const auto after = parse_id(*token);
-    if (!after) return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
+    if (!after)
+      return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
     q.after = EventId(*after);
   }
   q.visible = visible_to(identity_of(request));
@@ -280,9 +280,10 @@ void get_decisions(const ApiPtr& api, const http::Request& request, Answer answe
       [answer, limit = static_cast<std::size_t>(q->limit)](const std::vector<Decision>& rows) {
         json::array decisions;
         for (const auto& d : rows) decisions.push_back(decision_view(d));
-        answer.json(200, json::object{{"decisions", std::move(decisions)},
-                                      {"next_page_token",
-                                       rows.size() < limit ? "" : std::to_string(rows.back().event.id.value)}});
+        answer.json(200,
+                    json::object{{"decisions", std::move(decisions)},
+                                 {"next_page_token",
+                                  rows.size() < limit ? "" : std::to_string(rows.back().event.id.value)}});
       });
 }
 

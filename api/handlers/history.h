@@ -51,14 +51,12 @@ void read_history(const ApiPtr& api, const Answer& answer, Query query, Then the
   if (api->services.history == nullptr) return answer.send(keeps_no_history());
   using Rows = std::invoke_result_t<Query, HistoryStore&>;
   auto rows = std::make_shared<std::optional<Rows>>();
-  api->services.history->reading()(
-      [store = api->services.history->store(), query = std::move(query), rows] {
-        rows->emplace(query(*store));
-      },
-      [answer, rows, then = std::move(then)](std::exception_ptr failure) {
-        if (failure) return answer.fail(history_unreadable(failure));
-        then(std::move(**rows));
-      });
+  api->services.history->reading()([store = api->services.history->store(), query = std::move(query),
+                                    rows] { rows->emplace(query(*store)); },
+                                   [answer, rows, then = std::move(then)](std::exception_ptr failure) {
+                                     if (failure) return answer.fail(history_unreadable(failure));
+                                     then(std::move(**rows));
+                                   });
 }
 
 /// A parameter that none of these is.

@@ -37,7 +37,8 @@ Result<std::vector<planner::Policy>> read_policies(const json::value& value) {
     const auto* word = each.if_string();
     const auto policy = word == nullptr ? std::nullopt : planner::find_policy(std::string_view(*word));
     if (!policy)
-      return bad_field("policies", "no such policy: " + (word == nullptr ? "" : std::string(*word).substr(0, 100)),
+      return bad_field("policies",
+                       "no such policy: " + (word == nullptr ? "" : std::string(*word).substr(0, 100)),
                        std::string(planner::policy_names()));
     if (std::ranges::find(out, policy->name, &planner::Policy::name) != out.end())
       return bad_field("policies", "names " + std::string(policy->name) + " twice");

@@ -29,7 +29,8 @@ const Node* node_of(const ApiPtr& api, const http::Request& request, const Answe
   }
   const auto found = plane->cluster().node_by_name.find(request.param("name"));
   if (found != plane->cluster().node_by_name.end()) return &plane->cluster().nodes.at(found->second);
-  answer.fail(not_found("no node '" + request.param("name") + "'", "GET /v1/nodes lists the nodes there are"));
+  answer.fail(
+      not_found("no node '" + request.param("name") + "'", "GET /v1/nodes lists the nodes there are"));
   return nullptr;
 }
 
@@ -165,8 +166,9 @@ void list_node_attempts(const ApiPtr& api, const http::Request& request, Answer 
         if (more) rows.pop_back();
         json::array attempts;
         for (const auto& a : rows) attempts.push_back(attempt_of_node(a, visible));
-        answer.json(200, json::object{{"attempts", std::move(attempts)},
-                                      {"next_page_token", more ? std::to_string(page.begin + page.size) : ""}});
+        answer.json(200,
+                    json::object{{"attempts", std::move(attempts)},
+                                 {"next_page_token", more ? std::to_string(page.begin + page.size) : ""}});
       });
 }
 
@@ -195,9 +197,10 @@ void get_waits(const ApiPtr& api, const http::Request& request, Answer answer) {
       [answer](const WaitCounts& counts) {
         json::array buckets;
         for (std::size_t i = 0; i < counts.below.size(); ++i)
-          buckets.push_back(json::object{
-              {"upto_seconds", i < bounds().size() ? json::value(to_seconds(bounds()[i])) : json::value(nullptr)},
-              {"jobs", counts.below[i]}});
+          buckets.push_back(
+              json::object{{"upto_seconds", i < bounds().size() ? json::value(to_seconds(bounds()[i]))
+                                                                : json::value(nullptr)},
+                           {"jobs", counts.below[i]}});
         answer.json(200, json::object{{"buckets", std::move(buckets)}});
       });
 }

@@ -166,8 +166,7 @@ PastQueue MemoryHistory::queue(Instant at, const std::optional<Visible>& visible
   each_job_at(at, [&](const JobRow& row) {
     if (is_visible(visible, row)) there.push_back(&row);
   });
-  std::ranges::sort(there, {},
-                    [](const JobRow* j) { return std::tuple(-j->priority, j->queued_at, j->id); });
+  std::ranges::sort(there, {}, [](const JobRow* j) { return std::tuple(-j->priority, j->queued_at, j->id); });
   PastQueue out;
   const auto bound = static_cast<std::size_t>(std::clamp(most, 1, kMostPastJobs));
   out.cut = there.size() > bound;

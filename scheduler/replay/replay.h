@@ -27,7 +27,7 @@ struct ReplayOptions {
   Duration checkpoint_every = std::chrono::minutes(30);
   Duration detection = std::chrono::seconds(10);
   std::function<bool()> give_up{};  // asked before each step; unset: never
-  std::size_t etas = 0;  // so many of the jobs that wait are told when they will start
+  std::size_t etas = 0;             // so many of the jobs that wait are told when they will start
 };
 
 // What was said to a job that waited, and what came of it.

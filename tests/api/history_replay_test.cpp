@@ -84,7 +84,8 @@ TEST_F(HistoryReplay, NamesWhatIsWrong) {
   EXPECT_EQ(field(question(R"(["fair","fair"])")), "policies");
   EXPECT_EQ(field(R"({"until":"2026-10-01T00:00:00Z","policies":["fair"]})"), "since");
   EXPECT_EQ(field(R"({"since":"x","until":"2026-10-01T00:00:00Z","policies":["fair"]})"), "since");
-  EXPECT_EQ(field(R"({"since":"1990-01-01T00:00:00Z","until":"2026-10-01T00:00:00Z","policies":["fair"]})"), "since");
+  EXPECT_EQ(field(R"({"since":"1990-01-01T00:00:00Z","until":"2026-10-01T00:00:00Z","policies":["fair"]})"),
+            "since");
   EXPECT_EQ(field(R"({"speed":2})"), "speed");
   EXPECT_EQ(field("[]"), "body");
   EXPECT_EQ(rig.post("/v1/history:replay", "{").status(), 400);

@@ -155,6 +155,7 @@ INSTANTIATE_TEST_SUITE_P(Both, HistoryTest, testing::Values(false, true),
 TEST_P(HistoryTest, NothingIsKnownOfNothing) {
   EXPECT_EQ(history_->first_event(), std::nullopt);
   EXPECT_EQ(picture(10), "");
+  EXPECT_EQ(history_->machines(at(10)).known_since.has_value(), GetParam()) << "in memory all is told";
   EXPECT_THAT(waiting(10), IsEmpty());
   EXPECT_EQ(history_->jobs(at(10)), StateCounts{});
   EXPECT_EQ(history_->density(at(0), at(10), 2), std::vector<DecisionCount>(2));
@@ -210,10 +211,12 @@ TEST_P(HistoryTest, GpusThatCameOrMovedAreWhereTheyWere) {
   store_->commit(b);
   EXPECT_EQ(picture(60),
             "n1 reachable schedulable: 10=healthy,2bob 11=healthy; n2 reachable schedulable: 20=healthy");
-  EXPECT_EQ(picture(61),
-            "n1 reachable schedulable: 10=healthy,2bob; n2 reachable schedulable: 11=absent,healthy 20=healthy");
+  EXPECT_EQ(
+      picture(61),
+      "n1 reachable schedulable: 10=healthy,2bob; n2 reachable schedulable: 11=absent,healthy 20=healthy");
   EXPECT_EQ(picture(63),
-            "n1 reachable schedulable: 10=healthy,2bob; n2 reachable schedulable: 11=healthy 20=healthy 21=healthy");
+            "n1 reachable schedulable: 10=healthy,2bob; n2 reachable schedulable: 11=healthy 20=healthy "
+            "21=healthy");
 }
 
 TEST_P(HistoryTest, WhoWaitedAndWhy) {
