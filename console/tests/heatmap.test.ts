@@ -1,11 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { mapOfNodes } from "@/api/queries";
-import type { Node } from "@/api/types";
-import type { ClusterMap } from "@/api/wanted";
+import type { ClusterMap } from "@/api/types";
 import { countCells, hit, hslBytes, layoutHeat, step } from "@/lib/heatmap";
 
 const make = (racks: number, each: number, gpus = 8): ClusterMap => ({
-  at: "2026-10-01T00:00:00Z",
+  at: "2026-10-01T00:00:00Z", event_id: 1,
   racks: Array.from({ length: racks }, (_, i) => ({ block: `b${i >> 3}`, rack: racks === 1 ? "" : `r${i}` })),
   nodes: Array.from({ length: racks * each }, (_, i) => ({ name: `node-${i}`, rack: Math.floor(i / each), state: "reachable", service: "schedulable", conditions: 0, gpus: "f".repeat(gpus), jobs: new Array<null>(gpus).fill(null) })),
 });
@@ -39,7 +37,7 @@ describe("the heat map", () => {
     const layout = layoutHeat(make(2, 3), 800, 600);
     expect(hit(layout, -500, 5)).toBeNull();
     expect(hit(layout, 5, 100_000)).toBeNull();
-    expect(layoutHeat({ at: "", racks: [], nodes: [] }, 800, 600).nodes).toEqual([]);
+    expect(layoutHeat({ at: "", event_id: 0, racks: [], nodes: [] }, 800, 600).nodes).toEqual([]);
   });
   it("goes along the GPUs of a node with the arrows, then on to the next", () => {
     const layout = layoutHeat(make(1, 4), 300, 600);
@@ -55,12 +53,5 @@ describe("the heat map", () => {
     map.nodes[0]!.service = "draining";
     map.nodes[1]!.gpus = "fadqxp";
     expect(countCells(map)).toEqual({ "out of service": 8, free: 1, allocated: 1, dirty: 1, quarantined: 1, absent: 1, preflight: 1 });
-  });
-  it("is made from /v1/nodes where there is no map: by block, rack and name, names by number", () => {
-    const node = (name: string, rack: string) => ({ name, state: "reachable", service: "schedulable", conditions: [], labels: { "topology.rack": rack }, gpus: [{ index: 1, state: "allocated", job_id: 4 }, { index: 0, state: "free", job_id: null }] }) as unknown as Node;
-    const map = mapOfNodes([node("n10", "r1"), node("n9", "r1"), node("a", "r10"), node("b", "r2")], "t");
-    expect(map.nodes.map((each) => each.name)).toEqual(["n9", "n10", "b", "a"]);
-    expect(map.racks.map((each) => each.rack)).toEqual(["r1", "r2", "r10"]);
-    expect(map.nodes[0]).toMatchObject({ gpus: "fa", jobs: [null, 4], rack: 0 });
   });
 });

@@ -1,7 +1,7 @@
 // Where each GPU of the cluster is on the heat map. Pure: a width goes in, places come out; drawing and the mouse are elsewhere.
 // A rack is a tile; in it one row per node (in several columns when there are many), one cell per GPU. Tiles flow like words.
 // Invariants: (1) no two cells overlap; (2) no cell lies right of `width` unless a single node does not fit; (3) hit() of a cell's middle is that cell.
-import type { ClusterMap } from "@/api/wanted";
+import type { ClusterMap } from "@/api/types";
 
 export interface HeatNode {
   index: number; // in map.nodes

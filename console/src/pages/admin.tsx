@@ -1,11 +1,11 @@
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useEffect, useMemo, useState, type FormEvent, type ReactNode } from "react";
-import { useSearchParams } from "react-router";
+import { Link, useSearchParams } from "react-router";
 import { api, ok } from "@/api/client";
-import { useCluster, useControlPlane, useMay, useMe, useNodes, usePolicy, useReservations } from "@/api/queries";
-import { getPolicyDrafts } from "@/api/wanted";
+import { useCluster, useControlPlane, useMay, useMe, usePolicy, useReservations } from "@/api/queries";
+import type { ControlPlaneMore } from "@/api/wanted";
 import type { Schema } from "@/api/types";
-import { Button, Chip, Empty, Facts, Loaded, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
+import { Button, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Modal, Tabs, useToast } from "@/ui/overlay";
 import { Table, type Column } from "@/ui/table";
 import { bytes, count, duration, plural } from "@/lib/format";
@@ -238,35 +238,36 @@ function Audit() {
 function ControlPlane() {
   const plane = useControlPlane();
   const cluster = useCluster();
-  const nodes = useNodes();
-  const ready = useQuery({ queryKey: ["ready"], queryFn: async () => { const answer = await api.GET("/readyz"); return { ok: answer.response.ok, detail: ((answer.data ?? answer.error) as { detail?: string } | undefined)?.detail ?? "" }; }, refetchInterval: 5000 });
-  const versions = useMemo(() => {
-    const by = new Map<string, number>();
-    for (const node of nodes.data?.nodes ?? []) by.set(node.worker_version, (by.get(node.worker_version) ?? 0) + 1);
-    return [...by].sort();
-  }, [nodes.data]);
-  const unlinked = nodes.data?.nodes.filter((node) => !node.linked && node.service !== "retired").length ?? 0;
   return (
-    <div className="stack">
-      <Panel title="Scheduler"><Loaded query={cluster}>{(data) => <Facts items={[
-        ["Ready", ready.data ? <span className="row"><State state={ready.data.ok ? "ok" : "failed"} />{ready.data.detail && <span className="faint">{ready.data.detail}</span>}</span> : "–"], ["Leader", data.leader], ["Term", data.term], ["Version", data.version], ["Lease of a node", duration(data.lease_seconds)], ["Kill margin", duration(data.kill_margin_seconds)],
-        ...(plane.data ? [["Inbox", `${count(plane.data.inbox.depth)} of ${count(plane.data.inbox.limit)}`] as const, ["Cycle, median and 99 of 100", `${duration(plane.data.cycle_seconds_p50)}, ${duration(plane.data.cycle_seconds_p99)}`] as const, ["Commit, 99 of 100", duration(plane.data.commit_seconds_p99)] as const, ["Up for", duration(plane.data.uptime_seconds)] as const] : []),
-      ]} />}</Loaded></Panel>
-      <Panel title="Database">{plane.data ? <Facts items={[["Version", plane.data.database.version], ["Size", bytes(plane.data.database.size_bytes)], ["Connections", plane.data.database.connections], ["Lag", plane.data.database.lag_bytes === null ? "no replica" : bytes(plane.data.database.lag_bytes)], ["Last backup", plane.data.database.last_backup_at ? <Time at={plane.data.database.last_backup_at} /> : "not known"]]} /> : <p className="faint">Its size, lag and connections, the length of the inbox and of a planning cycle: not offered to the console by this server. <a href="/metrics">/metrics</a> has the figures for Prometheus.</p>}</Panel>
-      <Panel title="Workers" flush><Loaded query={nodes} rows={2}>{(data) => <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Version</th><th scope="col" className="num">Nodes</th><th scope="col">Against the scheduler</th></tr></thead><tbody>{versions.map(([version, n]) => <tr key={version}><td>{version}</td><td className="num">{count(n)}</td><td>{version === cluster.data?.version ? "the same" : <Chip tone="warn">another</Chip>}</td></tr>)}</tbody></table><p className="table-foot">{plural(data.nodes.length, "node")}, {unlinked === 0 ? "all connected" : `${unlinked} not connected`}</p></div>}</Loaded></Panel>
-    </div>
+    <Loaded query={plane} rows={6}>{(plain) => {
+      const data: typeof plain & ControlPlaneMore = plain;
+      const full = data.inbox.limit > 0 ? data.inbox.depth / data.inbox.limit : 0;
+      const all = data.workers.reduce((sum, each) => sum + each.nodes, 0);
+      return (
+        <div className="stack">
+          {!data.ready && <p className="notice warn"><span><b>It is not ready.</b> {data.detail}</span></p>}
+          <Panel title="Scheduler"><Facts items={[
+            ["Ready", <span className="row"><State state={data.ready ? "ok" : "failed"} /></span>], ["Leader", data.leader || "–"], ["Term", <>{count(data.term)}{data.since && <span className="faint"> since <Time at={data.since} /></span>}</>], ["Version", data.version], ["Up for", duration(data.uptime_seconds)],
+            ["Inbox", <span className="row">{count(data.inbox.depth)} of {count(data.inbox.limit)}<Meter value={data.inbox.depth} max={data.inbox.limit} label={`${data.inbox.depth} of ${data.inbox.limit} commands wait`} tone={full > 0.8 ? "bad" : full > 0.4 ? "warn" : "accent"} /></span>],
+            ["Last commit took", duration(data.last_commit_seconds)],
+            ...(data.cycle_seconds_p99 !== undefined ? [["Cycle, median and 99 of 100", `${duration(data.cycle_seconds_p50)}, ${duration(data.cycle_seconds_p99)}`] as const] : []),
+            ...(cluster.data ? [["Lease of a node", duration(cluster.data.lease_seconds)] as const, ["Kill margin", duration(cluster.data.kill_margin_seconds)] as const] : []),
+          ]} /></Panel>
+          <Panel title="Database">{data.database ? <Facts items={[["Version", data.database.version], ["Size", bytes(data.database.size_bytes)], ["Connections", data.database.connections], ["Lag", data.database.lag_bytes === null ? "no replica" : bytes(data.database.lag_bytes)], ["Last backup", data.database.last_backup_at ? <Time at={data.database.last_backup_at} /> : "not known"]]} /> : <p className="faint">It answers{data.ready ? "" : " or not: see above"}. Its size, lag and connections are not offered by this server; <a href="/metrics">/metrics</a> has how long commits and cycles take.</p>}</Panel>
+          <Panel title="Workers" flush>{data.workers.length === 0 ? <Empty title="No node has joined yet" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Workers by version"><table><thead><tr><th scope="col">Version</th><th scope="col" className="num">Nodes</th><th scope="col">Against the scheduler</th></tr></thead><tbody>{data.workers.map((each) => <tr key={each.version}><td>{each.version}</td><td className="num">{count(each.nodes)}</td><td>{each.version === data.version ? "the same" : <Chip tone="warn">another</Chip>}</td></tr>)}</tbody></table><p className="table-foot">{plural(all, "node")}</p></div>}</Panel>
+        </div>
+      );
+    }}</Loaded>
   );
 }
 
 function Policies() {
   const policy = usePolicy();
-  const drafts = useQuery({ queryKey: ["policy", "drafts"], queryFn: getPolicyDrafts, placeholderData: undefined });
   const reservations = useReservations();
   return (
     <div className="stack">
-      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="Policies and their drafts">The policy is chosen when the scheduler starts, with <code>--policy</code>. <code>tutti simulate</code> runs a recorded workload under another.</NotRecorded>}</Loaded></Panel>
-      {drafts.data && <Panel title="Drafts" flush>{drafts.data.drafts.length === 0 ? <Empty title="No draft" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Draft</th><th scope="col">Policy</th><th scope="col">Changed</th></tr></thead><tbody>{drafts.data.drafts.map((each) => <tr key={each.name}><td>{each.name}</td><td>{each.policy}</td><td><Time at={each.changed_at} /> <span className="faint">by {each.changed_by}</span></td></tr>)}</tbody></table></div>}</Panel>}
-      <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td>{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td><Time at={each.from} as="clock" /></td><td><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
+      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; <code>tutti simulate</code> runs a recorded workload under another. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Reservations"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td className="nowrap">{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td className="nowrap"><Time at={each.from} as="clock" /></td><td className="nowrap"><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
     </div>
   );
 }
@@ -279,7 +280,7 @@ export default function Admin() {
   const tabs = [
     ...(admin ? [{ id: "users", label: "Users", content: () => <Users /> }, { id: "tokens", label: "Tokens", content: () => <Tokens mine={false} /> }, { id: "nodes", label: "Node access", content: () => <NodeAccess /> }, { id: "audit", label: "Audit", content: () => <Audit /> }] : []),
     { id: "policies", label: "Policies", content: () => <Policies /> },
-    { id: "health", label: "Control plane", content: () => <ControlPlane /> },
+    ...(may("control-plane") ? [{ id: "health", label: "Control plane", content: () => <ControlPlane /> }] : []),
     { id: "account", label: "Your account", content: () => <Account /> },
   ];
   return <Page title={admin ? "Admin" : "Account"}><Tabs label="Admin" tabs={tabs} selected={params.get("tab") ?? (admin ? "users" : "account")} onSelect={(tab) => setParams(new URLSearchParams({ tab }), { replace: true })} /></Page>;

@@ -1,16 +1,13 @@
 import { ChevronDown, Download } from "lucide-react";
-import { lazy, Suspense, useEffect, useMemo, useState } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { useAttempts, useCheckpoints, useExplain, useJob, useJobEvents, useMay } from "@/api/queries";
 import type { Attempt, Job } from "@/api/types";
-import type { JobMore } from "@/api/wanted";
 import { PriorityDialog, VerbDialog } from "@/ui/actions";
 import { Age, Button, Bytes, Cause, Chip, Empty, EtaText, Facts, Loaded, Meter, Page, Panel, Problem, Skeleton, State, Time } from "@/ui/bits";
 import { Menu, Tabs, type Choice } from "@/ui/overlay";
-import { useNow } from "@/ui/now";
 import { count, duration, number, percent, plural } from "@/lib/format";
-import { budgetsOf } from "@/lib/budgets";
-import { isPending, isTerminal, verbsOf, type Verb } from "@/lib/jobs";
+import { isActive, isPending, isTerminal, kCauseText, verbsOf, type Verb } from "@/lib/jobs";
 import { addressNow, withFilters } from "@/lib/url";
 import { JobLogs } from "./job-logs";
 import { JobTimeline } from "./job-timeline";
@@ -18,21 +15,31 @@ import { JobTimeline } from "./job-timeline";
 const JobMetrics = lazy(() => import("./job-metrics").then((m) => ({ default: m.JobMetrics })));
 const JobSpecTab = lazy(() => import("./job-spec").then((m) => ({ default: m.JobSpecTab })));
 
-function Budgets({ job, attempts }: { job: Job & JobMore; attempts: Attempt[] }) {
-  const now = useNow();
-  const minute = Math.floor(now / 60_000) * 60_000;
-  const budgets = useMemo(() => job.budgets?.filter((budget) => budget.used > 0 || budget.limit !== 0) ?? budgetsOf(job, attempts, minute), [job, attempts, minute]);
-  if (budgets.length === 0) return <span className="faint">none used</span>;
+/** What failures may still cost it: only causes that have cost something, or that could at least cost something. */
+function Budgets({ job }: { job: Job }) {
+  const budgets = (job.budgets ?? []).filter((budget) => budget.used > 0 || budget.limit !== 0);
+  const still = job.no_progress;
   return (
-    <div className="budgets">{budgets.map((budget) => {
-      const text = `${budget.cause}: ${budget.used} of ${budget.limit < 0 ? "any number" : budget.limit}${budget.window_seconds ? ` in ${duration(budget.window_seconds)}` : ""}`;
-      return (
-        <div className="budget" key={budget.cause}>
-          <span className="row between"><span>{budget.cause}</span><span className="faint">{budget.used} / {budget.limit < 0 ? "∞" : budget.limit}</span></span>
-          <Meter value={budget.limit === 0 ? 1 : budget.used} max={Math.max(1, budget.limit < 0 ? budget.used * 4 || 1 : budget.limit)} label={text} tone={budget.limit >= 0 && budget.used >= budget.limit ? "bad" : "accent"} />
+    <div className="budgets" role="group" aria-label="Retry budgets">
+      <span className="budgets-name">Retry budgets</span>
+      {budgets.length === 0 && <span className="faint">no failure is forgiven</span>}
+      {budgets.map(({ cause, limit, used, window_seconds: span, next_delay_seconds: delay }) => {
+        const most = limit < 0 ? "any number" : String(limit);
+        const text = `${(cause && kCauseText[cause]) ?? cause}: ${used} of ${most} used${span ? ` in ${duration(span)}` : ""}; ${delay === null ? "after the next it would not start again" : delay === 0 ? "after the next it starts again at once" : `after the next it starts again within ${duration(delay)}`}`;
+        return (
+          <div className="budget" key={cause} title={text}>
+            <span className="row between"><span>{cause?.replaceAll("_", " ")}</span><span className="faint">{used} / {limit < 0 ? "∞" : limit}</span></span>
+            <Meter value={limit === 0 ? 1 : used} max={Math.max(1, limit < 0 ? used * 4 || 1 : limit)} label={text} tone={limit >= 0 && used >= limit ? "bad" : "accent"} />
+          </div>
+        );
+      })}
+      {still && still.limit > 0 && (
+        <div className="budget" title={`${still.in_a_row} attempts in a row without a new checkpoint; it is held after ${still.limit}`}>
+          <span className="row between"><span>no progress</span><span className="faint">{still.in_a_row} / {still.limit}</span></span>
+          <Meter value={still.in_a_row} max={still.limit} label={`no progress: ${still.in_a_row} of ${still.limit} in a row`} tone={still.in_a_row + 1 >= still.limit ? "warn" : "accent"} />
         </div>
-      );
-    })}</div>
+      )}
+    </div>
   );
 }
 
@@ -139,7 +146,7 @@ export default function JobPage() {
   const may = useMay();
   const [verb, setVerb] = useState<Verb | null>(null);
   const [priority, setPriority] = useState(false);
-  const job = query.data?.job as (Job & JobMore) | undefined;
+  const job = query.data?.job;
   useEffect(() => { document.title = job ? `${job.name} · ${job.state} · Tutti` : `Job ${id} · Tutti`; }, [job, id]);
   if (!job) return query.error ? <Page title={`Job ${id}`}><Problem error={query.error} retry={() => void query.refetch()} /></Page> : <Skeleton rows={10} />;
 
@@ -173,14 +180,15 @@ export default function JobPage() {
             ...(isPending(job.state) ? [["Planned start", explain.data?.never ? "never, on this cluster" : <EtaText eta={job.eta ?? explain.data?.eta} />] as const] : []),
             ...(job.not_before ? [["Not before", <Time at={job.not_before} as="both" />] as const] : []),
             ...(chosen?.running_at && !chosen.ended_at ? [["Running for", <Age since={chosen.running_at} />] as const] : []),
+            ...(isActive(job.state) && job.ends_at ? [["Ends, as its like do", <Time at={job.ends_at} as="both" />] as const] : []),
             ...(job.ended_at ? [["Ended", <Time at={job.ended_at} />] as const, ["Exit code", job.exit_code ?? "–"] as const] : []),
             ["Attempts", job.attempt],
             ...(progress ? [["Step", <>{count(progress.step)}{progress.total ? <span className="faint"> of {count(progress.total)}, {percent(progress.step / progress.total)}</span> : null}</>] as const] : []),
             ...(progress?.eta_seconds ? [["Left, as it says itself", duration(progress.eta_seconds)] as const] : []),
             ...Object.entries((progress?.metrics ?? {}) as Record<string, number>).slice(0, 4).map(([name, value]) => [name, number(value)] as const),
             ...(attempts.data?.goodput?.ettr !== null && attempts.data?.goodput?.ettr !== undefined ? [["Time on work that is kept", percent(attempts.data.goodput.ettr, 1)] as const] : []),
-            ["Retry budgets", <Budgets job={job} attempts={list} />],
-          ]} />
+                      ]} />
+          {job.budgets && <Budgets job={job} />}
         </Panel>
         <Panel title="Attempts">
           <Loaded query={attempts} rows={3}>{(data) => <JobTimeline job={job} attempts={data.attempts} checkpoints={points.data?.checkpoints ?? []} selected={chosen?.number ?? 0} onAttempt={(n) => setParams(withFilters(addressNow(), { attempt: String(n) }), { replace: true })} />}</Loaded>

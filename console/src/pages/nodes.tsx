@@ -1,11 +1,10 @@
 import { useEffect, useMemo, useState } from "react";
 import { Link, useSearchParams } from "react-router";
-import type { SortingState } from "@tanstack/react-table";
 import { useMay, useNodes } from "@/api/queries";
 import type { Node } from "@/api/types";
 import { NodeActions } from "@/ui/node-actions";
 import { Chip, Empty, Loaded, Meter, Page, Panel, State, Time } from "@/ui/bits";
-import { Table, type Column } from "@/ui/table";
+import { Table, type Column, type SortingState } from "@/ui/table";
 import { bytes, count, percent, plural } from "@/lib/format";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
 import { Text } from "./jobs";

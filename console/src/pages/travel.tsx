@@ -66,7 +66,7 @@ function Recorded({ history }: { history: History }) {
   const decisions = useQuery({ queryKey: ["history", "decisions", iso], queryFn: () => getDecisions(new Date(settled - 900_000).toISOString(), iso), staleTime: Infinity });
   const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
   const columns = useMemo(() => queueColumns(null, () => false), []);
-  const rows = useMemo(() => (queue.data?.jobs ?? []).map((job): QueueRow => ({ ...job, project: job.project ?? "", owner: job.owner ?? "", nodes: job.nodes ?? null, need: job.nodes !== undefined && job.gpus_per_node !== undefined ? job.nodes * job.gpus_per_node : null, share: null })), [queue.data]);
+  const rows = useMemo(() => (queue.data?.jobs ?? []).map((job): QueueRow => ({ ...job, share: null })), [queue.data]);
   return (
     <div className="stack">
       <Panel title="When"><Slider from={Date.parse(history.from)} until={Date.parse(history.until)} at={at} setAt={setAt} marks={history.density.map((each) => each.decisions)} label="Time to look at" /></Panel>

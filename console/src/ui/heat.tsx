@@ -1,13 +1,16 @@
 // The heat map: a canvas with a keyboard. Drawn once per change; a second, small frame shows what the mouse or the keyboard is on.
 import { useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
 import { useNavigate } from "react-router";
-import type { ClusterMap } from "@/api/wanted";
+import type { ClusterMap, MapNode } from "@/api/types";
+import type { MapMore } from "@/api/wanted";
 import { colours, useDark } from "@/app/theme";
 import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
 import { useWidth } from "@/ui/use-width";
 
 export type HeatMode = "state" | "job" | "utilisation";
 const kColours = ["cell-free", "cell-busy", "cell-warn", "cell-bad", "cell-off", "cell-ink", "muted", "faint", "line-strong", "surface", "accent"] as const;
+/** How busy a GPU is, where that is measured. */
+const useOf = (node: MapNode & MapMore, gpu: number) => node.utilisation?.[gpu];
 type Paint = Record<(typeof kColours)[number], string>;
 
 /** Colours of the sheet as bytes: "rgb(1, 2, 3)", "color(srgb …)" and the like, through a canvas of one pixel. Few, and remembered. */
@@ -64,7 +67,7 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
       const x = place.x + g * layout.step;
       if (letter === "x" || letter === "d" || letter === "q") strokes.push([letter, x, place.y]);
       if (letter === "x") continue;
-      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, node.utilisation?.[g]));
+      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, useOf(node, g)));
       if (letter === "p") rect(x, place.y + cell / 2, cell, cell / 2, of["cell-free"]);
       if (off) rect(x, place.y + Math.floor(cell / 2), cell, line, of["cell-ink"]);
     }
@@ -107,7 +110,7 @@ export function describe(map: ClusterMap, at: HeatHit): { head: string; lines: s
   if (!node) return { head: "", lines: [] };
   const job = node.jobs[at.gpu] ?? null;
   const { block, rack } = map.racks[node.rack] ?? { block: "", rack: "" };
-  const use = node.utilisation?.[at.gpu];
+  const use = useOf(node, at.gpu);
   return {
     head: `${node.name} · GPU ${at.gpu}`,
     lines: [
