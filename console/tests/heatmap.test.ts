@@ -26,6 +26,11 @@ describe.each([["one small rack", make(1, 4)], ["one unnamed rack of 400", make(
   }
 });
 describe("the heat map", () => {
+  it("is larger as a whole where a rem is", () => {
+    const [usual, large] = [layoutHeat(make(2, 8), 700, 600), layoutHeat(make(2, 8), 1400, 1200, 2)];
+    expect([large.cell / usual.cell, large.nodes.length, large.tiles.length]).toEqual([2, 16, 2]);
+    expect(large.labels / usual.labels).toBeCloseTo(2, 1);
+  });
   it("lays out 2,048 nodes in few milliseconds", () => {
     const map = make(64, 32);
     layoutHeat(map, 1000, 620);

@@ -134,8 +134,8 @@ export function Shell() {
   const first = useRef(true);
   useEffect(() => {
     setOpen(false);
-    // A new page: its heading is read, and the keyboard begins there.
-    if (!first.current) main.current?.focus({ preventScroll: true });
+    // A new page: its heading is read, and the keyboard begins there. Unless someone is typing already: a page may come late.
+    if (!first.current && !document.activeElement?.closest("input, textarea, select, [role='dialog']")) main.current?.focus({ preventScroll: true });
     first.current = false;
     window.scrollTo(0, 0);
   }, [location.pathname]);

@@ -23,9 +23,9 @@ const kColumns: Column<Row>[] = [
   { id: "gpu", header: "GPU", accessorFn: (fault) => fault.gpu_uuid ?? "", meta: { width: 120 }, cell: ({ row }) => row.original.gpu_uuid ? <span className="mono" title={`${row.original.gpu_uuid}\nat ${row.original.slot}`}>{row.original.gpu_uuid.replace(/^GPU-/, "").slice(0, 8)}</span> : <span className="faint">–</span> },
   { id: "class", header: "Class", accessorKey: "class", meta: { width: 170 }, cell: ({ row }) => <><Chip title={row.original.rule}>{row.original.class.replaceAll("_", " ")}</Chip>{row.original.xid ? <span className="faint"> Xid {row.original.xid}</span> : null}</> },
   { id: "job", header: "Job hit", accessorFn: (fault) => fault.job_id ?? 0, meta: { width: 86 }, cell: ({ row }) => row.original.job_id !== null ? <Link to={`/jobs/${row.original.job_id}?tab=evidence`}>{row.original.job_id}</Link> : <span className="faint">–</span> },
-  { id: "lost", header: "GPU h lost", accessorFn: (fault) => fault.lost_gpu_seconds ?? -1, meta: { width: 92, num: true }, cell: ({ row }) => row.original.lost_gpu_seconds === undefined ? <span className="faint" title="not recorded by this server">–</span> : gpuHours(row.original.lost_gpu_seconds) },
+  { id: "lost", header: "GPU h lost", accessorFn: (fault) => fault.lost_gpu_seconds ?? -1, meta: { width: 92, num: true, wide: true }, cell: ({ row }) => row.original.lost_gpu_seconds === undefined ? <span className="faint" title="not recorded by this server">–</span> : gpuHours(row.original.lost_gpu_seconds) },
   { id: "action", header: "Action taken", accessorKey: "action", meta: { width: 150 } },
-  { id: "blame", header: "Speaks against", accessorKey: "shared_by", meta: { width: 128 }, cell: ({ row }) => row.original.shared_by === 0 ? "nobody" : row.original.shared_by === 1 ? "this one" : `one of ${row.original.shared_by}` },
+  { id: "blame", header: "Speaks against", accessorKey: "shared_by", meta: { width: 120, wide: true }, cell: ({ row }) => row.original.shared_by === 0 ? "nobody" : row.original.shared_by === 1 ? "this one" : `one of ${row.original.shared_by}` },
   { id: "detail", header: "Evidence", accessorKey: "detail", cell: ({ row }) => <span title={row.original.detail}>{row.original.detail}</span> },
 ];
 

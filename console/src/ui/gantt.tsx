@@ -4,12 +4,15 @@ import { useNavigate } from "react-router";
 import { localTime, duration, plural } from "@/lib/format";
 import type { Gantt } from "@/lib/gantt";
 import { ticks } from "@/lib/timeline";
+import { useRem } from "./rem";
 import { useWidth } from "./use-width";
 
 const kLane = 18;
 const kPad = 6;
 export function GanttView({ gantt, now, label, mark }: { gantt: Gantt; now: number; label: string; mark?: number }) {
-  const [ref, width] = useWidth<HTMLDivElement>();
+  const [ref, real] = useWidth<HTMLDivElement>();
+  const rem = useRem();
+  const width = real / rem; // drawn as for a usual screen, and scaled as a whole
   const navigate = useNavigate();
   const hatch = useId().replaceAll(/[^a-z0-9]/gi, "");
   const names = Math.min(200, Math.max(90, width * 0.18));
@@ -26,7 +29,7 @@ export function GanttView({ gantt, now, label, mark }: { gantt: Gantt; now: numb
   return (
     <div ref={ref} className="gantt" tabIndex={0} role="region" aria-label={label}>
       {width > 0 && (
-        <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={`${plural(gantt.rows.length, "row")}`}>
+        <svg width={real} height={height * rem} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={`${plural(gantt.rows.length, "row")}`}>
           <defs><pattern id={hatch} width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="7" height="7" className="gantt-hatch-ground" /><rect width="3" height="7" className="gantt-hatch" /></pattern></defs>
           {ticks(gantt.from, gantt.to, Math.max(2, Math.floor(room / 90))).map((at) => <g key={at}><line x1={x(at)} x2={x(at)} y1={18} y2={height} className="tl-grid" /><text x={x(at)} y={12} textAnchor="middle">{localTime(at, now)}</text></g>)}
           {shown.map((row, i) => (

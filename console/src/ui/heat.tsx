@@ -5,6 +5,7 @@ import type { ClusterMap, MapNode } from "@/api/types";
 import type { MapMore } from "@/api/wanted";
 import { colours, useDark } from "@/app/theme";
 import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { useRem } from "@/ui/rem";
 import { useWidth } from "@/ui/use-width";
 
 export type HeatMode = "state" | "job" | "utilisation";
@@ -32,7 +33,7 @@ function bytesOf(css: string): number {
 }
 
 /** Cells go into a picture of bytes: 16,384 of them take two milliseconds so, and thirty times that as rectangles of a canvas. */
-function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string, ratio: number) {
+function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string, ratio: number, rem: number) {
   const { cell, labels } = layout;
   const image = context.createImageData(context.canvas.width, context.canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
@@ -90,14 +91,14 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
     context.stroke();
   }
   context.textBaseline = "middle";
-  context.font = `11px ${font}`;
+  context.font = `${11 * rem}px ${font}`;
   context.fillStyle = paint.muted;
   const cut = (text: string, most: number) => {
     let out = text;
     while (out.length > 3 && context.measureText(out).width > most) out = out.slice(0, -2) + "…";
     return out;
   };
-  for (const tile of layout.tiles) if (tile.title) context.fillText(cut(tile.title, tile.width + 6), tile.x, tile.y + 7);
+  for (const tile of layout.tiles) if (tile.title) context.fillText(cut(tile.title, tile.width + 6), tile.x, tile.y + 7 * rem);
   if (labels) for (const place of layout.nodes) {
     const node = map.nodes[place.index]!;
     context.fillStyle = outOfService(node.state, node.service) ? paint.faint : paint.muted;
@@ -129,11 +130,12 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
   const mark = useRef<HTMLDivElement>(null);
   const [said, setSaid] = useState("");
   const dark = useDark();
+  const rem = useRem();
   const navigate = useNavigate();
   const help = useId();
   const cursor = useRef<HeatHit | null>(null);
 
-  const layout = useMemo(() => (width > 0 ? layoutHeat(map, width, Math.max(320, Math.min(tall, window.innerHeight - 300))) : null), [map, width, tall]);
+  const layout = useMemo(() => (width > 0 ? layoutHeat(map, width, Math.max(320, Math.min(tall, window.innerHeight / rem - 300)) * rem, rem) : null), [map, width, tall, rem]);
 
   useEffect(() => {
     const element = canvas.current;
@@ -147,8 +149,8 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
     element.style.height = `${layout.height}px`;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, cssWidth, layout.height);
-    draw(context, map, layout, colours(kColours), mode, dark, getComputedStyle(element).fontFamily, ratio);
-  }, [map, layout, mode, dark, width]);
+    draw(context, map, layout, colours(kColours), mode, dark, getComputedStyle(element).fontFamily, ratio, rem);
+  }, [map, layout, mode, dark, width, rem]);
 
   /** Shows where we are, without a render: this is on the path of each mouse move. */
   const show = useCallback((at: HeatHit | null, x?: number, y?: number) => {
@@ -167,8 +169,8 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
     mark.current.style.width = mark.current.style.height = `${layout.cell + 4}px`;
     (tip.current.firstChild as HTMLElement).textContent = head;
     (tip.current.lastChild as HTMLElement).textContent = lines.join("\n");
-    const px = Math.min((x ?? box.left + left + layout.cell) + 14, window.innerWidth - 240);
-    const py = Math.min((y ?? box.top + place.y) + 14, window.innerHeight - 110);
+    const px = Math.min((x ?? box.left + left + layout.cell) + 14, window.innerWidth - 240 * rem);
+    const py = Math.min((y ?? box.top + place.y) + 14, window.innerHeight - 110 * rem);
     tip.current.style.transform = `translate(${px}px, ${py}px)`;
   }, [layout, map]);
 

@@ -6,13 +6,14 @@ import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDown, ArrowUp } from "lucide-react";
 import { memo, useEffect, useMemo, useRef, useState, useSyncExternalStore, type ReactNode } from "react";
 import { Rows } from "@/lib/rows";
+import { useRem } from "./rem";
 import { useChosen, useIsChosen, type Selection } from "./selection";
 
 declare module "@tanstack/react-table" {
   // eslint-disable-next-line @typescript-eslint/no-unused-vars
   interface ColumnMeta<TData, TValue> {
     num?: boolean;
-    width?: number; // px; without it a column takes what is left
+    width?: number; // px of a usual screen; without it a column takes what is left
     wrap?: boolean;
     wide?: boolean; // only where there is room
   }
@@ -98,8 +99,10 @@ const kUnsorted: SortingState = [];
 export function LongTable<T>({ label, columns, rows: all, id, empty, selection, most = Infinity, order = kUnsorted, onOrder, onEnd, short, rowHeight = 36, total, marked }: LongTableProps<T>) {
   const wrap = useRef<HTMLDivElement>(null);
   const roomy = useRoomy();
+  const rem = useRem();
   const shownColumns = useMemo(() => (roomy ? columns : columns.filter((column) => !column.meta?.wide)), [columns, roomy]);
-  const virtual = useVirtualizer({ count: all.length, getScrollElement: () => wrap.current, estimateSize: () => rowHeight, overscan: 6, initialRect: { width: 1200, height: 720 }, useFlushSync: false });
+  const virtual = useVirtualizer({ count: all.length, getScrollElement: () => wrap.current, estimateSize: () => rowHeight * rem, overscan: 6, initialRect: { width: 1200, height: 720 }, useFlushSync: false });
+  useEffect(() => virtual.measure(), [virtual, rem]);
   const shown = virtual.getVirtualItems();
   const first = shown[0]?.index ?? 0;
   const last = shown.at(-1)?.index ?? -1;
@@ -121,7 +124,7 @@ export function LongTable<T>({ label, columns, rows: all, id, empty, selection, 
   }, [last, all.length, onEnd]);
   const before = shown[0]?.start ?? 0;
   const after = virtual.getTotalSize() - (shown.at(-1)?.end ?? 0);
-  const minWidth = shownColumns.reduce((sum, column) => sum + (column.meta?.width ?? (column.meta?.wrap ? 320 : 160)), selection ? 40 : 0);
+  const minWidth = shownColumns.reduce((sum, column) => sum + (column.meta?.width ?? (column.meta?.wrap ? 320 : 160)), selection ? 40 : 0) * rem;
   const span = shownColumns.length + (selection ? 1 : 0);
   const measure = shownColumns.some((column) => column.meta?.wrap) ? virtual.measureElement : undefined;
 
@@ -129,7 +132,7 @@ export function LongTable<T>({ label, columns, rows: all, id, empty, selection, 
   return (
     <div className={`table-wrap ${short ? "short" : ""}`} ref={wrap} tabIndex={0} role="region" aria-label={label}>
       <table className="table" aria-label={label} aria-rowcount={(total ?? all.length) + 1} style={{ minWidth }}>
-        <colgroup>{selection && <col style={{ width: 40 }} />}{table.getVisibleLeafColumns().map((column) => <col key={column.id} style={column.columnDef.meta?.width ? { width: column.columnDef.meta.width } : {}} />)}</colgroup>
+        <colgroup>{selection && <col style={{ width: 40 * rem }} />}{table.getVisibleLeafColumns().map((column) => <col key={column.id} style={column.columnDef.meta?.width ? { width: column.columnDef.meta.width * rem } : {}} />)}</colgroup>
         <thead>
           {table.getHeaderGroups().map((group) => (
             <tr key={group.id} aria-rowindex={1}>
