@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ClusterMap } from "@/api/types";
-import { countCells, hit, hslBytes, layoutHeat, step } from "@/lib/heatmap";
+import { countCells, hit, hslBytes, layoutHeat, sameShape, step } from "@/lib/heatmap";
 
 const make = (racks: number, each: number, gpus = 8): ClusterMap => ({
   at: "2026-10-01T00:00:00Z", event_id: 1,
@@ -37,6 +37,24 @@ describe("the heat map", () => {
     const from = performance.now();
     layoutHeat(map, 1000, 620);
     expect(performance.now() - from).toBeLessThan(50);
+  });
+  it("keeps its layout while the nodes are the same, whatever their GPUs do", () => {
+    const [before, after] = [make(3, 2), make(3, 2)];
+    after.nodes[1]!.gpus = "aaaaaaaq";
+    after.nodes[1]!.service = "draining";
+    expect(sameShape(before, after)).toBe(true);
+    for (const change of [(map: ClusterMap) => map.nodes.pop(), (map: ClusterMap) => (map.nodes[2]!.name = "x"), (map: ClusterMap) => (map.nodes[2]!.gpus = "f"), (map: ClusterMap) => (map.racks[0]!.rack = "r9"), (map: ClusterMap) => (map.nodes[2]!.rack = 0)]) {
+      const other = make(3, 2);
+      change(other);
+      expect(sameShape(before, other)).toBe(false);
+    }
+  });
+  it("tries no size for which there is no room, and finds the same", () => {
+    for (const [width, height] of [[1000, 620], [300, 200], [60, 40]] as const) {
+      const layout = layoutHeat(make(64, 32), width, height);
+      if (layout.height <= height) expect(64 * 32 * 8 * layout.cell ** 2).toBeLessThanOrEqual(width * height);
+      expect(layout.nodes.length).toBe(2048);
+    }
   });
   it("has no cell outside, and none in nothing", () => {
     const layout = layoutHeat(make(2, 3), 800, 600);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Attempt, Job, Plan } from "@/api/types";
 import { ganttOf, packLanes, type Bar } from "@/lib/gantt";
-import { shareOf } from "@/lib/shares";
+import { shareOf, treeOrder } from "@/lib/shares";
 import { goodputParts, pareto } from "@/lib/summary";
 import { ticks, timelineOf } from "@/lib/timeline";
 
@@ -68,6 +68,14 @@ describe("sums", () => {
     const rows = pareto({ rows: [{ key: "b", faults: 3, jobs_hit: 2 }, { key: "a", faults: 1, jobs_hit: 1 }], total: { faults: 8, jobs_hit: 2 } });
     expect(rows.map((row) => [row.key, row.faults, row.jobs, row.share])).toEqual([["b", 3, 2, 0.375], ["a", 1, 1, 0.5]]);
     expect(pareto({ rows: [], total: { faults: 0, jobs_hit: 0 } })).toEqual([]);
+  });
+  it("projects stand below their parents, each once, also in a ring or without its parent", () => {
+    const project = (name: string, parent: string | null) => ({ name, parent });
+    const order = (all: { name: string; parent: string | null }[]) => treeOrder(all).map((row) => `${row.depth}${row.project.name}`).join(" ");
+    expect(order([project("b", null), project("a1", "a"), project("a", null), project("a11", "a1"), project("c", "gone")])).toBe("0b 0a 1a1 2a11 0c");
+    expect(order([project("x", "y"), project("y", "x")])).toBe("0x 1y");
+    const many = Array.from({ length: 10_000 }, (_, i) => project(`p${i}`, i % 100 ? `p${i - (i % 100)}` : null));
+    expect(treeOrder(many).length).toBe(10_000);
   });
   it("shares go along the tree, and a loop in it hangs nothing", () => {
     const project = (name: string, parent: string | null, weight: number, gpus: number) => ({ name, parent, weight, use: { gpus, active_jobs: 0, pending_jobs: 0 } });

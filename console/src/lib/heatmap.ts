@@ -81,12 +81,28 @@ function pack(map: ClusterMap, width: number, usual: number, rem: number): HeatL
 
 /** The largest cells with which all is seen in `height`; the smallest, when nothing is. */
 export function layoutHeat(map: ClusterMap, width: number, height: number, rem = 1): HeatLayout {
-  let layout: HeatLayout | null = null;
+  const gpus = map.nodes.reduce((sum, node) => sum + node.gpus.length, 0);
+  const least = kSizes.at(-1)!;
+  let last: HeatLayout | null = null;
   for (const usual of kSizes) {
-    layout = pack(map, Math.max(width, 60), usual, rem);
+    // Cells lie apart from each other: with less room than they take together there is no need to try.
+    if (usual !== least && gpus * (usual * rem) ** 2 > width * height) continue;
+    const layout = pack(map, Math.max(width, 60), usual, rem);
     if (layout.height <= height && layout.width <= width) return layout;
+    last = layout;
   }
-  return layout!;
+  return last!;
+}
+
+/** Two maps of the same nodes at the same places: the layout of one is that of the other. */
+export function sameShape(a: ClusterMap, b: ClusterMap): boolean {
+  if (a.nodes.length !== b.nodes.length || a.racks.length !== b.racks.length) return false;
+  for (let i = 0; i < a.racks.length; ++i) if (a.racks[i]!.rack !== b.racks[i]!.rack || a.racks[i]!.block !== b.racks[i]!.block) return false;
+  for (let i = 0; i < a.nodes.length; ++i) {
+    const [one, other] = [a.nodes[i]!, b.nodes[i]!];
+    if (one.name !== other.name || one.rack !== other.rack || one.gpus.length !== other.gpus.length) return false;
+  }
+  return true;
 }
 
 export interface HeatHit {

@@ -1,5 +1,5 @@
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useMemo, useState, type FormEvent, type ReactNode } from "react";
+import { useEffect, useMemo, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
 import { api, ok } from "@/api/client";
 import { useCluster, useControlPlane, useMay, useMe, usePolicy, useReservations } from "@/api/queries";
@@ -61,12 +61,19 @@ function Users() {
   const [removing, setRemoving] = useState<string | null>(null);
   const say = useToast();
   const remove = useChange((name: string) => ok(api.DELETE("/v1/users/{name}", { params: { path: { name } } })), () => { say("The user is removed."); setRemoving(null); });
+  const forget = useRef(remove.reset);
+  forget.current = remove.reset;
+  const self = me.data?.user;
+  const columns = useMemo<Column<Schema["User"]>[]>(() => [
+    { id: "name", header: "Name", accessorKey: "name", meta: { width: 220 }, cell: ({ row: { original: user } }) => <span title={user.name}><b>{user.name}</b>{user.name === self && <span className="faint"> you</span>}{user.disabled && <> <Chip tone="warn">disabled</Chip></>}</span> },
+    { id: "roles", header: "Roles", enableSorting: false, meta: { wrap: true }, cell: ({ row }) => <Roles roles={row.original.roles as Record<string, string>} /> },
+    { id: "how", header: "Signs in", accessorFn: (user) => String(user.has_password), meta: { width: 250 }, cell: ({ row }) => (row.original.has_password ? "with a password" : "with tokens or the identity provider") },
+    { id: "made", header: "Made", accessorKey: "created_at", meta: { width: 190 }, cell: ({ row: { original: user } }) => <><Time at={user.created_at} />{user.created_by && <span className="faint"> by {user.created_by}</span>}</> },
+    { id: "act", header: "", enableSorting: false, meta: { width: 170, num: true }, cell: ({ row: { original: user } }) => <><Button small onClick={() => setEditing(user)}>Change</Button> {user.name !== self && <Button small kind="danger" onClick={() => { forget.current(); setRemoving(user.name); }}>Remove</Button>}</> },
+  ], [self]);
   return (
     <Panel title="Users" flush actions={<Button small kind="primary" onClick={() => setEditing("new")}>New user</Button>}>
-      <Loaded query={users} rows={4}>{(data) => (data.users as Schema["User"][]).length === 0 ? <Empty title="No user yet">The token in the scheduler's data directory works without one.</Empty> : (
-        <div className="table-wrap" tabIndex={0} role="region" aria-label="Users"><table><thead><tr><th scope="col">Name</th><th scope="col">Roles</th><th scope="col">Signs in</th><th scope="col">Made</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead>
-          <tbody>{(data.users as Schema["User"][]).map((user) => <tr key={user.name}><td><b>{user.name}</b>{user.name === me.data?.user && <span className="faint"> you</span>}{user.disabled && <> <Chip tone="warn">disabled</Chip></>}</td><td><Roles roles={user.roles as Record<string, string>} /></td><td>{user.has_password ? "with a password" : "with tokens or the identity provider"}</td><td className="nowrap"><Time at={user.created_at} />{user.created_by && <span className="faint"> by {user.created_by}</span>}</td><td className="right nowrap"><Button small onClick={() => setEditing(user)}>Change</Button> {user.name !== me.data?.user && <Button small kind="danger" onClick={() => { remove.reset(); setRemoving(user.name); }}>Remove</Button>}</td></tr>)}</tbody></table></div>
-      )}</Loaded>
+      <Loaded query={users} rows={4}>{(data) => <Table label="Users" columns={columns} data={data.users as Schema["User"][]} id={(user) => user.name} rowHeight={40} empty={<Empty title="No user yet">The token in the scheduler's data directory works without one.</Empty>} />}</Loaded>
       <Modal open={editing !== null} onClose={() => setEditing(null)} title={editing === "new" ? "New user" : `User ${editing?.name ?? ""}`}>{editing && <UserForm user={editing === "new" ? null : editing} onClose={() => setEditing(null)} />}</Modal>
       <Confirm open={removing !== null} onClose={() => setRemoving(null)} title="Remove user" act={() => removing && remove.mutate(removing)} error={remove.error} busy={remove.isPending}><p>{removing} can no longer sign in, and its tokens stop working. Its jobs stay.</p></Confirm>
     </Panel>

@@ -39,14 +39,14 @@ export function GanttView({ gantt, now, label, mark }: { gantt: Gantt; now: numb
               {row.bars.map((bar, k) => {
                 const top = places[i]! + bar.lane * kLane + 2;
                 const w = Math.max(2, x(bar.to) - x(bar.from));
-                const text = `${bar.kind} ${bar.kind === "reservation" ? bar.name : bar.job === null ? "job of another project" : `${bar.name}, job ${bar.job}`}${bar.gpus ? `, ${bar.gpus} GPUs` : ""}\n${localTime(bar.from, now)} to ${bar.open ? "not known" : `${localTime(bar.to, now)} (${duration((bar.to - bar.from) / 1000)})`}${bar.rangeFrom !== null && bar.rangeTo !== null ? `\nstarts between ${localTime(bar.rangeFrom, now)} and ${localTime(bar.rangeTo, now)}` : ""}`;
+                const text = `${bar.kind} ${bar.kind === "reservation" ? bar.name : bar.job === null ? "job of another project" : `${bar.name}, job ${bar.job}`}${bar.gpus ? `, ${bar.gpus} GPUs` : ""}\n${localTime(bar.from, now)} to ${bar.open ? "beyond what is shown" : `${localTime(bar.to, now)} (${duration((bar.to - bar.from) / 1000)})`}${bar.rangeFrom !== null && bar.rangeTo !== null ? `\nstarts between ${localTime(bar.rangeFrom, now)} and ${localTime(bar.rangeTo, now)}` : ""}`;
                 const open = bar.job === null ? {} : { onClick: () => void navigate(`/jobs/${bar.job}`), role: "link", tabIndex: 0, "aria-label": text, onKeyDown: (event: React.KeyboardEvent) => { if (event.key === "Enter") void navigate(`/jobs/${bar.job}`); }, className: "gantt-link" };
                 return (
                   <g key={k} {...open}>
                     <rect x={x(bar.from)} y={top} width={w} height={kLane - 5} rx={2} className={`gantt-${bar.kind}`} {...(bar.kind === "planned" ? { fill: `url(#${hatch})` } : {})} />
                     {bar.open && <path d={`M${x(bar.to) - 1} ${top} l4 ${(kLane - 5) / 2} l-4 ${(kLane - 5) / 2}`} className="gantt-open" />}
-                    {bar.rangeFrom !== null && bar.rangeTo !== null && <path d={`M${x(bar.rangeFrom)} ${top + 3} v7 m0 -3.5 H${x(bar.rangeTo)} m0 -3.5 v7`} className="gantt-range" />}
-                    {w > 60 && bar.kind !== "planned" && <svg x={x(bar.from)} y={top} width={w - 4} height={kLane - 5}><text x={5} y={10.5} className={`gantt-text ${bar.kind}`}>{bar.name}</text></svg>}
+                    {bar.rangeFrom !== null && bar.rangeTo !== null && <path d={`M${x(bar.rangeFrom)} ${top + 10.5} v6 m0 -3 H${x(bar.rangeTo)} m0 -3 v6`} className="gantt-range" />}
+                    {w > 60 && <svg x={x(bar.from)} y={top} width={w - 4} height={kLane - 5}><text x={5} y={10.5} className={`gantt-text ${bar.kind}`}>{bar.name}</text></svg>}
                     <title>{text}</title>
                   </g>
                 );

@@ -4,7 +4,7 @@ import { useNavigate } from "react-router";
 import type { ClusterMap, MapNode } from "@/api/types";
 import type { MapMore } from "@/api/wanted";
 import { colours, useDark } from "@/app/theme";
-import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, sameShape, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
 import { useRem } from "@/ui/rem";
 import { useWidth } from "@/ui/use-width";
 
@@ -135,7 +135,11 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
   const help = useId();
   const cursor = useRef<HeatHit | null>(null);
 
-  const layout = useMemo(() => (width > 0 ? layoutHeat(map, width, Math.max(320, Math.min(tall, window.innerHeight / rem - 300)) * rem, rem) : null), [map, width, tall, rem]);
+  // Most new maps have the same nodes in the same places.
+  const shape = useRef(map);
+  if (shape.current !== map && !sameShape(shape.current, map)) shape.current = map;
+  const placed = shape.current;
+  const layout = useMemo(() => (width > 0 ? layoutHeat(placed, width, Math.max(320, Math.min(tall, window.innerHeight / rem - 300)) * rem, rem) : null), [placed, width, tall, rem]);
 
   useEffect(() => {
     const element = canvas.current;
