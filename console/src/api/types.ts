@@ -18,3 +18,4 @@ export type MapNode = ClusterMap["nodes"][number];
 export type Queue = Schema["Queue"];
 export type Plan = Schema["Plan"];
 export type JobGroups = Schema["JobGroups"];
+export type NodeList = Schema["NodeList"];

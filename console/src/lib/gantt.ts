@@ -1,6 +1,7 @@
 // The planner's plan as rows and bars. Pure. One row per node (bars share it in lanes when jobs run side by side), or one per job.
 // Invariants: (1) bars of one lane never overlap; (2) every bar lies within [from, to]; (3) rows come in the order of their names.
 import type { Plan } from "@/api/types";
+import { byName } from "./format";
 
 export interface Bar {
   kind: "running" | "planned" | "reservation";
@@ -64,7 +65,7 @@ export function ganttOf(plan: Plan, by: "node" | "job"): Gantt {
   if (by === "node") for (const hold of plan.reservations) for (const node of hold.nodes)
     put(node, { kind: "reservation", job: null, name: hold.name, from: Date.parse(hold.from), to: Date.parse(hold.until), open: false, rangeFrom: null, rangeTo: null, gpus: 0 });
   const out = [...rows].map(([name, bars]) => ({ name, lanes: packLanes(bars), bars }));
-  if (by === "node") out.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  if (by === "node") out.sort((a, b) => byName(a.name, b.name));
   else out.sort((a, b) => a.bars[0]!.from - b.bars[0]!.from);
   return { from, to, rows: out };
 }

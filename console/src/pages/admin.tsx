@@ -150,7 +150,7 @@ function Account() {
   const change = useMutation({ mutationFn: () => ok(api.PUT("/v1/me/password", { body: { old, new: next } })), onSuccess: () => { say("The password is changed. Sign in again with it."); setOld(""); setNext(""); void me.refetch(); } });
   return (
     <div className="stack">
-      <Panel title="You"><Loaded query={me}>{(data) => <Facts items={[["Name", data.user], ["Known by", data.credential], ["Roles", <Roles roles={data.roles as Record<string, string>} />], ["Scopes", data.scopes.join(", ")]]} />}</Loaded></Panel>
+      <Panel title="You"><Loaded query={me}>{(data) => <Facts items={[["Name", data.user], ["Known by", data.credential], ["Roles", <Roles roles={data.roles as Record<string, string>} />], ["Scopes", data.scopes.join(", ")], ...(data.token ? [["Token", data.token.name || data.token.id] as const, ["It ends", <Time at={data.token.expires_at} />] as const] : [])]} />}</Loaded></Panel>
       <Tokens mine />
       <Panel title="Password">
         <form className="stack" onSubmit={(event) => { event.preventDefault(); change.mutate(); }}>

@@ -109,13 +109,10 @@ function Chosen({ selection, open, foot }: { selection: Selection<ListedJob>; op
   );
 }
 
-function List({ filters, anyFilter, open, showAll }: { filters: JobFilters; anyFilter: boolean; open: (action: BulkVerb, ids: number[]) => void; showAll: () => void }) {
+function List({ filters, anyFilter, selection, open, showAll }: { filters: JobFilters; anyFilter: boolean; selection: Selection<ListedJob>; open: (action: BulkVerb, ids: number[]) => void; showAll: () => void }) {
   const list = useJobList(filters);
   const counts = useJobCount(filters, "state");
   const mayAny = useMay()("submit");
-  const [selection] = useState(() => new Selection<ListedJob>());
-  const filterKey = JSON.stringify(filters);
-  useEffect(() => selection.clear(), [selection, filterKey]);
   const fetchMore = useRef(list.fetchMore);
   fetchMore.current = list.fetchMore;
   const onEnd = useCallback(() => fetchMore.current(), []);
@@ -169,23 +166,25 @@ export default function Jobs() {
   const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   const mayAny = useMay()("submit");
   const [bulk, setBulk] = useState<{ action: BulkVerb; target: BulkTarget } | null>(null);
-  const [round, setRound] = useState(0); // after a change to many, nothing is chosen any more
+  const [selection] = useState(() => new Selection<ListedJob>());
+  const address = params.toString();
+  useEffect(() => selection.clear(), [selection, address]); // what one no longer sees is not chosen
   const anyFilter = Object.values(filters).some(Boolean);
   const all = bulkFilter(filters);
   const openAll = (action: BulkVerb) => all && setBulk({ action, target: { filter: all, text: anyFilter ? "all that match the filter and are not over" : "all jobs that are not over" } });
   const actions: Choice[] = [...kVerbs.map((verb) => ({ label: capital(verb), danger: verb === "cancel", onSelect: () => openAll(verb) })), { label: "Set priority", onSelect: () => openAll("update") }];
   return (
     <Page title="Jobs" actions={<>
-      <Views query={params.toString()} go={(query) => setParams(new URLSearchParams(query))} />
+      <Views query={address} go={(query) => setParams(new URLSearchParams(query))} />
       {mayAny && all && <Menu label={<>{anyFilter ? "All that match" : "All jobs"}<ChevronDown size={13} aria-hidden /></>} ariaLabel="Change all jobs that match" items={actions} />}
       {mayAny && <Link className="button primary" to="/submit">Submit</Link>}
     </>}>
       <Panel flush>
         <Filters filters={filters} set={set} group={group} />
         {group ? <Groups filters={toQuery(filters)} by={group} go={(value) => set({ [group]: value, group: null })} />
-          : <List key={round} filters={toQuery(filters)} anyFilter={anyFilter} open={(action, ids) => setBulk({ action, target: { ids } })} showAll={() => setParams(new URLSearchParams())} />}
+          : <List selection={selection} filters={toQuery(filters)} anyFilter={anyFilter} open={(action, ids) => setBulk({ action, target: { ids } })} showAll={() => setParams(new URLSearchParams())} />}
       </Panel>
-      <BulkDialog action={bulk?.action ?? null} target={bulk?.target ?? { ids: [] }} onClose={() => setBulk(null)} onDone={() => setRound(round + 1)} />
+      <BulkDialog action={bulk?.action ?? null} target={bulk?.target ?? { ids: [] }} onClose={() => setBulk(null)} onDone={() => selection.clear()} />
     </Page>
   );
 }

@@ -5,7 +5,7 @@ import type { Node } from "@/api/types";
 import { NodeActions } from "@/ui/node-actions";
 import { Chip, Empty, Loaded, Meter, Page, Panel, State, Time } from "@/ui/bits";
 import { Table, type Column, type SortingState } from "@/ui/table";
-import { bytes, count, percent, plural } from "@/lib/format";
+import { byName, bytes, count, percent, plural } from "@/lib/format";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
 import { Text } from "./jobs";
 
@@ -29,7 +29,7 @@ export default function Nodes() {
   const rows = useMemo(() => [...(all ?? [])]
     .filter((node) => (!filters.state || node.state === filters.state) && (!filters.service || node.service === filters.service) && (!filters.queue || node.queue === filters.queue) &&
       (!filters.find || `${node.name} ${node.driver} ${Object.entries(node.labels).map(([k, v]) => `${k}=${v}`).join(" ")}`.toLowerCase().includes(filters.find.toLowerCase())))
-    .sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })), [all, filters.state, filters.service, filters.queue, filters.find]);
+    .sort((a, b) => byName(a.name, b.name)), [all, filters.state, filters.service, filters.queue, filters.find]);
   const values = (of: (node: Node) => string) => [...new Set((all ?? []).map(of))].sort();
   const operate = may("operate-nodes");
   const columns = useMemo<Column<Node>[]>(() => [
