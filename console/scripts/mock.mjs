@@ -64,6 +64,7 @@ export function makeMock({ nodes = 2048, gpus = 8, jobs = 100_000 } = {}) {
     if (path === "/v1/nodes") return json(list);
     if (path === "/v1/cluster") return json(cluster());
     if (path === "/v1/queue") return json(queue);
+    if (path === "/v1/plan") return json({ at: at(0), until: at(172_800), cut: true, running: [], planned: Array.from({ length: 6 }, (_, i) => ({ job_id: jobs - i, name: `train-${i}`, project: "nlp", queue: "default", nodes: [{ node: name(i), count: 8 }], starts_at: at(600 + i * 60), from: at(300), to: at(1800), ends_at: at(9000), gpus: 8, backfill: i === 2 })), reservations: [] });
     if (path === "/v1/faults") return json(faults);
     if (path === "/v1/usage") return json(usage);
     if (path === "/v1/queues") return json({ queues: [] });

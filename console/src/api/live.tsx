@@ -17,7 +17,7 @@ export const useLive = () => useContext(LiveContext);
 /** Which queries an event makes old. */
 export function concerned(event: Pick<ApiEvent, "kind" | "job_id" | "node">): string[][] {
   const keys: string[][] = [];
-  if (event.job_id !== null) keys.push(["job", String(event.job_id)], ["jobs"], ["job-counts"], ["queue"], ["cluster"]);
+  if (event.job_id !== null) keys.push(["job", String(event.job_id)], ["jobs"], ["job-counts"], ["queue"], ["plan"], ["cluster"]);
   if (event.kind === "state" || event.kind === "attempt" || event.node !== null || event.kind === "gpu" || event.kind === "service")
     keys.push(["map"], ["nodes"], ["cluster"]);
   if (event.kind === "attempt" || event.kind === "state") keys.push(["projects"], ["queues"], ["usage"]);
@@ -27,7 +27,7 @@ export function concerned(event: Pick<ApiEvent, "kind" | "job_id" | "node">): st
 }
 
 /** How long an answer counts as new although events come: what is large or dear to the server is not asked for with each of them. */
-const kRestMs: Record<string, number> = { jobs: 1000, "job-counts": 5000, map: 2000, nodes: 2000, projects: 3000, queues: 3000, usage: 20_000, faults: 1500, queue: 1000, cluster: 1000 };
+const kRestMs: Record<string, number> = { jobs: 1000, plan: 5000, "job-counts": 5000, map: 2000, nodes: 2000, projects: 3000, queues: 3000, usage: 20_000, faults: 1500, queue: 1000, cluster: 1000 };
 /** The list of nodes is 3 kB each: the more there are, the longer it rests. */
 const restOf = (key: readonly string[], nodes: number) => (kRestMs[key[0]!] ?? 0) * (key[0] === "nodes" ? Math.min(8, Math.max(1, nodes / 256)) : 1);
 

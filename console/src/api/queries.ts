@@ -57,8 +57,14 @@ export const useQueue = () => useQuery({ queryKey: ["queue", "head"], queryFn: (
 /** Pending jobs in order, of any number. Behind the first page they are asked for again more seldom. */
 export const useQueueList = (filters: { queue?: string; project?: string; user?: string }) => usePaged(["queue", "list", filters], ["queue-kept", filters], (token) => askQueue({ ...filters, ...(token ? { page_token: token } : {}) }), { head: 10_000, kept: 20_000 });
 export const usePlan = (queue: string, horizon: string) => useQuery({
-  queryKey: ["queue", "plan", queue, horizon],
+  queryKey: ["plan", queue, horizon],
   queryFn: () => ok(api.GET("/v1/plan", { params: { query: { horizon, ...(queue ? { queue } : {}) } } })),
+  refetchInterval: 15_000,
+});
+/** The first that will start, whoever comes before them in the order. */
+export const useNextStarts = () => useQuery({
+  queryKey: ["plan", "next"],
+  queryFn: async () => (await ok(api.GET("/v1/plan", { params: { query: { horizon: "48h", limit: 6 } } }))).planned,
   refetchInterval: 15_000,
 });
 export const useQueues = () => useQuery({ queryKey: ["queues"], queryFn: () => ok(api.GET("/v1/queues")), refetchInterval: 60_000 });

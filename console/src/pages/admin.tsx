@@ -73,7 +73,7 @@ function Users() {
   ], [self]);
   return (
     <Panel title="Users" flush actions={<Button small kind="primary" onClick={() => setEditing("new")}>New user</Button>}>
-      <Loaded query={users} rows={4}>{(data) => <Table label="Users" columns={columns} data={data.users as Schema["User"][]} id={(user) => user.name} rowHeight={40} empty={<Empty title="No user yet">The token in the scheduler's data directory works without one.</Empty>} />}</Loaded>
+      <Loaded query={users} rows={4}>{(data) => <Table label="Users" columns={columns} data={data.users} id={(user) => user.name} rowHeight={39} empty={<Empty title="No user yet">The token in the scheduler's data directory works without one.</Empty>} />}</Loaded>
       <Modal open={editing !== null} onClose={() => setEditing(null)} title={editing === "new" ? "New user" : `User ${editing?.name ?? ""}`}>{editing && <UserForm user={editing === "new" ? null : editing} onClose={() => setEditing(null)} />}</Modal>
       <Confirm open={removing !== null} onClose={() => setRemoving(null)} title="Remove user" act={() => removing && remove.mutate(removing)} error={remove.error} busy={remove.isPending}><p>{removing} can no longer sign in, and its tokens stop working. Its jobs stay.</p></Confirm>
     </Panel>
@@ -111,15 +111,20 @@ function Tokens({ mine }: { mine: boolean }) {
   const say = useToast();
   const tokens = useQuery({ queryKey: ["tokens", mine], queryFn: () => ok(api.GET("/v1/tokens", { params: { query: mine ? {} : { user: "" } } })) });
   const revoke = useChange((id: string) => ok(api.DELETE("/v1/tokens/{id}", { params: { path: { id } } })), () => { say("The token is revoked."); setRevoking(null); });
+  const forget = useRef(revoke.reset);
+  forget.current = revoke.reset;
+  const columns = useMemo<Column<Schema["Token"]>[]>(() => [
+    { id: "name", header: "Name", accessorKey: "name", cell: ({ row: { original: token } }) => <span title={token.name}>{token.name}{token.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</span> },
+    ...(mine ? [] : [{ id: "user", header: "User", accessorKey: "user", meta: { width: 130 } } satisfies Column<Schema["Token"]>]),
+    { id: "scopes", header: "Scopes", enableSorting: false, meta: { width: 250 }, cell: ({ row }) => <span className="chips">{row.original.scopes.map((scope) => <Chip key={scope}>{scope}</Chip>)}</span> },
+    { id: "used", header: "Last used", accessorFn: (token) => token.last_used_at ?? "", meta: { width: 190 }, cell: ({ row: { original: token } }) => (token.last_used_at ? <><Time at={token.last_used_at} /> <span className="faint">{token.last_used_from}</span></> : <span className="faint">never</span>) },
+    { id: "expires", header: "Expires", accessorFn: (token) => token.expires_at ?? "", meta: { width: 110 }, cell: ({ row }) => <Time at={row.original.expires_at} /> },
+    { id: "id", header: "Id", enableSorting: false, meta: { width: 190 }, cell: ({ row }) => <span className="mono" title={row.original.id}>{row.original.id}</span> },
+    { id: "act", header: "", enableSorting: false, meta: { width: 100, num: true }, cell: ({ row: { original: token } }) => !token.revoked_at && <Button small kind="danger" onClick={() => { forget.current(); setRevoking(token); }}>Revoke</Button> },
+  ], [mine]);
   return (
     <Panel title={mine ? "API tokens" : "API tokens of everybody"} flush actions={mine && <Button small kind="primary" onClick={() => setMaking(true)}>New token</Button>}>
-      <Loaded query={tokens} rows={3}>{(data) => {
-        const list = data.tokens as Schema["Token"][];
-        return list.length === 0 ? <Empty title="No token">Programs and the command line sign in with one.</Empty> : (
-          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Tokens"><table><thead><tr><th scope="col">Name</th>{!mine && <th scope="col">User</th>}<th scope="col">Scopes</th><th scope="col">Last used</th><th scope="col">Expires</th><th scope="col">Id</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead>
-            <tbody>{list.map((token) => <tr key={token.id}><td>{token.name}{token.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</td>{!mine && <td>{token.user}</td>}<td><span className="chips">{token.scopes.map((scope) => <Chip key={scope}>{scope}</Chip>)}</span></td><td>{token.last_used_at ? <><Time at={token.last_used_at} /> <span className="faint">{token.last_used_from}</span></> : <span className="faint">never</span>}</td><td><Time at={token.expires_at} /></td><td className="mono">{token.id}</td><td className="right">{!token.revoked_at && <Button small kind="danger" onClick={() => { revoke.reset(); setRevoking(token); }}>Revoke</Button>}</td></tr>)}</tbody></table></div>
-        );
-      }}</Loaded>
+      <Loaded query={tokens} rows={3}>{(data) => <Table label="Tokens" short columns={columns} data={data.tokens} id={(token) => token.id} rowHeight={39} empty={<Empty title="No token">Programs and the command line sign in with one.</Empty>} />}</Loaded>
       <Modal open={making} sticky onClose={() => setMaking(false)} title="New token">{making && <TokenForm scopes={(me.data?.scopes ?? []) as string[]} onClose={() => setMaking(false)} />}</Modal>
       <Confirm open={revoking !== null} onClose={() => setRevoking(null)} title="Revoke token" act={() => revoking && revoke.mutate(revoking.id)} error={revoke.error} busy={revoke.isPending}><p>Whatever uses <b>{revoking?.name}</b> is refused from its next request on.</p></Confirm>
     </Panel>
@@ -171,19 +176,26 @@ function NodeAccess() {
   const [revoking, setRevoking] = useState<Schema["NodeCredential"] | null>(null);
   const drop = useChange((id: string) => ok(api.DELETE("/v1/join-tokens/{id}", { params: { path: { id } } })), () => say("The join token is deleted."));
   const revoke = useChange((id: string) => ok(api.DELETE("/v1/node-credentials/{id}", { params: { path: { id } } })), () => { say("The credential is revoked."); setRevoking(null); });
+  const forget = useRef(revoke.reset);
+  forget.current = revoke.reset;
+  const columns = useMemo<Column<Schema["NodeCredential"]>[]>(() => [
+    { id: "node", header: "Node", accessorKey: "node", cell: ({ row: { original: each } }) => <span title={each.node}>{each.node}{each.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</span> },
+    { id: "joined", header: "Joined", accessorKey: "created_at", meta: { width: 130 }, cell: ({ row }) => <Time at={row.original.created_at} /> },
+    { id: "from", header: "From", accessorFn: (each) => each.joined_from, meta: { width: 170 }, cell: ({ row }) => row.original.joined_from },
+    { id: "id", header: "Id", enableSorting: false, meta: { width: 250 }, cell: ({ row }) => <span className="mono" title={row.original.id}>{row.original.id}</span> },
+    { id: "act", header: "", enableSorting: false, meta: { width: 100, num: true }, cell: ({ row: { original: each } }) => !each.revoked_at && <Button small kind="danger" onClick={() => { forget.current(); setRevoking(each); }}>Revoke</Button> },
+  ], []);
   return (
     <div className="stack">
       <Panel title="Join tokens" flush actions={<Button small kind="primary" onClick={() => setMaking(true)}>New join token</Button>}>
         <Loaded query={joins} rows={2}>{(data) => {
-          const list = ((data as Record<string, unknown>)["join_tokens"] ?? (data as Record<string, unknown>)["tokens"] ?? []) as Schema["JoinToken"][];
+          const list = data.join_tokens;
           return list.length === 0 ? <Empty title="No join token is open">A new machine trades one for a credential of its own.</Empty> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Id</th><th scope="col">For</th><th scope="col" className="num">Uses left</th><th scope="col">Made</th><th scope="col">Expires</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead><tbody>{list.map((token) => <tr key={token.id}><td className="mono">{token.id}</td><td>{token.node ?? "any new node"}</td><td className="num">{token.uses_left}</td><td><Time at={token.created_at} /> <span className="faint">by {token.created_by}</span></td><td><Time at={token.expires_at} /></td><td className="right"><Button small kind="danger" onClick={() => drop.mutate(token.id)}>Delete</Button></td></tr>)}</tbody></table></div>;
         }}</Loaded>
       </Panel>
       <Panel title="Node credentials" flush>
-        <Loaded query={credentials} rows={2}>{(data) => {
-          const list = ((data as Record<string, unknown>)["credentials"] ?? (data as Record<string, unknown>)["node_credentials"] ?? []) as Schema["NodeCredential"][];
-          return list.length === 0 ? <Empty title="No node has a credential of its own" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Node</th><th scope="col">Joined</th><th scope="col">From</th><th scope="col">Id</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead><tbody>{list.map((each) => <tr key={each.id}><td>{each.node}{each.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</td><td><Time at={each.created_at} /></td><td>{each.joined_from}</td><td className="mono">{each.id}</td><td className="right">{!each.revoked_at && <Button small kind="danger" onClick={() => { revoke.reset(); setRevoking(each); }}>Revoke</Button>}</td></tr>)}</tbody></table></div>;
-        }}</Loaded>
+        <Loaded query={credentials} rows={2}>{(data) => <Table label="Node credentials" short columns={columns} id={(each) => each.id} rowHeight={39} empty={<Empty title="No node has a credential of its own" />}
+          data={data.node_credentials} />}</Loaded>
       </Panel>
       <Modal open={making} sticky onClose={() => setMaking(false)} title="New join token">{making && <JoinForm onClose={() => setMaking(false)} />}</Modal>
       <Confirm open={revoking !== null} onClose={() => setRevoking(null)} title="Revoke credential" act={() => revoking && revoke.mutate(revoking.id)} error={revoke.error} busy={revoke.isPending}><p>Node <b>{revoking?.node}</b> can no longer connect with it.</p></Confirm>

@@ -5,7 +5,9 @@ import { useAttempts, useCheckpoints, useExplain, useJob, useJobEvents, useMay }
 import type { Attempt, Job } from "@/api/types";
 import { PriorityDialog, VerbDialog } from "@/ui/actions";
 import { Age, Button, Bytes, Cause, Chip, Empty, EtaText, Facts, Loaded, Meter, Page, Panel, Problem, Skeleton, State, Time } from "@/ui/bits";
+import { kJobEventColumns } from "@/ui/events";
 import { Menu, Tabs, type Choice } from "@/ui/overlay";
+import { Table } from "@/ui/table";
 import { count, duration, number, percent, plural } from "@/lib/format";
 import { isActive, isPending, isTerminal, kCauseText, verbsOf, type Verb } from "@/lib/jobs";
 import { addressNow, withFilters } from "@/lib/url";
@@ -91,6 +93,7 @@ function Gang({ job, attempt }: { job: Job; attempt: Attempt }) {
   );
 }
 
+const kMostPoints = 200;
 function Checkpoints({ job }: { job: Job }) {
   const points = useCheckpoints(String(job.id));
   return (
@@ -99,17 +102,20 @@ function Checkpoints({ job }: { job: Job }) {
         {data.advice?.text && <p className={`notice ${data.advice.overdue ? "warn" : ""}`}>{data.advice.text}</p>}
         {data.checkpoints.length === 0 ? <Empty title="No checkpoint">A job saves under <code>$CHECKPOINT_DIR</code> and says so with <code>COMPLETE.json</code>.</Empty> : (
           <Panel flush><div className="table-wrap short" tabIndex={0} role="region" aria-label="Checkpoints"><table><thead><tr><th scope="col" className="num">Step</th><th scope="col">State</th><th scope="col">When</th><th scope="col" className="num">Size</th><th scope="col" className="num">Shards</th><th scope="col">Path</th></tr></thead>
-            <tbody>{[...data.checkpoints].reverse().map((point) => <tr key={point.path + point.epoch}><td className="num">{count(point.step)}</td><td><State state={point.state} title={point.detail} />{point.restored && <> <Chip tone="good">restored</Chip></>}{point.deleted_at ? <> <Chip>deleted</Chip></> : point.retired_at ? <> <Chip>retired</Chip></> : null}</td><td><Time at={point.at} /></td><td className="num"><Bytes value={point.bytes} /></td><td className="num">{point.shards}</td><td className="mono pre">{point.path}</td></tr>)}</tbody></table></div></Panel>
+            <tbody>{[...data.checkpoints].reverse().slice(0, kMostPoints).map((point) => <tr key={point.path + point.epoch}><td className="num">{count(point.step)}</td><td><State state={point.state} title={point.detail} />{point.restored && <> <Chip tone="good">restored</Chip></>}{point.deleted_at ? <> <Chip>deleted</Chip></> : point.retired_at ? <> <Chip>retired</Chip></> : null}</td><td><Time at={point.at} /></td><td className="num"><Bytes value={point.bytes} /></td><td className="num">{point.shards}</td><td className="mono pre">{point.path}</td></tr>)}</tbody></table></div>{data.checkpoints.length > kMostPoints && <p className="table-foot">The newest {count(kMostPoints)} of {count(data.checkpoints.length)}.</p>}</Panel>
         )}
       </div>
     )}</Loaded>
   );
 }
 
+const kMostAttempts = 20;
 function Attempts({ job, attempts }: { job: Job; attempts: Attempt[] }) {
+  const [all, setAll] = useState(false);
   if (attempts.length === 0) return <Empty title="No attempt yet" />;
+  const shown = [...attempts].reverse().slice(0, all ? undefined : kMostAttempts);
   return (
-    <div className="stack">{[...attempts].reverse().map((attempt) => (
+    <div className="stack">{shown.map((attempt) => (
       <Panel key={attempt.number} title={`Attempt ${attempt.number}`} actions={<a className="button small" href={`/v1/jobs/${job.id}/attempts/${attempt.number}/evidence`} download={`job-${job.id}-attempt-${attempt.number}.tar.gz`}><Download size={13} aria-hidden />Evidence</a>}>
         <div className="stack">
           <Facts items={[
@@ -122,7 +128,9 @@ function Attempts({ job, attempts }: { job: Job; attempts: Attempt[] }) {
           {attempt.evidence.length > 0 && <details><summary>{plural(attempt.evidence.length, "piece")} of evidence</summary><pre className="code" tabIndex={0}>{attempt.evidence.map((each) => JSON.stringify(each, null, 1)).join("\n")}</pre></details>}
         </div>
       </Panel>
-    ))}</div>
+    ))}
+      {attempts.length > shown.length && <div><Button small onClick={() => setAll(true)}>All {count(attempts.length)} attempts</Button></div>}
+    </div>
   );
 }
 
@@ -130,8 +138,7 @@ function Events({ job }: { job: Job }) {
   const events = useJobEvents(String(job.id));
   return (
     <Loaded query={events}>{(data) => data.length === 0 ? <Empty title="No event" /> : (
-      <Panel flush><div className="table-wrap" tabIndex={0} role="region" aria-label="Events"><table><thead><tr><th scope="col">When</th><th scope="col">Kind</th><th scope="col">Change</th><th scope="col">Cause</th><th scope="col">Node</th><th scope="col">Detail</th></tr></thead>
-        <tbody>{[...data].reverse().map((event) => <tr key={event.id}><td className="nowrap"><Time at={event.at} as="clock" seconds /></td><td>{event.kind}</td><td className="nowrap">{event.from && <>{event.from} <span className="faint">→</span> </>}{event.to}</td><td><Cause cause={event.cause} /></td><td>{event.node ? <Link to={`/nodes/${encodeURIComponent(event.node)}`}>{event.node}</Link> : ""}</td><td className="pre">{event.detail}</td></tr>)}</tbody></table></div></Panel>
+      <Panel flush><Table label="Events" columns={kJobEventColumns} data={[...data].reverse()} id={(event) => String(event.id)} /></Panel>
     )}</Loaded>
   );
 }

@@ -55,7 +55,7 @@ export default function Nodes() {
           <Text label="Name or label" value={filters.find} onValue={(value) => set({ find: value })} />
           {([["state", "Any state", (node: Node) => node.state], ["service", "Any service", (node: Node) => node.service], ["queue", "Any queue", (node: Node) => node.queue]] as const).map(([field, label, of]) => <select key={field} aria-label={label.slice(4)} value={filters[field]} onChange={(event) => set({ [field]: event.target.value })}><option value="">{label}</option>{[...new Set([...values(of), ...(filters[field] ? [filters[field]] : [])])].map((value) => <option key={value}>{value}</option>)}</select>)}
         </div>
-        <Loaded query={nodes} rows={8}>{() => <Table label="Nodes" columns={columns} data={rows} id={(node) => node.name} sorting={sorting} onSorting={setSorting}
+        <Loaded query={nodes} rows={8}>{() => <Table label="Nodes" columns={columns} data={rows} id={(node) => node.name} sorting={sorting} onSorting={setSorting} {...(operate ? { rowHeight: 39 } : {})}
           empty={anyFilter ? <Empty title="No node matches" /> : <Empty title="No node has joined yet">An admin makes a join token with <code>tutti join-token create</code>; each machine uses it once.</Empty>} />}</Loaded>
       </Panel>
     </Page>

@@ -1,10 +1,10 @@
 import { useEffect, useMemo, useState } from "react";
 import { Link } from "react-router";
-import { useCluster, useFaults, useFaultSummary, useMap, useQueue, useUsage } from "@/api/queries";
+import { useCluster, useFaults, useFaultSummary, useMap, useNextStarts, useQueue, useUsage } from "@/api/queries";
 import { useLive } from "@/api/live";
 import type { ApiEvent, MapNode } from "@/api/types";
 import type { MapMore, UsageMore } from "@/api/wanted";
-import { Button, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "@/ui/bits";
+import { Button, Chip, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "@/ui/bits";
 import { Heat, type HeatMode } from "@/ui/heat";
 import { count, gpuHours, percent, plural } from "@/lib/format";
 import { countCells, outOfService } from "@/lib/heatmap";
@@ -67,6 +67,7 @@ export default function Overview() {
   const cluster = useCluster();
   const map = useMap();
   const queue = useQueue();
+  const starts = useNextStarts();
   const faults = useFaults({ since: "24h", limit: 5 });
   const classes = useFaultSummary("class", { since: "24h" });
   const [mode, setMode] = useState<HeatMode>("state");
@@ -76,7 +77,6 @@ export default function Overview() {
   const active = cluster.data ? kActive.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
   const reasons = queue.data ? [...queue.data.by_reason].sort((a, b) => b.jobs - a.jobs) : [];
   const most = Math.max(1, ...reasons.map((reason) => reason.jobs));
-  const next = (queue.data?.jobs ?? []).filter((job) => job.eta).sort((a, b) => Date.parse(a.eta!.at) - Date.parse(b.eta!.at)).slice(0, 6);
 
   return (
     <Page title="Overview">
@@ -116,9 +116,9 @@ export default function Overview() {
                 ))}</div>
               )}</Loaded>
             </Panel>
-            <Panel title="Next starts">
-              <Loaded query={queue} rows={3}>{() => next.length === 0 ? <p className="faint">No start is planned.</p> : (
-                <ul className="list">{next.map((job) => <li key={job.id}><span className="ellipsis" title={job.name}><Link to={`/jobs/${job.id}`}>{job.name}</Link> <span className="faint">{job.id}</span></span><EtaText eta={job.eta} /></li>)}</ul>
+            <Panel title="Next starts" actions={<Link to="/queue?view=plan">Plan</Link>}>
+              <Loaded query={starts} rows={3}>{(next) => next.length === 0 ? <p className="faint">No start is planned.</p> : (
+                <ul className="list">{next.map((start, i) => <li key={i}><span className="ellipsis" title={`${plural(start.gpus, "GPU")} on ${plural(start.nodes.length, "node")}${start.backfill ? "; it fits in before one that comes before it" : ""}`}>{start.job_id !== null ? <><Link to={`/jobs/${start.job_id}`}>{start.name}</Link> <span className="faint">{start.job_id}</span></> : <span className="faint">of another project</span>}{start.backfill && <> <Chip>backfill</Chip></>}</span><EtaText eta={{ at: start.starts_at, from: start.from, to: start.to }} /></li>)}</ul>
               )}</Loaded>
             </Panel>
             <Panel title="Faults, last 24 h" actions={<Link to="/faults?since=24h">Ledger</Link>}>
