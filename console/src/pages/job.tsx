@@ -178,7 +178,7 @@ export default function JobPage() {
         {verbs.includes("cancel") && <Button kind="danger" onClick={() => setVerb("cancel")}>Cancel job</Button>}
       </>}>
       <div className="stack">
-        {job.reason && <p className={`notice ${job.state === "failed" || job.state === "held" ? "warn" : ""}`}>{job.reason}</p>}
+        {job.reason && job.state !== "starting" && <p className={`notice ${job.state === "failed" || job.state === "held" ? "warn" : ""}`}>{job.reason}</p>}
         {job.hang && <p className="notice warn">No rank moves since <Time at={job.hang.since} />: {job.hang.detail}</p>}
         <Panel>
           <Facts items={[

@@ -33,16 +33,16 @@ export default function Nodes() {
   const values = (of: (node: Node) => string) => [...new Set((all ?? []).map(of))].sort();
   const operate = may("operate-nodes");
   const columns = useMemo<Column<Node>[]>(() => [
-    { id: "name", header: "Node", accessorKey: "name", meta: { width: 130 }, cell: ({ row }) => <Link to={`/nodes/${encodeURIComponent(row.original.name)}`} className="plain-link">{row.original.name}</Link> },
-    { id: "state", header: "State", accessorKey: "state", meta: { width: 118 }, cell: ({ row }) => <State state={row.original.state} /> },
+    { id: "name", header: "Node", accessorKey: "name", meta: { width: 130 }, cell: ({ row }) => <Link to={`/nodes/${encodeURIComponent(row.original.name)}`} className="plain-link" title={row.original.name}>{row.original.name}</Link> },
+    { id: "state", header: "State", accessorKey: "state", meta: { width: 116 }, cell: ({ row }) => <State state={row.original.state} /> },
     { id: "service", header: "Service", accessorKey: "service", meta: { width: 124 }, cell: ({ row }) => <State state={row.original.service} title={row.original.service_reason} /> },
-    { id: "gpus", header: "GPUs", accessorFn: (node) => node.gpus.filter((gpu) => gpu.state === "allocated").length / Math.max(1, node.gpus.length), meta: { width: 190 }, cell: ({ row }) => <span className="row"><GpuStrip node={row.original} /><span className="faint">{row.original.gpus.filter((gpu) => gpu.state === "allocated").length}/{row.original.gpus.length}</span></span> },
-    { id: "suspicion", header: "Suspicion", accessorKey: "suspicion", meta: { width: 96 }, cell: ({ row }) => <Meter value={row.original.suspicion} max={0.9} label={`suspicion ${row.original.suspicion} of 0.9: how late it is taken`} tone={row.original.suspicion > 0.5 ? "bad" : row.original.suspicion > 0.2 ? "warn" : "neutral"} /> },
-    { id: "model", header: "Model", accessorFn: (node) => node.gpus[0]?.model ?? "", meta: { width: 190 }, cell: ({ row }) => <span title={row.original.gpus[0]?.model}>{row.original.gpus[0]?.model ?? "no GPU"}{row.original.simulated_gpus && <span className="faint"> simulated</span>}</span> },
+    { id: "gpus", header: "GPUs", accessorFn: (node) => node.gpus.filter((gpu) => gpu.state === "allocated").length / Math.max(1, node.gpus.length), meta: { width: 172 }, cell: ({ row }) => <span className="row"><GpuStrip node={row.original} /><span className="faint">{row.original.gpus.filter((gpu) => gpu.state === "allocated").length}/{row.original.gpus.length}</span></span> },
+    { id: "suspicion", header: "Suspicion", accessorKey: "suspicion", meta: { width: 88 }, cell: ({ row }) => <Meter value={row.original.suspicion} max={0.9} label={`suspicion ${row.original.suspicion} of 0.9: how late it is taken`} tone={row.original.suspicion > 0.5 ? "bad" : row.original.suspicion > 0.2 ? "warn" : "neutral"} /> },
+    { id: "model", header: "Model", accessorFn: (node) => node.gpus[0]?.model ?? "", meta: { width: 132 }, cell: ({ row }) => <span title={`${row.original.gpus[0]?.model ?? "no GPU"}${row.original.simulated_gpus ? ", simulated" : ""}`}>{row.original.gpus[0]?.model.replace(/^NVIDIA /, "") ?? "no GPU"}</span> },
     { id: "cpus", header: "CPUs used", accessorKey: "cpus_used", meta: { width: 92, num: true, wide: true }, cell: ({ row }) => `${row.original.cpus_used}/${row.original.cpus}` },
     { id: "memory", header: "Memory", accessorKey: "memory_bytes", meta: { width: 96, num: true, wide: true }, cell: ({ row }) => bytes(row.original.memory_bytes) },
-    { id: "queue", header: "Queue", accessorKey: "queue", meta: { width: 90 } },
-    { id: "since", header: "Since", accessorFn: (node) => node.service_at ?? node.state_at ?? "", meta: { width: 96, num: true }, cell: ({ row }) => <Time at={row.original.service_at ?? row.original.state_at} /> },
+    { id: "queue", header: "Queue", accessorKey: "queue", meta: { width: 90, wide: true } },
+    { id: "since", header: "Since", accessorFn: (node) => node.service_at ?? node.state_at ?? "", meta: { width: 110, num: true }, cell: ({ row }) => <Time at={row.original.service_at ?? row.original.state_at} /> },
     { id: "why", header: "Why, and what is wrong", enableSorting: false, cell: ({ row }) => <span title={[row.original.service_reason, ...row.original.conditions.map((each) => each.detail)].join("\n")}>{row.original.conditions.map((each) => <Chip key={each.kind + each.subject} tone={each.effect === "watch" ? "neutral" : "warn"}>{each.kind.replaceAll("_", " ")}</Chip>)} {row.original.service_reason}</span> },
     ...(operate ? [{ id: "act", header: "", enableSorting: false, meta: { width: 64 }, cell: ({ row }: { row: { original: Node } }) => <NodeActions node={row.original} menu /> }] : []),
   ], [operate]);
