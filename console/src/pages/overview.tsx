@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState } from "react";
+import { memo, useEffect, useMemo, useState } from "react";
 import { Link } from "react-router";
 import { useCluster, useFaults, useFaultSummary, useMap, useNextStarts, useQueue, useUsage } from "@/api/queries";
 import { useLive } from "@/api/live";
@@ -14,6 +14,26 @@ import { goodputParts } from "@/lib/summary";
 export function HeatLegend({ cells, off = 0 }: { cells: Record<string, number>; off?: number }) {
   const words = ["allocated", "preflight", "free", "dirty", "quarantined", "out of service", "absent"].filter((word) => cells[word] || word === "allocated" || word === "free");
   return <div className="legend">{words.map((word) => <span key={word}><i className={`swatch ${word === "out of service" ? "off" : word}`} aria-hidden="true" />{word} {count(cells[word] ?? 0)}</span>)}{off > 0 && <span><i className="swatch struck" aria-hidden="true" />struck through: {plural(off, "node")} taking no work</span>}</div>;
+}
+
+const Heated = memo(Heat);
+/** On its own: neither does a click here draw the page anew, nor news elsewhere the map. */
+function HeatPanel() {
+  const map = useMap();
+  const [mode, setMode] = useState<HeatMode>("state");
+  const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
+  const measured = useMemo(() => map.data?.nodes.some((node: MapNode & MapMore) => node.utilisation) ?? false, [map.data]);
+  return (
+    <Panel title="GPUs by rack and node" actions={
+      <div className="segmented" role="group" aria-label="Colour by">
+        {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
+      </div>
+    }>
+      <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
+        ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
+        : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heated map={data} mode={mode} /></div>}</Loaded>
+    </Panel>
+  );
 }
 
 function Goodput() {
@@ -65,14 +85,10 @@ function Ticker() {
 export default function Overview() {
   useEffect(() => { document.title = "Overview · Tutti"; }, []);
   const cluster = useCluster();
-  const map = useMap();
   const queue = useQueue();
   const starts = useNextStarts();
   const faults = useFaults({ since: "24h", limit: 5 });
   const classes = useFaultSummary("class", { since: "24h" });
-  const [mode, setMode] = useState<HeatMode>("state");
-  const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
-  const measured = useMemo(() => map.data?.nodes.some((node: MapNode & MapMore) => node.utilisation) ?? false, [map.data]);
   const pending = cluster.data ? kPending.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
   const active = cluster.data ? kActive.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
   const reasons = queue.data ? [...queue.data.by_reason].sort((a, b) => b.jobs - a.jobs) : [];
@@ -93,15 +109,7 @@ export default function Overview() {
         )}</Loaded>
         <div className="overview">
           <div className="stack">
-          <Panel title="GPUs by rack and node" actions={<>
-            <div className="segmented" role="group" aria-label="Colour by">
-              {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
-            </div>
-          </>}>
-            <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
-              ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
-              : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heat map={data} mode={mode} /></div>}</Loaded>
-          </Panel>
+            <HeatPanel />
             <div className="cols-2 narrow"><Goodput /><Ticker /></div>
           </div>
           <div className="aside stack">
