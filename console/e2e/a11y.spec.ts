@@ -41,3 +41,18 @@ for (const [scheme, width] of [["light", 1440], ["dark", 1440], ["light", 360]] 
   await check("priority dialog");
   expect(found).toEqual([]);
 });
+
+test("3840 px: all is larger, rows lie where they are drawn, nothing is wider than the screen", async ({ page }) => {
+  await page.setViewportSize({ width: 3840, height: 2160 });
+  await signIn(page, "ada");
+  for (const path of ["", "queue", "queue?view=plan", "jobs", `jobs/${job}?tab=logs`, "nodes", "faults", "projects", "submit", "admin"]) {
+    await page.goto(`/console/${path}`);
+    await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0);
+    expect(await page.evaluate(() => [parseFloat(getComputedStyle(document.body).fontSize) > 18, document.documentElement.scrollWidth <= window.innerWidth]), path).toEqual([true, true]);
+  }
+  await page.goto("/console/jobs");
+  // A row is as high as the list takes it to be, or scrolling would lead astray.
+  const heights = await page.locator("tbody tr[data-index]").evaluateAll((rows) => rows.map((row) => row.getBoundingClientRect().height / (parseFloat(getComputedStyle(document.documentElement).fontSize) / 16)));
+  expect(heights.length).toBeGreaterThan(0);
+  for (const height of heights) expect(Math.abs(height - 36)).toBeLessThan(1.5);
+});

@@ -1,4 +1,4 @@
-// The files of dist/ as tutti-scheduler serves them (API-WANTED.md 0), same headers, and everything else handed to a real server or to `handler`.
+// The files of dist/ as tutti-scheduler serves them, with the same headers, and everything else handed to a real server or to `handler`.
 // For tests, screenshots and a look at a build; no part of the product.
 import { createReadStream, existsSync, statSync } from "node:fs";
 import http from "node:http";

@@ -1,11 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { mapOfNodes } from "@/api/queries";
-import type { Node } from "@/api/types";
-import type { ClusterMap } from "@/api/wanted";
-import { countCells, hit, hslBytes, layoutHeat, step } from "@/lib/heatmap";
+import type { ClusterMap } from "@/api/types";
+import { countCells, hit, hslBytes, layoutHeat, sameShape, step } from "@/lib/heatmap";
 
 const make = (racks: number, each: number, gpus = 8): ClusterMap => ({
-  at: "2026-10-01T00:00:00Z",
+  at: "2026-10-01T00:00:00Z", event_id: 1,
   racks: Array.from({ length: racks }, (_, i) => ({ block: `b${i >> 3}`, rack: racks === 1 ? "" : `r${i}` })),
   nodes: Array.from({ length: racks * each }, (_, i) => ({ name: `node-${i}`, rack: Math.floor(i / each), state: "reachable", service: "schedulable", conditions: 0, gpus: "f".repeat(gpus), jobs: new Array<null>(gpus).fill(null) })),
 });
@@ -28,6 +26,11 @@ describe.each([["one small rack", make(1, 4)], ["one unnamed rack of 400", make(
   }
 });
 describe("the heat map", () => {
+  it("is larger as a whole where a rem is", () => {
+    const [usual, large] = [layoutHeat(make(2, 8), 700, 600), layoutHeat(make(2, 8), 1400, 1200, 2)];
+    expect([large.cell / usual.cell, large.nodes.length, large.tiles.length]).toEqual([2, 16, 2]);
+    expect(large.labels / usual.labels).toBeCloseTo(2, 1);
+  });
   it("lays out 2,048 nodes in few milliseconds", () => {
     const map = make(64, 32);
     layoutHeat(map, 1000, 620);
@@ -35,11 +38,29 @@ describe("the heat map", () => {
     layoutHeat(map, 1000, 620);
     expect(performance.now() - from).toBeLessThan(50);
   });
+  it("keeps its layout while the nodes are the same, whatever their GPUs do", () => {
+    const [before, after] = [make(3, 2), make(3, 2)];
+    after.nodes[1]!.gpus = "aaaaaaaq";
+    after.nodes[1]!.service = "draining";
+    expect(sameShape(before, after)).toBe(true);
+    for (const change of [(map: ClusterMap) => map.nodes.pop(), (map: ClusterMap) => (map.nodes[2]!.name = "x"), (map: ClusterMap) => (map.nodes[2]!.gpus = "f"), (map: ClusterMap) => (map.racks[0]!.rack = "r9"), (map: ClusterMap) => (map.nodes[2]!.rack = 0)]) {
+      const other = make(3, 2);
+      change(other);
+      expect(sameShape(before, other)).toBe(false);
+    }
+  });
+  it("tries no size for which there is no room, and finds the same", () => {
+    for (const [width, height] of [[1000, 620], [300, 200], [60, 40]] as const) {
+      const layout = layoutHeat(make(64, 32), width, height);
+      if (layout.height <= height) expect(64 * 32 * 8 * layout.cell ** 2).toBeLessThanOrEqual(width * height);
+      expect(layout.nodes.length).toBe(2048);
+    }
+  });
   it("has no cell outside, and none in nothing", () => {
     const layout = layoutHeat(make(2, 3), 800, 600);
     expect(hit(layout, -500, 5)).toBeNull();
     expect(hit(layout, 5, 100_000)).toBeNull();
-    expect(layoutHeat({ at: "", racks: [], nodes: [] }, 800, 600).nodes).toEqual([]);
+    expect(layoutHeat({ at: "", event_id: 0, racks: [], nodes: [] }, 800, 600).nodes).toEqual([]);
   });
   it("goes along the GPUs of a node with the arrows, then on to the next", () => {
     const layout = layoutHeat(make(1, 4), 300, 600);
@@ -55,12 +76,5 @@ describe("the heat map", () => {
     map.nodes[0]!.service = "draining";
     map.nodes[1]!.gpus = "fadqxp";
     expect(countCells(map)).toEqual({ "out of service": 8, free: 1, allocated: 1, dirty: 1, quarantined: 1, absent: 1, preflight: 1 });
-  });
-  it("is made from /v1/nodes where there is no map: by block, rack and name, names by number", () => {
-    const node = (name: string, rack: string) => ({ name, state: "reachable", service: "schedulable", conditions: [], labels: { "topology.rack": rack }, gpus: [{ index: 1, state: "allocated", job_id: 4 }, { index: 0, state: "free", job_id: null }] }) as unknown as Node;
-    const map = mapOfNodes([node("n10", "r1"), node("n9", "r1"), node("a", "r10"), node("b", "r2")], "t");
-    expect(map.nodes.map((each) => each.name)).toEqual(["n9", "n10", "b", "a"]);
-    expect(map.racks.map((each) => each.rack)).toEqual(["r1", "r2", "r10"]);
-    expect(map.nodes[0]).toMatchObject({ gpus: "fa", jobs: [null, 4], rack: 0 });
   });
 });

@@ -1,18 +1,16 @@
 import { describe, expect, it } from "vitest";
-import type { Attempt, Job } from "@/api/types";
-import type { Plan } from "@/api/wanted";
-import { ganttOf, ganttOfEtas, packLanes, type Bar } from "@/lib/gantt";
-import { budgetsOf } from "@/lib/budgets";
-import { shareOf } from "@/lib/shares";
-import { goodputParts, pareto, reasonsOf } from "@/lib/summary";
+import type { Attempt, Job, Plan } from "@/api/types";
+import { ganttOf, packLanes, type Bar } from "@/lib/gantt";
+import { shareOf, treeOrder } from "@/lib/shares";
+import { goodputParts, pareto } from "@/lib/summary";
 import { ticks, timelineOf } from "@/lib/timeline";
 
 const at = (minutes: number) => new Date(Date.UTC(2026, 9, 1, 12) + minutes * 60_000).toISOString();
 const ms = (minutes: number) => Date.parse(at(minutes));
 const plan: Plan = {
   at: at(0), until: at(360), cut: false,
-  running: [{ job_id: 1, name: "a", project: "p", queue: "q", nodes: [{ node: "n10", gpus: [0] }, { node: "n2", gpus: [0, 1] }], started_at: at(-60), ends_at: at(60), ends_latest_at: null }, { job_id: null, name: "", project: "", queue: "q", nodes: [{ node: "n2", gpus: [2] }], started_at: at(-5), ends_at: null, ends_latest_at: null }],
-  planned: [{ job_id: 2, name: "b", project: "p", queue: "q", nodes: [{ node: "n2", gpus: [0] }], starts_at: at(60), from: at(50), to: at(90), ends_at: at(900), gpus: 1, backfill: false }, { job_id: 3, name: "c", project: "p", queue: "q", nodes: [], starts_at: at(100), from: at(90), to: at(190), ends_at: null, gpus: 4, backfill: false }],
+  running: [{ job_id: 1, name: "a", project: "p", queue: "q", nodes: [{ node: "n10", gpus: [0] }, { node: "n2", gpus: [0, 1] }], started_at: at(-60), ends_at: at(60), ends_latest_at: null }, { job_id: null, name: "", project: "", queue: "q", nodes: [{ node: "n2", gpus: [2] }], started_at: at(-5), ends_at: at(400), ends_latest_at: null }],
+  planned: [{ job_id: 2, name: "b", project: "p", queue: "q", nodes: [{ node: "n2", count: 1 }], starts_at: at(60), from: at(50), to: at(90), ends_at: at(900), gpus: 1, backfill: false }, { job_id: 3, name: "c", project: "p", queue: "q", nodes: [], starts_at: at(100), from: at(90), to: at(190), ends_at: at(300), gpus: 4, backfill: false }],
   reservations: [{ name: "maint", nodes: ["n10"], from: at(120), until: at(180), projects: [] }],
 };
 describe("the plan", () => {
@@ -22,17 +20,12 @@ describe("the plan", () => {
     for (const row of rows) for (const a of row.bars) for (const b of row.bars) if (a !== b && a.lane === b.lane) expect(a.to <= b.from || b.to <= a.from).toBe(true);
     expect(rows[0]!.lanes).toBe(2);
   });
-  it("keeps every bar within the picture and marks ends that are not known", () => {
+  it("keeps every bar within the picture and marks ends that lie behind it", () => {
     const gantt = ganttOf(plan, "node");
     for (const row of gantt.rows) for (const bar of row.bars) expect(bar.from >= gantt.from && bar.to <= gantt.to && bar.from < bar.to).toBe(true);
     expect(rows[0]!.bars.map((bar) => [bar.job, bar.open])).toEqual([[1, false], [null, true], [2, true]]);
   });
   it("has a row per job on demand, in the order of their starts", () => expect(ganttOf(plan, "job").rows.map((row) => row.bars[0]!.job)).toEqual([1, null, 2, 3]));
-  it("is made of estimated starts where there is no more", () => {
-    const gantt = ganttOfEtas([{ id: 2, name: "b", eta: { at: at(30), from: at(-5), to: at(60) } }, { id: 1, name: "a", eta: { at: at(10), from: at(5), to: at(20) } }, { id: 3, name: "c", eta: null }], ms(0));
-    expect(gantt.rows.map((row) => [row.bars[0]!.job, row.bars[0]!.open])).toEqual([[1, true], [2, true]]);
-    expect(gantt.rows[1]!.bars[0]!.rangeFrom).toBe(ms(0));
-  });
   it("packs a thousand bars without overlap", () => {
     const bars = Array.from({ length: 1000 }, (_, i) => ({ job: i, from: (i * 7919) % 1000, to: ((i * 7919) % 1000) + 1 + (i % 50) }) as Bar);
     const lanes = packLanes(bars);
@@ -65,27 +58,24 @@ describe("the timeline of a job", () => {
     expect(ticks(ms(0), ms(0), 8).length).toBeLessThanOrEqual(2);
   });
 });
-describe("budgets", () => {
-  it("count retries by cause, in their window, with the job's own numbers", () => {
-    const job = { spec: { name: "a", run: "b", retry: { budget: { user: 2, gpu: -1 } } } } as unknown as Job;
-    const found = budgetsOf(job, [attempt(1, { ended_at: at(1) }), attempt(2, { ended_at: at(2) }), attempt(3, { ended_at: at(3) }), attempt(4, { cause: "gpu", ended_at: at(4) }), attempt(5, { cause: "node_lost", ended_at: at(-3000) }), attempt(6, { cause: "preempted", ended_at: at(5) })], ms(10));
-    expect(found.map((each) => [each.cause, each.used, each.limit])).toEqual([["user", 2, 2], ["gpu", 1, -1]]);
-  });
-});
 describe("sums", () => {
-  it("reasons are those of the server, or counted from what it lists", () => {
-    expect(reasonsOf({ jobs: [], by_reason: [{ code: "a", text: "", jobs: 1, gpus: 1 }, { code: "b", text: "", jobs: 3, gpus: 1 }] }).map((each) => each.code)).toEqual(["b", "a"]);
-    const job = (code: string | null, state = "queued") => ({ state, reasons: code ? [{ code, text: code, need: 0, have: 0 }] : [] }) as never;
-    expect(reasonsOf({ jobs: [job("x"), job("y"), job("y"), job(null, "held")] }).map((each) => [each.code, each.jobs])).toEqual([["y", 2], ["held", 1], ["x", 1]]);
-  });
   it("goodput does not invent idle time", () => {
     const total = { gpu_seconds: 100, lost_by_cause: { gpu: 10, user: 30 } } as never;
     expect(goodputParts(total).map((part) => [part.label, part.seconds])).toEqual([["used and kept", 60], ["lost: user", 30], ["lost: gpu", 10]]);
     expect(goodputParts({ ...(total as object), capacity_gpu_seconds: 150 } as never).at(-1)).toMatchObject({ kind: "idle", seconds: 50 });
   });
-  it("a Pareto has the most first and ends at all", () => {
-    const rows = pareto([{ node: "a", job_id: 1 }, { node: "b", job_id: 1 }, { node: "b", job_id: 2 }, { node: "b", job_id: 2 }] as never, (fault) => fault.node);
-    expect(rows.map((row) => [row.key, row.faults, row.jobs, row.share])).toEqual([["b", 3, 2, 0.75], ["a", 1, 1, 1]]);
+  it("a Pareto has the running share of all, also of those that are in no row", () => {
+    const rows = pareto({ rows: [{ key: "b", faults: 3, jobs_hit: 2 }, { key: "a", faults: 1, jobs_hit: 1 }], total: { faults: 8, jobs_hit: 2 } });
+    expect(rows.map((row) => [row.key, row.faults, row.jobs, row.share])).toEqual([["b", 3, 2, 0.375], ["a", 1, 1, 0.5]]);
+    expect(pareto({ rows: [], total: { faults: 0, jobs_hit: 0 } })).toEqual([]);
+  });
+  it("projects stand below their parents, each once, also in a ring or without its parent", () => {
+    const project = (name: string, parent: string | null) => ({ name, parent });
+    const order = (all: { name: string; parent: string | null }[]) => treeOrder(all).map((row) => `${row.depth}${row.project.name}`).join(" ");
+    expect(order([project("b", null), project("a1", "a"), project("a", null), project("a11", "a1"), project("c", "gone")])).toBe("0b 0a 1a1 2a11 0c");
+    expect(order([project("x", "y"), project("y", "x")])).toBe("0x 1y");
+    const many = Array.from({ length: 10_000 }, (_, i) => project(`p${i}`, i % 100 ? `p${i - (i % 100)}` : null));
+    expect(treeOrder(many).length).toBe(10_000);
   });
   it("shares go along the tree, and a loop in it hangs nothing", () => {
     const project = (name: string, parent: string | null, weight: number, gpus: number) => ({ name, parent, weight, use: { gpus, active_jobs: 0, pending_jobs: 0 } });

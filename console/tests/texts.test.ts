@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { mergeRows } from "@/api/joblist";
 import { diffLines } from "@/lib/diff";
 import { find, LineBuffer, splitRank } from "@/lib/logs";
 import { alignSeries, groupSeries } from "@/lib/metrics";
@@ -59,12 +58,4 @@ describe("metrics", () => {
     expect([at, lines.map((line) => line.values)]).toEqual([[100, 101, 102], [[0, null, 20], [null, 10, 20]]]);
   });
   it("are grouped, loss first", () => expect(groupSeries([series("zz", 0, []), series("loss", 0, []), series("zz", 1, [])]).map(([name, all]) => [name, all.length])).toEqual([["loss", 1], ["zz", 2]]));
-});
-describe("the list of jobs", () => {
-  const job = (id: number, state = "running") => ({ id, state }) as never;
-  it("is the live page and behind it the kept ones, each once", () => {
-    const rows = mergeRows([job(9), job(8), job(7, "failed")], [job(8), job(7), job(6), job(5)], new Map([[5, "cancelled"]]) as never);
-    expect(rows.map((row) => [row.id, row.state])).toEqual([[9, "running"], [8, "running"], [7, "failed"], [6, "running"], [5, "cancelled"]]);
-  });
-  it("drops what no longer matches from the live part", () => expect(mergeRows([job(9), job(7)], [job(9), job(8), job(7), job(6)], new Map()).map((row) => row.id)).toEqual([9, 7, 6]));
 });

@@ -3,7 +3,7 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { EventStream, type StreamState } from "./stream";
-import type { ApiEvent } from "./types";
+import type { ApiEvent, NodeList } from "./types";
 
 interface Live {
   state: StreamState;
@@ -17,9 +17,9 @@ export const useLive = () => useContext(LiveContext);
 /** Which queries an event makes old. */
 export function concerned(event: Pick<ApiEvent, "kind" | "job_id" | "node">): string[][] {
   const keys: string[][] = [];
-  if (event.job_id !== null) keys.push(["job", String(event.job_id)], ["jobs"], ["queue"], ["cluster"]);
+  if (event.job_id !== null) keys.push(["job", String(event.job_id)], ["jobs"], ["job-counts"], ["queue"], ["plan"], ["cluster"]);
   if (event.kind === "state" || event.kind === "attempt" || event.node !== null || event.kind === "gpu" || event.kind === "service")
-    keys.push(["nodes"], ["cluster"]);
+    keys.push(["map"], ["nodes"], ["cluster"]);
   if (event.kind === "attempt" || event.kind === "state") keys.push(["projects"], ["queues"], ["usage"]);
   if (event.node !== null) keys.push(["node", event.node]);
   if (event.kind === "fault" || event.kind === "gpu") keys.push(["faults"]);
@@ -27,8 +27,9 @@ export function concerned(event: Pick<ApiEvent, "kind" | "job_id" | "node">): st
 }
 
 /** How long an answer counts as new although events come: what is large or dear to the server is not asked for with each of them. */
-const kRestMs: Record<string, number> = { nodes: 2000, projects: 3000, queues: 3000, usage: 20_000, faults: 1500, queue: 1000, cluster: 1000 };
-const restOf = (key: readonly string[]) => kRestMs[key[0]!] ?? 0;
+const kRestMs: Record<string, number> = { jobs: 1000, plan: 5000, "job-counts": 5000, map: 2000, nodes: 2000, projects: 3000, queues: 3000, usage: 20_000, faults: 1500, queue: 1000, cluster: 1000 };
+/** The list of nodes is 3 kB each: the more there are, the longer it rests. */
+const restOf = (key: readonly string[], nodes: number) => (kRestMs[key[0]!] ?? 0) * (key[0] === "nodes" ? Math.min(8, Math.max(1, nodes / 256)) : 1);
 
 const kHiddenMs = 30_000;
 
@@ -45,8 +46,9 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     const flush = () => {
       timer = null;
       const now = performance.now();
+      const nodes = queries.getQueryData<NodeList>(["nodes"])?.nodes.length ?? 0;
       for (const [name, key] of old) {
-        if (now - (asked.get(key[0]!) ?? -Infinity) < restOf(key)) continue;
+        if (now - (asked.get(key[0]!) ?? -Infinity) < restOf(key, nodes)) continue;
         old.delete(name);
         asked.set(key[0]!, now);
         void queries.invalidateQueries({ queryKey: key });

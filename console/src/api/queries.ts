@@ -2,8 +2,9 @@
 import { QueryClient, keepPreviousData, useQuery } from "@tanstack/react-query";
 import { may, type About, type Act } from "@/lib/permissions";
 import { ApiError, api, ok } from "./client";
-import { getControlPlane, getHistory, getMap, getPlan, getPolicy, type ClusterMap, type MapNode, type QueueMore } from "./wanted";
-import type { Node } from "./types";
+import { usePaged } from "./paged";
+import { getHistory, getPolicy } from "./wanted";
+import type { ClusterMap } from "./types";
 
 export function makeQueryClient() {
   return new QueryClient({
@@ -35,62 +36,50 @@ export const useCluster = () => useQuery({ queryKey: ["cluster"], queryFn: () =>
 export const useNodes = () => useQuery({ queryKey: ["nodes"], queryFn: () => ok(api.GET("/v1/nodes")), refetchInterval: 30_000 });
 export const useNode = (name: string) => useQuery({ queryKey: ["node", name], queryFn: () => ok(api.GET("/v1/nodes/{name}", { params: { path: { name } } })), placeholderData: undefined, refetchInterval: 15_000 });
 
-const kLetters: Record<string, string> = { free: "f", allocated: "a", dirty: "d", quarantined: "q", absent: "x" };
-/** /v1/nodes as the map would be: for servers that have no /v1/map. */
-export function mapOfNodes(nodes: readonly Node[], at = new Date().toISOString()): ClusterMap {
-  const sorted = [...nodes].sort((a, b) =>
-    (a.labels["topology.block"] ?? "").localeCompare(b.labels["topology.block"] ?? "", undefined, { numeric: true }) ||
-    (a.labels["topology.rack"] ?? "").localeCompare(b.labels["topology.rack"] ?? "", undefined, { numeric: true }) ||
-    a.name.localeCompare(b.name, undefined, { numeric: true }));
-  const racks: ClusterMap["racks"] = [];
-  const seen = new Map<string, number>();
-  const out: MapNode[] = sorted.map((node) => {
-    const block = node.labels["topology.block"] ?? "";
-    const rack = node.labels["topology.rack"] ?? "";
-    const key = `${block}\n${rack}`;
-    let at = seen.get(key);
-    if (at === undefined) {
-      at = racks.push({ block, rack }) - 1;
-      seen.set(key, at);
-    }
-    const gpus = [...node.gpus].sort((a, b) => a.index - b.index);
-    return {
-      name: node.name, rack: at, state: node.state, service: node.service, conditions: node.conditions.length,
-      gpus: gpus.map((gpu) => kLetters[gpu.state] ?? "x").join(""), jobs: gpus.map((gpu) => gpu.job_id),
-    };
-  });
-  return { at, racks, nodes: out };
-}
-let serverHasMap = true;
+/** The map that is shown, with its tag: nothing is sent when nothing has changed, and what is the same object is not drawn anew. */
+let lastMap: { tag: string; map: ClusterMap } | null = null;
 export const useMap = () => useQuery({
-  queryKey: ["nodes", "map"],
+  queryKey: ["map"],
   queryFn: async () => {
-    const map = serverHasMap ? await getMap() : null;
-    if (map) return map;
-    serverHasMap = false; // asked once
-    return mapOfNodes((await ok(api.GET("/v1/nodes"))).nodes);
+    const answer = await api.GET("/v1/map", { params: { header: lastMap ? { "If-None-Match": lastMap.tag } : {} } });
+    if (answer.response.status === 304 && lastMap) return lastMap.map;
+    const map = await ok(Promise.resolve(answer));
+    const tag = answer.response.headers.get("ETag");
+    lastMap = tag ? { tag, map } : null;
+    return map;
   },
+  structuralSharing: false, // 16,384 GPUs are quicker drawn than compared
   refetchInterval: 15_000,
 });
 
-export const useQueue = (queue: string) => useQuery({
-  queryKey: ["queue", queue],
-  queryFn: async () => (await ok(api.GET("/v1/queue", { params: { query: queue ? { queue } : {} } }))) as QueueMore,
-  refetchInterval: 10_000,
+const askQueue = (query: { queue?: string; project?: string; user?: string; page_size?: number; page_token?: string }) => ok(api.GET("/v1/queue", { params: { query } }));
+/** How many wait, and why: sums over all; of the jobs only the first. */
+export const useQueue = () => useQuery({ queryKey: ["queue", "sums"], queryFn: () => askQueue({ page_size: 1 }), refetchInterval: 10_000 });
+/** Pending jobs in order, of any number. Behind the first page they are asked for again more seldom. */
+export const useQueueList = (filters: { queue?: string; project?: string; user?: string }) => usePaged(["queue", "list", filters], ["queue-kept", filters], (token) => askQueue({ ...filters, ...(token ? { page_token: token } : {}) }), { head: 10_000, kept: 20_000 });
+export const usePlan = (queue: string, horizon: string) => useQuery({
+  queryKey: ["plan", queue, horizon],
+  queryFn: () => ok(api.GET("/v1/plan", { params: { query: { horizon, ...(queue ? { queue } : {}) } } })),
+  refetchInterval: 15_000,
 });
-export const usePlan = (queue: string, horizon: string, enabled = true) => useQuery({ queryKey: ["queue", "plan", queue, horizon], queryFn: () => getPlan(queue, horizon), refetchInterval: 15_000, enabled });
-/** Owner, project and size of pending jobs, for servers whose queue does not say them. */
-export const usePendingJobs = () => useQuery({
-  queryKey: ["jobs", "pending"],
-  queryFn: () => ok(api.GET("/v1/jobs", { params: { query: { state: "pending", page_size: 500 } } })),
-  refetchInterval: 30_000,
+/** The first that will start, whoever comes before them in the order. */
+export const useNextStarts = () => useQuery({
+  queryKey: ["plan", "next"],
+  queryFn: async () => (await ok(api.GET("/v1/plan", { params: { query: { horizon: "48h", limit: 6 } } }))).planned,
+  refetchInterval: 15_000,
 });
 export const useQueues = () => useQuery({ queryKey: ["queues"], queryFn: () => ok(api.GET("/v1/queues")), refetchInterval: 60_000 });
 export const useProjects = () => useQuery({ queryKey: ["projects"], queryFn: () => ok(api.GET("/v1/projects")), refetchInterval: 60_000 });
 export const useReservations = () => useQuery({ queryKey: ["reservations"], queryFn: () => ok(api.GET("/v1/reservations")), refetchInterval: 60_000 });
-export const useFaults = (filter: { node?: string; job?: number; limit?: number }) => useQuery({
+export type FaultFilter = { node?: string; job?: number; gpu?: string; class?: string; action?: string; since?: string };
+export const useFaults = (filter: FaultFilter & { limit?: number }) => useQuery({
   queryKey: ["faults", filter],
   queryFn: () => ok(api.GET("/v1/faults", { params: { query: filter } })),
+  refetchInterval: 60_000,
+});
+export const useFaultSummary = (groupBy: "node" | "class" | "gpu" | "action", filter: FaultFilter) => useQuery({
+  queryKey: ["faults", "summary", groupBy, filter],
+  queryFn: () => ok(api.GET("/v1/faults:summary", { params: { query: { group_by: groupBy, ...filter } } })),
   refetchInterval: 60_000,
 });
 export const useUsage = (since: string, groupBy: string, more: { project?: string; until?: string } = {}) => useQuery({
@@ -152,5 +141,5 @@ export const useJobEvents = (id: string) => useQuery({
   placeholderData: undefined,
 });
 export const useHistory = () => useQuery({ queryKey: ["history"], queryFn: getHistory, staleTime: 60_000 });
-export const useControlPlane = () => useQuery({ queryKey: ["control-plane"], queryFn: getControlPlane, refetchInterval: 5000 });
+export const useControlPlane = () => useQuery({ queryKey: ["control-plane"], queryFn: () => ok(api.GET("/v1/control-plane")), refetchInterval: 5000 });
 export const usePolicy = () => useQuery({ queryKey: ["policy"], queryFn: getPolicy, staleTime: 60_000 });

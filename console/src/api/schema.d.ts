@@ -39,6 +39,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs:count": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs in groups */
+        get: operations["jobs.count"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}": {
         parameters: {
             query?: never;
@@ -316,6 +333,26 @@ export interface paths {
         };
         /** Pending jobs in order */
         get: operations["queue.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What runs until when, and what will start where
+         * @description The planner's own plan, at most half a minute old: those that run end when their like usually do, and nobody new comes. Of jobs that the caller may not see there are the bars, without id and name.
+         */
+        get: operations["plan.get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -755,6 +792,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/map": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Nodes and GPUs in a few letters
+         * @description Everything a picture of the cluster needs, small enough to be asked for every few seconds. The ETag changes with what is to be seen, not with the time.
+         */
+        get: operations["map.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/gpus": {
         parameters: {
             query?: never;
@@ -789,6 +846,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/faults:summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many faults there were of what */
+        get: operations["faults.summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/cluster": {
         parameters: {
             query?: never;
@@ -798,6 +872,23 @@ export interface paths {
         };
         /** The cluster in numbers */
         get: operations["cluster.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/control-plane": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The scheduler itself */
+        get: operations["control_plane.get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -816,8 +907,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sign in with a name and a password
-         * @description The cookie stands for the user until it expires, has been idle for 12 h, or the password is changed. A change asked for with it must come from a page of this server (Sec-Fetch-Site or Origin).
+         * Sign in with a name and a password, or with a token
+         * @description The cookie stands for the user until it expires, has been idle for 12 h, or the password is changed. Signed in with a token, the cookie is that token, for pages whose scripts should not have it: its scopes hold, and it ends with it or after a week. A change asked for with it must come from a page of this server (Sec-Fetch-Site or Origin).
          */
         post: operations["sessions.login"];
         delete?: never;
@@ -1479,6 +1570,41 @@ export interface components {
             stragglers?: components["schemas"]["Straggler"][];
             /** @description In lists: of live jobs only. */
             allocation: components["schemas"]["AllocatedNode"][];
+            /** @description Of live jobs, not at their submission: what failures may still cost, for every cause that is charged. */
+            budgets?: {
+                cause: components["schemas"]["Cause"];
+                /** @description Attempts that may end so; -1: no limit. */
+                limit: number;
+                /** @description gpu, node_lost and fabric without limits of their own: all three together. */
+                used: number;
+                /** @description What is older does not count. null: all does, of network, storage and launch until the next progress. */
+                window_seconds: number | null;
+                /** @description After the next such failure it starts again within so long. null: it would not. */
+                next_delay_seconds: number | null;
+            }[];
+            /** @description Likewise: attempts in a row without a new checkpoint, and after how many it is held; 0: never. */
+            no_progress?: {
+                limit: number;
+                in_a_row: number;
+            };
+            /** @description Likewise, of those at the head of the queue. */
+            eta?: components["schemas"]["Eta"];
+            /**
+             * Format: date-time
+             * @description Likewise: if it runs as long as its like usually do. null: not known.
+             */
+            ends_at?: string | null;
+        };
+        JobGroups: {
+            groups: {
+                /** @description Of cause: none while no attempt has ended. */
+                key: string;
+                jobs: number;
+                /** @description That they ask for. */
+                gpus: number;
+            }[];
+            /** @description There are more groups. */
+            cut: boolean;
         };
         /** @description A job in a list: without its spec. */
         ListedJob: {
@@ -2226,6 +2352,50 @@ export interface components {
             /** @description 1: speaks against this GPU and node; n: one of n; 0: nobody. */
             shared_by: number;
         };
+        Map: {
+            /** Format: date-time */
+            at: string;
+            /** @description The newest event when this was read: GET /v1/events?after= goes on from here. */
+            event_id: number;
+            /** @description Of the labels topology.block and topology.rack; empty where a node does not say. */
+            racks: {
+                block: string;
+                rack: string;
+            }[];
+            /** @description By block, rack and name. */
+            nodes: {
+                name: string;
+                /** @description Which of the racks, from 0. */
+                rack: number;
+                /** @enum {string} */
+                state: "reachable" | "unreachable" | "dead";
+                /** @enum {string} */
+                service: "schedulable" | "cordoned" | "draining" | "quarantined" | "probation" | "repair" | "retired";
+                /** @description How many things are wrong with it. */
+                conditions: number;
+                /** @description A letter per GPU, by index: f free, a allocated, p allocated to an attempt in preflight, d dirty, q quarantined, x absent. */
+                gpus: string;
+                /** @description Who holds each GPU. */
+                jobs: (number | null)[];
+            }[];
+        };
+        FaultSummary: {
+            /** Format: date-time */
+            since: string;
+            /** Format: date-time */
+            until: string;
+            rows: {
+                /** @description Of gpu the UUID; empty: of no GPU. */
+                key: string;
+                faults: number;
+                /** @description Each once. */
+                jobs_hit: number;
+            }[];
+            total: {
+                faults: number;
+                jobs_hit: number;
+            };
+        };
         FaultList: {
             /** @description Newest first. */
             faults: components["schemas"]["Fault"][];
@@ -2233,9 +2403,24 @@ export interface components {
         QueuedJob: {
             id: number;
             name: string;
+            project: string;
             queue: string;
+            owner: string;
             state: components["schemas"]["JobState"];
             priority: number;
+            nodes: number;
+            gpus_per_node: number;
+            /** @description The first that it asks for; empty: any. */
+            gpu_model: string;
+            /** Format: date-time */
+            queued_at: string;
+            /** @description Number of attempts so far. */
+            attempt: number;
+            /** @description The most of its gang that could have nodes now, whoever comes before it. null: it is not ready. */
+            best_available: {
+                nodes: number;
+                gpus: number;
+            } | null;
             /** @description In its queue, of ready jobs; 0 = next. */
             position: number | null;
             reasons: components["schemas"]["Reason"][];
@@ -2244,8 +2429,117 @@ export interface components {
             eta: components["schemas"]["Eta"];
         };
         Queue: {
-            /** @description Pending jobs in order, at most 200. */
+            /** @description Pending jobs in order. */
             jobs: components["schemas"]["QueuedJob"][];
+            /** @description How many there are on all pages. */
+            total: number;
+            next_page_token: string;
+            /** @description All of them by what keeps them most, the most GPUs first. */
+            by_reason: {
+                /** @description As in reasons; other: not looked at one by one. */
+                code: string;
+                text: string;
+                jobs: number;
+                gpus: number;
+            }[];
+        };
+        Plan: {
+            /** Format: date-time */
+            at: string;
+            /** Format: date-time */
+            until: string;
+            /** @description There are more: beyond the limit, or behind the first 500 that wait for the same nodes. */
+            cut: boolean;
+            /** @description What holds GPUs now. */
+            running: {
+                /** @description null: the caller may not see it. */
+                job_id: number | null;
+                name: string;
+                project: string;
+                queue: string;
+                nodes: components["schemas"]["AllocatedNode"][];
+                /**
+                 * Format: date-time
+                 * @description It holds them since then.
+                 */
+                started_at: string;
+                /**
+                 * Format: date-time
+                 * @description If it runs as long as its like usually do.
+                 */
+                ends_at: string;
+                /**
+                 * Format: date-time
+                 * @description By its time limit. null: it has none.
+                 */
+                ends_latest_at: string | null;
+            }[];
+            /** @description What is expected to start before until, the first first. */
+            planned: {
+                /** @description null: the caller may not see it. */
+                job_id: number | null;
+                name: string;
+                project: string;
+                queue: string;
+                nodes: {
+                    node: string;
+                    /** @description GPUs; which ones is decided at its start. */
+                    count: number;
+                }[];
+                /** Format: date-time */
+                starts_at: string;
+                /**
+                 * Format: date-time
+                 * @description Four of five start between from and to.
+                 */
+                from: string;
+                /** Format: date-time */
+                to: string;
+                /**
+                 * Format: date-time
+                 * @description If it runs as long as its like usually do.
+                 */
+                ends_at: string;
+                gpus: number;
+                /** @description It starts before one that comes before it in the order. */
+                backfill: boolean;
+            }[];
+            /** @description Those that fall into the time shown. */
+            reservations: {
+                name: string;
+                nodes: string[];
+                /** Format: date-time */
+                from: string;
+                /** Format: date-time */
+                until: string;
+                projects: string[];
+            }[];
+        };
+        ControlPlane: {
+            /** @description This scheduler leads, and the store answers. */
+            ready: boolean;
+            detail: string;
+            leader: string;
+            term: number;
+            /**
+             * Format: date-time
+             * @description Of this term.
+             */
+            since: string | null;
+            /** @description Commands that wait to be decided. */
+            inbox: {
+                depth: number;
+                limit: number;
+            };
+            /** @description How long the last commit took; GET /metrics has the distribution. */
+            last_commit_seconds: number;
+            /** @description Nodes by the version of their workers. */
+            workers: {
+                version: string;
+                nodes: number;
+            }[];
+            version: string;
+            uptime_seconds: number;
         };
         Cluster: {
             version: string;
@@ -2288,9 +2582,11 @@ export interface components {
             leader: string;
             term: number;
         };
+        /** @description A name and a password, or a token alone. */
         Login: {
-            user: string;
-            password: string;
+            user?: string;
+            password?: string;
+            token?: string;
             cli?: boolean | null;
         };
         Session: {
@@ -2317,6 +2613,14 @@ export interface components {
                 /** Format: date-time */
                 last_used_at: string | null;
             } | null;
+            /** @description operationIds that the caller may use, by project; * is everywhere, and is not repeated. Of jobs: those of anybody. */
+            permissions: {
+                [key: string]: string[];
+            };
+            /** @description Likewise, where the jobs are the caller's own. What it owns it sees, also where it has no role. */
+            own_jobs: {
+                [key: string]: string[];
+            };
         };
         NewPassword: {
             old: string;
@@ -2652,6 +2956,10 @@ export interface operations {
                 user?: string;
                 /** @description Exact name. */
                 name?: string;
+                /** @description Part of the name; letters of ASCII in either case. */
+                q?: string;
+                /** @description Causes, a comma list, may be repeated: of the last attempt's end, or why it is held. */
+                cause?: string;
                 /** @description Created at or after: RFC 3339, or a duration (so long ago). */
                 since?: string;
                 /** @description Id of an array, which is that of its first task: only its tasks. */
@@ -2759,6 +3067,44 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "jobs.count": {
+        parameters: {
+            query?: {
+                /** @description What makes a group. Default state. */
+                group_by?: "state" | "project" | "queue" | "user" | "cause" | "name";
+                /** @description As of GET /v1/jobs, like all that follow. */
+                state?: string;
+                project?: string;
+                queue?: string;
+                user?: string;
+                name?: string;
+                q?: string;
+                cause?: string;
+                since?: string;
+                array?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The largest groups first, at most 1000. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobGroups"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -3370,6 +3716,14 @@ export interface operations {
             query?: {
                 /** @description Of this queue only. */
                 queue?: string;
+                /** @description Of this project only. */
+                project?: string;
+                /** @description Of this owner only. */
+                user?: string;
+                /** @description At most 1000. */
+                page_size?: number;
+                /** @description next_page_token of the page before. The order moves on between two pages. */
+                page_token?: string;
             };
             header?: never;
             path?: never;
@@ -3385,6 +3739,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Queue"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "plan.get": {
+        parameters: {
+            query?: {
+                /** @description Of this queue only. */
+                queue?: string;
+                /** @description How far ahead: a duration, at most 48h. Default 6h. */
+                horizon?: string;
+                /** @description Jobs that run, and jobs that are planned, at most. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From memory. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plan"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -4481,6 +4867,46 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    "map.get": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description ETag of the map that the caller has. */
+                "If-None-Match"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From memory. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    /** @description Of this map; for If-None-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Map"];
+                };
+            };
+            /** @description It is as it was. */
+            304: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    /** @description Of this map; for If-None-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     "gpus.list": {
         parameters: {
             query?: never;
@@ -4513,6 +4939,16 @@ export interface operations {
                 node?: string;
                 /** @description Id of a job. */
                 job?: number;
+                /** @description UUID of a GPU. */
+                gpu?: string;
+                /** @description Like xid or node_lost. */
+                class?: string;
+                /** @description What was done. */
+                action?: string;
+                /** @description At or after: RFC 3339, or a duration (so long ago). */
+                since?: string;
+                /** @description Before: likewise. */
+                until?: string;
                 limit?: number;
                 /** @description Ids below: the next page. */
                 before?: number;
@@ -4540,6 +4976,49 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    "faults.summary": {
+        parameters: {
+            query?: {
+                /** @description What makes a row. Default node. */
+                group_by?: "node" | "class" | "gpu" | "action";
+                /** @description Name of a node. */
+                node?: string;
+                /** @description Id of a job. */
+                job?: number;
+                /** @description UUID of a GPU. */
+                gpu?: string;
+                /** @description Like xid or node_lost. */
+                class?: string;
+                /** @description What was done. */
+                action?: string;
+                /** @description At or after: RFC 3339, or a duration (so long ago). Default: 30 days before until. */
+                since?: string;
+                /** @description Before: likewise. Default: now. */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The largest rows first, at most 1000. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FaultSummary"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     "cluster.get": {
         parameters: {
             query?: never;
@@ -4557,6 +5036,31 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Cluster"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "control_plane.get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Now; of the scheduler that answers, and of who leads as the database says. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ControlPlane"];
                 };
             };
             401: components["responses"]["Unauthenticated"];

@@ -1,37 +1,11 @@
 // Routes that the console asks for and that openapi.json does not have yet (API-WANTED.md). A server without them answers null here, and the
 // pages say so. When one has come: `npm run types`, and its type goes from here.
 import { wanted } from "./client";
-import type { QueuedJob, Schema } from "./types";
+import type { ClusterMap, Schema } from "./types";
 
-export interface MapNode {
-  name: string;
-  rack: number;
-  state: string;
-  service: string;
-  conditions: number;
-  gpus: string;
-  jobs: (number | null)[];
+/** Of the map, beside what it has: how busy each GPU is. */
+export interface MapMore {
   utilisation?: (number | null)[] | null;
-}
-export interface ClusterMap {
-  at: string;
-  event_id?: number;
-  racks: { block: string; rack: string }[];
-  nodes: MapNode[];
-}
-export interface Plan {
-  at: string;
-  until: string;
-  cut: boolean;
-  running: { job_id: number | null; name: string; project: string; queue: string; nodes: { node: string; gpus: number[] }[]; started_at: string; ends_at: string | null; ends_latest_at: string | null }[];
-  planned: { job_id: number | null; name: string; project: string; queue: string; nodes: { node: string; gpus: number[] }[]; starts_at: string; from: string; to: string; ends_at: string | null; gpus: number; backfill: boolean }[];
-  reservations: { name: string; nodes: string[]; from: string; until: string; projects: string[] }[];
-}
-export interface QueueMore {
-  jobs: (QueuedJob & { project?: string; owner?: string; nodes?: number; gpus_per_node?: number; gpu_model?: string; best_available?: { nodes: number; gpus: number } })[];
-  total?: number;
-  next_page_token?: string;
-  by_reason?: { code: string; text: string; jobs: number; gpus: number }[];
 }
 export interface Series {
   name: string;
@@ -51,21 +25,7 @@ export interface Metrics {
   simulated: boolean;
   series: Series[];
 }
-export interface Budget {
-  cause: string;
-  limit: number;
-  used: number;
-  window_seconds: number | null;
-  next_delay_seconds: number | null;
-}
-export interface JobMore {
-  budgets?: Budget[];
-  no_progress?: { limit: number; in_a_row: number };
-  eta?: Schema["Eta"];
-  ends_at?: string | null;
-}
 export interface FaultMore {
-  jobs_hit?: number[];
   lost_gpu_seconds?: number | null;
 }
 export interface History {
@@ -85,18 +45,11 @@ export interface Decision {
 export interface Replay {
   results: { policy: string; wait_p50_seconds: number | null; wait_p90_seconds: number | null; utilisation: number; preemptions: number; goodput: number; jobs: number }[];
 }
-export interface ControlPlane {
-  leader: string;
-  term: number;
-  since: string;
-  replicas: { name: string; last_seen_at: string | null }[];
-  inbox: { depth: number; limit: number };
-  cycle_seconds_p50: number;
-  cycle_seconds_p99: number;
-  commit_seconds_p99: number;
-  database: { version: string; size_bytes: number; connections: number; lag_bytes: number | null; last_backup_at: string | null };
-  workers: { version: string; nodes: number }[];
-  uptime_seconds: number;
+export interface ControlPlaneMore {
+  replicas?: { name: string; last_seen_at: string | null }[];
+  cycle_seconds_p50?: number;
+  cycle_seconds_p99?: number;
+  database?: { version: string; size_bytes: number; connections: number; lag_bytes: number | null; last_backup_at: string | null };
 }
 export interface UsageMore {
   capacity_gpu_seconds?: number;
@@ -116,19 +69,15 @@ const query = (values: Record<string, string | number | null | undefined>) => {
   const text = out.toString();
   return text ? `?${text}` : "";
 };
-export const getMap = () => wanted<ClusterMap>("/v1/map");
-export const getPlan = (queue: string, horizon: string) => wanted<Plan>("/v1/plan" + query({ queue, horizon }));
 export const getJobMetrics = (id: string, attempt: number | string, points = 2000) => wanted<Metrics>(`/v1/jobs/${part(id)}/attempts/${attempt}/metrics${query({ points })}`);
 export const getNodeMetrics = (name: string, points = 2000) => wanted<Metrics>(`/v1/nodes/${part(name)}/metrics${query({ points })}`);
 export const getHistory = () => wanted<History>("/v1/history");
 export const getHistoryMap = (at: string) => wanted<ClusterMap>("/v1/history/map" + query({ at }));
-export const getHistoryQueue = (at: string) => wanted<QueueMore>("/v1/history/queue" + query({ at }));
+export const getHistoryQueue = (at: string) => wanted<Schema["Queue"]>("/v1/history/queue" + query({ at }));
 export const getDecisions = (since: string, until: string) => wanted<{ decisions: Decision[]; next_page_token: string }>("/v1/history/decisions" + query({ since, until, limit: 200 }));
 export const postReplay = (since: string, until: string, policies: string[]) =>
   wanted<Replay>("/v1/history:replay", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ since, until, policies }) });
-export const getControlPlane = () => wanted<ControlPlane>("/v1/control-plane");
 export const getScore = (name: string) => wanted<{ points: { at: string; probability: number; ratio: number; suspicion: number }[] }>(`/v1/nodes/${part(name)}/score`);
 export const getNodeAttempts = (name: string) => wanted<{ attempts: { job_id: number; name: string; project: string; number: number; gpus: number[]; from: string; until: string | null; result: string | null; cause: string | null }[] }>(`/v1/nodes/${part(name)}/attempts`);
 export const getShare = (name: string) => wanted<{ points: { at: string; usage_share: number; target_share: number; gpus: number; deserved_gpus: number }[] }>(`/v1/projects/${part(name)}/share`);
 export const getPolicy = () => wanted<{ active: { name: string; settings: Record<string, unknown> }; choices: string[] }>("/v1/policy");
-export const getPolicyDrafts = () => wanted<{ drafts: { name: string; policy: string; changed_at: string; changed_by: string }[] }>("/v1/policy-drafts");

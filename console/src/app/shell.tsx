@@ -67,6 +67,8 @@ function Jump() {
     if (job?.response.ok && job.data) return void navigate(`/jobs/${job.data.id}`);
     const node = await api.GET("/v1/nodes/{name}", { params: { path: { name } } }).catch(() => null);
     if (node?.response.ok && node.data) return void navigate(`/nodes/${encodeURIComponent(node.data.name)}`);
+    const part = await api.GET("/v1/jobs", { params: { query: { q: name, page_size: 1 } } }).catch(() => null);
+    if (part?.data?.jobs.length) return void navigate(`/jobs?q=${encodeURIComponent(name)}`);
     say(<>There is no job and no node <code>{name}</code>.</>, true);
   };
   return (
@@ -132,8 +134,8 @@ export function Shell() {
   const first = useRef(true);
   useEffect(() => {
     setOpen(false);
-    // A new page: its heading is read, and the keyboard begins there.
-    if (!first.current) main.current?.focus({ preventScroll: true });
+    // A new page: its heading is read, and the keyboard begins there. Unless someone is typing already: a page may come late.
+    if (!first.current && !document.activeElement?.closest("input, textarea, select, [role='dialog']")) main.current?.focus({ preventScroll: true });
     first.current = false;
     window.scrollTo(0, 0);
   }, [location.pathname]);

@@ -1,6 +1,7 @@
 // The planner's plan as rows and bars. Pure. One row per node (bars share it in lanes when jobs run side by side), or one per job.
 // Invariants: (1) bars of one lane never overlap; (2) every bar lies within [from, to]; (3) rows come in the order of their names.
-import type { Plan } from "@/api/wanted";
+import type { Plan } from "@/api/types";
+import { byName } from "./format";
 
 export interface Bar {
   kind: "running" | "planned" | "reservation";
@@ -8,7 +9,7 @@ export interface Bar {
   name: string;
   from: number;
   to: number;
-  open: boolean; // its end is not known, or lies behind the picture
+  open: boolean; // its end lies behind the picture
   rangeTo: number | null; // latest likely end, or start
   rangeFrom: number | null;
   gpus: number;
@@ -51,36 +52,20 @@ export function ganttOf(plan: Plan, by: "node" | "job"): Gantt {
   };
   const label = (job: number | null, name: string) => (job === null ? "another project's" : `${name} · ${job}`);
   for (const run of plan.running) {
-    const end = time(run.ends_at);
-    const bar = { kind: "running" as const, job: run.job_id, name: run.name, from: Date.parse(run.started_at), to: end ?? to + 1, open: end === null, rangeFrom: null, rangeTo: time(run.ends_latest_at) };
+    const bar = { kind: "running" as const, job: run.job_id, name: run.name, from: Date.parse(run.started_at), to: Date.parse(run.ends_at), open: false, rangeFrom: null, rangeTo: time(run.ends_latest_at) };
     if (by === "job") put(label(run.job_id, run.name), { ...bar, gpus: run.nodes.reduce((sum, node) => sum + node.gpus.length, 0) });
     else for (const node of run.nodes) put(node.node, { ...bar, gpus: node.gpus.length });
   }
   for (const start of plan.planned) {
-    const end = time(start.ends_at);
-    const bar = { kind: "planned" as const, job: start.job_id, name: start.name, from: Date.parse(start.starts_at), to: end ?? to + 1, open: end === null, rangeFrom: Date.parse(start.from), rangeTo: Date.parse(start.to) };
+    const bar = { kind: "planned" as const, job: start.job_id, name: start.name, from: Date.parse(start.starts_at), to: Date.parse(start.ends_at), open: false, rangeFrom: Date.parse(start.from), rangeTo: Date.parse(start.to) };
     if (by === "job") put(label(start.job_id, start.name), { ...bar, gpus: start.gpus });
     else if (start.nodes.length === 0) put("not bound to a node yet", { ...bar, gpus: start.gpus });
-    else for (const node of start.nodes) put(node.node, { ...bar, gpus: node.gpus.length });
+    else for (const node of start.nodes) put(node.node, { ...bar, gpus: node.count });
   }
   if (by === "node") for (const hold of plan.reservations) for (const node of hold.nodes)
     put(node, { kind: "reservation", job: null, name: hold.name, from: Date.parse(hold.from), to: Date.parse(hold.until), open: false, rangeFrom: null, rangeTo: null, gpus: 0 });
   const out = [...rows].map(([name, bars]) => ({ name, lanes: packLanes(bars), bars }));
-  if (by === "node") out.sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  if (by === "node") out.sort((a, b) => byName(a.name, b.name));
   else out.sort((a, b) => a.bars[0]!.from - b.bars[0]!.from);
   return { from, to, rows: out };
-}
-
-/** Where there is no plan route: the planner's estimated starts, one row per job; ends are not known. */
-export function ganttOfEtas(jobs: readonly { id: number; name: string; eta: { at: string; from: string; to: string } | null }[], now: number): Gantt {
-  const known = jobs.filter((job) => job.eta);
-  const last = Math.max(now + 3_600_000, ...known.map((job) => Math.min(Date.parse(job.eta!.to), now + 48 * 3_600_000)));
-  const to = now + (last - now) * 1.1;
-  const rows = known.map((job) => {
-    const eta = job.eta!;
-    const bar: Bar = { kind: "planned", job: job.id, name: job.name, from: Math.min(Math.max(Date.parse(eta.at), now), to), to, open: true, rangeFrom: Math.max(Date.parse(eta.from), now), rangeTo: Math.min(Date.parse(eta.to), to), gpus: 0, lane: 0 };
-    return { name: `${job.name} · ${job.id}`, bars: [bar], lanes: 1 };
-  });
-  rows.sort((a, b) => a.bars[0]!.from - b.bars[0]!.from);
-  return { from: now, to, rows };
 }

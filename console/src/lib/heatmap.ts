@@ -1,7 +1,7 @@
 // Where each GPU of the cluster is on the heat map. Pure: a width goes in, places come out; drawing and the mouse are elsewhere.
 // A rack is a tile; in it one row per node (in several columns when there are many), one cell per GPU. Tiles flow like words.
 // Invariants: (1) no two cells overlap; (2) no cell lies right of `width` unless a single node does not fit; (3) hit() of a cell's middle is that cell.
-import type { ClusterMap } from "@/api/wanted";
+import type { ClusterMap } from "@/api/types";
 
 export interface HeatNode {
   index: number; // in map.nodes
@@ -29,14 +29,16 @@ export interface HeatLayout {
 
 const kGap = 14;
 const kHead = 18;
-const kSizes = [30, 26, 22, 18, 15, 12, 10, 8, 7, 6, 5, 4];
+const kSizes = [36, 30, 26, 22, 18, 15, 12, 10, 8, 7, 6, 5, 4];
 const kRowsMost = 32;
 
-function pack(map: ClusterMap, width: number, cell: number): HeatLayout {
+/** `usual` is the cell on a usual screen: what goes with it (names, columns) is chosen by that. */
+function pack(map: ClusterMap, width: number, usual: number, rem: number): HeatLayout {
+  const cell = Math.round(usual * rem);
   const gap = cell >= 12 ? 2 : 1;
   const step = cell + gap;
   const longest = map.nodes.reduce((most, node) => Math.max(most, node.name.length), 0);
-  const labels = cell >= 15 ? Math.min(132, Math.ceil(longest * 6.6) + 8) : 0;
+  const labels = usual >= 15 ? Math.ceil(Math.min(132, longest * 6.6 + 8) * rem) : 0;
   const members: number[][] = map.racks.map(() => []);
   map.nodes.forEach((node, i) => members[node.rack]?.push(i));
   const tiles: HeatTile[] = [];
@@ -53,10 +55,10 @@ function pack(map: ClusterMap, width: number, cell: number): HeatLayout {
     const column = labels + most * step + (cell >= 12 ? 16 : 6);
     const fit = Math.max(1, Math.floor((width + (cell >= 12 ? 16 : 6)) / column));
     // One unnamed rack: as many columns as fit. Else tall tiles, which part racks best.
-    const wantColumns = alone ? Math.min(fit, Math.ceil(list.length / (cell >= 15 ? 8 : 16)) || 1) : Math.ceil(list.length / kRowsMost);
+    const wantColumns = alone ? Math.min(fit, Math.ceil(list.length / (usual >= 30 ? 4 : usual >= 15 ? 8 : 16)) || 1) : Math.ceil(list.length / kRowsMost);
     const columns = Math.max(1, Math.min(wantColumns, fit));
     const rows = Math.ceil(list.length / columns);
-    const head = alone ? 0 : kHead;
+    const head = alone ? 0 : Math.round(kHead * rem);
     const w = Math.max(columns * column - (cell >= 12 ? 16 : 6), alone ? 0 : 40);
     const h = head + rows * step;
     if (x > 0 && x + w > width) {
@@ -78,13 +80,29 @@ function pack(map: ClusterMap, width: number, cell: number): HeatLayout {
 }
 
 /** The largest cells with which all is seen in `height`; the smallest, when nothing is. */
-export function layoutHeat(map: ClusterMap, width: number, height: number): HeatLayout {
-  let layout: HeatLayout | null = null;
-  for (const cell of kSizes) {
-    layout = pack(map, Math.max(width, 60), cell);
+export function layoutHeat(map: ClusterMap, width: number, height: number, rem = 1): HeatLayout {
+  const gpus = map.nodes.reduce((sum, node) => sum + node.gpus.length, 0);
+  const least = kSizes.at(-1)!;
+  let last: HeatLayout | null = null;
+  for (const usual of kSizes) {
+    // Cells lie apart from each other: with less room than they take together there is no need to try.
+    if (usual !== least && gpus * (usual * rem) ** 2 > width * height) continue;
+    const layout = pack(map, Math.max(width, 60), usual, rem);
     if (layout.height <= height && layout.width <= width) return layout;
+    last = layout;
   }
-  return layout!;
+  return last!;
+}
+
+/** Two maps of the same nodes at the same places: the layout of one is that of the other. */
+export function sameShape(a: ClusterMap, b: ClusterMap): boolean {
+  if (a.nodes.length !== b.nodes.length || a.racks.length !== b.racks.length) return false;
+  for (let i = 0; i < a.racks.length; ++i) if (a.racks[i]!.rack !== b.racks[i]!.rack || a.racks[i]!.block !== b.racks[i]!.block) return false;
+  for (let i = 0; i < a.nodes.length; ++i) {
+    const [one, other] = [a.nodes[i]!, b.nodes[i]!];
+    if (one.name !== other.name || one.rack !== other.rack || one.gpus.length !== other.gpus.length) return false;
+  }
+  return true;
 }
 
 export interface HeatHit {

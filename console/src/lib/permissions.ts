@@ -1,53 +1,30 @@
-// Who may do what, so that the rest is not even offered. The server decides all the same.
-// Kept in step with tests/api/access_matrix_test.cpp; see API-WANTED.md 13. Pure.
+// Who may do what, as GET /v1/me says it, so that the rest is not even offered. The server decides all the same. Pure.
+import type { Me } from "@/api/types";
+import type { operations } from "@/api/schema";
 
-export type Role = "viewer" | "member" | "operator" | "admin";
-export interface Caller {
-  user: string;
-  roles: Record<string, Role>;
-  scopes: readonly string[];
-}
-/** What a person can want to do, in the words of the pages. */
-export type Act =
-  | "submit" | "change-job" | "exec" | "urgent"
-  | "report-node" | "operate-nodes" | "operate-queues" | "operate-projects" | "reserve" | "webhooks"
-  | "secrets" | "admin";
+/** What a person can want to do, in the words of the pages; and the route that it comes down to. */
+const kRoute = {
+  submit: "jobs.submit", "change-job": "jobs.cancel", exec: "attempts.exec",
+  urgent: "jobs.cancel", // a priority of 90 and up: whoever may change the jobs of anybody there
+  "report-node": "nodes.report", "operate-nodes": "nodes.drain", "operate-queues": "queues.put", "operate-projects": "projects.put",
+  reserve: "reservations.put", webhooks: "webhooks.put", secrets: "secrets.put", admin: "users.create", "control-plane": "control_plane.get",
+} as const satisfies Record<string, keyof operations>;
+export type Act = keyof typeof kRoute;
 export interface About {
   project?: string;
   owner?: string;
 }
+export type Caller = Pick<Me, "user" | "permissions" | "own_jobs">;
 
-const kRank: Record<Role, number> = { viewer: 1, member: 2, operator: 3, admin: 4 };
-const kScope: Record<string, number> = { read: 1, submit: 2, operate: 3, admin: 4 };
-
-/** Rank of the caller in a project; without one: the highest anywhere. A credential's scopes bound it. */
-export function rankIn(caller: Caller, project?: string): number {
-  const everywhere = kRank[caller.roles["*"] as Role] ?? 0;
-  const here = project === undefined
-    ? Math.max(0, ...Object.values(caller.roles).map((role) => kRank[role] ?? 0))
-    : (kRank[caller.roles[project] as Role] ?? 0);
-  const bound = Math.max(0, ...caller.scopes.map((scope) => kScope[scope] ?? 0));
-  return Math.min(Math.max(everywhere, here), bound);
+/** Without a project: in any. */
+function lists(by: Me["permissions"], route: string, project?: string): boolean {
+  if (by["*"]?.includes(route)) return true;
+  return project === undefined ? Object.values(by).some((routes) => routes.includes(route)) : !!by[project]?.includes(route);
 }
 
 export function may(caller: Caller | null | undefined, act: Act, about: About = {}): boolean {
   if (!caller) return false;
-  const everywhere = rankIn({ ...caller, roles: caller.roles["*"] ? { "*": caller.roles["*"] } : {} });
-  switch (act) {
-    case "submit": return rankIn(caller, about.project) >= kRank.member;
-    case "change-job":
-    case "exec": {
-      const bound = Math.max(0, ...caller.scopes.map((scope) => kScope[scope] ?? 0));
-      return (about.owner === caller.user && bound >= kRank.member) || rankIn(caller, about.project ?? "") >= kRank.operator;
-    }
-    case "urgent":
-    case "secrets": return rankIn(caller, about.project) >= kRank.operator;
-    case "report-node": return rankIn(caller) >= kRank.member;
-    case "operate-nodes":
-    case "operate-queues":
-    case "operate-projects":
-    case "reserve":
-    case "webhooks": return everywhere >= kRank.operator;
-    case "admin": return everywhere >= kRank.admin;
-  }
+  const route = kRoute[act];
+  if (lists(caller.permissions, route, about.project)) return true;
+  return act !== "urgent" && about.owner !== undefined && about.owner === caller.user && lists(caller.own_jobs, route, about.project);
 }

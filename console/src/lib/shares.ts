@@ -24,3 +24,26 @@ export function shareOf(projects: readonly Pick<Project, "name" | "parent" | "we
   };
   return new Map(projects.map((project) => [project.name, { gpus: project.use.gpus, has: held > 0 ? project.use.gpus / held : 0, due: due(project.name) }]));
 }
+
+/** Children below their parents, each once; whoever's parent is not there, or goes round in a ring, stands at the top. */
+export function treeOrder<T extends { name: string; parent: string | null }>(projects: readonly T[]): { project: T; depth: number }[] {
+  const names = new Set(projects.map((project) => project.name));
+  const children = new Map<string | null, T[]>();
+  for (const project of projects) {
+    const parent = project.parent !== null && names.has(project.parent) ? project.parent : null;
+    const of = children.get(parent);
+    if (of) of.push(project);
+    else children.set(parent, [project]);
+  }
+  const out: { project: T; depth: number }[] = [];
+  const seen = new Set<string>();
+  const walk = (project: T, depth: number) => {
+    if (seen.has(project.name)) return;
+    seen.add(project.name);
+    out.push({ project, depth });
+    for (const child of children.get(project.name) ?? []) walk(child, depth + 1);
+  };
+  for (const project of children.get(null) ?? []) walk(project, 0);
+  for (const project of projects) walk(project, 0);
+  return out;
+}

@@ -1,20 +1,6 @@
 // Sums for the overview and the fault page. Pure.
 import type { Schema } from "@/api/types";
-import type { FaultMore, QueueMore, UsageMore } from "@/api/wanted";
-
-/** Jobs by their first reason, most first. From the server where it counts them, else from the jobs it lists. */
-export function reasonsOf(queue: QueueMore): { code: string; text: string; jobs: number }[] {
-  if (queue.by_reason) return [...queue.by_reason].sort((a, b) => b.jobs - a.jobs);
-  const by = new Map<string, { code: string; text: string; jobs: number }>();
-  for (const job of queue.jobs) {
-    const first = job.reasons[0];
-    const code = first?.code ?? job.state;
-    const entry = by.get(code) ?? { code, text: first?.text ?? job.state, jobs: 0 };
-    entry.jobs += 1;
-    by.set(code, entry);
-  }
-  return [...by.values()].sort((a, b) => b.jobs - a.jobs || a.code.localeCompare(b.code));
-}
+import type { UsageMore } from "@/api/wanted";
 
 export interface GoodputPart {
   label: string;
@@ -40,21 +26,10 @@ export interface ParetoRow {
   key: string;
   faults: number;
   jobs: number;
-  lost: number | null;
   share: number; // of all faults, with those before
 }
-/** Most first, with the running share: the few that make most of it. */
-export function pareto(faults: readonly (Schema["Fault"] & FaultMore)[], keyOf: (fault: Schema["Fault"]) => string): ParetoRow[] {
-  const by = new Map<string, { faults: number; jobs: Set<number>; lost: number | null }>();
-  for (const fault of faults) {
-    const entry = by.get(keyOf(fault)) ?? { faults: 0, jobs: new Set<number>(), lost: null };
-    entry.faults += 1;
-    for (const job of fault.jobs_hit ?? (fault.job_id === null ? [] : [fault.job_id])) entry.jobs.add(job);
-    if (fault.lost_gpu_seconds !== undefined && fault.lost_gpu_seconds !== null) entry.lost = (entry.lost ?? 0) + fault.lost_gpu_seconds;
-    by.set(keyOf(fault), entry);
-  }
+/** With the running share: the few that make most of it. The server has the most first. */
+export function pareto(summary: Pick<Schema["FaultSummary"], "rows" | "total">): ParetoRow[] {
   let sum = 0;
-  return [...by].map(([key, entry]) => ({ key, faults: entry.faults, jobs: entry.jobs.size, lost: entry.lost, share: 0 }))
-    .sort((a, b) => b.faults - a.faults || a.key.localeCompare(b.key, undefined, { numeric: true }))
-    .map((row) => ({ ...row, share: (sum += row.faults) / faults.length }));
+  return summary.rows.map((row) => ({ key: row.key, faults: row.faults, jobs: row.jobs_hit, share: summary.total.faults > 0 ? (sum += row.faults) / summary.total.faults : 0 }));
 }

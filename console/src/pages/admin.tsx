@@ -1,11 +1,11 @@
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useMemo, useState, type FormEvent, type ReactNode } from "react";
-import { useSearchParams } from "react-router";
+import { useEffect, useMemo, useRef, useState, type FormEvent, type ReactNode } from "react";
+import { Link, useSearchParams } from "react-router";
 import { api, ok } from "@/api/client";
-import { useCluster, useControlPlane, useMay, useMe, useNodes, usePolicy, useReservations } from "@/api/queries";
-import { getPolicyDrafts } from "@/api/wanted";
+import { useCluster, useControlPlane, useMay, useMe, usePolicy, useReservations } from "@/api/queries";
+import type { ControlPlaneMore } from "@/api/wanted";
 import type { Schema } from "@/api/types";
-import { Button, Chip, Empty, Facts, Loaded, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
+import { Button, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Modal, Tabs, useToast } from "@/ui/overlay";
 import { Table, type Column } from "@/ui/table";
 import { bytes, count, duration, plural } from "@/lib/format";
@@ -61,12 +61,19 @@ function Users() {
   const [removing, setRemoving] = useState<string | null>(null);
   const say = useToast();
   const remove = useChange((name: string) => ok(api.DELETE("/v1/users/{name}", { params: { path: { name } } })), () => { say("The user is removed."); setRemoving(null); });
+  const forget = useRef(remove.reset);
+  forget.current = remove.reset;
+  const self = me.data?.user;
+  const columns = useMemo<Column<Schema["User"]>[]>(() => [
+    { id: "name", header: "Name", accessorKey: "name", meta: { width: 220 }, cell: ({ row: { original: user } }) => <span title={user.name}><b>{user.name}</b>{user.name === self && <span className="faint"> you</span>}{user.disabled && <> <Chip tone="warn">disabled</Chip></>}</span> },
+    { id: "roles", header: "Roles", enableSorting: false, meta: { wrap: true }, cell: ({ row }) => <Roles roles={row.original.roles as Record<string, string>} /> },
+    { id: "how", header: "Signs in", accessorFn: (user) => String(user.has_password), meta: { width: 250 }, cell: ({ row }) => (row.original.has_password ? "with a password" : "with tokens or the identity provider") },
+    { id: "made", header: "Made", accessorKey: "created_at", meta: { width: 190 }, cell: ({ row: { original: user } }) => <><Time at={user.created_at} />{user.created_by && <span className="faint"> by {user.created_by}</span>}</> },
+    { id: "act", header: "", enableSorting: false, meta: { width: 170, num: true }, cell: ({ row: { original: user } }) => <><Button small onClick={() => setEditing(user)}>Change</Button> {user.name !== self && <Button small kind="danger" onClick={() => { forget.current(); setRemoving(user.name); }}>Remove</Button>}</> },
+  ], [self]);
   return (
     <Panel title="Users" flush actions={<Button small kind="primary" onClick={() => setEditing("new")}>New user</Button>}>
-      <Loaded query={users} rows={4}>{(data) => (data.users as Schema["User"][]).length === 0 ? <Empty title="No user yet">The token in the scheduler's data directory works without one.</Empty> : (
-        <div className="table-wrap" tabIndex={0} role="region" aria-label="Users"><table><thead><tr><th scope="col">Name</th><th scope="col">Roles</th><th scope="col">Signs in</th><th scope="col">Made</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead>
-          <tbody>{(data.users as Schema["User"][]).map((user) => <tr key={user.name}><td><b>{user.name}</b>{user.name === me.data?.user && <span className="faint"> you</span>}{user.disabled && <> <Chip tone="warn">disabled</Chip></>}</td><td><Roles roles={user.roles as Record<string, string>} /></td><td>{user.has_password ? "with a password" : "with tokens or the identity provider"}</td><td className="nowrap"><Time at={user.created_at} />{user.created_by && <span className="faint"> by {user.created_by}</span>}</td><td className="right nowrap"><Button small onClick={() => setEditing(user)}>Change</Button> {user.name !== me.data?.user && <Button small kind="danger" onClick={() => { remove.reset(); setRemoving(user.name); }}>Remove</Button>}</td></tr>)}</tbody></table></div>
-      )}</Loaded>
+      <Loaded query={users} rows={4}>{(data) => <Table label="Users" columns={columns} data={data.users} id={(user) => user.name} rowHeight={39} empty={<Empty title="No user yet">The token in the scheduler's data directory works without one.</Empty>} />}</Loaded>
       <Modal open={editing !== null} onClose={() => setEditing(null)} title={editing === "new" ? "New user" : `User ${editing?.name ?? ""}`}>{editing && <UserForm user={editing === "new" ? null : editing} onClose={() => setEditing(null)} />}</Modal>
       <Confirm open={removing !== null} onClose={() => setRemoving(null)} title="Remove user" act={() => removing && remove.mutate(removing)} error={remove.error} busy={remove.isPending}><p>{removing} can no longer sign in, and its tokens stop working. Its jobs stay.</p></Confirm>
     </Panel>
@@ -104,15 +111,20 @@ function Tokens({ mine }: { mine: boolean }) {
   const say = useToast();
   const tokens = useQuery({ queryKey: ["tokens", mine], queryFn: () => ok(api.GET("/v1/tokens", { params: { query: mine ? {} : { user: "" } } })) });
   const revoke = useChange((id: string) => ok(api.DELETE("/v1/tokens/{id}", { params: { path: { id } } })), () => { say("The token is revoked."); setRevoking(null); });
+  const forget = useRef(revoke.reset);
+  forget.current = revoke.reset;
+  const columns = useMemo<Column<Schema["Token"]>[]>(() => [
+    { id: "name", header: "Name", accessorKey: "name", cell: ({ row: { original: token } }) => <span title={token.name}>{token.name}{token.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</span> },
+    ...(mine ? [] : [{ id: "user", header: "User", accessorKey: "user", meta: { width: 130 } } satisfies Column<Schema["Token"]>]),
+    { id: "scopes", header: "Scopes", enableSorting: false, meta: { width: 250 }, cell: ({ row }) => <span className="chips">{row.original.scopes.map((scope) => <Chip key={scope}>{scope}</Chip>)}</span> },
+    { id: "used", header: "Last used", accessorFn: (token) => token.last_used_at ?? "", meta: { width: 190 }, cell: ({ row: { original: token } }) => (token.last_used_at ? <><Time at={token.last_used_at} /> <span className="faint">{token.last_used_from}</span></> : <span className="faint">never</span>) },
+    { id: "expires", header: "Expires", accessorFn: (token) => token.expires_at ?? "", meta: { width: 110 }, cell: ({ row }) => <Time at={row.original.expires_at} /> },
+    { id: "id", header: "Id", enableSorting: false, meta: { width: 190 }, cell: ({ row }) => <span className="mono" title={row.original.id}>{row.original.id}</span> },
+    { id: "act", header: "", enableSorting: false, meta: { width: 100, num: true }, cell: ({ row: { original: token } }) => !token.revoked_at && <Button small kind="danger" onClick={() => { forget.current(); setRevoking(token); }}>Revoke</Button> },
+  ], [mine]);
   return (
     <Panel title={mine ? "API tokens" : "API tokens of everybody"} flush actions={mine && <Button small kind="primary" onClick={() => setMaking(true)}>New token</Button>}>
-      <Loaded query={tokens} rows={3}>{(data) => {
-        const list = data.tokens as Schema["Token"][];
-        return list.length === 0 ? <Empty title="No token">Programs and the command line sign in with one.</Empty> : (
-          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Tokens"><table><thead><tr><th scope="col">Name</th>{!mine && <th scope="col">User</th>}<th scope="col">Scopes</th><th scope="col">Last used</th><th scope="col">Expires</th><th scope="col">Id</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead>
-            <tbody>{list.map((token) => <tr key={token.id}><td>{token.name}{token.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</td>{!mine && <td>{token.user}</td>}<td><span className="chips">{token.scopes.map((scope) => <Chip key={scope}>{scope}</Chip>)}</span></td><td>{token.last_used_at ? <><Time at={token.last_used_at} /> <span className="faint">{token.last_used_from}</span></> : <span className="faint">never</span>}</td><td><Time at={token.expires_at} /></td><td className="mono">{token.id}</td><td className="right">{!token.revoked_at && <Button small kind="danger" onClick={() => { revoke.reset(); setRevoking(token); }}>Revoke</Button>}</td></tr>)}</tbody></table></div>
-        );
-      }}</Loaded>
+      <Loaded query={tokens} rows={3}>{(data) => <Table label="Tokens" short columns={columns} data={data.tokens} id={(token) => token.id} rowHeight={39} empty={<Empty title="No token">Programs and the command line sign in with one.</Empty>} />}</Loaded>
       <Modal open={making} sticky onClose={() => setMaking(false)} title="New token">{making && <TokenForm scopes={(me.data?.scopes ?? []) as string[]} onClose={() => setMaking(false)} />}</Modal>
       <Confirm open={revoking !== null} onClose={() => setRevoking(null)} title="Revoke token" act={() => revoking && revoke.mutate(revoking.id)} error={revoke.error} busy={revoke.isPending}><p>Whatever uses <b>{revoking?.name}</b> is refused from its next request on.</p></Confirm>
     </Panel>
@@ -143,7 +155,7 @@ function Account() {
   const change = useMutation({ mutationFn: () => ok(api.PUT("/v1/me/password", { body: { old, new: next } })), onSuccess: () => { say("The password is changed. Sign in again with it."); setOld(""); setNext(""); void me.refetch(); } });
   return (
     <div className="stack">
-      <Panel title="You"><Loaded query={me}>{(data) => <Facts items={[["Name", data.user], ["Known by", data.credential], ["Roles", <Roles roles={data.roles as Record<string, string>} />], ["Scopes", data.scopes.join(", ")]]} />}</Loaded></Panel>
+      <Panel title="You"><Loaded query={me}>{(data) => <Facts items={[["Name", data.user], ["Known by", data.credential], ["Roles", <Roles roles={data.roles as Record<string, string>} />], ["Scopes", data.scopes.join(", ")], ...(data.token ? [["Token", data.token.name || data.token.id] as const, ["It ends", <Time at={data.token.expires_at} />] as const] : [])]} />}</Loaded></Panel>
       <Tokens mine />
       <Panel title="Password">
         <form className="stack" onSubmit={(event) => { event.preventDefault(); change.mutate(); }}>
@@ -164,19 +176,26 @@ function NodeAccess() {
   const [revoking, setRevoking] = useState<Schema["NodeCredential"] | null>(null);
   const drop = useChange((id: string) => ok(api.DELETE("/v1/join-tokens/{id}", { params: { path: { id } } })), () => say("The join token is deleted."));
   const revoke = useChange((id: string) => ok(api.DELETE("/v1/node-credentials/{id}", { params: { path: { id } } })), () => { say("The credential is revoked."); setRevoking(null); });
+  const forget = useRef(revoke.reset);
+  forget.current = revoke.reset;
+  const columns = useMemo<Column<Schema["NodeCredential"]>[]>(() => [
+    { id: "node", header: "Node", accessorKey: "node", cell: ({ row: { original: each } }) => <span title={each.node}>{each.node}{each.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</span> },
+    { id: "joined", header: "Joined", accessorKey: "created_at", meta: { width: 130 }, cell: ({ row }) => <Time at={row.original.created_at} /> },
+    { id: "from", header: "From", accessorFn: (each) => each.joined_from, meta: { width: 170 }, cell: ({ row }) => row.original.joined_from },
+    { id: "id", header: "Id", enableSorting: false, meta: { width: 250 }, cell: ({ row }) => <span className="mono" title={row.original.id}>{row.original.id}</span> },
+    { id: "act", header: "", enableSorting: false, meta: { width: 100, num: true }, cell: ({ row: { original: each } }) => !each.revoked_at && <Button small kind="danger" onClick={() => { forget.current(); setRevoking(each); }}>Revoke</Button> },
+  ], []);
   return (
     <div className="stack">
       <Panel title="Join tokens" flush actions={<Button small kind="primary" onClick={() => setMaking(true)}>New join token</Button>}>
         <Loaded query={joins} rows={2}>{(data) => {
-          const list = ((data as Record<string, unknown>)["join_tokens"] ?? (data as Record<string, unknown>)["tokens"] ?? []) as Schema["JoinToken"][];
+          const list = data.join_tokens;
           return list.length === 0 ? <Empty title="No join token is open">A new machine trades one for a credential of its own.</Empty> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Id</th><th scope="col">For</th><th scope="col" className="num">Uses left</th><th scope="col">Made</th><th scope="col">Expires</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead><tbody>{list.map((token) => <tr key={token.id}><td className="mono">{token.id}</td><td>{token.node ?? "any new node"}</td><td className="num">{token.uses_left}</td><td><Time at={token.created_at} /> <span className="faint">by {token.created_by}</span></td><td><Time at={token.expires_at} /></td><td className="right"><Button small kind="danger" onClick={() => drop.mutate(token.id)}>Delete</Button></td></tr>)}</tbody></table></div>;
         }}</Loaded>
       </Panel>
       <Panel title="Node credentials" flush>
-        <Loaded query={credentials} rows={2}>{(data) => {
-          const list = ((data as Record<string, unknown>)["credentials"] ?? (data as Record<string, unknown>)["node_credentials"] ?? []) as Schema["NodeCredential"][];
-          return list.length === 0 ? <Empty title="No node has a credential of its own" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Node</th><th scope="col">Joined</th><th scope="col">From</th><th scope="col">Id</th><th scope="col"><span className="visually-hidden">Change</span></th></tr></thead><tbody>{list.map((each) => <tr key={each.id}><td>{each.node}{each.revoked_at && <> <Chip tone="warn">revoked</Chip></>}</td><td><Time at={each.created_at} /></td><td>{each.joined_from}</td><td className="mono">{each.id}</td><td className="right">{!each.revoked_at && <Button small kind="danger" onClick={() => { revoke.reset(); setRevoking(each); }}>Revoke</Button>}</td></tr>)}</tbody></table></div>;
-        }}</Loaded>
+        <Loaded query={credentials} rows={2}>{(data) => <Table label="Node credentials" short columns={columns} id={(each) => each.id} rowHeight={39} empty={<Empty title="No node has a credential of its own" />}
+          data={data.node_credentials} />}</Loaded>
       </Panel>
       <Modal open={making} sticky onClose={() => setMaking(false)} title="New join token">{making && <JoinForm onClose={() => setMaking(false)} />}</Modal>
       <Confirm open={revoking !== null} onClose={() => setRevoking(null)} title="Revoke credential" act={() => revoking && revoke.mutate(revoking.id)} error={revoke.error} busy={revoke.isPending}><p>Node <b>{revoking?.node}</b> can no longer connect with it.</p></Confirm>
@@ -238,35 +257,36 @@ function Audit() {
 function ControlPlane() {
   const plane = useControlPlane();
   const cluster = useCluster();
-  const nodes = useNodes();
-  const ready = useQuery({ queryKey: ["ready"], queryFn: async () => { const answer = await api.GET("/readyz"); return { ok: answer.response.ok, detail: ((answer.data ?? answer.error) as { detail?: string } | undefined)?.detail ?? "" }; }, refetchInterval: 5000 });
-  const versions = useMemo(() => {
-    const by = new Map<string, number>();
-    for (const node of nodes.data?.nodes ?? []) by.set(node.worker_version, (by.get(node.worker_version) ?? 0) + 1);
-    return [...by].sort();
-  }, [nodes.data]);
-  const unlinked = nodes.data?.nodes.filter((node) => !node.linked && node.service !== "retired").length ?? 0;
   return (
-    <div className="stack">
-      <Panel title="Scheduler"><Loaded query={cluster}>{(data) => <Facts items={[
-        ["Ready", ready.data ? <span className="row"><State state={ready.data.ok ? "ok" : "failed"} />{ready.data.detail && <span className="faint">{ready.data.detail}</span>}</span> : "–"], ["Leader", data.leader], ["Term", data.term], ["Version", data.version], ["Lease of a node", duration(data.lease_seconds)], ["Kill margin", duration(data.kill_margin_seconds)],
-        ...(plane.data ? [["Inbox", `${count(plane.data.inbox.depth)} of ${count(plane.data.inbox.limit)}`] as const, ["Cycle, median and 99 of 100", `${duration(plane.data.cycle_seconds_p50)}, ${duration(plane.data.cycle_seconds_p99)}`] as const, ["Commit, 99 of 100", duration(plane.data.commit_seconds_p99)] as const, ["Up for", duration(plane.data.uptime_seconds)] as const] : []),
-      ]} />}</Loaded></Panel>
-      <Panel title="Database">{plane.data ? <Facts items={[["Version", plane.data.database.version], ["Size", bytes(plane.data.database.size_bytes)], ["Connections", plane.data.database.connections], ["Lag", plane.data.database.lag_bytes === null ? "no replica" : bytes(plane.data.database.lag_bytes)], ["Last backup", plane.data.database.last_backup_at ? <Time at={plane.data.database.last_backup_at} /> : "not known"]]} /> : <p className="faint">Its size, lag and connections, the length of the inbox and of a planning cycle: not offered to the console by this server. <a href="/metrics">/metrics</a> has the figures for Prometheus.</p>}</Panel>
-      <Panel title="Workers" flush><Loaded query={nodes} rows={2}>{(data) => <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Version</th><th scope="col" className="num">Nodes</th><th scope="col">Against the scheduler</th></tr></thead><tbody>{versions.map(([version, n]) => <tr key={version}><td>{version}</td><td className="num">{count(n)}</td><td>{version === cluster.data?.version ? "the same" : <Chip tone="warn">another</Chip>}</td></tr>)}</tbody></table><p className="table-foot">{plural(data.nodes.length, "node")}, {unlinked === 0 ? "all connected" : `${unlinked} not connected`}</p></div>}</Loaded></Panel>
-    </div>
+    <Loaded query={plane} rows={6}>{(plain) => {
+      const data: typeof plain & ControlPlaneMore = plain;
+      const full = data.inbox.limit > 0 ? data.inbox.depth / data.inbox.limit : 0;
+      const all = data.workers.reduce((sum, each) => sum + each.nodes, 0);
+      return (
+        <div className="stack">
+          {!data.ready && <p className="notice warn"><span><b>It is not ready.</b> {data.detail}</span></p>}
+          <Panel title="Scheduler"><Facts items={[
+            ["Ready", <span className="row"><State state={data.ready ? "ok" : "failed"} /></span>], ["Leader", data.leader || "–"], ["Term", <>{count(data.term)}{data.since && <span className="faint"> since <Time at={data.since} /></span>}</>], ["Version", data.version], ["Up for", duration(data.uptime_seconds)],
+            ["Inbox", <span className="row">{count(data.inbox.depth)} of {count(data.inbox.limit)}<Meter value={data.inbox.depth} max={data.inbox.limit} label={`${data.inbox.depth} of ${data.inbox.limit} commands wait`} tone={full > 0.8 ? "bad" : full > 0.4 ? "warn" : "accent"} /></span>],
+            ["Last commit took", duration(data.last_commit_seconds)],
+            ...(data.cycle_seconds_p99 !== undefined ? [["Cycle, median and 99 of 100", `${duration(data.cycle_seconds_p50)}, ${duration(data.cycle_seconds_p99)}`] as const] : []),
+            ...(cluster.data ? [["Lease of a node", duration(cluster.data.lease_seconds)] as const, ["Kill margin", duration(cluster.data.kill_margin_seconds)] as const] : []),
+          ]} /></Panel>
+          <Panel title="Database">{data.database ? <Facts items={[["Version", data.database.version], ["Size", bytes(data.database.size_bytes)], ["Connections", data.database.connections], ["Lag", data.database.lag_bytes === null ? "no replica" : bytes(data.database.lag_bytes)], ["Last backup", data.database.last_backup_at ? <Time at={data.database.last_backup_at} /> : "not known"]]} /> : <p className="faint">It answers{data.ready ? "" : " or not: see above"}. Its size, lag and connections are not offered by this server; <a href="/metrics">/metrics</a> has how long commits and cycles take.</p>}</Panel>
+          <Panel title="Workers" flush>{data.workers.length === 0 ? <Empty title="No node has joined yet" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Workers by version"><table><thead><tr><th scope="col">Version</th><th scope="col" className="num">Nodes</th><th scope="col">Against the scheduler</th></tr></thead><tbody>{data.workers.map((each) => <tr key={each.version}><td>{each.version}</td><td className="num">{count(each.nodes)}</td><td>{each.version === data.version ? "the same" : <Chip tone="warn">another</Chip>}</td></tr>)}</tbody></table><p className="table-foot">{plural(all, "node")}</p></div>}</Panel>
+        </div>
+      );
+    }}</Loaded>
   );
 }
 
 function Policies() {
   const policy = usePolicy();
-  const drafts = useQuery({ queryKey: ["policy", "drafts"], queryFn: getPolicyDrafts, placeholderData: undefined });
   const reservations = useReservations();
   return (
     <div className="stack">
-      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="Policies and their drafts">The policy is chosen when the scheduler starts, with <code>--policy</code>. <code>tutti simulate</code> runs a recorded workload under another.</NotRecorded>}</Loaded></Panel>
-      {drafts.data && <Panel title="Drafts" flush>{drafts.data.drafts.length === 0 ? <Empty title="No draft" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Draft</th><th scope="col">Policy</th><th scope="col">Changed</th></tr></thead><tbody>{drafts.data.drafts.map((each) => <tr key={each.name}><td>{each.name}</td><td>{each.policy}</td><td><Time at={each.changed_at} /> <span className="faint">by {each.changed_by}</span></td></tr>)}</tbody></table></div>}</Panel>}
-      <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td>{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td><Time at={each.from} as="clock" /></td><td><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
+      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; <code>tutti simulate</code> runs a recorded workload under another. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Reservations"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td className="nowrap">{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td className="nowrap"><Time at={each.from} as="clock" /></td><td className="nowrap"><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
     </div>
   );
 }
@@ -279,7 +299,7 @@ export default function Admin() {
   const tabs = [
     ...(admin ? [{ id: "users", label: "Users", content: () => <Users /> }, { id: "tokens", label: "Tokens", content: () => <Tokens mine={false} /> }, { id: "nodes", label: "Node access", content: () => <NodeAccess /> }, { id: "audit", label: "Audit", content: () => <Audit /> }] : []),
     { id: "policies", label: "Policies", content: () => <Policies /> },
-    { id: "health", label: "Control plane", content: () => <ControlPlane /> },
+    ...(may("control-plane") ? [{ id: "health", label: "Control plane", content: () => <ControlPlane /> }] : []),
     { id: "account", label: "Your account", content: () => <Account /> },
   ];
   return <Page title={admin ? "Admin" : "Account"}><Tabs label="Admin" tabs={tabs} selected={params.get("tab") ?? (admin ? "users" : "account")} onSelect={(tab) => setParams(new URLSearchParams({ tab }), { replace: true })} /></Page>;

@@ -9,6 +9,7 @@ import type { Attempt, Job } from "@/api/types";
 import { count } from "@/lib/format";
 import { find, LineBuffer, splitRank } from "@/lib/logs";
 import { addressNow, withFilters } from "@/lib/url";
+import { useRem } from "@/ui/rem";
 import { Button, Empty, Problem } from "@/ui/bits";
 
 const kTail = 1_000_000;
@@ -99,7 +100,8 @@ export function JobLogs({ job, attempt }: { job: Job; attempt: Attempt }) {
   const hits = useMemo(() => find(lines, needle), [lines, needle, log.version]); // eslint-disable-line react-hooks/exhaustive-deps
   const hitSet = useMemo(() => new Set(hits), [hits]);
   const frame = useRef<HTMLDivElement>(null);
-  const virtual = useVirtualizer({ count: lines.length, getScrollElement: () => frame.current, estimateSize: () => 18, overscan: 30 });
+  const rem = useRem();
+  const virtual = useVirtualizer({ count: lines.length, getScrollElement: () => frame.current, estimateSize: () => 18 * rem, overscan: 30 });
   useEffect(() => {
     if (follow && lines.length > 0) virtual.scrollToIndex(lines.length - 1, { align: "end" });
   }, [log.version, follow]); // eslint-disable-line react-hooks/exhaustive-deps

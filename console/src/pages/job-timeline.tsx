@@ -5,6 +5,7 @@ import { duration, localTime, utcTime } from "@/lib/format";
 import { ticks, timelineOf, type Mark } from "@/lib/timeline";
 import { useNow } from "@/ui/now";
 import { Button } from "@/ui/bits";
+import { useRem } from "@/ui/rem";
 import { useWidth } from "@/ui/use-width";
 
 const kLane = 30;
@@ -21,7 +22,9 @@ function Sign({ mark, x, y }: { mark: Mark; x: number; y: number }) {
 }
 
 export function JobTimeline({ job, attempts, checkpoints, onAttempt, selected }: { job: Job; attempts: Attempt[]; checkpoints: Schema["Checkpoint"][]; onAttempt: (n: number) => void; selected: number }) {
-  const [ref, width] = useWidth<HTMLDivElement>();
+  const [ref, real] = useWidth<HTMLDivElement>();
+  const rem = useRem();
+  const width = real / rem; // drawn as for a usual screen, and scaled as a whole
   const clock = useNow();
   const now = job.ended_at ? 0 : clock;
   const [all, setAll] = useState(false);
@@ -40,7 +43,7 @@ export function JobTimeline({ job, attempts, checkpoints, onAttempt, selected }:
         {(["checkpoint", "fault", "stop"] as const).map((kind) => <span key={kind}><svg width="14" height="14" aria-hidden="true"><Sign mark={{ kind, at: 0, text: "" }} x={7} y={7} /></svg>{kind === "stop" ? "planned stop" : kind}</span>)}
       </div>
       {width > 0 && (
-        <svg className="timeline-svg" height={height} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={`${line.lanes.length} attempts: ${lanes.map((lane) => `${lane.attempt} ${lane.text}`).join("; ")}`}>
+        <svg className="timeline-svg" height={height * rem} viewBox={`0 0 ${width} ${height}`} role="img" aria-label={`${line.lanes.length} attempts: ${lanes.map((lane) => `${lane.attempt} ${lane.text}`).join("; ")}`}>
           {ticks(from, line.to, Math.max(2, Math.floor(room / 90))).map((at) => <g key={at}><line x1={x(at)} x2={x(at)} y1={0} y2={height - 18} className="tl-grid" /><text x={x(at)} y={height - 5} textAnchor="middle">{localTime(at, clock, span < 600_000)}</text></g>)}
           {lanes.map((lane, i) => {
             const y = i * kLane;

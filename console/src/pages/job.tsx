@@ -1,16 +1,15 @@
 import { ChevronDown, Download } from "lucide-react";
-import { lazy, Suspense, useEffect, useMemo, useState } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { useAttempts, useCheckpoints, useExplain, useJob, useJobEvents, useMay } from "@/api/queries";
 import type { Attempt, Job } from "@/api/types";
-import type { JobMore } from "@/api/wanted";
 import { PriorityDialog, VerbDialog } from "@/ui/actions";
 import { Age, Button, Bytes, Cause, Chip, Empty, EtaText, Facts, Loaded, Meter, Page, Panel, Problem, Skeleton, State, Time } from "@/ui/bits";
+import { kJobEventColumns } from "@/ui/events";
 import { Menu, Tabs, type Choice } from "@/ui/overlay";
-import { useNow } from "@/ui/now";
+import { Table } from "@/ui/table";
 import { count, duration, number, percent, plural } from "@/lib/format";
-import { budgetsOf } from "@/lib/budgets";
-import { isPending, isTerminal, verbsOf, type Verb } from "@/lib/jobs";
+import { isActive, isPending, isTerminal, kCauseText, verbsOf, type Verb } from "@/lib/jobs";
 import { addressNow, withFilters } from "@/lib/url";
 import { JobLogs } from "./job-logs";
 import { JobTimeline } from "./job-timeline";
@@ -18,21 +17,31 @@ import { JobTimeline } from "./job-timeline";
 const JobMetrics = lazy(() => import("./job-metrics").then((m) => ({ default: m.JobMetrics })));
 const JobSpecTab = lazy(() => import("./job-spec").then((m) => ({ default: m.JobSpecTab })));
 
-function Budgets({ job, attempts }: { job: Job & JobMore; attempts: Attempt[] }) {
-  const now = useNow();
-  const minute = Math.floor(now / 60_000) * 60_000;
-  const budgets = useMemo(() => job.budgets?.filter((budget) => budget.used > 0 || budget.limit !== 0) ?? budgetsOf(job, attempts, minute), [job, attempts, minute]);
-  if (budgets.length === 0) return <span className="faint">none used</span>;
+/** What failures may still cost it: only causes that have cost something, or that could at least cost something. */
+function Budgets({ job }: { job: Job }) {
+  const budgets = (job.budgets ?? []).filter((budget) => budget.used > 0 || budget.limit !== 0);
+  const still = job.no_progress;
   return (
-    <div className="budgets">{budgets.map((budget) => {
-      const text = `${budget.cause}: ${budget.used} of ${budget.limit < 0 ? "any number" : budget.limit}${budget.window_seconds ? ` in ${duration(budget.window_seconds)}` : ""}`;
-      return (
-        <div className="budget" key={budget.cause}>
-          <span className="row between"><span>{budget.cause}</span><span className="faint">{budget.used} / {budget.limit < 0 ? "∞" : budget.limit}</span></span>
-          <Meter value={budget.limit === 0 ? 1 : budget.used} max={Math.max(1, budget.limit < 0 ? budget.used * 4 || 1 : budget.limit)} label={text} tone={budget.limit >= 0 && budget.used >= budget.limit ? "bad" : "accent"} />
+    <div className="budgets" role="group" aria-label="Retry budgets">
+      <span className="budgets-name">Retry budgets</span>
+      {budgets.length === 0 && <span className="faint">no failure is forgiven</span>}
+      {budgets.map(({ cause, limit, used, window_seconds: span, next_delay_seconds: delay }) => {
+        const most = limit < 0 ? "any number" : String(limit);
+        const text = `${(cause && kCauseText[cause]) ?? cause}: ${used} of ${most} used${span ? ` in ${duration(span)}` : ""}; ${delay === null ? "after the next it would not start again" : delay === 0 ? "after the next it starts again at once" : `after the next it starts again within ${duration(delay)}`}`;
+        return (
+          <div className="budget" key={cause} title={text}>
+            <span className="row between"><span>{cause?.replaceAll("_", " ")}</span><span className="faint">{used} / {limit < 0 ? "∞" : limit}</span></span>
+            <Meter value={limit === 0 ? 1 : used} max={Math.max(1, limit < 0 ? used * 4 || 1 : limit)} label={text} tone={limit >= 0 && used >= limit ? "bad" : "accent"} />
+          </div>
+        );
+      })}
+      {still && still.limit > 0 && (
+        <div className="budget" title={`${still.in_a_row} attempts in a row without a new checkpoint; it is held after ${still.limit}`}>
+          <span className="row between"><span>no progress</span><span className="faint">{still.in_a_row} / {still.limit}</span></span>
+          <Meter value={still.in_a_row} max={still.limit} label={`no progress: ${still.in_a_row} of ${still.limit} in a row`} tone={still.in_a_row + 1 >= still.limit ? "warn" : "accent"} />
         </div>
-      );
-    })}</div>
+      )}
+    </div>
   );
 }
 
@@ -84,6 +93,7 @@ function Gang({ job, attempt }: { job: Job; attempt: Attempt }) {
   );
 }
 
+const kMostPoints = 200;
 function Checkpoints({ job }: { job: Job }) {
   const points = useCheckpoints(String(job.id));
   return (
@@ -92,17 +102,20 @@ function Checkpoints({ job }: { job: Job }) {
         {data.advice?.text && <p className={`notice ${data.advice.overdue ? "warn" : ""}`}>{data.advice.text}</p>}
         {data.checkpoints.length === 0 ? <Empty title="No checkpoint">A job saves under <code>$CHECKPOINT_DIR</code> and says so with <code>COMPLETE.json</code>.</Empty> : (
           <Panel flush><div className="table-wrap short" tabIndex={0} role="region" aria-label="Checkpoints"><table><thead><tr><th scope="col" className="num">Step</th><th scope="col">State</th><th scope="col">When</th><th scope="col" className="num">Size</th><th scope="col" className="num">Shards</th><th scope="col">Path</th></tr></thead>
-            <tbody>{[...data.checkpoints].reverse().map((point) => <tr key={point.path + point.epoch}><td className="num">{count(point.step)}</td><td><State state={point.state} title={point.detail} />{point.restored && <> <Chip tone="good">restored</Chip></>}{point.deleted_at ? <> <Chip>deleted</Chip></> : point.retired_at ? <> <Chip>retired</Chip></> : null}</td><td><Time at={point.at} /></td><td className="num"><Bytes value={point.bytes} /></td><td className="num">{point.shards}</td><td className="mono pre">{point.path}</td></tr>)}</tbody></table></div></Panel>
+            <tbody>{[...data.checkpoints].reverse().slice(0, kMostPoints).map((point) => <tr key={point.path + point.epoch}><td className="num">{count(point.step)}</td><td><State state={point.state} title={point.detail} />{point.restored && <> <Chip tone="good">restored</Chip></>}{point.deleted_at ? <> <Chip>deleted</Chip></> : point.retired_at ? <> <Chip>retired</Chip></> : null}</td><td><Time at={point.at} /></td><td className="num"><Bytes value={point.bytes} /></td><td className="num">{point.shards}</td><td className="mono pre">{point.path}</td></tr>)}</tbody></table></div>{data.checkpoints.length > kMostPoints && <p className="table-foot">The newest {count(kMostPoints)} of {count(data.checkpoints.length)}.</p>}</Panel>
         )}
       </div>
     )}</Loaded>
   );
 }
 
+const kMostAttempts = 20;
 function Attempts({ job, attempts }: { job: Job; attempts: Attempt[] }) {
+  const [all, setAll] = useState(false);
   if (attempts.length === 0) return <Empty title="No attempt yet" />;
+  const shown = [...attempts].reverse().slice(0, all ? undefined : kMostAttempts);
   return (
-    <div className="stack">{[...attempts].reverse().map((attempt) => (
+    <div className="stack">{shown.map((attempt) => (
       <Panel key={attempt.number} title={`Attempt ${attempt.number}`} actions={<a className="button small" href={`/v1/jobs/${job.id}/attempts/${attempt.number}/evidence`} download={`job-${job.id}-attempt-${attempt.number}.tar.gz`}><Download size={13} aria-hidden />Evidence</a>}>
         <div className="stack">
           <Facts items={[
@@ -115,7 +128,9 @@ function Attempts({ job, attempts }: { job: Job; attempts: Attempt[] }) {
           {attempt.evidence.length > 0 && <details><summary>{plural(attempt.evidence.length, "piece")} of evidence</summary><pre className="code" tabIndex={0}>{attempt.evidence.map((each) => JSON.stringify(each, null, 1)).join("\n")}</pre></details>}
         </div>
       </Panel>
-    ))}</div>
+    ))}
+      {attempts.length > shown.length && <div><Button small onClick={() => setAll(true)}>All {count(attempts.length)} attempts</Button></div>}
+    </div>
   );
 }
 
@@ -123,8 +138,7 @@ function Events({ job }: { job: Job }) {
   const events = useJobEvents(String(job.id));
   return (
     <Loaded query={events}>{(data) => data.length === 0 ? <Empty title="No event" /> : (
-      <Panel flush><div className="table-wrap" tabIndex={0} role="region" aria-label="Events"><table><thead><tr><th scope="col">When</th><th scope="col">Kind</th><th scope="col">Change</th><th scope="col">Cause</th><th scope="col">Node</th><th scope="col">Detail</th></tr></thead>
-        <tbody>{[...data].reverse().map((event) => <tr key={event.id}><td className="nowrap"><Time at={event.at} as="clock" seconds /></td><td>{event.kind}</td><td className="nowrap">{event.from && <>{event.from} <span className="faint">→</span> </>}{event.to}</td><td><Cause cause={event.cause} /></td><td>{event.node ? <Link to={`/nodes/${encodeURIComponent(event.node)}`}>{event.node}</Link> : ""}</td><td className="pre">{event.detail}</td></tr>)}</tbody></table></div></Panel>
+      <Panel flush><Table label="Events" columns={kJobEventColumns} data={[...data].reverse()} id={(event) => String(event.id)} /></Panel>
     )}</Loaded>
   );
 }
@@ -139,7 +153,7 @@ export default function JobPage() {
   const may = useMay();
   const [verb, setVerb] = useState<Verb | null>(null);
   const [priority, setPriority] = useState(false);
-  const job = query.data?.job as (Job & JobMore) | undefined;
+  const job = query.data?.job;
   useEffect(() => { document.title = job ? `${job.name} · ${job.state} · Tutti` : `Job ${id} · Tutti`; }, [job, id]);
   if (!job) return query.error ? <Page title={`Job ${id}`}><Problem error={query.error} retry={() => void query.refetch()} /></Page> : <Skeleton rows={10} />;
 
@@ -164,7 +178,7 @@ export default function JobPage() {
         {verbs.includes("cancel") && <Button kind="danger" onClick={() => setVerb("cancel")}>Cancel job</Button>}
       </>}>
       <div className="stack">
-        {job.reason && <p className={`notice ${job.state === "failed" || job.state === "held" ? "warn" : ""}`}>{job.reason}</p>}
+        {job.reason && job.state !== "starting" && <p className={`notice ${job.state === "failed" || job.state === "held" ? "warn" : ""}`}>{job.reason}</p>}
         {job.hang && <p className="notice warn">No rank moves since <Time at={job.hang.since} />: {job.hang.detail}</p>}
         <Panel>
           <Facts items={[
@@ -173,14 +187,15 @@ export default function JobPage() {
             ...(isPending(job.state) ? [["Planned start", explain.data?.never ? "never, on this cluster" : <EtaText eta={job.eta ?? explain.data?.eta} />] as const] : []),
             ...(job.not_before ? [["Not before", <Time at={job.not_before} as="both" />] as const] : []),
             ...(chosen?.running_at && !chosen.ended_at ? [["Running for", <Age since={chosen.running_at} />] as const] : []),
+            ...(isActive(job.state) && job.ends_at ? [["Ends, as its like do", <Time at={job.ends_at} as="both" />] as const] : []),
             ...(job.ended_at ? [["Ended", <Time at={job.ended_at} />] as const, ["Exit code", job.exit_code ?? "–"] as const] : []),
             ["Attempts", job.attempt],
             ...(progress ? [["Step", <>{count(progress.step)}{progress.total ? <span className="faint"> of {count(progress.total)}, {percent(progress.step / progress.total)}</span> : null}</>] as const] : []),
             ...(progress?.eta_seconds ? [["Left, as it says itself", duration(progress.eta_seconds)] as const] : []),
             ...Object.entries((progress?.metrics ?? {}) as Record<string, number>).slice(0, 4).map(([name, value]) => [name, number(value)] as const),
             ...(attempts.data?.goodput?.ettr !== null && attempts.data?.goodput?.ettr !== undefined ? [["Time on work that is kept", percent(attempts.data.goodput.ettr, 1)] as const] : []),
-            ["Retry budgets", <Budgets job={job} attempts={list} />],
-          ]} />
+                      ]} />
+          {job.budgets && <Budgets job={job} />}
         </Panel>
         <Panel title="Attempts">
           <Loaded query={attempts} rows={3}>{(data) => <JobTimeline job={job} attempts={data.attempts} checkpoints={points.data?.checkpoints ?? []} selected={chosen?.number ?? 0} onAttempt={(n) => setParams(withFilters(addressNow(), { attempt: String(n) }), { replace: true })} />}</Loaded>

@@ -1,21 +1,25 @@
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
-import type { RowSelectionState, SortingState } from "@tanstack/react-table";
-import { Bookmark, ChevronDown } from "lucide-react";
-import { useJobList } from "@/api/joblist";
-import { useCluster, useMay, useMe, useProjects, useQueues } from "@/api/queries";
-import type { ListedJob, Schema } from "@/api/types";
+import { Bookmark, ChevronDown, X } from "lucide-react";
+import { useJobCount, useJobGroups, useJobList, type GroupBy, type JobFilters } from "@/api/joblist";
+import { useMay, useMe, useProjects, useQueues } from "@/api/queries";
+import type { ListedJob } from "@/api/types";
 import { BulkDialog, type BulkTarget } from "@/ui/actions";
 import { Button, Cause, Empty, Loaded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Menu, Modal, type Choice } from "@/ui/overlay";
-import { Table, type Column } from "@/ui/table";
+import { Selection, useChosen } from "@/ui/selection";
+import { LongTable, type Column } from "@/ui/table";
 import { count, number, percent, plural } from "@/lib/format";
-import { kActive, kPending, kStates, kTerminal, verbsOf } from "@/lib/jobs";
+import { bulkFilter, kCauseText, kStates, verbsOf } from "@/lib/jobs";
 import { addressNow, parseViews, putView, readFilters, toQuery, withFilters, type SavedView } from "@/lib/url";
 
-const kFields = ["state", "project", "queue", "user", "name", "since", "array"] as const;
-const kGroups = ["state", "project", "queue", "owner", "cause", "name"] as const;
-type GroupBy = (typeof kGroups)[number];
+const kFields = ["state", "cause", "project", "queue", "user", "q", "name", "since", "array"] as const;
+const kGroups: readonly GroupBy[] = ["state", "project", "queue", "user", "cause", "name"];
+const kGroupText: Record<GroupBy, string> = { state: "state", project: "project", queue: "queue", user: "owner", cause: "cause", name: "name" };
+const kMostAtOnce = 1000; // ids that one change takes
+type BulkVerb = "cancel" | "hold" | "release" | "requeue" | "update";
+const kVerbs = ["cancel", "hold", "release", "requeue"] as const;
+const capital = (text: string) => text[0]!.toUpperCase() + text.slice(1);
 const kViews = "tutti.job-views";
 
 function readViews(): SavedView[] {
@@ -73,26 +77,83 @@ const kColumns: Column<ListedJob>[] = [
   { id: "ended", accessorFn: (job) => job.ended_at ?? "", header: "Ended", meta: { width: 100, num: true, wide: true }, cell: ({ row }) => <Time at={row.original.ended_at} /> },
 ];
 
-function Groups({ rows, by, more, go }: { rows: ListedJob[]; by: GroupBy; more: boolean; go: (value: string) => void }) {
-  const groups = useMemo(() => {
-    const out = new Map<string, { jobs: number; gpus: number; active: number; pending: number; failed: number }>();
-    for (const job of rows) {
-      const key = String(job[by] ?? "none");
-      const sum = out.get(key) ?? { jobs: 0, gpus: 0, active: 0, pending: 0, failed: 0 };
-      sum.jobs += 1;
-      const active = (kActive as readonly string[]).includes(job.state);
-      if (active) { sum.active += 1; sum.gpus += job.nodes * job.gpus_per_node; }
-      if ((kPending as readonly string[]).includes(job.state)) sum.pending += 1;
-      if (job.state === "failed") sum.failed += 1;
-      out.set(key, sum);
-    }
-    return [...out].sort((a, b) => b[1].jobs - a[1].jobs);
-  }, [rows, by]);
+function Groups({ filters, by, go }: { filters: JobFilters; by: GroupBy; go: (value: string) => void }) {
+  const groups = useJobGroups(filters, by);
   return (
-    <div className="table-wrap" tabIndex={0} role="region" aria-label="Table">
-      <table><thead><tr><th scope="col">{by}</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Pending</th><th scope="col" className="num">Active</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Failed</th></tr></thead>
-        <tbody>{groups.map(([key, sum]) => <tr key={key}><td>{key === "none" || by === "cause" ? key : <Button kind="quiet" small onClick={() => go(key)}>{key}</Button>}</td><td className="num">{count(sum.jobs)}</td><td className="num">{count(sum.pending)}</td><td className="num">{count(sum.active)}</td><td className="num">{count(sum.gpus)}</td><td className="num">{count(sum.failed)}</td></tr>)}</tbody></table>
-      {more && <p className="table-foot">Of the newest {count(rows.length)} jobs. Counts over all: not offered by this server.</p>}
+    <Loaded query={groups} rows={8}>{(data) => data.groups.length === 0 ? <Empty title="No job matches" /> : (
+      <div className="table-wrap" tabIndex={0} role="region" aria-label={`Jobs by ${kGroupText[by]}`}>
+        <table><thead><tr><th scope="col">{capital(kGroupText[by])}</th><th scope="col" className="num">Jobs</th>{data.parted && <><th scope="col" className="num">Pending</th><th scope="col" className="num">Active</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Failed</th></>}</tr></thead>
+          <tbody>{data.groups.map((group) => <tr key={group.key}><td className="clip">{by === "cause" && group.key === "none" ? <span className="faint">none</span> : <Button kind="quiet" small title={by === "cause" ? kCauseText[group.key] : group.key} onClick={() => go(group.key)}>{group.key}</Button>}</td><td className="num">{count(group.jobs)}</td>{data.parted && <><td className="num">{count(group.pending)}</td><td className="num">{count(group.active)}</td><td className="num">{count(group.gpus)}</td><td className="num">{count(group.failed)}</td></>}</tr>)}</tbody></table>
+        {data.cut && <p className="table-foot">The 1,000 largest groups are shown.</p>}
+      </div>
+    )}</Loaded>
+  );
+}
+
+/** What is chosen, and what can be done with it. In the place of the foot: nothing moves under the mouse. */
+function Chosen({ selection, open, foot }: { selection: Selection<ListedJob>; open: (action: BulkVerb, ids: number[]) => void; foot: React.ReactNode }) {
+  const may = useMay();
+  const jobs = [...useChosen(selection).values()];
+  if (jobs.length === 0) return <div className="table-foot">{foot}</div>;
+  const mine = jobs.filter((job) => may("change-job", { project: job.project, owner: job.owner }));
+  const act = (action: BulkVerb) => open(action, mine.map((job) => job.id));
+  return (
+    <div className="bulk" role="region" aria-label="Selected jobs">
+      <b aria-live="polite">{count(jobs.length)} selected</b>
+      {jobs.length >= kMostAtOnce && <span className="faint">the most at one time</span>}
+      {mine.length < jobs.length && <span className="faint">{count(jobs.length - mine.length)} of others</span>}
+      {kVerbs.filter((verb) => mine.some((job) => verbsOf(job.state).includes(verb))).map((verb) => <Button key={verb} small kind={verb === "cancel" ? "danger" : "plain"} onClick={() => act(verb)}>{capital(verb)}</Button>)}
+      {mine.length > 0 && <Button small onClick={() => act("update")}>Set priority</Button>}
+      <Button small kind="quiet" onClick={() => selection.clear()}>Clear</Button>
+    </div>
+  );
+}
+
+function List({ filters, anyFilter, selection, open, showAll }: { filters: JobFilters; anyFilter: boolean; selection: Selection<ListedJob>; open: (action: BulkVerb, ids: number[]) => void; showAll: () => void }) {
+  const list = useJobList(filters);
+  const counts = useJobCount(filters, "state");
+  const mayAny = useMay()("submit");
+  const fetchMore = useRef(list.fetchMore);
+  fetchMore.current = list.fetchMore;
+  const onEnd = useCallback(() => fetchMore.current(), []);
+  const total = counts.data && !counts.isPlaceholderData ? counts.data.groups.reduce((sum, group) => sum + group.jobs, 0) : undefined;
+  const known = total !== undefined && total >= list.rows.length;
+  return (
+    <Loaded query={list.head} rows={12}>{() => <>
+      <LongTable label="Jobs" columns={kColumns} rows={list.rows} id={idOf} {...(mayAny ? { selection, most: kMostAtOnce } : {})} onEnd={onEnd} {...(known ? { total } : {})}
+        empty={anyFilter ? <Empty title="No job matches"><Button small onClick={showAll}>Show all jobs</Button></Empty> : <Empty title="No job yet">{mayAny && <Link to="/submit">Submit the first one</Link>}</Empty>} />
+      {list.error ? <Problem error={list.error} retry={list.fetchMore} /> : null}
+      {list.rows.length > 0 && <Chosen selection={selection} open={open} foot={<><span>{count(list.rows.length)} loaded{known ? ` of ${count(total!)}` : ""}, newest first</span><span>{list.fetching ? "Loading more" : list.hasMore ? "Scroll for more" : "These are all"}</span></>} />}
+    </>}</Loaded>
+  );
+}
+const idOf = (job: ListedJob) => String(job.id);
+
+function Filters({ filters, set, group }: { filters: Record<(typeof kFields)[number], string>; set: (change: Record<string, string | null>) => void; group: GroupBy | null }) {
+  const me = useMe();
+  const queues = useQueues();
+  const projects = useProjects();
+  const any = Object.values(filters).some(Boolean);
+  const named = (names: string[] | undefined, chosen: string) => [...new Set([...(names ?? []), ...(chosen ? [chosen] : [])])].map((name) => <option key={name}>{name}</option>);
+  return (
+    <div className="filters" role="search" aria-label="Filter jobs">
+      <Text label="Part of the name" value={filters.q} onValue={(value) => set({ q: value })} />
+      <select aria-label="State" value={filters.state} onChange={(event) => set({ state: event.target.value })}>
+        <option value="">Any state</option>
+        <optgroup label="Together"><option value="pending">pending</option><option value="active">active</option><option value="terminal">terminal</option></optgroup>
+        <optgroup label="One">{kStates.map((state) => <option key={state}>{state}</option>)}</optgroup>
+        {filters.state.includes(",") && <option value={filters.state}>{filters.state}</option>}
+      </select>
+      <select aria-label="Cause" value={filters.cause} onChange={(event) => set({ cause: event.target.value })}><option value="">Any cause</option>{named(Object.keys(kCauseText), filters.cause)}</select>
+      <select aria-label="Project" value={filters.project} onChange={(event) => set({ project: event.target.value })}><option value="">Any project</option>{named(projects.data?.projects.map((project) => project.name), filters.project)}</select>
+      <select aria-label="Queue" value={filters.queue} onChange={(event) => set({ queue: event.target.value })}><option value="">Any queue</option>{named(queues.data?.queues.map((queue) => queue.name), filters.queue)}</select>
+      <Text label="Owner" value={filters.user} onValue={(value) => set({ user: value })} />
+      <select aria-label="Submitted" value={filters.since} onChange={(event) => set({ since: event.target.value })}>{[["", "Any time"], ["1h", "Last hour"], ["24h", "Last 24 h"], ["7d", "Last 7 days"], ["30d", "Last 30 days"]].map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select>
+      <select aria-label="Group by" value={group ?? ""} onChange={(event) => set({ group: event.target.value })}><option value="">No groups</option>{kGroups.map((each) => <option key={each} value={each}>By {kGroupText[each]}</option>)}</select>
+      {filters.name && <Button small title="Also other names" onClick={() => set({ name: null })}><span className="ellipsis">named {filters.name}</span><X size={12} aria-hidden /></Button>}
+      {filters.array && <Button small title="Also other jobs" onClick={() => set({ array: null })}>tasks of array {filters.array}<X size={12} aria-hidden /></Button>}
+      {me.data && filters.user !== me.data.user && <Button small kind="quiet" onClick={() => set({ user: me.data.user })}>Mine</Button>}
+      {(any || group) && <Button small kind="quiet" onClick={() => set({ ...Object.fromEntries(kFields.map((field) => [field, null])), group: null })}>Clear</Button>}
     </div>
   );
 }
@@ -101,81 +162,29 @@ export default function Jobs() {
   useEffect(() => { document.title = "Jobs · Tutti"; }, []);
   const [params, setParams] = useSearchParams();
   const filters = readFilters(params, kFields);
-  const group = (kGroups as readonly string[]).includes(params.get("group") ?? "") ? (params.get("group") as GroupBy) : null;
+  const group = kGroups.find((each) => each === params.get("group")) ?? null;
   const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
-  const list = useJobList(toQuery(filters));
-  const me = useMe();
-  const may = useMay();
-  const queues = useQueues();
-  const projects = useProjects();
-  const cluster = useCluster();
-  const [selection, setSelection] = useState<RowSelectionState>({});
-  const [sorting, setSorting] = useState<SortingState>([]);
-  const [bulk, setBulk] = useState<{ action: "cancel" | "hold" | "release" | "requeue" | "update"; target: BulkTarget } | null>(null);
-  const filterKey = JSON.stringify(filters);
-  useEffect(() => setSelection({}), [filterKey]);
-
-  const chosen = useMemo(() => list.rows.filter((job) => selection[String(job.id)]), [list.rows, selection]);
-  const mine = chosen.filter((job) => may("change-job", { project: job.project, owner: job.owner }));
-  const mayAny = may("submit");
-  const verbs = ["cancel", "hold", "release", "requeue"] as const;
+  const mayAny = useMay()("submit");
+  const [bulk, setBulk] = useState<{ action: BulkVerb; target: BulkTarget } | null>(null);
+  const [selection] = useState(() => new Selection<ListedJob>());
+  const address = params.toString();
+  useEffect(() => selection.clear(), [selection, address]); // what one no longer sees is not chosen
   const anyFilter = Object.values(filters).some(Boolean);
-  const open = (action: "cancel" | "hold" | "release" | "requeue" | "update") => setBulk({ action, target: { ids: mine.map((job) => job.id) } });
-  const openAll = (action: "cancel" | "hold" | "release" | "requeue" | "update") => {
-    const states = filters.state ? filters.state.split(",").flatMap((state): string[] => (state === "pending" ? [...kPending] : state === "active" ? [...kActive] : [state])).filter((state) => !(kTerminal as readonly string[]).includes(state)) : [];
-    const filter: NonNullable<Schema["BulkRequest"]["filter"]> = {
-      ...(states.length ? { state: states as never } : {}), ...(filters.project ? { project: filters.project } : {}), ...(filters.queue ? { queue: filters.queue } : {}),
-      ...(filters.user ? { user: filters.user } : {}), ...(filters.name ? { name: filters.name } : {}), ...(filters.since ? { since: filters.since } : {}), ...(filters.array ? { array: Number(filters.array) } : {}),
-    };
-    setBulk({ action, target: { filter: Object.keys(filter).length ? filter : { all: true }, text: anyFilter ? "all that match the filter and are not over" : "all jobs that are not over" } });
-  };
-  const onEnd = useCallback(() => list.fetchMore(), [list]);
-  const total = cluster.data && !anyFilter ? Object.values(cluster.data.jobs as Record<string, number>).reduce((sum, n) => sum + n, 0) : undefined;
-  const actions: Choice[] = [...verbs.map((verb) => ({ label: verb[0]!.toUpperCase() + verb.slice(1), danger: verb === "cancel", onSelect: () => openAll(verb) })), { label: "Set priority", onSelect: () => openAll("update") }];
-
+  const all = bulkFilter(filters);
+  const openAll = (action: BulkVerb) => all && setBulk({ action, target: { filter: all, text: anyFilter ? "all that match the filter and are not over" : "all jobs that are not over" } });
+  const actions: Choice[] = [...kVerbs.map((verb) => ({ label: capital(verb), danger: verb === "cancel", onSelect: () => openAll(verb) })), { label: "Set priority", onSelect: () => openAll("update") }];
   return (
     <Page title="Jobs" actions={<>
-      <Views query={params.toString()} go={(query) => setParams(new URLSearchParams(query))} />
-      {mayAny && <Menu label={<>{anyFilter ? "All that match" : "All jobs"}<ChevronDown size={13} aria-hidden /></>} ariaLabel="Change all jobs that match" items={actions} />}
+      <Views query={address} go={(query) => setParams(new URLSearchParams(query))} />
+      {mayAny && all && <Menu label={<>{anyFilter ? "All that match" : "All jobs"}<ChevronDown size={13} aria-hidden /></>} ariaLabel="Change all jobs that match" items={actions} />}
       {mayAny && <Link className="button primary" to="/submit">Submit</Link>}
     </>}>
       <Panel flush>
-        <div className="filters" role="search" aria-label="Filter jobs">
-          <select aria-label="State" value={filters.state} onChange={(event) => set({ state: event.target.value })}>
-            <option value="">Any state</option>
-            <optgroup label="Together"><option value="pending">pending</option><option value="active">active</option><option value="terminal">terminal</option></optgroup>
-            <optgroup label="One">{kStates.map((state) => <option key={state}>{state}</option>)}</optgroup>
-            {filters.state.includes(",") && <option value={filters.state}>{filters.state}</option>}
-          </select>
-          <select aria-label="Project" value={filters.project} onChange={(event) => set({ project: event.target.value })}><option value="">Any project</option>{[...new Set([...(projects.data?.projects.map((project) => project.name) ?? []), ...(filters.project ? [filters.project] : [])])].map((name) => <option key={name}>{name}</option>)}</select>
-          <select aria-label="Queue" value={filters.queue} onChange={(event) => set({ queue: event.target.value })}><option value="">Any queue</option>{[...new Set([...(queues.data?.queues.map((queue) => queue.name) ?? []), ...(filters.queue ? [filters.queue] : [])])].map((name) => <option key={name}>{name}</option>)}</select>
-          <Text label="Owner" value={filters.user} onValue={(value) => set({ user: value })} />
-          <Text label="Exact name" value={filters.name} onValue={(value) => set({ name: value })} />
-          <select aria-label="Submitted" value={filters.since} onChange={(event) => set({ since: event.target.value })}>{[["", "Any time"], ["1h", "Last hour"], ["24h", "Last 24 h"], ["7d", "Last 7 days"], ["30d", "Last 30 days"]].map(([value, label]) => <option key={value} value={value}>{label}</option>)}{!["", "1h", "24h", "7d", "30d"].includes(filters.since) && <option value={filters.since}>{filters.since}</option>}</select>
-          <select aria-label="Group by" value={group ?? ""} onChange={(event) => set({ group: event.target.value })}><option value="">No groups</option>{kGroups.map((each) => <option key={each} value={each}>By {each}</option>)}</select>
-          {me.data && filters.user !== me.data.user && <Button small kind="quiet" onClick={() => set({ user: me.data.user })}>Mine</Button>}
-          {(anyFilter || group) && <Button small kind="quiet" onClick={() => set({ ...Object.fromEntries(kFields.map((field) => [field, null])), group: null })}>Clear</Button>}
-          {filters.array && <span className="chip">tasks of array {filters.array}</span>}
-        </div>
-        {chosen.length > 0 && (
-          <div className="bulk" role="region" aria-label="Selected jobs">
-            <b>{count(chosen.length)} selected</b>
-            {mine.length < chosen.length && <span className="faint">{count(chosen.length - mine.length)} of others</span>}
-            {mine.length > 0 && verbs.filter((verb) => mine.some((job) => verbsOf(job.state).includes(verb))).map((verb) => <Button key={verb} small kind={verb === "cancel" ? "danger" : "plain"} onClick={() => open(verb)}>{verb[0]!.toUpperCase() + verb.slice(1)}</Button>)}
-            {mine.length > 0 && <Button small onClick={() => open("update")}>Set priority</Button>}
-            <Button small kind="quiet" onClick={() => setSelection({})}>Clear</Button>
-          </div>
-        )}
-        <Loaded query={list.head} rows={12}>{() => group
-          ? <Groups rows={list.rows} by={group} more={list.hasMore} go={(value) => set({ [group === "owner" ? "user" : group]: value, group: null })} />
-          : <>
-            <Table label="Jobs" columns={kColumns} data={list.rows} id={(job) => String(job.id)} {...(mayAny ? { selection, onSelection: setSelection } : {})} sorting={sorting} onSorting={setSorting} onEnd={onEnd} {...(total !== undefined ? { total } : {})}
-              empty={anyFilter ? <Empty title="No job matches"><Button small onClick={() => setParams(new URLSearchParams())}>Show all jobs</Button></Empty> : <Empty title="No job yet">{mayAny && <Link to="/submit">Submit the first one</Link>}</Empty>} />
-            {list.error ? <Problem error={list.error} retry={list.fetchMore} /> : null}
-            {list.rows.length > 0 && <div className="table-foot"><span>{count(list.rows.length)} loaded{total !== undefined && total >= list.rows.length ? ` of ${count(total)}` : ""}{sorting.length > 0 && list.hasMore ? "; sorted among those" : ""}</span><span>{list.fetching ? "Loading more" : list.hasMore ? "Scroll for more" : "These are all"}</span></div>}
-          </>}</Loaded>
+        <Filters filters={filters} set={set} group={group} />
+        {group ? <Groups filters={toQuery(filters)} by={group} go={(value) => set({ [group]: value, group: null })} />
+          : <List selection={selection} filters={toQuery(filters)} anyFilter={anyFilter} open={(action, ids) => setBulk({ action, target: { ids } })} showAll={() => setParams(new URLSearchParams())} />}
       </Panel>
-      <BulkDialog action={bulk?.action ?? null} target={bulk?.target ?? { ids: [] }} onClose={() => setBulk(null)} onDone={() => setSelection({})} />
+      <BulkDialog action={bulk?.action ?? null} target={bulk?.target ?? { ids: [] }} onClose={() => setBulk(null)} onDone={() => selection.clear()} />
     </Page>
   );
 }

@@ -1,12 +1,11 @@
 import { useEffect, useMemo, useState } from "react";
 import { Link, useSearchParams } from "react-router";
-import type { SortingState } from "@tanstack/react-table";
 import { useMay, useNodes } from "@/api/queries";
 import type { Node } from "@/api/types";
 import { NodeActions } from "@/ui/node-actions";
 import { Chip, Empty, Loaded, Meter, Page, Panel, State, Time } from "@/ui/bits";
-import { Table, type Column } from "@/ui/table";
-import { bytes, count, percent, plural } from "@/lib/format";
+import { Table, type Column, type SortingState } from "@/ui/table";
+import { byName, bytes, count, percent, plural } from "@/lib/format";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
 import { Text } from "./jobs";
 
@@ -30,20 +29,20 @@ export default function Nodes() {
   const rows = useMemo(() => [...(all ?? [])]
     .filter((node) => (!filters.state || node.state === filters.state) && (!filters.service || node.service === filters.service) && (!filters.queue || node.queue === filters.queue) &&
       (!filters.find || `${node.name} ${node.driver} ${Object.entries(node.labels).map(([k, v]) => `${k}=${v}`).join(" ")}`.toLowerCase().includes(filters.find.toLowerCase())))
-    .sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })), [all, filters.state, filters.service, filters.queue, filters.find]);
+    .sort((a, b) => byName(a.name, b.name)), [all, filters.state, filters.service, filters.queue, filters.find]);
   const values = (of: (node: Node) => string) => [...new Set((all ?? []).map(of))].sort();
   const operate = may("operate-nodes");
   const columns = useMemo<Column<Node>[]>(() => [
-    { id: "name", header: "Node", accessorKey: "name", meta: { width: 130 }, cell: ({ row }) => <Link to={`/nodes/${encodeURIComponent(row.original.name)}`} className="plain-link">{row.original.name}</Link> },
-    { id: "state", header: "State", accessorKey: "state", meta: { width: 118 }, cell: ({ row }) => <State state={row.original.state} /> },
+    { id: "name", header: "Node", accessorKey: "name", meta: { width: 130 }, cell: ({ row }) => <Link to={`/nodes/${encodeURIComponent(row.original.name)}`} className="plain-link" title={row.original.name}>{row.original.name}</Link> },
+    { id: "state", header: "State", accessorKey: "state", meta: { width: 116 }, cell: ({ row }) => <State state={row.original.state} /> },
     { id: "service", header: "Service", accessorKey: "service", meta: { width: 124 }, cell: ({ row }) => <State state={row.original.service} title={row.original.service_reason} /> },
-    { id: "gpus", header: "GPUs", accessorFn: (node) => node.gpus.filter((gpu) => gpu.state === "allocated").length / Math.max(1, node.gpus.length), meta: { width: 190 }, cell: ({ row }) => <span className="row"><GpuStrip node={row.original} /><span className="faint">{row.original.gpus.filter((gpu) => gpu.state === "allocated").length}/{row.original.gpus.length}</span></span> },
-    { id: "suspicion", header: "Suspicion", accessorKey: "suspicion", meta: { width: 96 }, cell: ({ row }) => <Meter value={row.original.suspicion} max={0.9} label={`suspicion ${row.original.suspicion} of 0.9: how late it is taken`} tone={row.original.suspicion > 0.5 ? "bad" : row.original.suspicion > 0.2 ? "warn" : "neutral"} /> },
-    { id: "model", header: "Model", accessorFn: (node) => node.gpus[0]?.model ?? "", meta: { width: 190 }, cell: ({ row }) => <span title={row.original.gpus[0]?.model}>{row.original.gpus[0]?.model ?? "no GPU"}{row.original.simulated_gpus && <span className="faint"> simulated</span>}</span> },
+    { id: "gpus", header: "GPUs", accessorFn: (node) => node.gpus.filter((gpu) => gpu.state === "allocated").length / Math.max(1, node.gpus.length), meta: { width: 172 }, cell: ({ row }) => <span className="row"><GpuStrip node={row.original} /><span className="faint">{row.original.gpus.filter((gpu) => gpu.state === "allocated").length}/{row.original.gpus.length}</span></span> },
+    { id: "suspicion", header: "Suspicion", accessorKey: "suspicion", meta: { width: 88 }, cell: ({ row }) => <Meter value={row.original.suspicion} max={0.9} label={`suspicion ${row.original.suspicion} of 0.9: how late it is taken`} tone={row.original.suspicion > 0.5 ? "bad" : row.original.suspicion > 0.2 ? "warn" : "neutral"} /> },
+    { id: "model", header: "Model", accessorFn: (node) => node.gpus[0]?.model ?? "", meta: { width: 132 }, cell: ({ row }) => <span title={`${row.original.gpus[0]?.model ?? "no GPU"}${row.original.simulated_gpus ? ", simulated" : ""}`}>{row.original.gpus[0]?.model.replace(/^NVIDIA /, "") ?? "no GPU"}</span> },
     { id: "cpus", header: "CPUs used", accessorKey: "cpus_used", meta: { width: 92, num: true, wide: true }, cell: ({ row }) => `${row.original.cpus_used}/${row.original.cpus}` },
     { id: "memory", header: "Memory", accessorKey: "memory_bytes", meta: { width: 96, num: true, wide: true }, cell: ({ row }) => bytes(row.original.memory_bytes) },
-    { id: "queue", header: "Queue", accessorKey: "queue", meta: { width: 90 } },
-    { id: "since", header: "Since", accessorFn: (node) => node.service_at ?? node.state_at ?? "", meta: { width: 96, num: true }, cell: ({ row }) => <Time at={row.original.service_at ?? row.original.state_at} /> },
+    { id: "queue", header: "Queue", accessorKey: "queue", meta: { width: 90, wide: true } },
+    { id: "since", header: "Since", accessorFn: (node) => node.service_at ?? node.state_at ?? "", meta: { width: 110, num: true }, cell: ({ row }) => <Time at={row.original.service_at ?? row.original.state_at} /> },
     { id: "why", header: "Why, and what is wrong", enableSorting: false, cell: ({ row }) => <span title={[row.original.service_reason, ...row.original.conditions.map((each) => each.detail)].join("\n")}>{row.original.conditions.map((each) => <Chip key={each.kind + each.subject} tone={each.effect === "watch" ? "neutral" : "warn"}>{each.kind.replaceAll("_", " ")}</Chip>)} {row.original.service_reason}</span> },
     ...(operate ? [{ id: "act", header: "", enableSorting: false, meta: { width: 64 }, cell: ({ row }: { row: { original: Node } }) => <NodeActions node={row.original} menu /> }] : []),
   ], [operate]);
@@ -56,7 +55,7 @@ export default function Nodes() {
           <Text label="Name or label" value={filters.find} onValue={(value) => set({ find: value })} />
           {([["state", "Any state", (node: Node) => node.state], ["service", "Any service", (node: Node) => node.service], ["queue", "Any queue", (node: Node) => node.queue]] as const).map(([field, label, of]) => <select key={field} aria-label={label.slice(4)} value={filters[field]} onChange={(event) => set({ [field]: event.target.value })}><option value="">{label}</option>{[...new Set([...values(of), ...(filters[field] ? [filters[field]] : [])])].map((value) => <option key={value}>{value}</option>)}</select>)}
         </div>
-        <Loaded query={nodes} rows={8}>{() => <Table label="Nodes" columns={columns} data={rows} id={(node) => node.name} sorting={sorting} onSorting={setSorting}
+        <Loaded query={nodes} rows={8}>{() => <Table label="Nodes" columns={columns} data={rows} id={(node) => node.name} sorting={sorting} onSorting={setSorting} {...(operate ? { rowHeight: 39 } : {})}
           empty={anyFilter ? <Empty title="No node matches" /> : <Empty title="No node has joined yet">An admin makes a join token with <code>tutti join-token create</code>; each machine uses it once.</Empty>} />}</Loaded>
       </Panel>
     </Page>

@@ -1,20 +1,39 @@
-import { useEffect, useMemo, useState } from "react";
+import { memo, useEffect, useMemo, useState } from "react";
 import { Link } from "react-router";
-import { useCluster, useFaults, useMap, useQueue, useUsage } from "@/api/queries";
+import { useCluster, useFaults, useFaultSummary, useMap, useNextStarts, useQueue, useUsage } from "@/api/queries";
 import { useLive } from "@/api/live";
-import type { ApiEvent } from "@/api/types";
-import type { UsageMore } from "@/api/wanted";
-import { Button, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "@/ui/bits";
+import type { ApiEvent, MapNode } from "@/api/types";
+import type { MapMore, UsageMore } from "@/api/wanted";
+import { Button, Chip, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "@/ui/bits";
 import { Heat, type HeatMode } from "@/ui/heat";
-import { useNow } from "@/ui/now";
 import { count, gpuHours, percent, plural } from "@/lib/format";
 import { countCells, outOfService } from "@/lib/heatmap";
 import { kActive, kPending } from "@/lib/jobs";
-import { goodputParts, reasonsOf } from "@/lib/summary";
+import { goodputParts } from "@/lib/summary";
 
 export function HeatLegend({ cells, off = 0 }: { cells: Record<string, number>; off?: number }) {
   const words = ["allocated", "preflight", "free", "dirty", "quarantined", "out of service", "absent"].filter((word) => cells[word] || word === "allocated" || word === "free");
   return <div className="legend">{words.map((word) => <span key={word}><i className={`swatch ${word === "out of service" ? "off" : word}`} aria-hidden="true" />{word} {count(cells[word] ?? 0)}</span>)}{off > 0 && <span><i className="swatch struck" aria-hidden="true" />struck through: {plural(off, "node")} taking no work</span>}</div>;
+}
+
+const Heated = memo(Heat);
+/** On its own: neither does a click here draw the page anew, nor news elsewhere the map. */
+function HeatPanel() {
+  const map = useMap();
+  const [mode, setMode] = useState<HeatMode>("state");
+  const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
+  const measured = useMemo(() => map.data?.nodes.some((node: MapNode & MapMore) => node.utilisation) ?? false, [map.data]);
+  return (
+    <Panel title="GPUs by rack and node" actions={
+      <div className="segmented" role="group" aria-label="Colour by">
+        {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
+      </div>
+    }>
+      <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
+        ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
+        : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heated map={data} mode={mode} /></div>}</Loaded>
+    </Panel>
+  );
 }
 
 function Goodput() {
@@ -66,25 +85,14 @@ function Ticker() {
 export default function Overview() {
   useEffect(() => { document.title = "Overview · Tutti"; }, []);
   const cluster = useCluster();
-  const map = useMap();
-  const queue = useQueue("");
-  const faults = useFaults({ limit: 1000 });
-  const [mode, setMode] = useState<HeatMode>("state");
-  const now = useNow();
-  const day = Math.floor(now / 60_000);
-  const recent = useMemo(() => faults.data?.faults.filter((fault) => Date.parse(fault.at) > day * 60_000 - 86_400_000) ?? [], [faults.data, day]);
-  const classes = useMemo(() => {
-    const by = new Map<string, number>();
-    for (const fault of recent) by.set(fault.class, (by.get(fault.class) ?? 0) + 1);
-    return [...by].sort((a, b) => b[1] - a[1]);
-  }, [recent]);
-  const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
-  const measured = useMemo(() => map.data?.nodes.some((node) => node.utilisation) ?? false, [map.data]);
+  const queue = useQueue();
+  const starts = useNextStarts();
+  const faults = useFaults({ since: "24h", limit: 5 });
+  const classes = useFaultSummary("class", { since: "24h" });
   const pending = cluster.data ? kPending.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
   const active = cluster.data ? kActive.reduce((sum, state) => sum + cluster.data.jobs[state], 0) : 0;
-  const reasons = queue.data ? reasonsOf(queue.data) : [];
+  const reasons = queue.data ? [...queue.data.by_reason].sort((a, b) => b.jobs - a.jobs) : [];
   const most = Math.max(1, ...reasons.map((reason) => reason.jobs));
-  const next = (queue.data?.jobs ?? []).filter((job) => job.eta).sort((a, b) => Date.parse(a.eta!.at) - Date.parse(b.eta!.at)).slice(0, 6);
 
   return (
     <Page title="Overview">
@@ -96,20 +104,12 @@ export default function Overview() {
             <Stat label="Set aside" value={count(data.gpus.quarantined + data.gpus.dirty)} sub={`${data.gpus.quarantined} quarantined, ${data.gpus.dirty} dirty`} />
             <Stat label="Jobs active" value={<Link to="/jobs?state=active">{count(active)}</Link>} sub={`${count(data.jobs.running)} running`} />
             <Stat label="Jobs pending" value={<Link to="/queue">{count(pending)}</Link>} sub={`${count(data.jobs.queued)} queued, ${count(data.jobs.held)} held`} />
-            <Stat label="Faults, 24 h" value={<Link to="/faults">{count(recent.length)}{recent.length >= 1000 ? "+" : ""}</Link>} sub={classes[0] ? `most: ${classes[0][0]}` : "none"} />
+            <Stat label="Faults, 24 h" value={<Link to="/faults?since=24h">{classes.data ? count(classes.data.total.faults) : "–"}</Link>} sub={classes.data?.rows[0] ? `most: ${classes.data.rows[0].key.replaceAll("_", " ")}` : classes.data ? "none" : ""} />
           </div>
         )}</Loaded>
         <div className="overview">
           <div className="stack">
-          <Panel title="GPUs by rack and node" actions={<>
-            <div className="segmented" role="group" aria-label="Colour by">
-              {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
-            </div>
-          </>}>
-            <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
-              ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
-              : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heat map={data} mode={mode} /></div>}</Loaded>
-          </Panel>
+            <HeatPanel />
             <div className="cols-2 narrow"><Goodput /><Ticker /></div>
           </div>
           <div className="aside stack">
@@ -124,14 +124,14 @@ export default function Overview() {
                 ))}</div>
               )}</Loaded>
             </Panel>
-            <Panel title="Next starts">
-              <Loaded query={queue} rows={3}>{() => next.length === 0 ? <p className="faint">No start is planned.</p> : (
-                <ul className="list">{next.map((job) => <li key={job.id}><span className="ellipsis"><Link to={`/jobs/${job.id}`}>{job.name}</Link> <span className="faint">{job.id}</span></span><EtaText eta={job.eta} /></li>)}</ul>
+            <Panel title="Next starts" actions={<Link to="/queue?view=plan">Plan</Link>}>
+              <Loaded query={starts} rows={3}>{(next) => next.length === 0 ? <p className="faint">No start is planned.</p> : (
+                <ul className="list">{next.map((start, i) => <li key={i}><span className="ellipsis" title={`${plural(start.gpus, "GPU")} on ${plural(start.nodes.length, "node")}${start.backfill ? "; it fits in before one that comes before it" : ""}`}>{start.job_id !== null ? <><Link to={`/jobs/${start.job_id}`}>{start.name}</Link> <span className="faint">{start.job_id}</span></> : <span className="faint">of another project</span>}{start.backfill && <> <Chip>backfill</Chip></>}</span><EtaText eta={{ at: start.starts_at, from: start.from, to: start.to }} /></li>)}</ul>
               )}</Loaded>
             </Panel>
-            <Panel title="Faults, last 24 h" actions={<Link to="/faults">Ledger</Link>}>
-              <Loaded query={faults} rows={3}>{() => recent.length === 0 ? <p className="faint">None.</p> : (
-                <ul className="list">{recent.slice(0, 5).map((fault) => <li key={fault.id}><span className="ellipsis" title={fault.detail}>{fault.class.replaceAll("_", " ")} <span className="faint">on</span> <Link to={`/nodes/${encodeURIComponent(fault.node)}`}>{fault.node}</Link></span><span className="faint nowrap"><Time at={fault.at} /></span></li>)}</ul>
+            <Panel title="Faults, last 24 h" actions={<Link to="/faults?since=24h">Ledger</Link>}>
+              <Loaded query={faults} rows={3}>{({ faults: recent }) => recent.length === 0 ? <p className="faint">None.</p> : (
+                <ul className="list">{recent.map((fault) => <li key={fault.id}><span className="ellipsis" title={fault.detail}>{fault.class.replaceAll("_", " ")} <span className="faint">on</span> <Link to={`/nodes/${encodeURIComponent(fault.node)}`}>{fault.node}</Link></span><span className="faint nowrap"><Time at={fault.at} /></span></li>)}</ul>
               )}</Loaded>
             </Panel>
           </div>

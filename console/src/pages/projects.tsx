@@ -1,14 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
 import { Download } from "lucide-react";
-import { useEffect, useMemo } from "react";
+import { useEffect, useMemo, type ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
 import { useProjects, useQueues, useUsage } from "@/api/queries";
-import type { Project } from "@/api/types";
+import type { Project, Schema } from "@/api/types";
 import { getShare, type ProjectMore } from "@/api/wanted";
 import { Button, Chip, Empty, Facts, Loaded, Meter, Page, Panel } from "@/ui/bits";
 import { Chart } from "@/ui/chart";
+import { LongTable, type Column } from "@/ui/table";
 import { count, duration, gpuHours, number, percent } from "@/lib/format";
-import { shareOf } from "@/lib/shares";
+import { Rows } from "@/lib/rows";
+import { shareOf, treeOrder, type Share } from "@/lib/shares";
 import { addressNow, withFilters } from "@/lib/url";
 
 const kSpans = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]] as const;
@@ -24,7 +26,7 @@ function One({ project, since }: { project: Project & ProjectMore; since: string
   return (
     <Panel title={project.name} actions={<Link className="button small" to={`/jobs?project=${encodeURIComponent(project.name)}`}>Jobs</Link>}>
       <div className="stack">
-        <Facts items={[["Under", project.parent ?? "–"], ["Weight among its siblings", number(project.weight)], ["Held", count(project.use.gpus)], ["Most at one time", project.max_gpus === null ? "no limit" : count(project.max_gpus)], ["Borrowed", project.use.borrowed_gpus === undefined ? <span className="faint">not offered by this server</span> : count(project.use.borrowed_gpus)], ["Wait, median", days.data ? duration(days.data.total.wait_p50_seconds) : "–"], ["Wait, 9 of 10 below", days.data ? duration(days.data.total.wait_p90_seconds) : "–"]]} />
+        <Facts items={[["Under", project.parent ?? "–"], ["Weight among its siblings", number(project.weight)], ["Held", count(project.use.gpus)], ["Most at one time", project.max_gpus === null ? "no limit" : count(project.max_gpus)], ...(project.use.borrowed_gpus === undefined ? [] : [["Borrowed", count(project.use.borrowed_gpus)] as const]), ["Wait, median", days.data ? duration(days.data.total.wait_p50_seconds) : "–"], ["Wait, 9 of 10 below", days.data ? duration(days.data.total.wait_p90_seconds) : "–"]]} />
         {points && points.length > 1 ? <Chart title="Share over time" at={at} lines={lines} /> : share.data === null && <p className="faint">Share over time: not recorded by this server. GPU hours a day are below.</p>}
         <Loaded query={days} rows={2}>{(data) => data.rows.length === 0 ? <p className="muted">Nothing was used.</p> : (
           <div className="table-wrap short" tabIndex={0} role="region" aria-label="Usage by day"><table><thead><tr><th scope="col">Day, UTC</th><th scope="col" className="num">GPU h</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Median wait</th></tr></thead>
@@ -39,6 +41,29 @@ function One({ project, since }: { project: Project & ProjectMore; since: string
   );
 }
 
+interface ProjectRow {
+  project: Project;
+  depth: number;
+  used: Schema["UsageSums"] | null;
+  share: Share | null;
+}
+function projectColumns(chosen: string | null, choose: (name: string | null) => void): Column<ProjectRow>[] {
+  const plain = (id: string, header: string, width: number, cell: (row: ProjectRow) => ReactNode): Column<ProjectRow> => ({ id, header, meta: { width, num: true }, cell: ({ row }) => cell(row.original) });
+  return [
+    { id: "project", header: "Project", cell: ({ row: { original: { project, depth } } }) => <span style={{ paddingLeft: `${depth}rem` }}><Button kind="quiet" small title={project.name} aria-expanded={project.name === chosen} onClick={() => choose(project.name === chosen ? null : project.name)}>{project.name}</Button></span> },
+    plain("weight", "Weight", 72, ({ project }) => number(project.weight)),
+    plain("held", "GPUs held", 84, ({ project }) => count(project.use.gpus)),
+    { id: "most", header: "Of its most", meta: { width: 128 }, cell: ({ row: { original: { project } } }) => project.max_gpus === null ? <span className="faint">no limit</span> : <span className="row"><Meter value={project.use.gpus} max={project.max_gpus} label={`${project.use.gpus} of ${project.max_gpus} GPUs`} tone={project.use.gpus >= project.max_gpus ? "warn" : "accent"} /><span className="faint">{count(project.max_gpus)}</span></span> },
+    plain("share", "Share held", 92, ({ share }) => share ? <span className={share.has > share.due ? "share over" : ""}>{share.has > share.due ? "▲ " : ""}{percent(share.has)}</span> : "–"),
+    plain("due", "Due by weight", 104, ({ share }) => percent(share?.due)),
+    plain("active", "Active", 70, ({ project }) => count(project.use.active_jobs)),
+    plain("pending", "Pending", 76, ({ project }) => count(project.use.pending_jobs)),
+    plain("hours", "GPU h", 80, ({ used }) => used ? gpuHours(used.gpu_seconds) : "0"),
+    plain("lost", "Lost", 76, ({ used }) => used ? gpuHours(used.lost_gpu_seconds) : "0"),
+    plain("wait", "Median wait", 98, ({ used }) => duration(used?.wait_p50_seconds)),
+  ];
+}
+
 export default function Projects() {
   useEffect(() => { document.title = "Projects · Tutti"; }, []);
   const [params, setParams] = useSearchParams();
@@ -50,19 +75,9 @@ export default function Projects() {
   const shares = useMemo(() => shareOf(projects.data?.projects ?? []), [projects.data]);
   const chosen = projects.data?.projects.find((project) => project.name === params.get("project"));
   const csv = `/v1/usage?format=csv&since=${encodeURIComponent(since)}&group_by=project,user,queue,day${chosen ? `&project=${encodeURIComponent(chosen.name)}` : ""}`;
-  // Children below their parents.
-  const ordered = useMemo(() => {
-    const all = projects.data?.projects ?? [];
-    const out: { project: Project; depth: number }[] = [];
-    const walk = (parent: string | null, depth: number) => {
-      for (const project of all) if ((all.some((each) => each.name === project.parent) ? project.parent : null) === parent && depth < 32) {
-        out.push({ project, depth });
-        walk(project.name, depth + 1);
-      }
-    };
-    walk(null, 0);
-    return out;
-  }, [projects.data]);
+  const name = chosen?.name ?? null;
+  const rows = useMemo(() => new Rows([treeOrder(projects.data?.projects ?? []).map(({ project, depth }): ProjectRow => ({ project, depth, used: used.get(project.name) ?? null, share: shares.get(project.name) ?? null }))]), [projects.data, used, shares]);
+  const columns = useMemo(() => projectColumns(name, (next) => setParams(withFilters(addressNow(), { project: next }), { replace: true })), [name, setParams]);
   return (
     <Page title="Projects" actions={<>
       <select aria-label="Usage of the last" value={since} onChange={(event) => setParams(withFilters(addressNow(), { since: event.target.value }), { replace: true })}>{kSpans.map(([value, label]) => <option key={value} value={value}>Last {label}</option>)}</select>
@@ -70,23 +85,7 @@ export default function Projects() {
     </>}>
       <div className="stack">
         <Panel flush>
-          <Loaded query={projects} rows={5}>{() => ordered.length === 0 ? <Empty title="No project yet" /> : (
-            <div className="table-wrap" tabIndex={0} role="region" aria-label="Projects"><table><thead><tr><th scope="col">Project</th><th scope="col" className="num">Weight</th><th scope="col" className="num">GPUs held</th><th scope="col">Of its most</th><th scope="col" className="num">Share held</th><th scope="col" className="num">Due by weight</th><th scope="col" className="num">Active</th><th scope="col" className="num">Pending</th><th scope="col" className="num">GPU h</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Median wait</th></tr></thead>
-              <tbody>{ordered.map(({ project, depth }) => {
-                const row = used.get(project.name);
-                const share = shares.get(project.name);
-                return (
-                  <tr key={project.name} data-marked={project === chosen || undefined}>
-                    <td>{"\u2003".repeat(depth)}<Button kind="quiet" small aria-expanded={project === chosen} onClick={() => setParams(withFilters(addressNow(), { project: project === chosen ? null : project.name }), { replace: true })}>{project.name}</Button></td>
-                    <td className="num">{number(project.weight)}</td><td className="num">{count(project.use.gpus)}</td>
-                    <td>{project.max_gpus === null ? <span className="faint">no limit</span> : <span className="row"><Meter value={project.use.gpus} max={project.max_gpus} label={`${project.use.gpus} of ${project.max_gpus} GPUs`} tone={project.use.gpus >= project.max_gpus ? "warn" : "accent"} /><span className="faint">{count(project.max_gpus)}</span></span>}</td>
-                    <td className="num">{share ? <span className={share.has > share.due ? "share over" : ""}>{share.has > share.due ? "▲ " : ""}{percent(share.has)}</span> : "–"}</td><td className="num">{percent(share?.due)}</td>
-                    <td className="num">{count(project.use.active_jobs)}</td><td className="num">{count(project.use.pending_jobs)}</td>
-                    <td className="num">{row ? gpuHours(row.gpu_seconds) : "0"}</td><td className="num">{row ? gpuHours(row.lost_gpu_seconds) : "0"}</td><td className="num">{duration(row?.wait_p50_seconds)}</td>
-                  </tr>
-                );
-              })}</tbody></table></div>
-          )}</Loaded>
+          <Loaded query={projects} rows={5}>{() => <LongTable label="Projects" columns={columns} rows={rows} id={(row) => row.project.name} marked={(row) => row.project.name === name} empty={<Empty title="No project yet" />} />}</Loaded>
         </Panel>
         {chosen && <One key={chosen.name} project={chosen} since={since} />}
         <Panel title="Queues" flush>

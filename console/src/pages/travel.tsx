@@ -6,9 +6,10 @@ import { api, ok } from "@/api/client";
 import { useHistory, usePolicy } from "@/api/queries";
 import type { ApiEvent } from "@/api/types";
 import { getDecisions, getHistoryMap, getHistoryQueue, postReplay, type History } from "@/api/wanted";
-import { Button, Cause, Chip, Empty, Loaded, NotRecorded, Page, Panel, Problem, Time } from "@/ui/bits";
+import { Button, Chip, Empty, Loaded, NotRecorded, Page, Panel, Problem, Time } from "@/ui/bits";
+import { kEventColumns } from "@/ui/events";
 import { Heat } from "@/ui/heat";
-import { Table, type Column } from "@/ui/table";
+import { Table } from "@/ui/table";
 import { useNow } from "@/ui/now";
 import { count, duration, localTime, percent, utcTime } from "@/lib/format";
 import { countCells } from "@/lib/heatmap";
@@ -66,7 +67,7 @@ function Recorded({ history }: { history: History }) {
   const decisions = useQuery({ queryKey: ["history", "decisions", iso], queryFn: () => getDecisions(new Date(settled - 900_000).toISOString(), iso), staleTime: Infinity });
   const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
   const columns = useMemo(() => queueColumns(null, () => false), []);
-  const rows = useMemo(() => (queue.data?.jobs ?? []).map((job): QueueRow => ({ ...job, project: job.project ?? "", owner: job.owner ?? "", nodes: job.nodes ?? null, need: job.nodes !== undefined && job.gpus_per_node !== undefined ? job.nodes * job.gpus_per_node : null, share: null })), [queue.data]);
+  const rows = useMemo(() => (queue.data?.jobs ?? []).map((job): QueueRow => ({ ...job, share: null })), [queue.data]);
   return (
     <div className="stack">
       <Panel title="When"><Slider from={Date.parse(history.from)} until={Date.parse(history.until)} at={at} setAt={setAt} marks={history.density.map((each) => each.decisions)} label="Time to look at" /></Panel>
@@ -80,14 +81,6 @@ function Recorded({ history }: { history: History }) {
   );
 }
 
-const kEventColumns: Column<ApiEvent>[] = [
-  { id: "at", header: "When", enableSorting: false, meta: { width: 130 }, cell: ({ row }) => <Time at={row.original.at} as="clock" seconds /> },
-  { id: "what", header: "Of", enableSorting: false, meta: { width: 110 }, cell: ({ row }) => row.original.job_id !== null ? <Link to={`/jobs/${row.original.job_id}?tab=events`}>job {row.original.job_id}</Link> : row.original.node ? <Link to={`/nodes/${encodeURIComponent(row.original.node)}`}>{row.original.node}</Link> : "" },
-  { id: "kind", header: "Kind", enableSorting: false, meta: { width: 100 }, cell: ({ row }) => row.original.kind },
-  { id: "change", header: "Change", enableSorting: false, meta: { width: 190 }, cell: ({ row }) => <>{row.original.from && <>{row.original.from} <span className="faint">→</span> </>}{row.original.to}</> },
-  { id: "cause", header: "Cause", enableSorting: false, meta: { width: 100 }, cell: ({ row }) => <Cause cause={row.original.cause} /> },
-  { id: "detail", header: "Detail", enableSorting: false, cell: ({ row }) => <span title={row.original.detail}>{row.original.detail}</span> },
-];
 /** What the server does keep: its events. Enough to see what happened when, not to draw the cluster as it was. */
 function EventsOnly() {
   const events = useQuery({

@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "react";
 import uPlot from "uplot";
 import { colours, useDark } from "@/app/theme";
 import { number } from "@/lib/format";
+import { useRem } from "./rem";
 
 const kLines = { light: ["#2d55c9", "#b5520a", "#1c7442", "#8a3ea8", "#a3123f", "#0b7285", "#6b6a00", "#5f3dc4"], dark: ["#8aa9ff", "#f0a35e", "#6fcf97", "#d4a3ea", "#ff8fae", "#66d0e0", "#d6d46a", "#b6a1ff"] } as const;
 const kDashes: number[][] = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
@@ -26,6 +27,7 @@ export function Chart({ title, unit = "", at, lines, height = 170, format = numb
   const frame = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const dark = useDark();
+  const rem = useRem();
   const [asTable, setAsTable] = useState(false);
   const data = useMemo(() => [at, ...lines.map((line) => line.values)] as uPlot.AlignedData, [at, lines]);
   const shape = lines.map((line) => line.label).join("\n");
@@ -36,26 +38,26 @@ export function Chart({ title, unit = "", at, lines, height = 170, format = numb
     if (!element || asTable) return;
     const paint = colours(["muted", "line", "surface"]);
     const palette = kLines[dark ? "dark" : "light"];
-    const font = `11px ${getComputedStyle(element).fontFamily}`;
+    const font = `${11 * rem}px ${getComputedStyle(element).fontFamily}`;
     const axis = { stroke: paint.muted, font, grid: { stroke: paint.line, width: 1 }, ticks: { show: false } };
     const chart = new uPlot({
-      width: Math.max(200, element.clientWidth), height,
+      width: Math.max(200, element.clientWidth), height: height * rem,
       cursor: { y: false, points: { size: 6 } },
       legend: { show: shape.split("\n").length > 1 && shape.split("\n").length <= 12 },
-      axes: [{ ...axis, space: 70, values: (_, ticks) => timeLabels(ticks) }, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
+      axes: [{ ...axis, space: 70 * rem, values: (_, ticks) => timeLabels(ticks) }, { ...axis, size: 58 * rem, values: (_, ticks) => ticks.map((tick) => format(tick)) }],
       series: [{ value: (_, value) => (value === null ? "–" : new Date(value * 1000).toLocaleTimeString([], { hour12: false })) }, ...shape.split("\n").map((label, i) => ({
         label, stroke: palette[i % palette.length]!, width: 1.5, dash: kDashes[Math.floor(i / palette.length) % kDashes.length]!, points: { show: false }, value: (_: uPlot, value: number | null) => (value === null ? "–" : format(value)),
       }))],
     }, latest.current, element);
     plot.current = chart;
-    const observer = new ResizeObserver(() => chart.setSize({ width: Math.max(200, element.clientWidth), height }));
+    const observer = new ResizeObserver(() => chart.setSize({ width: Math.max(200, element.clientWidth), height: height * rem }));
     observer.observe(element);
     return () => {
       observer.disconnect();
       chart.destroy();
       plot.current = null;
     };
-  }, [shape, dark, height, asTable, format]);
+  }, [shape, dark, height, asTable, format, rem]);
   useEffect(() => plot.current?.setData(data), [data]);
   const last = (line: Line) => line.values.findLast((value) => value !== null) ?? null;
   const summary = lines.slice(0, 4).map((line) => `${line.label} ${format(last(line) ?? NaN)}${unit ? " " + unit : ""}`).join(", ");

@@ -4,12 +4,15 @@ import { useNavigate } from "react-router";
 import { localTime, duration, plural } from "@/lib/format";
 import type { Gantt } from "@/lib/gantt";
 import { ticks } from "@/lib/timeline";
+import { useRem } from "./rem";
 import { useWidth } from "./use-width";
 
 const kLane = 18;
 const kPad = 6;
 export function GanttView({ gantt, now, label, mark }: { gantt: Gantt; now: number; label: string; mark?: number }) {
-  const [ref, width] = useWidth<HTMLDivElement>();
+  const [ref, real] = useWidth<HTMLDivElement>();
+  const rem = useRem();
+  const width = real / rem; // drawn as for a usual screen, and scaled as a whole
   const navigate = useNavigate();
   const hatch = useId().replaceAll(/[^a-z0-9]/gi, "");
   const names = Math.min(200, Math.max(90, width * 0.18));
@@ -26,7 +29,7 @@ export function GanttView({ gantt, now, label, mark }: { gantt: Gantt; now: numb
   return (
     <div ref={ref} className="gantt" tabIndex={0} role="region" aria-label={label}>
       {width > 0 && (
-        <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={`${plural(gantt.rows.length, "row")}`}>
+        <svg width={real} height={height * rem} viewBox={`0 0 ${width} ${height}`} role="group" aria-label={`${plural(gantt.rows.length, "row")}`}>
           <defs><pattern id={hatch} width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="7" height="7" className="gantt-hatch-ground" /><rect width="3" height="7" className="gantt-hatch" /></pattern></defs>
           {ticks(gantt.from, gantt.to, Math.max(2, Math.floor(room / 90))).map((at) => <g key={at}><line x1={x(at)} x2={x(at)} y1={18} y2={height} className="tl-grid" /><text x={x(at)} y={12} textAnchor="middle">{localTime(at, now)}</text></g>)}
           {shown.map((row, i) => (
@@ -36,14 +39,14 @@ export function GanttView({ gantt, now, label, mark }: { gantt: Gantt; now: numb
               {row.bars.map((bar, k) => {
                 const top = places[i]! + bar.lane * kLane + 2;
                 const w = Math.max(2, x(bar.to) - x(bar.from));
-                const text = `${bar.kind} ${bar.kind === "reservation" ? bar.name : bar.job === null ? "job of another project" : `${bar.name}, job ${bar.job}`}${bar.gpus ? `, ${bar.gpus} GPUs` : ""}\n${localTime(bar.from, now)} to ${bar.open ? "not known" : `${localTime(bar.to, now)} (${duration((bar.to - bar.from) / 1000)})`}${bar.rangeFrom !== null && bar.rangeTo !== null ? `\nstarts between ${localTime(bar.rangeFrom, now)} and ${localTime(bar.rangeTo, now)}` : ""}`;
+                const text = `${bar.kind} ${bar.kind === "reservation" ? bar.name : bar.job === null ? "job of another project" : `${bar.name}, job ${bar.job}`}${bar.gpus ? `, ${bar.gpus} GPUs` : ""}\n${localTime(bar.from, now)} to ${bar.open ? "beyond what is shown" : `${localTime(bar.to, now)} (${duration((bar.to - bar.from) / 1000)})`}${bar.rangeFrom !== null && bar.rangeTo !== null ? `\nstarts between ${localTime(bar.rangeFrom, now)} and ${localTime(bar.rangeTo, now)}` : ""}`;
                 const open = bar.job === null ? {} : { onClick: () => void navigate(`/jobs/${bar.job}`), role: "link", tabIndex: 0, "aria-label": text, onKeyDown: (event: React.KeyboardEvent) => { if (event.key === "Enter") void navigate(`/jobs/${bar.job}`); }, className: "gantt-link" };
                 return (
                   <g key={k} {...open}>
                     <rect x={x(bar.from)} y={top} width={w} height={kLane - 5} rx={2} className={`gantt-${bar.kind}`} {...(bar.kind === "planned" ? { fill: `url(#${hatch})` } : {})} />
                     {bar.open && <path d={`M${x(bar.to) - 1} ${top} l4 ${(kLane - 5) / 2} l-4 ${(kLane - 5) / 2}`} className="gantt-open" />}
-                    {bar.rangeFrom !== null && bar.rangeTo !== null && <path d={`M${x(bar.rangeFrom)} ${top + 3} v7 m0 -3.5 H${x(bar.rangeTo)} m0 -3.5 v7`} className="gantt-range" />}
-                    {w > 60 && bar.kind !== "planned" && <svg x={x(bar.from)} y={top} width={w - 4} height={kLane - 5}><text x={5} y={10.5} className={`gantt-text ${bar.kind}`}>{bar.name}</text></svg>}
+                    {bar.rangeFrom !== null && bar.rangeTo !== null && <path d={`M${x(bar.rangeFrom)} ${top + 10.5} v6 m0 -3 H${x(bar.rangeTo)} m0 -3 v6`} className="gantt-range" />}
+                    {w > 60 && <svg x={x(bar.from)} y={top} width={w - 4} height={kLane - 5}><text x={5} y={10.5} className={`gantt-text ${bar.kind}`}>{bar.name}</text></svg>}
                     <title>{text}</title>
                   </g>
                 );

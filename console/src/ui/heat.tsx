@@ -1,13 +1,17 @@
 // The heat map: a canvas with a keyboard. Drawn once per change; a second, small frame shows what the mouse or the keyboard is on.
 import { useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
 import { useNavigate } from "react-router";
-import type { ClusterMap } from "@/api/wanted";
+import type { ClusterMap, MapNode } from "@/api/types";
+import type { MapMore } from "@/api/wanted";
 import { colours, useDark } from "@/app/theme";
-import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, sameShape, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { useRem } from "@/ui/rem";
 import { useWidth } from "@/ui/use-width";
 
 export type HeatMode = "state" | "job" | "utilisation";
 const kColours = ["cell-free", "cell-busy", "cell-warn", "cell-bad", "cell-off", "cell-ink", "muted", "faint", "line-strong", "surface", "accent"] as const;
+/** How busy a GPU is, where that is measured. */
+const useOf = (node: MapNode & MapMore, gpu: number) => node.utilisation?.[gpu];
 type Paint = Record<(typeof kColours)[number], string>;
 
 /** Colours of the sheet as bytes: "rgb(1, 2, 3)", "color(srgb …)" and the like, through a canvas of one pixel. Few, and remembered. */
@@ -29,7 +33,7 @@ function bytesOf(css: string): number {
 }
 
 /** Cells go into a picture of bytes: 16,384 of them take two milliseconds so, and thirty times that as rectangles of a canvas. */
-function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string, ratio: number) {
+function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLayout, paint: Paint, mode: HeatMode, dark: boolean, font: string, ratio: number, rem: number) {
   const { cell, labels } = layout;
   const image = context.createImageData(context.canvas.width, context.canvas.height);
   const pixels = new Uint32Array(image.data.buffer);
@@ -64,7 +68,7 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
       const x = place.x + g * layout.step;
       if (letter === "x" || letter === "d" || letter === "q") strokes.push([letter, x, place.y]);
       if (letter === "x") continue;
-      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, node.utilisation?.[g]));
+      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, useOf(node, g)));
       if (letter === "p") rect(x, place.y + cell / 2, cell, cell / 2, of["cell-free"]);
       if (off) rect(x, place.y + Math.floor(cell / 2), cell, line, of["cell-ink"]);
     }
@@ -87,14 +91,14 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
     context.stroke();
   }
   context.textBaseline = "middle";
-  context.font = `11px ${font}`;
+  context.font = `${11 * rem}px ${font}`;
   context.fillStyle = paint.muted;
   const cut = (text: string, most: number) => {
     let out = text;
     while (out.length > 3 && context.measureText(out).width > most) out = out.slice(0, -2) + "…";
     return out;
   };
-  for (const tile of layout.tiles) if (tile.title) context.fillText(cut(tile.title, tile.width + 6), tile.x, tile.y + 7);
+  for (const tile of layout.tiles) if (tile.title) context.fillText(cut(tile.title, tile.width + 6), tile.x, tile.y + 7 * rem);
   if (labels) for (const place of layout.nodes) {
     const node = map.nodes[place.index]!;
     context.fillStyle = outOfService(node.state, node.service) ? paint.faint : paint.muted;
@@ -107,7 +111,7 @@ export function describe(map: ClusterMap, at: HeatHit): { head: string; lines: s
   if (!node) return { head: "", lines: [] };
   const job = node.jobs[at.gpu] ?? null;
   const { block, rack } = map.racks[node.rack] ?? { block: "", rack: "" };
-  const use = node.utilisation?.[at.gpu];
+  const use = useOf(node, at.gpu);
   return {
     head: `${node.name} · GPU ${at.gpu}`,
     lines: [
@@ -126,11 +130,16 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
   const mark = useRef<HTMLDivElement>(null);
   const [said, setSaid] = useState("");
   const dark = useDark();
+  const rem = useRem();
   const navigate = useNavigate();
   const help = useId();
   const cursor = useRef<HeatHit | null>(null);
 
-  const layout = useMemo(() => (width > 0 ? layoutHeat(map, width, Math.max(320, Math.min(tall, window.innerHeight - 300))) : null), [map, width, tall]);
+  // Most new maps have the same nodes in the same places.
+  const shape = useRef(map);
+  if (shape.current !== map && !sameShape(shape.current, map)) shape.current = map;
+  const placed = shape.current;
+  const layout = useMemo(() => (width > 0 ? layoutHeat(placed, width, Math.max(320, Math.min(tall, window.innerHeight / rem - 300)) * rem, rem) : null), [placed, width, tall, rem]);
 
   useEffect(() => {
     const element = canvas.current;
@@ -144,8 +153,8 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
     element.style.height = `${layout.height}px`;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, cssWidth, layout.height);
-    draw(context, map, layout, colours(kColours), mode, dark, getComputedStyle(element).fontFamily, ratio);
-  }, [map, layout, mode, dark, width]);
+    draw(context, map, layout, colours(kColours), mode, dark, getComputedStyle(element).fontFamily, ratio, rem);
+  }, [map, layout, mode, dark, width, rem]);
 
   /** Shows where we are, without a render: this is on the path of each mouse move. */
   const show = useCallback((at: HeatHit | null, x?: number, y?: number) => {
@@ -164,8 +173,8 @@ export function Heat({ map, mode, tall = 620 }: { map: ClusterMap; mode: HeatMod
     mark.current.style.width = mark.current.style.height = `${layout.cell + 4}px`;
     (tip.current.firstChild as HTMLElement).textContent = head;
     (tip.current.lastChild as HTMLElement).textContent = lines.join("\n");
-    const px = Math.min((x ?? box.left + left + layout.cell) + 14, window.innerWidth - 240);
-    const py = Math.min((y ?? box.top + place.y) + 14, window.innerHeight - 110);
+    const px = Math.min((x ?? box.left + left + layout.cell) + 14, window.innerWidth - 240 * rem);
+    const py = Math.min((y ?? box.top + place.y) + 14, window.innerHeight - 110 * rem);
     tip.current.style.transform = `translate(${px}px, ${py}px)`;
   }, [layout, map]);
 
