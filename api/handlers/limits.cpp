@@ -29,6 +29,7 @@ constexpr auto kRequestCosts = std::to_array<RequestCost>({
     {"projects.usage", 10},
     {"jobs.explain", 5},
     {"map.get", 5},
+    {"queue.get", 5},
 });
 
 /// HEAD is answered by the route of GET.
