@@ -64,7 +64,7 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
   } else {
     row.service_until = Instant{};
   }
-  row.service_at = now.wall;
+  if (takes_work(*to)) row.service_at = now.wall;  // a new page begins, see page_of
   touch_node(row.id);
   capacity_changed(row.id);
   record_node(
@@ -129,8 +129,8 @@ void ControlPlane::trust_gpus(Node& node, Now now) {
   }
 }
 
-// What has an end of its own. Nobody vouches for the node then: GPUs stay as they are, and what would have
-// closed it meanwhile does so now.
+// What has an end of its own. Nobody vouches for the node when a drain or cordon ends: GPUs stay as they are,
+// its faults count as before, and what would have closed it meanwhile does so now.
 void ControlPlane::end_services(Now now) {
   for (auto& [id, node] : cluster_.nodes) {
     const NodeRow& row = node.row;
@@ -145,9 +145,13 @@ void ControlPlane::end_services(Now now) {
     const auto wrong = std::ranges::find_if(node.conditions, [](const auto& c) {
       return judge_condition(c.kind).effect == ConditionEffect::cordon;
     });
+    const Instant page = row.service_at;
     apply_service(node, ServiceEvent::resume, now, "the time for \"" + row.service_reason + "\" is over");
+    node.row.service_at = page;
     if (wrong != node.conditions.end())
       apply_service(node, ServiceEvent::cordon, now, wrong->kind + ": " + wrong->detail);
+    else
+      judge_history(node, {}, now);
   }
 }
 
