@@ -36,6 +36,8 @@ class SeriesStore {
   virtual void add(const std::vector<SeriesRow>& rows) = 0;
   /// By owner and time; at most so many.
   virtual std::vector<SeriesRow> find(const SeriesRange& range, int most) = 0;
+  /// How long all of their bodies are together.
+  virtual std::int64_t bytes(const SeriesRange& range) = 0;
   /// Drops what begins before, of one tier, at most so many rows; true: there may be more.
   virtual bool forget(Duration step, Instant before, int most) = 0;
 };

@@ -438,6 +438,7 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
+  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread}) questions->let_go();
   for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
                            &record_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
     side->join();

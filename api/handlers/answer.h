@@ -18,6 +18,8 @@
 
 namespace tutti::api {
 
+class QueueKept;  // queue_kept.h
+
 struct Api {
   Backend& backend;
   HandlerSettings settings;
@@ -27,6 +29,7 @@ struct Api {
     StateCounts counts{};
     std::optional<Mono> at;
   } counted;
+  std::shared_ptr<QueueKept> queue{};  // what waits, as it was last looked at
   Mono started{};
   int downloads = 0;                                  // of evidence, under way
   std::vector<std::pair<std::string, Need>> needs{};  // of every route, by its name

@@ -80,6 +80,7 @@ namespace {
 constexpr int kPieces = 200;
 constexpr Duration kUsual = std::chrono::hours(24 * 7);  // as long as reasons of waiting are kept
 constexpr Duration kLongest = std::chrono::hours(24 * 400);
+constexpr Duration kLongestOfDecisions = std::chrono::hours(24 * 31);  // they are read one by one
 
 // ---------------------------------------------------------------- what there is
 
@@ -251,7 +252,7 @@ json::object decision_view(const Decision& d) {
 Result<DecisionQuery> parse_decision_query(const http::Request& request, Now now) {
   if (auto error = other_param(request, {"since", "until", "order", "limit", "page_token"}))
     return *std::move(error);
-  const auto interval = interval_of(request, now, std::chrono::minutes(15), kLongest);
+  const auto interval = interval_of(request, now, std::chrono::minutes(15), kLongestOfDecisions);
   if (!interval) return interval.error();
   DecisionQuery q;
   q.since = interval->since;

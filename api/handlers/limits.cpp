@@ -23,12 +23,21 @@ constexpr auto kRequestCosts = std::to_array<RequestCost>({
     {"history.map", 10},
     {"history.queue", 10},
     {"history.cluster", 10},
+    {"history.decisions", 10},
+    {"nodes.score", 10},
+    {"nodes.attempts", 10},
+    {"nodes.inspections", 10},
+    {"projects.waits", 10},
+    {"attempts.metrics", 10},
+    {"nodes.metrics", 5},
     {"jobs.count", 10},
+    {"jobs.list", 10, "q"},
     {"faults.summary", 10},
     {"usage.get", 10},
     {"projects.usage", 10},
     {"jobs.explain", 5},
     {"map.get", 5},
+    {"queue.get", 5},
 });
 
 /// HEAD is answered by the route of GET.
@@ -165,12 +174,14 @@ Limits::Before Limits::around(Before inner) {
 void Limits::weigh(const http::Router& router) {
   for (const auto& cost : kRequestCosts)
     for (const auto& route : router.routes())
-      if (route.name == cost.operation) costs_[route_key(route.method, route.pattern)] = cost.requests;
+      if (route.name == cost.operation) costs_[route_key(route.method, route.pattern)] = cost;
 }
 
 double Limits::cost_of(const http::Request& request) const {
   const auto found = costs_.find(route_key(request.method, request.route));
-  return found == costs_.end() ? 1 : found->second;
+  if (found == costs_.end()) return 1;
+  const auto& [operation, requests, with] = found->second;
+  return with.empty() || !request.query_param(with).value_or("").empty() ? requests : 1;
 }
 
 std::optional<http::Response> Limits::login_allowed(std::string_view peer, std::string_view user) const {

@@ -38,6 +38,7 @@ struct LimitSettings {
 struct RequestCost {
   std::string_view operation;  // its operationId
   int requests;                // counts as so many of its principal's
+  std::string_view with = {};  // only with this query parameter
 };
 std::span<const RequestCost> request_costs();
 
@@ -73,7 +74,7 @@ class Limits {
 
   LimitSettings settings_;
   std::function<Mono()> clock_;
-  std::unordered_map<std::string, int> costs_;  // by method and pattern
+  std::unordered_map<std::string, RequestCost> costs_;  // by method and pattern
   std::optional<TokenBucket> principals_, addresses_;
   std::optional<SlidingWindow> user_failures_, address_failures_;
   std::optional<LeakyBucket> submissions_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <tuple>
 
@@ -24,6 +25,11 @@ class MemorySeries final : public SeriesStore {
       out.push_back({owner, step, at, body});
     }
     return out;
+  }
+  std::int64_t bytes(const SeriesRange& range) override {
+    std::int64_t sum = 0;
+    for (const auto& row : find(range, INT_MAX)) sum += static_cast<std::int64_t>(row.body.size());
+    return sum;
   }
   bool forget(Duration step, Instant before, int most) override {
     int dropped = 0;

@@ -55,28 +55,41 @@ SELECT ((extract(epoch FROM at - $1::timestamptz) * 1000000)::bigint * $3::bigin
        sum(decision)::bigint, sum(start)::bigint, sum(preemption)::bigint, sum(fault)::bigint
 FROM told GROUP BY 1)"};
 
-// $3 is 1 for the oldest first and -1 for the newest.
-constexpr Statement kDecisions{"history_decisions", R"(
+// Each half by its own index of ids where the interval is long, or by that of time. Sent as it is and not
+// prepared: which of them is better depends on the interval.
+std::string decisions_text(bool newest_first) {
+  const std::string after = newest_first ? "id < $3::bigint" : "id > $3::bigint";
+  const std::string order = newest_first ? "id DESC" : "id";
+  const std::string limit = " LIMIT $7::bigint";
+  return R"(
 SELECT u.id, u.at, u.job, u.node, u.epoch, u.kind, u.from_name, u.to_name, u.cause, u.detail,
        coalesce(n.name, ''), coalesce(a.gang::text, '[]')
 FROM (
-  SELECT * FROM (
-    SELECT e.id, e.at, e.job, e.node, e.epoch, e.kind, e.from_name, e.to_name, e.cause, e.detail
-    FROM job_event e
-    WHERE e.at >= $1::timestamptz AND e.at < $2::timestamptz AND e.id * $3::bigint > $4::bigint AND
-          (e.kind = 'preempt' OR (e.kind = 'state' AND e.from_name <> '' AND e.to_name <> 'running')) AND
-          ($5::integer = 1 OR
-           EXISTS (SELECT FROM job j WHERE j.id = e.job AND (j.project = ANY($6::text[]) OR j.owner = $7::text)) OR
-           EXISTS (SELECT FROM job_done d
-                   WHERE d.id = e.job AND (d.project = ANY($6::text[]) OR d.owner = $7::text)))
-    UNION ALL
-    SELECT id, at, NULL::bigint, node, epoch, kind, from_name, to_name, cause, detail FROM node_event
-    WHERE at >= $1::timestamptz AND at < $2::timestamptz AND id * $3::bigint > $4::bigint AND
-          (kind IN ('service', 'brake') OR (kind = 'gpu' AND to_name IN ('healthy', 'dirty', 'quarantined')))) e
-  ORDER BY e.id * $3::bigint LIMIT $8::bigint) u
+  (SELECT e.id, e.at, e.job, e.node, e.epoch, e.kind, e.from_name, e.to_name, e.cause, e.detail
+   FROM job_event e
+   WHERE e.at >= $1::timestamptz AND e.at < $2::timestamptz AND e.)" +
+         after + R"( AND
+         (e.kind = 'preempt' OR (e.kind = 'state' AND e.from_name <> '' AND e.to_name <> 'running')) AND
+         ($4::integer = 1 OR
+          EXISTS (SELECT FROM job j WHERE j.id = e.job AND (j.project = ANY($5::text[]) OR j.owner = $6::text)) OR
+          EXISTS (SELECT FROM job_done d
+                  WHERE d.id = e.job AND (d.project = ANY($5::text[]) OR d.owner = $6::text)))
+   ORDER BY e.)" +
+         order + limit + R"()
+  UNION ALL
+  (SELECT id, at, NULL::bigint, node, epoch, kind, from_name, to_name, cause, detail FROM node_event
+   WHERE at >= $1::timestamptz AND at < $2::timestamptz AND )" +
+         after + R"( AND
+         (kind IN ('service', 'brake') OR (kind = 'gpu' AND to_name IN ('healthy', 'dirty', 'quarantined')))
+   ORDER BY )" +
+         order + limit + R"()
+  ORDER BY )" +
+         order + limit + R"() u
 LEFT JOIN node n ON n.id = u.node
 LEFT JOIN attempt a ON u.kind = 'state' AND u.to_name = 'starting' AND a.job = u.job AND a.epoch = u.epoch
-ORDER BY u.id * $3::bigint)"};
+ORDER BY u.)" +
+         order;
+}
 
 Decision read_decision(RowReader& row) {
   Decision d{read_event(row), row.text(), {}};
@@ -252,13 +265,13 @@ std::vector<DecisionCount> PgHistory::density(Instant since, Instant until, int 
 }
 
 std::vector<Decision> PgHistory::decisions(const DecisionQuery& q) {
-  const std::int64_t sign = q.newest_first ? -1 : 1;
+  const std::string text = decisions_text(q.newest_first);
+  const std::int64_t begin = q.newest_first ? INT64_MAX : INT64_MIN;
   Params params;
-  params.timestamptz(q.since).timestamptz(q.until).bigint(sign).bigint(q.after ? q.after.value * sign
-                                                                               : INT64_MIN);
+  params.timestamptz(q.since).timestamptz(q.until).bigint(q.after ? q.after.value : begin);
   add_visible(q.visible, params);
   params.bigint(page(q.limit));
-  return rows_of<Decision>(session_.run(kDecisions, std::move(params)), read_decision);
+  return rows_of<Decision>(session_.run({"", text.c_str()}, std::move(params)), read_decision);
 }
 
 // Nodes and GPUs before what came later: a change between two statements is then taken back, or not seen.

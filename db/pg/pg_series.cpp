@@ -17,6 +17,12 @@ JOIN series_block b USING (kind, owner, epoch)
 WHERE b.seconds = $4::integer AND b.at >= $5::timestamptz AND b.at < $6::timestamptz
 ORDER BY b.kind, b.owner, b.epoch, b.at LIMIT $7::integer)"};
 
+constexpr Statement kBytes{"series_bytes", R"(
+SELECT coalesce(sum(octet_length(b.body)), 0)::bigint
+FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS o (kind, owner, epoch)
+JOIN series_block b USING (kind, owner, epoch)
+WHERE b.seconds = $4::integer AND b.at >= $5::timestamptz AND b.at < $6::timestamptz)"};
+
 constexpr Statement kForget{"series_forget", R"(
 DELETE FROM series_block WHERE (kind, owner, epoch, seconds, at) IN (
   SELECT kind, owner, epoch, seconds, at FROM series_block
@@ -25,6 +31,17 @@ RETURNING 1)"};
 
 std::int16_t number_of(series::Kind kind) { return static_cast<std::int16_t>(kind); }
 std::int32_t seconds_of(Duration step) { return static_cast<std::int32_t>(step / std::chrono::seconds(1)); }
+
+Params params_of(const SeriesRange& range) {
+  Params params;
+  params.column(range.owners, [](const series::Owner& o) { return number_of(o.kind); })
+      .column(range.owners, [](const series::Owner& o) { return o.id; })
+      .column(range.owners, [](const series::Owner& o) { return o.epoch; })
+      .integer(seconds_of(range.step))
+      .timestamptz(range.from)
+      .timestamptz(range.until);
+  return params;
+}
 
 }  // namespace
 
@@ -40,15 +57,14 @@ void PgSeries::add(const std::vector<SeriesRow>& rows) {
   session_.run(kAdd, std::move(params));
 }
 
+std::int64_t PgSeries::bytes(const SeriesRange& range) {
+  const Result result = session_.run(kBytes, params_of(range));
+  return RowReader(result, 0).bigint();
+}
+
 std::vector<SeriesRow> PgSeries::find(const SeriesRange& range, int most) {
-  Params params;
-  params.column(range.owners, [](const series::Owner& o) { return number_of(o.kind); })
-      .column(range.owners, [](const series::Owner& o) { return o.id; })
-      .column(range.owners, [](const series::Owner& o) { return o.epoch; })
-      .integer(seconds_of(range.step))
-      .timestamptz(range.from)
-      .timestamptz(range.until)
-      .integer(most);
+  Params params = params_of(range);
+  params.integer(most);
   const Result result = session_.run(kFind, std::move(params));
   std::vector<SeriesRow> out;
   out.reserve(static_cast<std::size_t>(result.rows()));

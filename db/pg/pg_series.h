@@ -13,6 +13,7 @@ class PgSeries final : public SeriesStore {
 
   void add(const std::vector<SeriesRow>& rows) override;
   std::vector<SeriesRow> find(const SeriesRange& range, int most) override;
+  std::int64_t bytes(const SeriesRange& range) override;
   bool forget(Duration step, Instant before, int most) override;
 
  private:

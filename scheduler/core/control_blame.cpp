@@ -64,6 +64,8 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
   } else {
     row.service_until = Instant{};
   }
+  if (!node.page_at) node.page_at = row.service_at;
+  if (takes_work(*to)) node.page_at = now.wall;
   row.service_at = now.wall;
   touch_node(row.id);
   capacity_changed(row.id);
@@ -116,7 +118,7 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
 // A person vouches for its GPUs, but a broken one needs its reset, and a process that the worker still sees
 // is there.
 void ControlPlane::trust_gpus(Node& node, Now now) {
-  node.row.service_at = now.wall;  // what was before counts no more
+  node.page_at = node.row.service_at = now.wall;  // what was before counts no more
   std::set<GpuId> in_use;
   for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
   for (const GpuId id : node.gpus) {
@@ -129,8 +131,8 @@ void ControlPlane::trust_gpus(Node& node, Now now) {
   }
 }
 
-// What has an end of its own. Nobody vouches for the node then: GPUs stay as they are, and what would have
-// closed it meanwhile does so now.
+// What has an end of its own. Nobody vouches for the node when a drain or cordon ends: GPUs stay as they are,
+// its faults count as before, and what would have closed it meanwhile does so now.
 void ControlPlane::end_services(Now now) {
   for (auto& [id, node] : cluster_.nodes) {
     const NodeRow& row = node.row;
@@ -145,9 +147,13 @@ void ControlPlane::end_services(Now now) {
     const auto wrong = std::ranges::find_if(node.conditions, [](const auto& c) {
       return judge_condition(c.kind).effect == ConditionEffect::cordon;
     });
+    const Instant page = node.page_at.value_or(row.service_at);
     apply_service(node, ServiceEvent::resume, now, "the time for \"" + row.service_reason + "\" is over");
+    node.page_at = node.row.service_at = page;  // in its row for the next leader
     if (wrong != node.conditions.end())
       apply_service(node, ServiceEvent::cordon, now, wrong->kind + ": " + wrong->detail);
+    else
+      judge_history(node, {}, now);
   }
 }
 
@@ -187,7 +193,8 @@ Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_nam
 
 // Since when a node's faults count against it: a person, or its probation, has begun a new page.
 Instant ControlPlane::page_of(const Node& node, Instant at_the_latest) {
-  return takes_work(node.row.service) ? std::max(at_the_latest, node.row.service_at) : at_the_latest;
+  return takes_work(node.row.service) ? std::max(at_the_latest, node.page_at.value_or(node.row.service_at))
+                                   : at_the_latest;
 }
 
 bool ControlPlane::is_repeat_offender(const Gpu& gpu, Instant now) const {

@@ -340,6 +340,8 @@ class ControlPlane {
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
   EventId last_event() const { return last_event_; }  // what is read here is as of this one
   Explanation explain(JobId, Now, bool exactly = false) const;
+  // Of one that is ready, and of all that ask for the same: what binds but its place in the order.
+  std::vector<Reason> explain_kind(const planner::Waiting&, Now) const;
   // Those that wait, in order; queue "" = of all.
   std::vector<JobId> waiting_in_order(const std::string& queue, std::size_t most) const;
   const Shares& shares() const { return shares_; }

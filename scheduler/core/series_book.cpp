@@ -151,14 +151,44 @@ void SeriesBook::take_tier(const Owner& owner, Book& book, std::size_t tier, std
   for (auto& [number, block] : blocks) out.push_back(std::move(block));
 }
 
-void SeriesBook::look(const Owner& owner, std::size_t tier, const SeriesSink& sink) const {
+std::vector<Point> SeriesBook::copy(const Gathered& line, std::size_t tier, const SeriesLook& look,
+                                    std::size_t most) {
+  const auto& done = line.done[tier];
+  const Duration step = kTiers[tier].step;
+  const auto begin = std::ranges::lower_bound(done, series::bucket_of(look.from, step), {}, &Point::bucket);
+  const auto end =
+      std::ranges::upper_bound(done, series::bucket_of(look.until, step), {}, &Point::bucket);
+  if (begin > end) return {};  // `until` before `from`
+  const auto left = std::min(most, static_cast<std::size_t>(end - begin));
+  std::vector<Point> out(end - static_cast<std::ptrdiff_t>(left), end);
+  if (line.open[tier].samples > 0) out.push_back(point_of(line.open[tier]));
+  return out;
+}
+
+std::vector<Block> SeriesBook::look(const Owner& owner, const SeriesLook& look) const {
+  std::vector<Block> out;
   const auto found = owners_.find(owner);
-  if (found == owners_.end()) return;
+  if (found == owners_.end()) return out;
   const Book& book = found->second;
+  std::vector<std::pair<const series::Key*, const Gathered*>> wanted;
+  std::size_t items = 0;  // of the name; lines are by name and item
   for (const auto& [key, line] : book.lines) {
-    for (const Point& point : line.done[tier]) sink(key, book.simulated, point);
-    if (line.open[tier].samples > 0) sink(key, book.simulated, point_of(line.open[tier]));
+    if (wanted.empty() || wanted.back().first->name != key.name) items = 0;
+    if (items >= look.items_of_name) continue;
+    if (look.names != nullptr && !look.names->contains(key.name)) continue;
+    if (look.items != nullptr && !look.items->contains(key.item)) continue;
+    ++items;
+    wanted.emplace_back(&key, &line);
   }
+  const std::size_t most = look.points / std::max<std::size_t>(1, wanted.size());
+  for (std::size_t tier = look.tier; tier < kTiers.size(); ++tier) {
+    Block& block = out.emplace_back();
+    block.owner = owner;
+    block.tier = tier;
+    block.simulated = book.simulated;
+    for (const auto& [key, line] : wanted) block.lines.push_back({*key, copy(*line, tier, look, most)});
+  }
+  return out;
 }
 
 }  // namespace tutti

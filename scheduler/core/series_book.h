@@ -12,9 +12,11 @@
 
 #include <array>
 #include <cstddef>
-#include <functional>
+#include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -39,6 +41,16 @@ enum class Taken : std::uint8_t {
   too_many_lines
 };
 
+/// What is wanted of an owner's measurements, and how much of it at most.
+struct SeriesLook {
+  std::size_t tier = 0;                          // and all coarser ones
+  const std::set<std::int64_t>* items = nullptr;  // null: all
+  const std::set<std::string>* names = nullptr;   // null: all
+  Instant from, until;
+  std::size_t items_of_name = SIZE_MAX;  // the first ones
+  std::size_t points = SIZE_MAX;         // of a tier; the newest of each line
+};
+
 class SeriesBook {
  public:
   explicit SeriesBook(SeriesLimits limits = {}) : limits_(limits) {}
@@ -50,8 +62,8 @@ class SeriesBook {
   std::vector<series::Block> take(Instant now, std::size_t most_owners);
   /// Everything, buckets under way too. For the end.
   std::vector<series::Block> take_all();
-  /// What has not been taken of one owner, the bucket under way too.
-  void look(const series::Owner& owner, std::size_t tier, const SeriesSink& sink) const;
+  /// What has not been taken of one owner, the bucket under way too: a copy, a block of each tier.
+  std::vector<series::Block> look(const series::Owner& owner, const SeriesLook& look) const;
 
   std::size_t owners() const { return owners_.size(); }
   std::size_t lines() const { return lines_; }
@@ -78,6 +90,8 @@ class SeriesBook {
   };
 
   static series::Point point_of(const Bucket& bucket);
+  static std::vector<series::Point> copy(const Gathered& line, std::size_t tier, const SeriesLook& look,
+                                         std::size_t most);
   void finish(Gathered& line, std::size_t tier);
   void take_tier(const series::Owner& owner, Book& book, std::size_t tier, std::vector<series::Block>& out);
   void take_owner(const series::Owner& owner, Book& book, std::vector<series::Block>& out);

@@ -157,7 +157,7 @@ void write_line(Writer& out, const Line& line, std::int64_t bucket, std::int64_t
 
 /// The item of the line.
 std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int64_t item,
-                       const SeriesSink& sink) {
+                       SeriesSink& sink) {
   const std::uint64_t number = in.plain();
   if (number >= kKnown.size()) throw Damaged{};  // or of a newer version
   Key key;
@@ -168,6 +168,7 @@ std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int
   std::uint64_t left = points >> 1;
   if (left > kMostPoints) throw Damaged{};
   const double quantum = kKnown[number].quantum;
+  const bool wanted = sink.line(key, simulated);
   std::int64_t mean = 0;
   while (left > 0) {
     bucket = sum(bucket, in.signed_number());
@@ -177,12 +178,14 @@ std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int
       if (i > 0) bucket = sum(bucket, 1);
       if (bucket > kMostBucket || bucket < -kMostBucket) throw Damaged{};
       mean = sum(mean, in.signed_number());
+      const std::int64_t min = sum(mean, in.signed_number()), max = sum(mean, in.signed_number());
+      if (!wanted) continue;
       Point p{.bucket = bucket};
       p.mean = unfold(mean, quantum);
-      p.min = unfold(sum(mean, in.signed_number()), quantum);
-      p.max = unfold(sum(mean, in.signed_number()), quantum);
+      p.min = unfold(min, quantum);
+      p.max = unfold(max, quantum);
       if (!std::isfinite(p.mean) || !std::isfinite(p.min) || !std::isfinite(p.max)) throw Damaged{};
-      sink(key, simulated, p);
+      sink.point(p);
     }
     left -= run;
   }
@@ -209,7 +212,7 @@ std::string encode_block(const Block& block) {
   return out.take();
 }
 
-bool decode_blocks(std::string_view bytes, const SeriesSink& sink) {
+bool decode_blocks(std::string_view bytes, SeriesSink& sink) {
   Reader in(bytes);
   try {
     while (!in.end()) {

@@ -6,7 +6,6 @@
 //   3. Damaged bytes are noticed, or read as other numbers; never anything worse.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <string_view>
 
@@ -19,8 +18,14 @@ double quantum_of(std::string_view name);
 
 std::string encode_block(const series::Block& block);
 
-using SeriesSink = std::function<void(const series::Key&, bool simulated, const series::Point&)>;
-/// Hands every point to `sink`, those of a line in order. False: the rest is damaged.
-bool decode_blocks(std::string_view bytes, const SeriesSink& sink);
+/// Takes what is decoded: of each line that it wants the points, in order.
+class SeriesSink {
+ public:
+  virtual ~SeriesSink() = default;
+  virtual bool line(const series::Key& key, bool simulated) = 0;  // the key stays until the next line
+  virtual void point(const series::Point& point) = 0;
+};
+/// False: the rest is damaged.
+bool decode_blocks(std::string_view bytes, SeriesSink& sink);
 
 }  // namespace tutti

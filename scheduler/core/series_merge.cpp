@@ -40,11 +40,14 @@ SeriesMerge::SeriesMerge(const SeriesQuery& query, std::size_t tier, SeriesBound
   for (auto& part : query_.parts) owners_.emplace(part.owner, std::move(part.items));
 }
 
-// Null: not asked for, or too many.
-SeriesMerge::Sums* SeriesMerge::line_of(const Owner& owner, const Key& key) {
+bool SeriesMerge::is_asked_for(const Owner& owner, const Key& key) const {
   const auto part = owners_.find(owner);
-  if (part == owners_.end() || (part->second && !part->second->contains(key.item))) return nullptr;
-  if (!query_.names.empty() && !query_.names.contains(key.name)) return nullptr;
+  if (part == owners_.end() || (part->second && !part->second->contains(key.item))) return false;
+  return query_.names.empty() || query_.names.contains(key.name);
+}
+
+// Null: too many.
+SeriesMerge::Sums* SeriesMerge::line_of(const Owner& owner, const Key& key) {
   auto named = lines_.find({owner.kind, key.name});
   if (named == lines_.end()) {
     if (lines_.size() >= bounds_.names) {
@@ -80,12 +83,24 @@ void SeriesMerge::put(Sums& line, const Sum& more) {
 }
 
 void SeriesMerge::add(const Owner& owner, const Key& key, bool simulated, const Point& point) {
+  if (line(owner, key, simulated)) add(point);
+}
+
+bool SeriesMerge::line(const Owner& owner, const Key& key, bool simulated) {
+  current_ = {.owner = &owner, .key = &key, .simulated = simulated, .refused = !is_asked_for(owner, key)};
+  return !current_.refused;
+}
+
+void SeriesMerge::add(const Point& point) {
   const Instant at = series::begin_of(point.bucket, step_);
-  if (at < begin_ || at >= query_.until) return;
-  Sums* line = line_of(owner, key);
-  if (line == nullptr) return;
-  if (owner.kind == series::Kind::node) simulated_ = simulated_ || simulated;
-  put(*line, {(at - begin_) / bucket_, point.min, point.max, point.mean, 1});
+  if (current_.refused || at < begin_ || at >= query_.until) return;
+  if (current_.sums == nullptr) {
+    current_.sums = line_of(*current_.owner, *current_.key);
+    current_.refused = current_.sums == nullptr;
+    if (current_.refused) return;
+    if (current_.owner->kind == series::Kind::node) simulated_ = simulated_ || current_.simulated;
+  }
+  put(*current_.sums, {(at - begin_) / bucket_, point.min, point.max, point.mean, 1});
   while (values_ > bounds_.values && bucket_ < query_.until - query_.from) coarsen();
 }
 

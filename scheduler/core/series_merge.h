@@ -64,6 +64,9 @@ class SeriesMerge {
   SeriesMerge(const SeriesQuery& query, std::size_t tier, SeriesBounds bounds = {});
 
   void add(const series::Owner& owner, const series::Key& key, bool simulated, const series::Point& point);
+  /// In two steps: `line`, and if that is wanted its points. The owner and the key stay until the next line.
+  bool line(const series::Owner& owner, const series::Key& key, bool simulated);
+  void add(const series::Point& point);
   void cut() { cut_ = true; }
   SeriesFound take();
 
@@ -76,6 +79,7 @@ class SeriesMerge {
   using Sums = std::vector<Sum>;  // by bucket
   using Name = std::pair<series::Kind, std::string>;
 
+  bool is_asked_for(const series::Owner& owner, const series::Key& key) const;
   Sums* line_of(const series::Owner& owner, const series::Key& key);
   void put(Sums& line, const Sum& more);
   void coarsen();
@@ -89,6 +93,12 @@ class SeriesMerge {
   bool simulated_ = false, cut_ = false;
   std::map<Name, std::map<std::int64_t, Sums>> lines_;  // name → item
   std::size_t values_ = 0;
+  struct {  // whose points are being added
+    const series::Owner* owner = nullptr;
+    const series::Key* key = nullptr;
+    bool simulated = false, refused = true;
+    Sums* sums = nullptr;  // from its first point on
+  } current_;
 };
 
 }  // namespace tutti

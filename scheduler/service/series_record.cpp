@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace tutti {
@@ -46,24 +47,89 @@ bool is_refused(const std::exception_ptr& failure) {
   }
 }
 
-/// Reader's thread. The stored points of all parts.
-void read_stored(SeriesStore& store, const SeriesQuery& query, std::size_t tier, int most,
-                 SeriesMerge& merge) {
-  SeriesRange range;
-  for (const auto& part : query.parts) range.owners.push_back(part.owner);
-  range.step = kTiers[tier].step;
-  range.from = query.from - kTiers[tier].block;  // a block that began before goes on behind it
-  range.until = query.until;
-  const auto rows = store.find(range, most);
-  if (static_cast<int>(rows.size()) == most) merge.cut();
-  for (const auto& row : rows) {
-    const bool whole =
-        decode_blocks(row.body, [&](const series::Key& key, bool simulated, const series::Point& point) {
-          merge.add(row.owner, key, simulated, point);
-        });
-    if (!whole) spdlog::warn("a stored block of measurements of {} is damaged", row.owner.id);
+class IntoMerge final : public SeriesSink {
+ public:
+  IntoMerge(SeriesMerge& merge, const Owner& owner) : merge_(merge), owner_(owner) {}
+  bool line(const series::Key& key, bool simulated) override { return merge_.line(owner_, key, simulated); }
+  void point(const series::Point& point) override { merge_.add(point); }
+
+ private:
+  SeriesMerge& merge_;
+  const Owner& owner_;
+};
+
+void merge_blocks(const std::vector<Block>& blocks, std::size_t tier, SeriesMerge& merge) {
+  for (const Block& block : blocks) {
+    if (block.tier != tier) continue;
+    for (const auto& line : block.lines)
+      if (merge.line(block.owner, line.key, block.simulated))
+        for (const auto& point : line.points) merge.add(point);
   }
 }
+
+/// One question, on the reader's thread.
+class StoredRead {
+ public:
+  StoredRead(SeriesStore& store, const SeriesQuery& query, const SeriesSettings& settings)
+      : store_(store),
+        query_(query),
+        rows_left_(settings.rows_per_read),
+        bytes_left_(settings.bytes_per_read),
+        until_(std::chrono::steady_clock::now() + settings.read_for) {}
+
+  /// From `tier` on the finest that is not too long.
+  std::size_t choose(std::size_t tier) {
+    while (tier + 1 < kTiers.size() && store_.bytes(range_of(tier)) > bytes_left_) ++tier;
+    return tier;
+  }
+  /// The attempt's own measurements first, then GPUs, as far as the bounds allow.
+  void read(std::size_t tier, SeriesMerge& merge) {
+    for (const auto& part : query_.parts)
+      if (!read_owner(part.owner, tier, merge)) return merge.cut();
+  }
+
+ private:
+  SeriesRange range_of(std::size_t tier) const {
+    SeriesRange range;
+    for (const auto& part : query_.parts) range.owners.push_back(part.owner);
+    range.step = kTiers[tier].step;
+    range.from = query_.from - kTiers[tier].block;  // a block that began before goes on behind it
+    range.until = query_.until;
+    return range;
+  }
+
+  /// A few rows at a time: one of a large attempt is some megabytes. False: there is more than the bounds allow.
+  bool read_owner(const Owner& owner, std::size_t tier, SeriesMerge& merge) {
+    constexpr std::int64_t kAtOnce = 8LL << 20;  // bytes
+    constexpr int kFirst = 2;
+    SeriesRange range = range_of(tier);
+    range.owners = {owner};
+    for (int most = kFirst;;) {
+      if (rows_left_ <= 0 || bytes_left_ <= 0 || std::chrono::steady_clock::now() >= until_) return false;
+      const int asked = std::min(most, rows_left_);
+      const auto rows = store_.find(range, asked);
+      std::int64_t bytes = 0;
+      for (const auto& row : rows) {
+        bytes += static_cast<std::int64_t>(row.body.size());
+        IntoMerge sink(merge, row.owner);
+        if (!decode_blocks(row.body, sink))
+          spdlog::warn("a stored block of measurements of {} is damaged", row.owner.id);
+      }
+      const int got = static_cast<int>(rows.size());
+      rows_left_ -= got;
+      bytes_left_ -= bytes;
+      if (got < asked) return true;
+      range.from = rows.back().at + Duration(1);
+      most = static_cast<int>(std::clamp<std::int64_t>(kAtOnce * got / std::max<std::int64_t>(1, bytes), 1, 256));
+    }
+  }
+
+  SeriesStore& store_;
+  const SeriesQuery& query_;
+  int rows_left_;
+  std::int64_t bytes_left_;
+  std::chrono::steady_clock::time_point until_;
+};
 
 }  // namespace
 
@@ -236,23 +302,28 @@ void SeriesRecord::find(SeriesQuery query, std::function<std::string(const Serie
                         std::function<void(Result<std::string>)> done) {
   const std::size_t tier = choose_tier(query, settings_.keep, backend_.now().wall,
                                        static_cast<std::size_t>(settings_.rows_per_read));
-  auto merge = std::make_shared<SeriesMerge>(query, tier, settings_.bounds);
-  for (const auto& part : query.parts)
-    book_.look(part.owner, tier, [&](const series::Key& key, bool simulated, const series::Point& point) {
-      merge->add(part.owner, key, simulated, point);
-    });
+  // Copied only: what it makes is merged aside.
+  auto unsaved = std::make_shared<std::vector<Block>>();
+  for (const auto& part : query.parts) {
+    SeriesLook look{.tier = tier, .from = query.from, .until = query.until};
+    look.items = part.items ? &*part.items : nullptr;
+    look.names = query.names.empty() ? nullptr : &query.names;
+    look.items_of_name = settings_.bounds.items + 1;  // one more: that there are more is said
+    look.points = settings_.unsaved_per_read;
+    auto blocks = book_.look(part.owner, look);
+    std::ranges::move(blocks, std::back_inserter(*unsaved));
+  }
   auto text = std::make_shared<std::string>();
   reader_.aside(
-      [store = reader_.store, query = std::move(query), tier, most = settings_.rows_per_read, merge, text,
+      [store = reader_.store, query = std::move(query), tier, settings = settings_, unsaved, text,
        under_way = under_way_, render = std::move(render)] {
-        if (under_way)
-          for (const Block& block : *under_way)
-            if (block.tier == tier)
-              for (const auto& line : block.lines)
-                for (const auto& point : line.points)
-                  merge->add(block.owner, line.key, block.simulated, point);
-        read_stored(*store, query, tier, most, *merge);
-        *text = render(merge->take());
+        StoredRead stored(*store, query, settings);
+        const std::size_t chosen = stored.choose(tier);
+        SeriesMerge merge(query, chosen, settings.bounds);
+        merge_blocks(*unsaved, chosen, merge);
+        if (under_way) merge_blocks(*under_way, chosen, merge);
+        stored.read(chosen, merge);
+        *text = render(merge.take());
       },
       [text, done = std::move(done)](std::exception_ptr failure) {
         if (failure)

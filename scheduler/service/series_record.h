@@ -35,7 +35,11 @@ struct SeriesSettings {
   SeriesBounds bounds;                 // of one answer
   std::size_t owners_per_write = 200;  // in a second; two thousand nodes need twenty
   int forget_at_once = 2'000;          // rows
-  int rows_per_read = 2'048;           // of one answer
+  // Of one answer. What would be more than that is answered from a coarser tier, and at the end cut.
+  int rows_per_read = 2'048;
+  std::int64_t bytes_per_read = 64LL << 20;
+  std::size_t unsaved_per_read = 500'000;  // points that are not stored yet, of an owner and tier
+  Duration read_for = std::chrono::seconds(8);
   std::function<void(std::string_view why, std::size_t n)> dropped{};  // is told what was not kept
   std::function<void(std::size_t rows, bool ok)> wrote{};
 };

@@ -193,7 +193,7 @@ TEST_F(HistoryApi, NamesWhatIsWrongWithAQuestion) {
   for (const char* bad :
        {"/v1/history/map", "/v1/history/map?at=yesterday", "/v1/history/map?at=2100-01-01T00:00:00Z",
         "/v1/history/map?at=1h&x=1", "/v1/history/queue?at=1h&page_size=0",
-        "/v1/history/queue?at=1h&page_token=x", "/v1/history/decisions?order=up",
+        "/v1/history/queue?at=1h&page_token=x", "/v1/history/decisions?order=up", "/v1/history/decisions?since=32d",
         "/v1/history/decisions?limit=0", "/v1/history?since=1h&until=2h", "/v1/history?since=5000d",
         "/v1/nodes/n1/score?since=x", "/v1/nodes/n1/attempts?x=1"})
     EXPECT_EQ(rig.get(bad).status(), 422) << bad;

@@ -130,6 +130,24 @@ TEST_F(LimitsTest, ACostAboveTheBurstIsTheWholeBurst) {
   EXPECT_EQ(header(refused->headers, "Retry-After"), "2");
 }
 
+TEST_F(LimitsTest, SomeCountAsMoreWithAParameterOnly) {
+  LimitSettings settings;
+  settings.principal_per_second = 1;
+  settings.principal_burst = 10;
+  auto limits = make(settings);
+  ApiRig rig;
+  limits.weigh(rig.router);
+  const auto before = limits.around({});
+  const auto is_refused = [&](const std::string& target) {
+    auto r = request(target);
+    EXPECT_TRUE(rig.router.match(r)) << target;
+    return before(r).has_value();
+  };
+  EXPECT_FALSE(is_refused("/v1/jobs"));
+  EXPECT_TRUE(is_refused("/v1/jobs?q=zzz")) << "nine are left";
+  EXPECT_FALSE(is_refused("/v1/jobs?q="));
+}
+
 TEST_F(LimitsTest, EveryOperationWithACostExistsAndIsInTheDocument) {
   ApiRig rig;
   const char* source = std::getenv("TUTTI_SOURCE");
@@ -140,7 +158,8 @@ TEST_F(LimitsTest, EveryOperationWithACostExistsAndIsInTheDocument) {
     EXPECT_TRUE(std::ranges::any_of(rig.router.routes(),
                                     [&](const http::Route& route) { return route.name == cost.operation; }))
         << cost.operation;
-    const auto row = "| `" + std::string(cost.operation) + "` | " + std::to_string(cost.requests) + " |";
+    const auto with = cost.with.empty() ? "" : " with `" + std::string(cost.with) + "`";
+    const auto row = "| `" + std::string(cost.operation) + "`" + with + " | " + std::to_string(cost.requests) + " |";
     EXPECT_NE(page.find(row), std::string::npos) << "docs/security.md lacks: " << row;
   }
 }

@@ -19,6 +19,7 @@ using ::testing::SizeIs;
 
 class MetricsTest : public ::testing::Test {
  protected:
+  explicit MetricsTest(SeriesSettings with = {}) : settings(std::move(with)) {}
   Instant now() const { return rig.backend.now().wall; }
   static std::string gpu(const std::string& node, int index) {
     return "GPU-" + node + "-" + std::to_string(index);
@@ -77,6 +78,7 @@ class MetricsTest : public ::testing::Test {
   std::string path;
   bool broken = false;
   std::map<std::string, std::size_t> dropped;
+  SeriesSettings settings;
   std::shared_ptr<db::MemorySeries> rows = std::make_shared<db::MemorySeries>();
   std::unique_ptr<SeriesRecord> record;
   ApiRig rig{[this](TestBackend& backend) {
@@ -86,7 +88,6 @@ class MetricsTest : public ::testing::Test {
       work();
       done(nullptr);
     };
-    SeriesSettings settings;
     settings.dropped = [this](std::string_view why, std::size_t n) { dropped[std::string(why)] += n; };
     record =
         std::make_unique<SeriesRecord>(backend, SeriesAside{aside, rows}, SeriesAside{aside, rows}, settings);
@@ -327,6 +328,62 @@ TEST_F(MetricsTest, NothingIsTakenWhileThisSchedulerDoesNotLead) {
   record->finish();
   EXPECT_EQ(rows->size(), 0u);
   EXPECT_EQ(rig.get("/v1/nodes/n1/metrics").status(), 200);
+}
+
+SeriesSettings with(const std::function<void(SeriesSettings&)>& change) {
+  SeriesSettings settings;
+  change(settings);
+  return settings;
+}
+
+struct MetricsOfFewBytes : MetricsTest {
+  MetricsOfFewBytes() : MetricsTest(with([](auto& s) { s.bytes_per_read = 800; })) {}
+};
+
+TEST_F(MetricsOfFewBytes, ComeFromACoarserTier) {
+  const auto n1 = rig.backend.add_node("n1", 2);
+  for (int i = 0; i < 120; ++i) {  // ten minutes
+    rig.backend.tick(5s);
+    load(n1, gpu("n1", 0), i % 2 == 0 ? 0 : 100);
+    load(n1, gpu("n1", 1), 50);
+  }
+  record->finish();
+  const auto body = metrics("/v1/nodes/n1/metrics");
+  EXPECT_EQ(body.at("bucket_seconds"), 60) << "sixty points of eight lines were too much";
+  EXPECT_EQ(body.at("cut"), false);
+  EXPECT_THAT(lines(body), SizeIs(8));
+  EXPECT_GE(numbers(body, "gpu_utilisation", "mean", 1).size(), 10u);
+}
+
+struct MetricsOfOneRow : MetricsTest {
+  MetricsOfOneRow() : MetricsTest(with([](auto& s) { s.rows_per_read = 1; })) {}
+};
+
+TEST_F(MetricsOfOneRow, AreThoseThatTheAttemptTold) {
+  const auto key = run_on_two_nodes();
+  rig.backend.tick(20s);
+  for (int i = 0; i < 4; ++i) load(first, gpu("n1", i), 90);
+  tell(member(key, 0).node, key, 5, {{"loss", 2.5}});
+  rig.backend.tick(10s);
+  record->finish();
+  const auto body = metrics(path);
+  EXPECT_EQ(lines(body), (std::set<std::string>{"loss rank 0", "step rank 0"}));
+  EXPECT_EQ(body.at("cut"), true);
+}
+
+struct MetricsInNoTime : MetricsTest {
+  MetricsInNoTime() : MetricsTest(with([](auto& s) { s.read_for = 0s; })) {}
+};
+
+TEST_F(MetricsInNoTime, AreWhatIsNotStoredYet) {
+  const auto n1 = rig.backend.add_node("n1", 1);
+  load(n1, gpu("n1", 0), 50);
+  rig.backend.tick(10s);
+  record->finish();
+  load(n1, gpu("n1", 0), 70);
+  const auto body = metrics("/v1/nodes/n1/metrics");
+  EXPECT_THAT(numbers(body, "gpu_utilisation", "mean"), ElementsAre(70));
+  EXPECT_EQ(body.at("cut"), true);
 }
 
 }  // namespace

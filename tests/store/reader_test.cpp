@@ -1,6 +1,7 @@
 // One suite, two readers: lists, pages, names and counts, as REST shows them.
 #include "db/reader.h"
 
+#include <chrono>
 #include <map>
 
 #include "tests/store/store_world.h"
@@ -332,6 +333,29 @@ TEST_P(ReaderTest, SeriousFaultsAreCountedHoweverManyThereAre) {
   store_->commit(b);
   EXPECT_EQ(reader_->count_serious_faults(at(0)), 501);
   EXPECT_EQ(reader_->count_serious_faults(at(200)), 0);
+}
+
+// Who looks for a piece of a name may make the server read every job there has been.
+TEST(PgReader, ASearchByNameGivesUpSoonerThanALookUp) {
+  const auto database = TestPostgres::instance().create_database();
+  db::PgReaderOptions options;
+  options.connection_string = database.connection_string();
+  options.scan_timeout = std::chrono::milliseconds(50);
+  db::PgReader reader(options);
+  db::Connection other({database.connection_string(), "locks", ""});
+  const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  other.run_script("BEGIN; LOCK TABLE job_spec IN ACCESS EXCLUSIVE MODE", soon);
+  try {
+    (void)reader.list_jobs({.name_part = "x"}, 10, JobId());
+    ADD_FAILURE() << "it does not wait for the lock";
+  } catch (const StoreError& error) {
+    EXPECT_EQ(error.kind, StoreError::unavailable);
+    EXPECT_THAT(error.what(), testing::HasSubstr("takes too long"));
+  }
+  EXPECT_THAT(reader.count_jobs({}, JobKey::state, 10), IsEmpty()) << "does not read names";
+  other.run_script("COMMIT", soon);
+  EXPECT_THAT(reader.list_jobs({.name_part = "x"}, 10, JobId()), IsEmpty());
+  EXPECT_THAT(reader.list_jobs({}, 10, JobId()), IsEmpty());
 }
 
 }  // namespace

@@ -66,6 +66,18 @@ TEST_P(SeriesTest, WhatComesLaterIsAppended) {
   EXPECT_THAT(find({kAttempt}), ElementsAre(SeriesRow{kAttempt, 10s, at(0s), "x"}));
 }
 
+TEST_P(SeriesTest, SaysHowLongTheyAreTogether) {
+  store_->add({{kNode, 10s, at(0s), std::string(70'000, 'x')}, {kNode, 10s, at(30min), "abc"}});
+  store_->add({{kNode, 60s, at(0s), "m"}, {kAttempt, 10s, at(0s), "a"}});
+  const auto bytes = [&](std::vector<series::Owner> owners, Duration until) {
+    return store_->bytes({std::move(owners), 10s, at(0s), at(until)});
+  };
+  EXPECT_EQ(bytes({kNode}, 24h), 70'003);
+  EXPECT_EQ(bytes({kNode}, 30min), 70'000);
+  EXPECT_EQ(bytes({kNode, kAttempt}, 24h), 70'004);
+  EXPECT_EQ(bytes({kLater}, 24h), 0);
+}
+
 TEST_P(SeriesTest, OldOnesAreForgottenInPiecesTierByTier) {
   for (int i = 0; i < 5; ++i)
     store_->add({{kNode, 10s, at(i * 30min), "x"}, {kNode, 60s, at(i * 30min), "y"}});

@@ -36,9 +36,11 @@ struct SeriesBookTest : ::testing::Test {
   }
   std::vector<Point> seen(std::size_t tier, std::string_view name = "loss") {
     std::vector<Point> out;
-    book.look(kAttempt, tier, [&](const series::Key& key, bool, const Point& point) {
-      if (key.name == name) out.push_back(point);
-    });
+    SeriesLook look{.tier = tier, .from = kBegin - 24h, .until = kBegin + 24h * 365};
+    for (const auto& block : book.look(kAttempt, look))
+      for (const auto& line : block.lines)
+        if (block.tier == tier && line.key.name == name)
+          out.insert(out.end(), line.points.begin(), line.points.end());
     return out;
   }
   static std::vector<Block> of_tier(const std::vector<Block>& blocks, std::size_t tier) {
@@ -57,6 +59,26 @@ TEST_F(SeriesBookTest, ASampleCountsInABucketOfEachTier) {
   EXPECT_THAT(seen(1), ElementsAre(Point{bucket(1, 0s), 2, 7, 13.0 / 3}));
   EXPECT_THAT(seen(2), ElementsAre(Point{bucket(2, 0s), 2, 7, 13.0 / 3}));
   EXPECT_THAT(seen(0, "other"), IsEmpty());
+}
+
+TEST_F(SeriesBookTest, OnlySoMuchIsCopiedForAQuestion) {
+  for (int item = 0; item < 5; ++item)
+    for (int i = 0; i < 10; ++i)
+      for (const auto* name : {"loss", "other"}) add(i * 10s, i, name, item);
+  const std::set<std::string> names = {"loss"};
+  SeriesLook look{.names = &names, .from = kBegin, .until = kBegin + 60s, .items_of_name = 3, .points = 12};
+  const auto blocks = book.look(kAttempt, look);
+  ASSERT_EQ(blocks.size(), series::kTiers.size());
+  ASSERT_EQ(blocks[0].lines.size(), 3u) << "the first items";
+  for (const auto& line : blocks[0].lines) {
+    EXPECT_EQ(line.key.name, "loss");
+    ASSERT_EQ(line.points.size(), 5u) << "four of twelve, and the bucket under way";
+    EXPECT_EQ(line.points[0].bucket, bucket(0, 30s)) << "the newest until a minute";
+    EXPECT_EQ(line.points[3].bucket, bucket(0, 60s));
+  }
+  const std::set<std::int64_t> items = {4};
+  look.items = &items;
+  EXPECT_EQ(book.look(kAttempt, look)[0].lines.at(0).key.item, 4);
 }
 
 TEST_F(SeriesBookTest, ATimeWithoutSamplesIsAHole) {

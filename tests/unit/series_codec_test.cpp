@@ -22,18 +22,39 @@ struct Decoded {
   std::map<Key, std::vector<Point>> lines;
 };
 
-Decoded decode(std::string_view bytes) {
-  Decoded out;
-  out.whole = decode_blocks(bytes, [&](const Key& key, bool simulated, const Point& point) {
+class Collect final : public SeriesSink {
+ public:
+  bool line(const Key& key, bool simulated) override {
     out.simulated = simulated;
-    out.lines[key].push_back(point);
-  });
-  return out;
+    points = key.name == refused ? nullptr : &out.lines[key];
+    return points != nullptr;
+  }
+  void point(const Point& point) override { points->push_back(point); }
+  Decoded out;
+  std::vector<Point>* points = nullptr;
+  std::string refused;
+};
+
+Decoded decode(std::string_view bytes) {
+  Collect sink;
+  sink.out.whole = decode_blocks(bytes, sink);
+  return std::move(sink.out);
 }
 
 Block block_of(std::vector<Line> lines, bool simulated = false) {
   return {
       .owner = series::of(NodeId(1)), .tier = 0, .at = {}, .simulated = simulated, .lines = std::move(lines)};
+}
+
+TEST(SeriesCodec, LinesThatAreNotWantedAreReadOver) {
+  const std::vector<Line> lines = {{{"loss", 3}, {{100, 0.5, 2, 1.25}, {250, -4, 0, -2}}},
+                                   {{"other", 4}, {{99, 10, 19, 15}}},
+                                   {{"loss", 5}, {{100, 1, 1, 1}}}};
+  Collect sink;
+  sink.refused = "loss";
+  EXPECT_TRUE(decode_blocks(encode_block(block_of(lines)), sink));
+  ASSERT_EQ(sink.out.lines.size(), 1u);
+  EXPECT_EQ(sink.out.lines.begin()->second, lines[1].points);
 }
 
 TEST(SeriesCodec, GivesBackWhatItWasGiven) {
