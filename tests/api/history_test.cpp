@@ -60,8 +60,9 @@ TEST_F(HistoryApi, TheMapIsAsItWas) {
 }
 
 TEST_F(HistoryApi, TheMapDoesNotSayWhichJobsOfOthers) {
-  EXPECT_EQ(jobs_of(then("map", busy_, ada())), "[null,null]");
-  EXPECT_EQ(jobs_of(then("map", over_, ada())), "[" + to_string(second_) + "," + to_string(second_) + "]");
+  const auto who = ada();
+  EXPECT_EQ(jobs_of(then("map", busy_, who)), "[null,null]");
+  EXPECT_EQ(jobs_of(then("map", over_, who)), "[" + to_string(second_) + "," + to_string(second_) + "]");
 }
 
 TEST_F(HistoryApi, ANodeOutOfServiceWasInServiceBefore) {

@@ -10,7 +10,9 @@
 
 #include "api/wire/utf8.h"
 #include "api_rig.h"
+#include "db/memory/memory_series.h"
 #include "db/memory/memory_webhooks.h"
+#include "scheduler/service/series_record.h"
 #include "scheduler/service/webhooks.h"
 
 namespace tutti::testing {
@@ -296,6 +298,7 @@ struct World {
   boost::asio::io_context io{1};
   Sink sink;
   std::unique_ptr<Webhooks> webhooks;
+  std::unique_ptr<SeriesRecord> series;
   ApiRig rig{[this](TestBackend& backend) {
     webhooks = std::make_unique<Webhooks>(
         io.get_executor(), backend,
@@ -309,7 +312,17 @@ struct World {
           done(failure);
         },
         std::make_shared<db::MemoryWebhooks>(), sink, Sealer("key", "webhooks"), WebhookSettings{});
-    return Services{.webhooks = webhooks.get()};
+    const Aside at_once = [](const std::function<void()>& work,
+                             const std::function<void(std::exception_ptr)>& done) {
+      work();
+      done(nullptr);
+    };
+    const SeriesAside rows{at_once, std::make_shared<db::MemorySeries>()};
+    series = std::make_unique<SeriesRecord>(backend, rows, rows);
+    Services services;
+    services.webhooks = webhooks.get();
+    services.series = series.get();
+    return services;
   }};
   ~World() { webhooks.reset(); }
   void settle() {

@@ -24,6 +24,10 @@ class MetricsTest : public ::testing::Test {
   static std::string gpu(const std::string& node, int index) {
     return "GPU-" + node + "-" + std::to_string(index);
   }
+  void until_a_minute_begins() {
+    const auto into = now().time_since_epoch() % std::chrono::minutes(1);
+    rig.backend.tick(std::chrono::minutes(1) - into);
+  }
   void load(NodeId node, const std::string& uuid, int percent) {
     record->on_loads(node, {{uuid, percent, 60LL << 30, 650'000, 71}});
   }
@@ -99,6 +103,7 @@ class MetricsTest : public ::testing::Test {
 
 TEST_F(MetricsTest, OfANodeWhatIsStoredAndWhatIsNotYet) {
   const auto n1 = rig.backend.add_node("n1", 2);
+  until_a_minute_begins();
   for (int i = 0; i < 120; ++i) {  // ten minutes
     rig.backend.tick(5s);
     load(n1, gpu("n1", 0), 50);
@@ -270,6 +275,7 @@ TEST_F(MetricsTest, WhatIsTooMuchIsCountedAndNotKept) {
 
 TEST_F(MetricsTest, WhatCannotBeStoredIsStoredLater) {
   const auto n1 = rig.backend.add_node("n1", 1);
+  until_a_minute_begins();
   broken = true;
   const auto go_on = [&](int minutes) {
     for (int i = 0; i < minutes * 12; ++i) {
