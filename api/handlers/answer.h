@@ -19,6 +19,7 @@
 namespace tutti::api {
 
 class QueueKept;  // queue_kept.h
+class MapKept;    // map.cpp
 
 struct Api {
   Backend& backend;
@@ -30,6 +31,7 @@ struct Api {
     std::optional<Mono> at;
   } counted;
   std::shared_ptr<QueueKept> queue{};  // what waits, as it was last looked at
+  std::shared_ptr<MapKept> map{};      // likewise
   Mono started{};
   int downloads = 0;                                  // of evidence, under way
   std::vector<std::pair<std::string, Need>> needs{};  // of every route, by its name

@@ -37,7 +37,7 @@ Result<std::optional<Instant>> instant_param(const http::Request& request, std::
   if (!text || text->empty()) return std::optional<Instant>();
   const auto at = wire::parse_instant(*text);
   if (!at)
-    return bad_field(std::string(name), "not an instant: '" + *text + "'", "like 2026-10-01T02:00:00Z");
+    return bad_field(std::string(name), "not an instant: '" + text->substr(0, 100) + "'", "like 2026-10-01T02:00:00Z");
   return at;
 }
 

@@ -136,16 +136,16 @@ json::object attempt_of_node(const NodeAttempt& a, const std::optional<Visible>&
   const bool shown = is_visible(visible, a.project, a.owner);
   json::array gpus;
   for (const int index : a.gpus) gpus.emplace_back(index);
-  const bool over = a.row.result != AttemptResult::none;
+  const bool over = shown && a.row.result != AttemptResult::none;
   return {{"job_id", shown ? json::value(a.row.job.value) : json::value(nullptr)},
           {"name", shown ? std::string_view(a.job_name) : std::string_view()},
-          {"project", a.project},
-          {"number", a.row.number},
+          {"project", shown ? std::string_view(a.project) : std::string_view()},
+          {"number", shown ? json::value(a.row.number) : json::value(nullptr)},
           {"gpus", std::move(gpus)},
           {"from", wire::format_instant(a.from)},
           {"until", known_since_view(a.until)},
           {"result", over ? json::value(name(a.row.result)) : json::value(nullptr)},
-          {"cause", a.row.cause == Cause::none ? json::value(nullptr) : json::value(name(a.row.cause))}};
+          {"cause", !shown || a.row.cause == Cause::none ? json::value(nullptr) : json::value(name(a.row.cause))}};
 }
 
 void list_node_attempts(const ApiPtr& api, const http::Request& request, Answer answer) {

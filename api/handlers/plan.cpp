@@ -53,7 +53,7 @@ json::object bar(const Question& q, const Job& job) {
   const bool shown = is_visible(q.visible, job.row.project, job.row.owner);
   return {{"job_id", shown ? json::value(job.row.id.value) : json::value(nullptr)},
           {"name", shown ? std::string_view(job.spec->name) : std::string_view()},
-          {"project", job.row.project},
+          {"project", shown ? std::string_view(job.row.project) : std::string_view()},
           {"queue", job.row.queue}};
 }
 

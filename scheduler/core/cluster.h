@@ -5,7 +5,6 @@
 
 #include <map>
 #include <optional>
-#include <optional>
 #include <set>
 #include <string>
 #include <vector>

@@ -2,8 +2,8 @@
 
 -- Who was there at a time: of those that ended later, the ones that had been submitted. One index entry as before, 8 bytes
 -- longer.
-DROP INDEX job_done_ended;
-CREATE INDEX job_done_ended ON job_done (ended_at, created_at);
+-- The one before it goes at the end: until then job_done can be read.
+CREATE INDEX job_done_ended_created ON job_done (ended_at, created_at);
 
 -- Histories are appended in order of time: a summary of each piece of the table is enough, and costs their writers nothing.
 CREATE INDEX job_event_at ON job_event USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
@@ -21,3 +21,6 @@ CREATE TABLE history_known (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   since timestamptz NOT NULL DEFAULT now());
 INSERT INTO history_known DEFAULT VALUES;
+
+DROP INDEX job_done_ended;
+ALTER INDEX job_done_ended_created RENAME TO job_done_ended;

@@ -219,6 +219,9 @@ TEST_F(HistoryApi, WhoRanOnANode) {
   EXPECT_EQ(seen.at("attempts").at(0).at("name"), "a-nlp");
   EXPECT_TRUE(seen.at("attempts").at(1).at("job_id").is_null());
   EXPECT_EQ(seen.at("attempts").at(1).at("name"), "");
+  EXPECT_EQ(seen.at("attempts").at(1).at("project"), "");
+  for (const auto* hidden : {"number", "result", "cause"})
+    EXPECT_TRUE(seen.at("attempts").at(1).at(hidden).is_null()) << hidden;
   const auto page = rig.get("/v1/nodes/n1/attempts?page_size=1").body();
   EXPECT_EQ(page.at("next_page_token"), "1");
   const auto next = rig.get("/v1/nodes/n1/attempts?page_size=1&page_token=1").body();

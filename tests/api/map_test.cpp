@@ -1,5 +1,6 @@
 // GET /v1/map: the cluster in a few letters.
 #include <boost/json/serialize.hpp>
+#include <set>
 
 #include "api_rig.h"
 
@@ -93,6 +94,38 @@ TEST(Map, IsSentAgainOnlyWhenItHasChanged) {
   EXPECT_NE(other.header("ETag"), etag);
   rig.backend.be_unready();
   EXPECT_EQ(again().status(), 503);
+}
+
+TEST(Map, DoesNotSayWhichJobsOfOthers) {
+  ApiRig rig;
+  rig.backend.add_project("nlp");
+  rig.backend.add_project("vision");
+  rig.backend.add_node("n1", 2);
+  const auto a = rig.submit(R"({"name":"a","run":"x","project":"nlp","resources":{"gpus":1}})");
+  const auto b = rig.submit(R"({"name":"b","run":"x","project":"vision","resources":{"gpus":1}})");
+  const auto jobs = [&](http::Headers headers) {
+    const auto map = rig.get("/v1/map", std::move(headers)).body();
+    EXPECT_EQ(map.at("nodes").at(0).at("gpus"), "aa");
+    std::multiset<std::int64_t> ids;
+    for (const auto& id : map.at("nodes").at(0).at("jobs").as_array())
+      ids.insert(id.is_null() ? 0 : id.as_int64());
+    return ids;
+  };
+  using Ids = std::multiset<std::int64_t>;
+  EXPECT_EQ(jobs({}), (Ids{a.value, b.value}));
+  EXPECT_EQ(jobs(rig.user("ada", {{"nlp", Role::member}})), (Ids{0, a.value}));
+  EXPECT_EQ(jobs(rig.user("eve", {{"vision", Role::member}})), (Ids{0, b.value}));
+}
+
+TEST(Map, OfManyNodesIsDrawnOnceASecond) {
+  ApiRig rig;
+  for (int i = 0; i < 300; ++i) rig.backend.add_node("node-" + std::to_string(i), 1);
+  const auto event = [&] { return rig.get("/v1/map").body().at("event_id").as_int64(); };
+  const auto first = event();
+  rig.submit(R"({"name":"a","run":"x","resources":{"gpus":1}})");
+  EXPECT_EQ(event(), first) << "who goes on from here misses nothing";
+  rig.backend.tick(1s);
+  EXPECT_GT(event(), first);
 }
 
 TEST(Map, IsSmall) {

@@ -96,6 +96,7 @@ TEST(Plan, HidesWhoseTheBarsAre) {
   const auto plan = answer.body();
   EXPECT_EQ(plan.at("running").at(0).at("job_id"), nullptr);
   EXPECT_EQ(plan.at("running").at(0).at("name"), "");
+  EXPECT_EQ(plan.at("running").at(0).at("project"), "");
   EXPECT_EQ(plan.at("running").at(0).at("nodes").at(0).at("node"), "n1") << "the bar is there";
   int shown = 0;
   for (const auto& bar : plan.at("planned").as_array())
