@@ -38,6 +38,8 @@ class Collect final : public SeriesSink {
 Decoded decode(std::string_view bytes) {
   Collect sink;
   sink.out.whole = decode_blocks(bytes, sink);
+  std::erase_if(sink.out.lines,
+                [](const auto& line) { return line.second.empty(); });  // of those only the name
   return std::move(sink.out);
 }
 
