@@ -177,6 +177,7 @@ TEST_F(LeaderTest, TimePassesForABusyLeader) {
   }
   EXPECT_EQ(state(), NodeState::unreachable);
   EXPECT_GT(asked, 3u);
+  until([&] { return busy.all.size() == asked; });
 }
 
 TEST_F(LeaderTest, FullInboxRefusesAtOnce) {

@@ -131,6 +131,8 @@ const Allowed kAllowed[] = {
     {"db/pg/pg_reader.cpp", "conditions_of ( filter , params )", "literals and numbers of parameters"},
     {"db/pg/pg_reader.cpp", "text", "what the lines above it have made"},
     {"db/pg/pg_reader.cpp", "text . c_str ( )", "what the lines above it have made"},
+    {"db/pg/pg_reader.cpp", "specs", "a literal, or nothing"},
+    {"db/pg/pg_history.cpp", "text . c_str ( )", "literals that the lines above it have chosen"},
     {"db/pg/pg_reader.cpp", "tail", "both_histories() gets literals and numbers of parameters"},
     {"db/pg/pg_reader.cpp", "both_histories ( \"$2\" )", "of a literal"},
     {"db/pg/pg_reader.cpp", "visible", "literals and numbers of parameters"},
