@@ -46,14 +46,18 @@ void would_change_array(Session& session, const std::string& id, const std::stri
 
 void change_one(Session& session, const ChangeOptions& options, const std::string& id) {
   const std::string path = "/v1/jobs/" + id;
-  const json::object body =
-      options.reason.empty() ? json::object{} : json::object{{"reason", options.reason}};
+  json::object body;
+  if (!options.signal.empty()) body["signal"] = options.signal;
+  if (!options.reason.empty()) body["reason"] = options.reason;
   if (options.dry_run && options.array)
     would_change_array(session, id, options.verb);
   else if (options.dry_run)
     report(session, session.client.get(path), ": would " + options.verb + " it; now ");
   else if (options.array)
     report_array(session, session.client.post(path + ":" + options.verb + "?array=1", body), options.verb);
+  else if (!options.signal.empty())
+    report(session, session.client.post(path + ":" + options.verb, body),
+           " was sent " + options.signal + "; it is ");
   else
     report(session, session.client.post(path + ":" + options.verb, body), " is ");
 }
@@ -243,8 +247,14 @@ void check_targets(const std::string& verb, const std::vector<std::string>& ids,
     throw Failure(Exit::usage, verb + ": name jobs, or say which by --state, --user, …, not both");
 }
 
-int run_change(Session& session, const ChangeOptions& options) {
-  check_targets(options.verb, options.ids, options.filter);
+int run_change(Session& session, const ChangeOptions& given) {
+  check_targets(given.verb, given.ids, given.filter);
+  ChangeOptions options = given;
+  if (!options.signal.empty()) {
+    options.verb = "signal";
+    if (options.ids.empty())
+      throw Failure(Exit::usage, "--signal needs named jobs", "tutti cancel --signal USR1 12 13");
+  }
   if (options.ids.empty()) {
     json::object filter = filter_body(options.filter, session.look.now);
     if (options.filter.states.empty()) filter["state"] = usual_states(options.verb);

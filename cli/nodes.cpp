@@ -185,6 +185,7 @@ int run_node_change(Session& session, const NodeChange& change) {
   const std::string path = "/v1/nodes/" + percent_encode(change.node);
   json::object body;
   if (!change.reason.empty()) body["reason"] = change.reason;
+  if (!change.until.empty()) body["until"] = change.until;
   const Document document =
       change.dry_run ? session.client.get(path) : session.client.post(path + ":" + change.verb, body);
   const json::object& node = as_object(document.tree);
@@ -200,6 +201,9 @@ int run_node_change(Session& session, const NodeChange& change) {
                             : change.verb == "report" ? " is reported; it is "
                                                       : " is ") +
                            text_of(node, "service");
+        const std::string until = text_of(node, "service_until");
+        if (change.verb == "drain" && !change.dry_run && !until.empty())
+          line += " until " + time_cell(until, session.look).text;
         const std::string jobs = list_of(array_of(node, "jobs"));
         if (change.verb == "drain" && !jobs.empty()) line += "; still runs there: " + jobs;
         return line + "\n";

@@ -114,6 +114,7 @@ void Up::prepare() {
       inotify_add_watch(endpoint_watch_, files_.data().c_str(), IN_CLOSE_WRITE | IN_MOVED_TO) < 0)
     throw Failure(Exit::failed, std::string("cannot watch ") + files_.data() + ": " + std::strerror(errno));
   unlink(files_.endpoint().c_str());  // of an earlier run
+  unlink(files_.context().c_str());
 }
 
 ChildPlan Up::scheduler_plan(int port) const {
@@ -281,7 +282,6 @@ void Up::advance() {
   }
   if (phase_ == Phase::recovering) {
     if (!ready()) return;
-    write_context(files_.context(), url_, read_line(files_.token()));
     for (int i = 1; i <= options_.workers; ++i) {
       children_.emplace_back(worker_plan(i));
       children_.back().schedule(Clock::now());
@@ -291,6 +291,8 @@ void Up::advance() {
   }
   if (phase_ == Phase::joining && missing_nodes().empty()) {
     phase_ = Phase::running;
+    // Whoever waits for it finds all nodes there.
+    write_context(files_.context(), url_, read_line(files_.token()));
     announce();
   }
 }

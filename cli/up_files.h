@@ -2,11 +2,10 @@
 // by up.cpp.
 //
 //   DIR/token endpoint secret postgres/   made by the scheduler
-//   DIR/context.json                      server and token, for people (TUTTI_CONTEXT) and tests
-//   DIR/logs/scheduler.log, n1.log, …     what they print
-//   DIR/nodes/n1/gpu                      the simulated machine of n1 (tutti-gpu-sim)
-//   DIR/nodes/n1/state                    the worker's own
-//   DIR/up.lock                           held while a `tutti up` runs here
+//   DIR/context.json                      server and token, for people (TUTTI_CONTEXT) and tests; once all
+//   nodes are connected DIR/logs/scheduler.log, n1.log, …     what they print DIR/nodes/n1/gpu the simulated
+//   machine of n1 (tutti-gpu-sim) DIR/nodes/n1/state                    the worker's own DIR/up.lock held
+//   while a `tutti up` runs here
 #pragma once
 
 #include <string>

@@ -142,6 +142,7 @@ struct ChangeOptions {
   std::vector<std::string> ids;
   JobFilter filter;  // instead of ids
   std::string reason;
+  std::string signal;  // of cancel: send this and end nothing
   bool yes = false;
   bool array = false;  // all tasks
   bool dry_run = false;
@@ -186,6 +187,7 @@ struct NodeChange {
   std::string verb;  // drain, resume, quarantine, repair, return, retire, report
   std::string node;
   std::string reason;
+  std::string until;  // of drain: an instant or +2h
   bool dry_run = false;
 };
 int run_node_change(Session& session, const NodeChange& change);

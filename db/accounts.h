@@ -113,6 +113,8 @@ class AccountStore {
   virtual void commit(const AccountBatch& batch, std::int64_t expected) = 0;
   /// Newest first, ids below `before` (0 = from the newest).
   virtual std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) = 0;
+  /// Drops audit rows that are older, at most so many, the oldest first; true: there may be more.
+  virtual bool forget_audit(Instant before, int most) = 0;
 };
 
 }  // namespace tutti

@@ -78,10 +78,11 @@ enum class FaultKey : std::uint8_t {
   node,
   fault_class,
   gpu,
-  action
+  action,
+  slot  // node and PCI address: a place, whichever GPU was in it
 };
 struct FaultGroup {
-  std::string key;  // of node and gpu the id; 0: none
+  std::string key;  // of node and gpu the id, 0: none; of slot "id address"
   std::int64_t faults = 0;
   std::int64_t jobs_hit = 0;  // each once
 };

@@ -17,18 +17,23 @@
 
 #include "api/accounts/accounts.h"
 #include "api/handlers/console.h"
+#include "api/handlers/history.h"
 #include "api/handlers/limits.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_accounts.h"
+#include "db/pg/pg_history.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_secrets.h"
+#include "db/pg/pg_series.h"
 #include "db/pg/pg_store.h"
 #include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
+#include "scheduler/account_flags.h"
 #include "scheduler/http_flags.h"
+#include "scheduler/metrics_flags.h"
 #include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
@@ -65,36 +70,10 @@ struct Flags {
   std::string fault_table;
   BlameLimits blame;
   double probation_hours = 24;
-  OidcSettings oidc;
-  std::vector<std::string> oidc_grants;
-  double session_idle_hours = 12, session_days = 7;
+  AccountFlags accounts;
   std::vector<std::string> webhook_allow;
+  MetricsFlags metrics;
 };
-
-void add_account_flags(CLI::App& app, Flags& f) {
-  app.add_option("--session-idle-hours", f.session_idle_hours,
-                 "a console session ends so long after its last use")
-      ->check(CLI::Range(0.1, 24.0 * 30))
-      ->capture_default_str();
-  app.add_option("--session-days", f.session_days, "and at the latest so long after its login")
-      ->check(CLI::Range(0.1, 365.0))
-      ->capture_default_str();
-  auto* issuer =
-      app.add_option("--oidc-issuer", f.oidc.issuer,
-                     "URL of an OpenID Connect provider whose bearer tokens are taken, as in their `iss`");
-  app.add_option("--oidc-audience", f.oidc.audience, "one of the `aud` of its tokens")->needs(issuer);
-  issuer->needs("--oidc-audience");
-  app.add_option("--oidc-jwks-url", f.oidc.jwks_url, "its keys; default: where its discovery document says")
-      ->needs(issuer);
-  app.add_option("--oidc-user-claim", f.oidc.user_claim, "claim that names the user")->capture_default_str();
-  app.add_option("--oidc-roles-claim", f.oidc.roles_claim, "claim that lists the user's groups")
-      ->capture_default_str();
-  app.add_option(
-      "--oidc-grant", f.oidc_grants,
-      "GROUP=PROJECT:ROLE, what members of a group may do; project * is everywhere; may be repeated");
-  app.add_option("--oidc-ca", f.oidc.ca_file, "certificates to verify the provider with")
-      ->check(CLI::ExistingFile);
-}
 
 Flags read_flags(int argc, char** argv) {
   Flags f;
@@ -154,7 +133,8 @@ Flags read_flags(int argc, char** argv) {
                  "inspect nodes that have nothing to do so often; 0: never")
       ->check(CLI::Range(0.0, 24.0 * 365))
       ->capture_default_str();
-  add_account_flags(app, f);
+  add_account_flags(app, f.accounts);
+  add_metrics_flags(app, f.metrics);
   app.add_option(
          "--webhook-allow", f.webhook_allow,
          "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
@@ -200,21 +180,6 @@ CurlPoster::Settings poster_settings(const Flags& f) {
                              destinations.error().hint + ")");
   CurlPoster::Settings settings;
   settings.destinations = *std::move(destinations);
-  return settings;
-}
-
-AccountSettings account_settings(const Flags& f, const std::string& token) {
-  AccountSettings settings;
-  settings.root_token = token;
-  settings.session_idle = from_seconds(f.session_idle_hours * 3600);
-  settings.session_life = from_seconds(f.session_days * 86'400);
-  settings.oidc = f.oidc;
-  for (const auto& text : f.oidc_grants) {
-    auto grant = parse_grant(text);
-    if (!grant)
-      throw std::runtime_error("--oidc-grant " + grant.error().message + " (" + grant.error().hint + ")");
-    settings.oidc.grants.push_back(*std::move(grant));
-  }
   return settings;
 }
 
@@ -374,14 +339,14 @@ int run(const Flags& f) {
 
   db::PgAccounts account_store(db);
   SideThread account_thread(io.get_executor()), hash_thread(io.get_executor());
-  Accounts accounts(account_store, account_thread.aside(), hash_thread.aside(), account_settings(f, token),
-                    [&] { return leader.now().wall; });
+  Accounts accounts(account_store, account_thread.aside(), hash_thread.aside(),
+                    account_settings(f.accounts, token), [&] { return leader.now().wall; });
   accounts.start();
   Repeated account_timer(
       io, [&]() -> Duration { return std::chrono::seconds(accounts.loaded() ? 5 : 1); },
       [&] { accounts.refresh(); });
   SideThread fetch_thread(io.get_executor());
-  OidcKeys oidc_keys(io.get_executor(), fetch_thread.aside(), f.oidc, accounts.oidc());
+  OidcKeys oidc_keys(io.get_executor(), fetch_thread.aside(), f.accounts.oidc, accounts.oidc());
   accounts.on_unknown_key([&] { oidc_keys.fetch_soon(); });
   SideThread webhook_thread(io.get_executor());
   CurlPoster poster(io.get_executor(), poster_settings(f));
@@ -389,9 +354,20 @@ int run(const Flags& f) {
                     poster, Sealer(key, "webhooks"));
   SideThread record_thread(io.get_executor());
   WaitingRecord record(leader, record_thread.aside(), std::make_shared<db::PgWaitingReasons>(db));
-  Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { record.step(); });
+  SideThread series_writer(io.get_executor()), series_reader(io.get_executor(), 200);
+  SeriesRecord series(leader, {series_writer.aside(), std::make_shared<db::PgSeries>(db)},
+                      {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
+                      series_settings(f.metrics, metrics));
+  hub.use_samples(series);
+  const auto step_records = [&] { record.step(), series.step(); };
+  Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
+  constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
+  SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
+  History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside());
   Services services;
+  services.history = &history;
   services.waiting = &record;
+  services.series = &series;
   services.accounts = &accounts;
   services.webhooks = &webhooks;
 
@@ -416,6 +392,7 @@ int run(const Flags& f) {
         hub.accept(std::move(link), is_node ? who->name : "");
       },
       "worker");
+  limits.weigh(router);
   http::Hooks hooks;
   hooks.arrive = limits.arrive();
   hooks.before = limits.around(authenticate(accounts));
@@ -445,6 +422,7 @@ int run(const Flags& f) {
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
+    series.finish();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });
   };
@@ -460,8 +438,9 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* side :
-       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread})
+  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread}) questions->let_go();
+  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
+                           &record_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

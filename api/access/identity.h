@@ -53,7 +53,7 @@ struct Identity {
   std::string token;                       // id of the token, if one was used
   std::string session = {};                // id of the session, likewise
   std::string node_credential = {};        // id of the node's credential, likewise
-  std::optional<Instant> expires_at = {};  // of a signed token: afterwards nobody is known by it
+  std::optional<Instant> expires_at = {};  // of a signed token or certificate: then nobody is known by it
   std::map<std::string, Role, std::less<>> signed_roles = {};  // what such a token grants by itself
 
   bool has(Scope s) const { return (scopes & static_cast<std::uint8_t>(s)) != 0; }

@@ -9,6 +9,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 
 namespace tutti {
@@ -59,6 +60,12 @@ bool names(const json::object& claims, std::string_view claim, std::string_view 
   return list != nullptr && std::ranges::any_of(*list, [&](const json::value& v) {
            return v.is_string() && v.get_string() == wanted;
          });
+}
+
+std::string hours(Duration d) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g h", to_seconds(d) / 3600);
+  return text;
 }
 
 struct JwsFree {
@@ -169,6 +176,12 @@ OidcVerifier::Verdict OidcVerifier::verify(std::string_view jwt, Instant now) co
   const auto expires = time_of(*claims, "exp"), not_before = time_of(*claims, "nbf");
   if (!expires) return no("it does not say when it expires");
   if (now >= *expires + settings_.leeway) return no("it has expired");
+  // Groups are the provider's word of when it was made: it must not hold for long. What says no time of its
+  // making, or one to come, is taken for made now.
+  const Instant made = std::min(time_of(*claims, "iat").value_or(now), now);
+  if (settings_.longest > Duration(0) && *expires > made + settings_.longest + settings_.leeway)
+    return no("it holds for more than " + hours(settings_.longest) + ", the longest that is taken here (" +
+              "--oidc-max-lifetime-hours of the scheduler; the provider sets how long its tokens hold)");
   if (not_before && now + settings_.leeway < *not_before) return no("it is not valid yet");
 
   Identity who;

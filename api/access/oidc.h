@@ -29,6 +29,7 @@ struct OidcSettings {
   };
   std::vector<Grant> grants;                   // what members of a group may do
   std::string ca_file;                         // "" = the system's
+  Duration longest = std::chrono::hours(24);   // that a token may hold; 0 = any
   Duration leeway = std::chrono::seconds(30);  // between our clock and the provider's
   bool on() const { return !issuer.empty(); }
 };

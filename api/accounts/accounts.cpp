@@ -10,6 +10,7 @@ namespace {
 constexpr std::size_t kMostChanges = 1'000;    // waiting
 constexpr std::size_t kMostRecorded = 20'000;  // waiting
 constexpr std::size_t kAuditBatch = 1'000;
+constexpr int kForgetAtOnce = 10'000;                    // rows of the audit trail
 constexpr Duration kUseGrain = std::chrono::minutes(1);  // uses within it are one
 
 Error unknown(std::string message) {
@@ -81,6 +82,7 @@ void Accounts::sweep() {
 void Accounts::refresh() {
   sweep();
   if (!loaded_) return load();
+  forget_audit();
   AccountBatch uses;
   for (const auto& id : std::exchange(used_tokens_, {}))
     if (const auto at = tokens_.find(id); at != tokens_.end()) uses.used_tokens.push_back(at->second);
@@ -95,6 +97,22 @@ void Accounts::refresh() {
       [this, newest](std::exception_ptr failure) {
         if (!failure && *newest != revision_ && !busy_) load();
       });
+}
+
+// A piece at each refresh until nothing old is left, then a look once an hour. What fails is tried again by
+// the next refresh.
+void Accounts::forget_audit() {
+  const Instant now = clock_();
+  const bool early = next_forgetting_ && now < *next_forgetting_;
+  if (settings_.audit_life <= Duration(0) || forgetting_ || early) return;
+  forgetting_ = true;
+  auto more = std::make_shared<bool>(true);
+  aside_([&store = store_, more,
+          before = now - settings_.audit_life] { *more = store.forget_audit(before, kForgetAtOnce); },
+         [this, more, now](std::exception_ptr failure) {
+           forgetting_ = false;
+           if (!failure && !*more) next_forgetting_ = now + std::chrono::hours(1);
+         });
 }
 
 void Accounts::load() {
@@ -269,7 +287,7 @@ Result<Identity> Accounts::by_bearer(std::string_view text, std::string_view fro
     const auto at = nodes_.find(given->id);
     if (at == nodes_.end() || !matches(given->secret, at->second.secret_hash) || at->second.revoked_at)
       return unknown("this node's credential is not known, or has been revoked");
-    Identity node = by_certificate(at->second.node);
+    Identity node = node_identity(at->second.node);
     node.node_credential = at->first;
     return node;
   }
@@ -333,8 +351,9 @@ std::optional<Identity> Accounts::renewed(const Identity& who) const {
     if (at == nodes_.end() || at->second.revoked_at) return std::nullopt;
     return who;
   }
-  if (!who.expires_at) return who;  // the scheduler's own token, or a certificate
+  if (!who.expires_at) return who;  // the scheduler's own token
   if (now >= *who.expires_at) return std::nullopt;
+  if (who.kind == Identity::Kind::node) return who;  // by its certificate
   Identity signed_in = who;
   signed_in.roles = who.signed_roles;
   signed_in.owner = who.name;  // in whose name it was opened is asked no more
@@ -382,7 +401,18 @@ Result<Identity> Accounts::by_session(std::string_view cookie, std::string_view 
   return who;
 }
 
-Identity Accounts::by_certificate(std::string_view node) const {
+Result<Identity> Accounts::by_certificate(std::string_view node, Instant until) const {
+  if (clock_() >= until)  // since the handshake
+    return Error{.code = Errc::unauthenticated,
+                 .message = "the certificate of node " + std::string(node) + " has expired",
+                 .hint = "connect with a new one",
+                 .field = ""};
+  Identity who = node_identity(node);
+  who.expires_at = until;
+  return who;
+}
+
+Identity Accounts::node_identity(std::string_view node) {
   Identity who;
   who.kind = Identity::Kind::node;
   who.name = who.owner = node;

@@ -35,6 +35,7 @@ struct AccountSettings {
   std::string root_token;  // the scheduler's own, of its data directory: an admin that needs no rows
   Duration session_idle = std::chrono::hours(12);
   Duration session_life = std::chrono::hours(24 * 7);
+  Duration audit_life = std::chrono::hours(24 * 365);  // rows of the audit trail; 0 = for ever
   OidcSettings oidc;
 };
 
@@ -50,15 +51,16 @@ class Accounts {
 
   /// Reads the rows; until that has succeeded once, only the root token is known.
   void start();
-  /// Every few seconds: writes down uses of tokens and sessions, reads the rows if they have changed.
+  /// Every few seconds: writes down uses of tokens and sessions, reads the rows if they have changed, and
+  /// drops old rows of the audit trail.
   void refresh();
   bool loaded() const { return loaded_; }
 
   // ---- who is this? `from` is the peer's address.
   Result<Identity> by_bearer(std::string_view text, std::string_view from);
   Result<Identity> by_session(std::string_view cookie, std::string_view from);
-  /// A node by the name in its verified certificate.
-  Identity by_certificate(std::string_view node) const;
+  /// A node by the name in its verified certificate, which holds until then.
+  Result<Identity> by_certificate(std::string_view node, Instant until) const;
   /// Who has been known before, as they are now; nothing once they would not be let in any more.
   std::optional<Identity> renewed(const Identity& who) const;
   /// What was let in and is still open.
@@ -125,6 +127,7 @@ class Accounts {
     std::function<void(bool)> done;
   };
 
+  static Identity node_identity(std::string_view node);
   Result<Identity> user_identity(std::string_view user) const;
   /// Of somebody known by a signed token: what they may do here besides.
   Result<Identity> with_local_roles(Identity signed_in) const;
@@ -138,6 +141,7 @@ class Accounts {
   void take(const AccountSnapshot& rows);
   void apply(const AccountBatch& batch);
   void sweep();
+  void forget_audit();
 
   AccountStore& store_;
   Aside aside_, hashing_aside_;
@@ -148,8 +152,10 @@ class Accounts {
   std::function<void()> fetch_keys_;
   bool loaded_ = false;
   bool loading_ = false;
-  bool busy_ = false;  // a commit is under way
-  int hashing_ = 0;    // passwords under way
+  bool busy_ = false;        // a commit is under way
+  int hashing_ = 0;          // passwords under way
+  bool forgetting_ = false;  // old rows of the audit trail
+  std::optional<Instant> next_forgetting_;
   std::int64_t revision_ = 0;
   std::deque<Change> changes_;
   std::deque<Recorded> recorded_;

@@ -182,7 +182,8 @@ std::optional<std::int64_t> parse_id(std::string_view text) {
   return id;
 }
 
-std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required) {
+std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required,
+                                       std::string* until) {
   constexpr std::size_t kMaxReason = 1000;
   std::string reason;
   const auto fail = [&answer](Error error) {
@@ -198,9 +199,18 @@ std::optional<std::string> read_reason(const http::Request& request, const Answe
     const auto* object = body.if_object();
     if (object == nullptr) return fail(bad_field("body", "the body must be an object"));
     for (const auto& member : *object) {
-      if (member.key() != "reason")
-        return fail(bad_field(member.key(), "unknown field", "only 'reason' is known"));
+      const bool is_until = until != nullptr && member.key() == "until";
+      if (member.key() != "reason" && !is_until)
+        return fail(
+            bad_field(member.key(), "unknown field",
+                      until == nullptr ? "only 'reason' is known" : "'reason' and 'until' are known"));
       if (member.value().is_null()) continue;
+      if (is_until) {
+        if (!member.value().is_string())
+          return fail(bad_field("until", "must be a time", "like \"2026-10-01T02:00:00Z\" or \"+2h\""));
+        *until = member.value().get_string();
+        continue;
+      }
       if (!member.value().is_string() || member.value().get_string().size() > kMaxReason)
         return fail(bad_field("reason", "must be text of at most " + std::to_string(kMaxReason) + " bytes"));
       reason = member.value().get_string();

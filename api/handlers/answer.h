@@ -18,6 +18,8 @@
 
 namespace tutti::api {
 
+class QueueKept;  // queue_kept.h
+
 struct Api {
   Backend& backend;
   HandlerSettings settings;
@@ -27,6 +29,7 @@ struct Api {
     StateCounts counts{};
     std::optional<Mono> at;
   } counted;
+  std::shared_ptr<QueueKept> queue{};  // what waits, as it was last looked at
   Mono started{};
   int downloads = 0;                                  // of evidence, under way
   std::vector<std::pair<std::string, Need>> needs{};  // of every route, by its name
@@ -100,6 +103,11 @@ void add_event_routes(const Routes&);
 void add_node_routes(const Routes&);
 void add_queue_routes(const Routes&);
 void add_map_routes(const Routes&);
+void add_metrics_routes(const Routes&);
+void add_history_routes(const Routes&);  // with the three that follow
+void add_history_queue_route(const Routes&);
+void add_replay_route(const Routes&);
+void add_node_history_routes(const Routes&);
 void add_plan_routes(const Routes&);
 void add_share_routes(const Routes&);
 void add_fault_routes(const Routes&);
@@ -141,7 +149,9 @@ Result<std::int64_t> int_param(const http::Request& request, std::string_view na
 /// A row id in a path or query ("42"); nothing if it is not one.
 std::optional<std::int64_t> parse_id(std::string_view text);
 /// The optional body {"reason": "…"} of an action. Anything else is answered here; then nothing is returned.
-std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required);
+/// `until`: a member of that name is taken too, as text.
+std::optional<std::string> read_reason(const http::Request& request, const Answer& answer, bool required,
+                                       std::string* until = nullptr);
 http::Response malformed(std::string_view language, std::string message, int line, int column);
 
 // ---------------------------------------------------------------- rows

@@ -23,8 +23,9 @@ namespace json = boost::json;
 constexpr std::size_t kMostText = 8 << 10;  // of before and after
 constexpr auto kSecretFields =
     std::to_array<std::string_view>({"token", "secret", "password", "value", "old", "new"});
-constexpr auto kNotRecorded = std::to_array<std::string_view>(
-    {"jobs.submit", "jobs.submit_batch", "jobs.simulate", "jobs.simulate_change", "sessions.logout"});
+constexpr auto kNotRecorded =
+    std::to_array<std::string_view>({"jobs.submit", "jobs.submit_batch", "jobs.simulate",
+                                     "jobs.simulate_change", "history.replay", "sessions.logout"});
 
 std::string shortened(std::string text) {
   if (text.size() <= kMostText) return text;

@@ -70,7 +70,7 @@ Result<Identity> identify(Accounts& accounts, const http::Request& request) {
     return who;
   }
   if (request.route == kWorkerRoute && !request.peer_certificate.empty())
-    return accounts.by_certificate(request.peer_certificate);
+    return accounts.by_certificate(request.peer_certificate, request.peer_certificate_until);
   return unauthenticated("a bearer token is needed");
 }
 

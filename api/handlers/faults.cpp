@@ -73,17 +73,25 @@ constexpr int kMostRows = 1000;
 constexpr auto kKeys = std::to_array<std::pair<std::string_view, FaultKey>>({{"node", FaultKey::node},
                                                                              {"class", FaultKey::fault_class},
                                                                              {"gpu", FaultKey::gpu},
-                                                                             {"action", FaultKey::action}});
+                                                                             {"action", FaultKey::action},
+                                                                             {"slot", FaultKey::slot}});
 
 struct Summary {
   std::vector<FaultGroup> rows, total;
 };
 
+std::string node_name(const std::string& key, const Cluster& cluster) {
+  const auto id = parse_id(key);
+  const Node* node = id ? cluster.find(NodeId(*id)) : nullptr;
+  return node == nullptr ? key : node->row.name;
+}
+
 std::string key_text(FaultKey by, const std::string& key, const Cluster& cluster) {
   const auto id = parse_id(key);
-  if (by == FaultKey::node && id) {
-    const Node* node = cluster.find(NodeId(*id));
-    return node == nullptr ? key : node->row.name;
+  if (by == FaultKey::node) return node_name(key, cluster);
+  if (by == FaultKey::slot) {  // a node and a place in it: what stays when the GPU there is exchanged
+    const auto end = std::min(key.find(' '), key.size());
+    return node_name(key.substr(0, end), cluster) + key.substr(end);
   }
   if (by == FaultKey::gpu) {
     const auto gpu = id ? cluster.gpus.find(GpuId(*id)) : cluster.gpus.end();
@@ -108,7 +116,7 @@ void sum_faults(const ApiPtr& api, const http::Request& request, Answer answer) 
   const auto* by = std::ranges::find(kKeys, word, &std::pair<std::string_view, FaultKey>::first);
   if (by == kKeys.end())
     return answer.fail(
-        bad_field("group_by", "cannot group by '" + word.substr(0, 100) + "'", "node, class, gpu or action"));
+        bad_field("group_by", "cannot group by '" + word.substr(0, 100) + "'", "node, class, gpu, slot or action"));
   read_rows(
       api, answer,
       [filter = *filter, by = by->second](Reader& reader) {

@@ -1,13 +1,19 @@
-// POST /v1/jobs/{id}:cancel | :hold | :release | :requeue: what people do to a job. Each answers with the job
-// as it is after the commit; with array=1 they act on all tasks of its array, and answer with how many.
-#include "api/handlers/answer.h"
+// POST /v1/jobs/{id}:cancel | :hold | :release | :requeue | :signal: what people do to a job. Each answers
+// with the job as it is after the commit; with array=1 they act on all tasks of its array, and answer with
+// how many.
+#include <algorithm>
+#include <array>
+
+#include "api/handlers/body.h"
 #include "api/handlers/job_lookup.h"
+#include "api/wire/job_spec_codec.h"
 
 namespace tutti::api {
 namespace {
 
 // What is done to one job, on the control thread.
 using Act = Result<JobId> (*)(ControlPlane&, Now, JobId, const std::string& who, const std::string& reason);
+using Bound = std::function<Result<JobId>(ControlPlane&, Now, JobId)>;
 
 struct ArrayOutcome {
   JobId array;
@@ -37,8 +43,7 @@ Result<JobId> act_on_tasks(ControlPlane& plane, const Identity& who, JobId task_
   return out.array;
 }
 
-void act_on_array(const ApiPtr& api, const Answer& answer, const Identity& who, JobId id,
-                  std::function<Result<JobId>(ControlPlane&, Now, JobId)> act) {
+void act_on_array(const ApiPtr& api, const Answer& answer, const Identity& who, JobId id, Bound act) {
   const auto first = [id](Reader& reader) { return array_of(reader, id).first; };
   read_rows(api, answer, first, [api, answer, who, act = std::move(act)](JobId array) {
     auto outcome = std::make_shared<ArrayOutcome>();
@@ -55,15 +60,10 @@ void act_on_array(const ApiPtr& api, const Answer& answer, const Identity& who, 
   });
 }
 
-void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& answer, Act act) {
-  auto reason = read_reason(request, answer, false);
-  if (!reason) return;
+void act_on_one_or_all(const ApiPtr& api, const http::Request& request, const Answer& answer,
+                       const Bound& one) {
   const auto all = int_param(request, "array", 0, 0, 1);
   if (!all) return answer.fail(all.error());
-  const auto& who = identity_of(request).owner;
-  const auto one = [act, who, reason = *reason](ControlPlane& plane, Now now, JobId id) {
-    return act(plane, now, id, who, reason);
-  };
   const JobId id = job_of(request);
   const bool array = *all == 1;
   if (array) return act_on_array(api, answer, identity_of(request), id, one);
@@ -72,6 +72,14 @@ void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& a
                              if (!done) return answer.fail(done.error());
                              answer_with_job(api, answer, *done);
                            });
+}
+
+void act_on_job(const ApiPtr& api, const http::Request& request, const Answer& answer, Act act) {
+  auto reason = read_reason(request, answer, false);
+  if (!reason) return;
+  act_on_one_or_all(api, request, answer,
+                    [act, who = identity_of(request).owner, reason = *reason](
+                        ControlPlane& plane, Now now, JobId id) { return act(plane, now, id, who, reason); });
 }
 
 void cancel(const ApiPtr& api, const http::Request& request, Answer answer) {
@@ -99,6 +107,43 @@ void requeue(const ApiPtr& api, const http::Request& request, Answer answer) {
              });
 }
 
+struct SignalBody {
+  std::string signal, reason;
+};
+
+void read_signal(wire::SpecReader& r, const wire::Path& at, const boost::json::value& v, SignalBody& into) {
+  auto name = r.string(at, v, 16);
+  if (!name) return;
+  if (name->starts_with("SIG")) name->remove_prefix(3);
+  const auto known = wire::signal_names();
+  if (*name == "KILL")
+    return r.problem(at, "KILL ends the attempt, and would count as its own failure",
+                     "to end a job, cancel it");
+  if (std::ranges::find(known, *name) == known.end()) {
+    std::string names;
+    for (const auto word : known)
+      if (word != "KILL") names += (names.empty() ? "" : ", ") + std::string(word);
+    return r.problem(at, "unknown signal '" + std::string(*name) + "'", "known: " + names);
+  }
+  into.signal = std::string(*name);
+}
+
+constexpr auto kSignalFields = std::to_array<wire::Field<SignalBody>>({
+    {"signal", read_signal},
+    {"reason", read_text<&SignalBody::reason, 1000>},
+});
+
+void signal(const ApiPtr& api, const http::Request& request, Answer answer) {
+  const auto body = read_body(api, request, answer, kSignalFields);
+  if (!body) return;
+  if (body->signal.empty())
+    return answer.fail(bad_field("signal", "which signal is missing", "like {\"signal\": \"USR1\"}"));
+  act_on_one_or_all(
+      api, request, answer,
+      [signal = body->signal, who = who_and_why(identity_of(request).owner, body->reason)](
+          ControlPlane& plane, Now now, JobId id) { return plane.on_signal(now, id, signal, who); });
+}
+
 }  // namespace
 
 void add_job_action_routes(const Routes& routes) {
@@ -106,6 +151,7 @@ void add_job_action_routes(const Routes& routes) {
   routes.post("/v1/jobs/{id}:hold", "jobs.hold", Need::job_change, hold);
   routes.post("/v1/jobs/{id}:release", "jobs.release", Need::job_change, release);
   routes.post("/v1/jobs/{id}:requeue", "jobs.requeue", Need::job_change, requeue);
+  routes.post("/v1/jobs/{id}:signal", "jobs.signal", Need::job_change, signal);
 }
 
 }  // namespace tutti::api

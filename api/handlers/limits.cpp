@@ -12,6 +12,40 @@ namespace {
 
 constexpr auto kNotCounted = std::to_array<std::string_view>({"/healthz", "/livez", "/readyz", "/v1/worker"});
 
+// Of the planner, the whole cluster, or every row of a table. docs/security.md shows the same numbers.
+constexpr auto kRequestCosts = std::to_array<RequestCost>({
+    {"jobs.simulate", 20},
+    {"jobs.simulate_change", 20},
+    {"jobs.bulk", 20},
+    {"plan.get", 20},
+    {"history.replay", 50},
+    {"history.get", 10},
+    {"history.map", 10},
+    {"history.queue", 10},
+    {"history.cluster", 10},
+    {"history.decisions", 10},
+    {"nodes.score", 10},
+    {"nodes.attempts", 10},
+    {"nodes.inspections", 10},
+    {"projects.waits", 10},
+    {"attempts.metrics", 10},
+    {"nodes.metrics", 5},
+    {"jobs.count", 10},
+    {"jobs.list", 10, "q"},
+    {"faults.summary", 10},
+    {"usage.get", 10},
+    {"projects.usage", 10},
+    {"jobs.explain", 5},
+    {"map.get", 5},
+    {"queue.get", 5},
+});
+
+/// HEAD is answered by the route of GET.
+std::string route_key(http::Method method, std::string_view pattern) {
+  if (method == http::Method::head) method = http::Method::get;
+  return std::string(http::to_string(method)) + " " + std::string(pattern);
+}
+
 bool counted(const http::Request& request) {
   return std::ranges::find(kNotCounted, request.path) == kNotCounted.end();
 }
@@ -85,6 +119,8 @@ std::string_view kind_name(Identity::Kind kind) {
 
 }  // namespace
 
+std::span<const RequestCost> request_costs() { return kRequestCosts; }
+
 Limits::Limits(const LimitSettings& settings, std::function<Mono()> clock)
     : settings_(settings), clock_(std::move(clock)) {
   const auto bucket = [](std::optional<TokenBucket>& into, double rate, double burst) {
@@ -122,14 +158,30 @@ Limits::Before Limits::around(Before inner) {
     const auto& who = api::identity_of(request);
     if (!principals_ || !counted(request) || who.kind == Identity::Kind::nobody) return std::nullopt;
     const auto principal = std::string(kind_name(who.kind)) + who.name;
-    const auto allowance = principals_->take(principal, clock_());
+    const double cost = std::min(cost_of(request), principals_->burst());
+    const auto allowance = principals_->take(principal, clock_(), cost);
     const auto policy = bucket_policy("principal", *principals_);
     if (!allowance.allowed)
       return refuse(policy, allowance, "too many requests from " + principal,
-                    again_in(allowance) + "; a batch or the event stream needs fewer requests");
+                    again_in(allowance) +
+                        (cost > 1 ? "; this one counts as " + std::to_string(static_cast<int>(cost))
+                                  : "; a batch or the event stream needs fewer requests"));
     tell(request.answer_headers, policy, allowance);
     return std::nullopt;
   };
+}
+
+void Limits::weigh(const http::Router& router) {
+  for (const auto& cost : kRequestCosts)
+    for (const auto& route : router.routes())
+      if (route.name == cost.operation) costs_[route_key(route.method, route.pattern)] = cost;
+}
+
+double Limits::cost_of(const http::Request& request) const {
+  const auto found = costs_.find(route_key(request.method, request.route));
+  if (found == costs_.end()) return 1;
+  const auto& [operation, requests, with] = found->second;
+  return with.empty() || !request.query_param(with).value_or("").empty() ? requests : 1;
 }
 
 std::optional<http::Response> Limits::login_allowed(std::string_view peer, std::string_view user) const {

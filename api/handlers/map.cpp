@@ -2,11 +2,11 @@
 // seconds. From memory; who has the picture already gets 304.
 #include <algorithm>
 #include <boost/json/serialize.hpp>
-#include <tuple>
 #include <utility>
 
 #include "api/access/credentials.h"
 #include "api/handlers/answer.h"
+#include "api/handlers/map_view.h"
 #include "api/handlers/view.h"
 #include "api/http/static_files.h"
 #include "api/wire/text_values.h"
@@ -15,21 +15,6 @@ namespace tutti::api {
 namespace {
 
 namespace json = boost::json;
-
-struct Place {
-  std::string block, rack;
-  auto operator<=>(const Place&) const = default;
-};
-
-// The labels by which the planner keeps gangs together.
-std::string label_of(const Node& node, const std::string& key) {
-  const auto found = node.row.labels.find(key);
-  return found == node.row.labels.end() ? "" : found->second;
-}
-
-Place place_of(const Node& node) {
-  return {label_of(node, "topology.block"), label_of(node, "topology.rack")};
-}
 
 char letter_of(const Gpu& gpu, const ControlPlane& plane) {
   if (!gpu.row.present) return 'x';
@@ -43,7 +28,7 @@ char letter_of(const Gpu& gpu, const ControlPlane& plane) {
   return attempt != nullptr && attempt->row.state == AttemptState::preflight ? 'p' : 'a';
 }
 
-json::object node_of_map(const Node& node, std::size_t rack, const ControlPlane& plane) {
+json::object node_of_map(const Node& node, const ControlPlane& plane) {
   std::vector<const Gpu*> gpus;
   for (const auto* ids : {&node.gpus, &node.absent})
     for (const GpuId id : *ids) gpus.push_back(&plane.cluster().gpus.at(id));
@@ -55,7 +40,7 @@ json::object node_of_map(const Node& node, std::size_t rack, const ControlPlane&
     jobs.push_back(gpu->holder.job ? json::value(gpu->holder.job.value) : json::value(nullptr));
   }
   return {{"name", node.row.name},
-          {"rack", rack},
+          {"rack", 0},
           {"state", name(node.row.state)},
           {"service", name(node.row.service)},
           {"conditions", node.conditions.size()},
@@ -63,22 +48,11 @@ json::object node_of_map(const Node& node, std::size_t rack, const ControlPlane&
           {"jobs", std::move(jobs)}};
 }
 
-/// Nodes by block, rack and name; each says which of the racks it stands in.
 json::object map_view(const ControlPlane& plane) {
-  using Standing = std::tuple<Place, std::string_view, const Node*>;
   std::vector<Standing> nodes;
   for (const auto& [id, node] : plane.cluster().nodes)
-    nodes.emplace_back(place_of(node), node.row.name, &node);
-  std::ranges::sort(nodes, {}, [](const Standing& s) { return std::tie(std::get<0>(s), std::get<1>(s)); });
-  json::array racks, views;
-  const Place* last = nullptr;
-  for (const auto& [place, name, node] : nodes) {
-    if (last == nullptr || *last != place)
-      racks.push_back(json::object{{"block", place.block}, {"rack", place.rack}});
-    last = &place;
-    views.push_back(node_of_map(*node, racks.size() - 1, plane));
-  }
-  return {{"racks", std::move(racks)}, {"nodes", std::move(views)}};
+    nodes.push_back({place_of(node.row.labels), node.row.name, node_of_map(node, plane)});
+  return racks_and_nodes(std::move(nodes));
 }
 
 void get_map(const ApiPtr& api, const http::Request& request, Answer answer) {

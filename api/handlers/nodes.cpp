@@ -3,6 +3,7 @@
 // memory.
 #include "api/handlers/answer.h"
 #include "api/handlers/view.h"
+#include "api/wire/text_values.h"
 
 namespace tutti::api {
 namespace {
@@ -47,14 +48,29 @@ void get_node(const ApiPtr& api, const http::Request& request, Answer answer) {
   answer_with_node(api, answer, request.param("name"));
 }
 
-// {"reason": "…"}; only who puts a node back need not say why.
+/// An instant, or "+2h" from now; the epoch for nothing.
+std::optional<Instant> end_of(const std::string& text, Now now) {
+  if (text.empty()) return Instant{};
+  if (!text.starts_with('+')) return wire::parse_instant(text);
+  const auto wait = wire::parse_duration(text.substr(1));
+  return wait ? std::optional(now.wall + *wait) : std::nullopt;
+}
+
+// {"reason": "…"}; only who puts a node back need not say why. With "until" a drain or cordon ends by itself.
 void set_service(const ApiPtr& api, const http::Request& request, const Answer& answer, NodeService service) {
-  auto reason = read_reason(request, answer, service != NodeService::schedulable);
+  const bool may_end = service == NodeService::draining || service == NodeService::cordoned;
+  std::string until_text;
+  auto reason =
+      read_reason(request, answer, service != NodeService::schedulable, may_end ? &until_text : nullptr);
   if (!reason) return;
+  const auto until = end_of(until_text, api->backend.now());
+  if (!until)
+    return answer.fail(bad_field("until", "must be a time, not '" + until_text.substr(0, 64) + "'",
+                                 "like \"2026-10-01T02:00:00Z\" or \"+2h\""));
   const std::string name = request.param("name");
   api->backend.change_nodes(
-      [=, why = std::move(*reason)](ControlPlane& plane, Now now) {
-        return plane.on_node_service(now, name, service, why);
+      [=, why = std::move(*reason), end = *until](ControlPlane& plane, Now now) {
+        return plane.on_node_service(now, name, service, why, end);
       },
       [api, answer, name](const Result<NodeId>& done) {
         if (!done) return answer.fail(done.error());

@@ -1,13 +1,10 @@
-// GET /v1/queue: what waits, in order, page by page, with why; and all of it by reason. From memory.
+// GET /v1/queue: what waits, in order, page by page, with why; and all of it by reason. From memory: of many
+// jobs as of some seconds ago (queue_kept.h).
 #include <algorithm>
-#include <array>
-#include <map>
-#include <set>
-#include <span>
-#include <tuple>
 
 #include "api/handlers/answer.h"
 #include "api/handlers/job_filter.h"
+#include "api/handlers/queue_kept.h"
 #include "api/handlers/view.h"
 
 namespace tutti::api {
@@ -16,9 +13,8 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::int64_t kUsualPage = 200, kLargestPage = 1000;
-constexpr std::size_t kSearched = 2000;  // of those that wait in order, for the jobs of who asks for some
-constexpr std::size_t kExplained = 200;  // kinds of jobs that are explained for the sums
-constexpr std::size_t kUnready = 200;    // of a page: jobs that are not ready and are explained in full
+constexpr std::size_t kMoreKinds = 200;  // of jobs, that are explained for a page beside those of the sums
+constexpr std::size_t kUnready = 20;     // of a page: jobs that are not ready and are explained in full
 
 // ---------------------------------------------------------------- the question
 
@@ -28,11 +24,9 @@ struct Question {
   std::size_t begin = 0, size = 0;
 
   std::size_t end() const { return begin + size; }
-  bool of_all() const { return !visible && project.empty() && owner.empty(); }
-  bool is_about(const Job& job) const {
-    return is_pending(job.row.state) && (queue.empty() || job.row.queue == queue) &&
-           (project.empty() || job.row.project == project) && (owner.empty() || job.row.owner == owner) &&
-           is_visible(visible, job.row.project, job.row.owner);
+  bool is_about(const QueueKept::Group& of) const {
+    return (queue.empty() || of.queue == queue) && (project.empty() || of.project == project) &&
+           (owner.empty() || of.owner == owner) && is_visible(visible, of.project, of.owner);
   }
 };
 
@@ -54,168 +48,33 @@ Result<Question> parse_question(const http::Request& request) {
   return q;
 }
 
-// ---------------------------------------------------------------- why
-
-/// What the nodes say is the same for all jobs of one shape and place, so it is asked once for each; only the
-/// position differs, and that the page knows.
-class Reasons {
- public:
-  Reasons(const ControlPlane& plane, Now now, const std::optional<Visible>& visible)
-      : plane_(plane), now_(now), visible_(visible) {}
-
-  /// Of one that is ready, without its place in the order. nullptr: `most` kinds are known and this is none.
-  const std::vector<Reason>* of_kind(const Job& job, std::size_t most) {
-    const auto& what = plane_.planner().find_waiting(job.row.id)->what;
-    const Kind kind{what.shape, what.kind.queue, what.project};
-    const auto known = by_kind_.find(kind);
-    if (known != by_kind_.end()) return &known->second;
-    if (by_kind_.size() >= most) return nullptr;
-    auto reasons = seen_by(visible_, plane_, plane_.explain(job.row.id, now_)).reasons;
-    std::erase_if(reasons, [](const Reason& r) { return r.code == "behind" || r.code == "promised"; });
-    return &by_kind_.emplace(kind, std::move(reasons)).first->second;
-  }
-
- private:
-  using Kind = std::tuple<int, int, int>;  // shape, queue, project: quotas are of these
-  const ControlPlane& plane_;
-  Now now_;
-  const std::optional<Visible>& visible_;
-  std::map<Kind, std::vector<Reason>> by_kind_;
-};
-
-constexpr auto kTexts = std::to_array<std::pair<std::string_view, std::string_view>>({
-    {"never", "no nodes of this cluster could ever run them"},
-    {"no_nodes", "no worker has registered yet"},
-    {"topology", "not enough nodes near each other are free"},
-    {"nodes", "too few nodes can take a part now"},
-    {"not_reachable", "nodes are unreachable or dead"},
-    {"not_schedulable", "nodes are cordoned, draining or quarantined"},
-    {"stale_ranks", "nodes have ranks whose death is not proven"},
-    {"gpus_out_of_order", "GPUs are quarantined or dirty"},
-    {"gpus_busy", "GPUs are busy"},
-    {"cpus_busy", "CPUs are busy"},
-    {"memory_busy", "memory is in use"},
-    {"reserved", "nodes are reserved for others"},
-    {"quota", "what their queue or project may hold is in use"},
-    {"backfill", "they could run into the promised start of another"},
-    {"behind", "others come before them"},
-    {"delayed", "they wait for their time"},
-    {"blocked", "they wait for other jobs"},
-    {"held", "they are held"},
-    {"other", "not looked at one by one"},
-});
-
-std::string_view text_of(std::string_view code) {
-  const auto* known = std::ranges::find(kTexts, code, &std::pair<std::string_view, std::string_view>::first);
-  return known == kTexts.end() ? "a condition of nodes keeps them away" : known->second;
-}
-
-/// The first reason. Where that is the number of nodes, what keeps most of those that would do.
-std::string_view main_code(const std::vector<Reason>& reasons) {
-  static constexpr auto kOfOthers = std::to_array<std::string_view>(
-      {"nodes", "other_queue", "excluded", "constraint", "too_few_gpus", "too_small", "quota", "backfill"});
-  if (reasons.empty()) return "behind";
-  if (reasons.front().code != "nodes") return reasons.front().code;
-  const Reason* most = &reasons.front();
-  for (const auto& r : reasons)
-    if (std::ranges::find(kOfOthers, r.code) == kOfOthers.end() &&
-        (most->code == "nodes" || r.have > most->have))
-      most = &r;
-  return most->code;
-}
-
-struct Sum {
-  std::int64_t jobs = 0, gpus = 0;
-};
-
-json::array sums_view(const std::map<std::string, Sum>& sums) {
-  std::vector<std::pair<std::string, Sum>> sorted(sums.begin(), sums.end());
-  std::ranges::sort(sorted, {}, [](const auto& s) {
-    return std::tuple(-s.second.gpus, -s.second.jobs, std::string_view(s.first));
-  });
-  json::array out;
-  for (const auto& [code, sum] : sorted)
-    out.push_back(
-        json::object{{"code", code}, {"text", text_of(code)}, {"jobs", sum.jobs}, {"gpus", sum.gpus}});
-  return out;
-}
-
 // ---------------------------------------------------------------- the order
 
-struct InQueue {
-  const Job* job;
-  std::optional<std::size_t> position = std::nullopt;  // of its queue; all that wait count
-};
-
-/// Pending jobs in the order in which they are looked at: ready ones as the planner does, delayed ones by
-/// time, then the rest. Who sees or wants only some of them finds them among the first, and the rest by id.
-struct Pending {
-  std::vector<InQueue> ready;
-  std::vector<const Job*> behind;  // ready too, not among the first
-  std::vector<const Job*> others;
+struct Page {
+  std::vector<QueueKept::Entry> jobs;
   std::size_t total = 0;
-  std::map<std::string, Sum> by_reason;
+  std::map<std::string, WaitingSum> by_reason;
 };
 
-void look_at_first(const ControlPlane& plane, const Question& q, Pending& out, std::set<JobId>& searched) {
-  std::map<std::string, std::size_t> next;
-  for (const JobId id : plane.waiting_in_order(q.queue, q.of_all() ? q.end() : kSearched)) {
-    const Job* job = plane.find_job(id);
-    const auto position = next[job->row.queue]++;
-    if (!q.of_all()) searched.insert(id);
-    if (q.is_about(*job)) out.ready.push_back({job, position});
-  }
-}
-
-Pending all_pending(const ControlPlane& plane, const Question& q, Reasons& reasons) {
-  Pending out;
-  std::set<JobId> searched;
-  look_at_first(plane, q, out, searched);
-  const bool further = searched.size() >= kSearched;
-  for (const auto& [id, job] : plane.jobs()) {
-    if (!q.is_about(job)) continue;
-    ++out.total;
-    std::string_view code;
-    if (job.row.state == JobState::queued) {
-      const auto* why = reasons.of_kind(job, kExplained);
-      code = why == nullptr ? "other" : main_code(*why);
-      if (further && !searched.contains(id)) out.behind.push_back(&job);
-    } else {
-      code = name(job.row.state);
-      out.others.push_back(&job);
+Page page_of(const QueueKept& queue, const Question& q) {
+  Page page;
+  std::vector<char> asked;  // by group
+  for (const auto& group : queue.groups()) {
+    asked.push_back(q.is_about(group) ? 1 : 0);
+    if (asked.back() == 0) continue;
+    page.total += group.jobs;
+    for (const auto& [code, sum] : group.by_reason) {
+      page.by_reason[code].jobs += sum.jobs;
+      page.by_reason[code].gpus += sum.gpus;
     }
-    auto& sum = out.by_reason[std::string(code)];
-    ++sum.jobs;
-    sum.gpus += std::int64_t{job.row.nodes} * job.row.gpus_per_node;
   }
-  return out;
-}
-
-template <class T>
-std::span<T> part_of(std::vector<T>& all, std::size_t before, const Question& q) {
-  const auto at = [&](std::size_t i) { return std::clamp(i, before, before + all.size()) - before; };
-  return std::span(all).subspan(at(q.begin), at(q.end()) - at(q.begin));
-}
-
-std::vector<InQueue> page_of(Pending& all, const ControlPlane& plane, const Question& q) {
-  std::vector<InQueue> page;
-  const auto ready = part_of(all.ready, 0, q);
-  page.assign(ready.begin(), ready.end());
-  const auto first_behind = static_cast<std::ptrdiff_t>(page.size());
-  for (const Job* job : part_of(all.behind, all.ready.size(), q))
-    page.push_back({job, plane.planner().ahead_of(job->row.id)});
-  std::sort(page.begin() + first_behind, page.end(), [](const InQueue& a, const InQueue& b) {
-    return std::pair(a.position, a.job->row.id) < std::pair(b.position, b.job->row.id);
-  });
-  const auto before = [](const Job* a, const Job* b) {
-    return std::tuple(a->row.state, a->row.not_before, a->row.id) <
-           std::tuple(b->row.state, b->row.not_before, b->row.id);  // delayed, blocked, held
-  };
-  const auto ahead = all.ready.size() + all.behind.size();
-  if (q.end() <= ahead) return page;
-  const auto shown = static_cast<std::ptrdiff_t>(std::min(all.others.size(), q.end() - ahead));
-  std::partial_sort(all.others.begin(), all.others.begin() + shown, all.others.end(), before);
-  for (const Job* job : part_of(all.others, ahead, q)) page.push_back({job});
+  std::size_t at = 0;
+  for (const auto* list : {&queue.ready(), &queue.others()})
+    for (const auto& entry : *list) {
+      if (asked[entry.group] == 0) continue;
+      if (at == q.end()) return page;
+      if (at++ >= q.begin) page.jobs.push_back(entry);
+    }
   return page;
 }
 
@@ -223,69 +82,73 @@ std::vector<InQueue> page_of(Pending& all, const ControlPlane& plane, const Ques
 
 class PageOfQueue {
  public:
-  PageOfQueue(const ControlPlane& plane, Now now, Reasons& reasons)
-      : plane_(plane), now_(now), reasons_(reasons) {}
+  PageOfQueue(QueueKept& queue, const ControlPlane& plane, Now now, const std::optional<Visible>& visible)
+      : queue_(queue), plane_(plane), now_(now), visible_(visible), most_(queue.kinds() + kMoreKinds) {}
 
-  json::object view(const InQueue& entry) {
-    const Job& job = *entry.job;
+  /// Nothing: it does not wait any more.
+  std::optional<json::object> view(const QueueKept::Entry& entry) {
+    const Job* found = plane_.find_job(entry.id);
+    if (found == nullptr || !is_pending(found->row.state)) return std::nullopt;
+    const Job& job = *found;
+    const planner::Waiting* waiting = plane_.planner().find_waiting(entry.id);
     json::value position = nullptr, best = nullptr;
-    if (entry.position) {
-      position = *entry.position;
-      best = best_available(job);
+    std::vector<Reason> reasons;
+    if (waiting != nullptr) {
+      position = entry.position;
+      const auto* kind = queue_.kind_of(plane_, *waiting, now_, most_);
+      if (kind != nullptr) {
+        const auto gpus = plane_.planner().nodes().shape(waiting->what.shape).ask.resources.gpus;
+        best = json::object{{"nodes", kind->available}, {"gpus", kind->available * gpus}};
+      }
+      reasons = reasons_of(job, kind, entry.position);
+    } else {
+      reasons = reasons_of_unready(job);
     }
     const auto& kinds = job.spec->resources.gpu_kinds;
-    return {{"id", job.row.id.value},
-            {"name", job.spec->name},
-            {"project", job.row.project},
-            {"queue", job.row.queue},
-            {"owner", job.row.owner},
-            {"state", name(job.row.state)},
-            {"priority", job.row.priority},
-            {"nodes", job.row.nodes},
-            {"gpus_per_node", job.row.gpus_per_node},
-            {"gpu_model", kinds.empty() ? std::string_view() : std::string_view(kinds.front().model)},
-            {"queued_at", instant_or_null(job.row.queued_at)},
-            {"attempt", job.row.attempt},
-            {"best_available", std::move(best)},
-            {"position", std::move(position)},
-            {"reasons", reasons_view(reasons_of(entry))},
-            {"not_before", instant_or_null(job.row.not_before)},
-            {"eta", eta_view(plane_.eta(job.row.id, now_))}};
+    return json::object{
+        {"id", job.row.id.value},
+        {"name", job.spec->name},
+        {"project", job.row.project},
+        {"queue", job.row.queue},
+        {"owner", job.row.owner},
+        {"state", name(job.row.state)},
+        {"priority", job.row.priority},
+        {"nodes", job.row.nodes},
+        {"gpus_per_node", job.row.gpus_per_node},
+        {"gpu_model", kinds.empty() ? std::string_view() : std::string_view(kinds.front().model)},
+        {"queued_at", instant_or_null(job.row.queued_at)},
+        {"attempt", job.row.attempt},
+        {"best_available", std::move(best)},
+        {"position", std::move(position)},
+        {"reasons", reasons_view(reasons)},
+        {"not_before", instant_or_null(job.row.not_before)},
+        {"eta", eta_view(plane_.eta(job.row.id, now_))}};
   }
 
  private:
-  std::vector<Reason> reasons_of(const InQueue& entry) {
-    const Job& job = *entry.job;
-    if (!entry.position) {
-      if (unready_++ < kUnready) return plane_.explain(job.row.id, now_).reasons;
-      return {{std::string(name(job.row.state)), job.row.reason, 0, 0}};
-    }
-    auto reasons = *reasons_.of_kind(job, SIZE_MAX);
-    if (const auto ahead = *entry.position; ahead > 0)
+  std::vector<Reason> reasons_of(const Job& job, const QueueKept::Kind* kind, std::size_t ahead) const {
+    Explanation why;
+    if (kind != nullptr) why.reasons = kind->reasons;
+    auto reasons = seen_by(visible_, plane_, std::move(why)).reasons;
+    if (kind == nullptr) reasons.push_back({"other", "not looked at one by one", 0, 0});
+    if (ahead > 0)
       reasons.push_back({"behind",
                          std::to_string(ahead) + " jobs of queue '" + job.row.queue + "' come before it", 0,
                          static_cast<std::int64_t>(ahead)});
     return reasons;
   }
 
-  json::object best_available(const Job& job) {
-    const auto& waiting = *plane_.planner().find_waiting(job.row.id);
-    const auto& ask = plane_.planner().nodes().shape(waiting.what.shape).ask;
-    const auto [known, fresh] =
-        available_.try_emplace(std::pair(waiting.what.shape, waiting.what.project), 0);
-    if (fresh) {
-      const auto count = planner::count_nodes(plane_.planner(), waiting, now_.wall);
-      const bool near = ask.topology.require != TopologyLevel::any && ask.nodes > 1;
-      known->second = std::min(ask.nodes, near ? count.now_near : count.of(planner::NodeBlocker::none));
-    }
-    return {{"nodes", known->second}, {"gpus", known->second * ask.resources.gpus}};
+  std::vector<Reason> reasons_of_unready(const Job& job) {
+    if (unready_++ < kUnready) return plane_.explain(job.row.id, now_).reasons;
+    return {{std::string(name(job.row.state)), job.row.reason, 0, 0}};
   }
 
+  QueueKept& queue_;
   const ControlPlane& plane_;
   Now now_;
-  Reasons& reasons_;
+  const std::optional<Visible>& visible_;
+  std::size_t most_;
   std::size_t unready_ = 0;
-  std::map<std::pair<int, int>, int> available_;  // by shape and project
 };
 
 void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
@@ -294,15 +157,17 @@ void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto q = parse_question(request);
   if (!q) return answer.fail(q.error());
   const Now now = api->backend.now();
-  Reasons reasons(*plane, now, q->visible);
-  auto pending = all_pending(*plane, *q, reasons);
-  PageOfQueue page(*plane, now, reasons);
+  if (!api->queue) api->queue = std::make_shared<QueueKept>();
+  api->queue->look(*plane, api->backend.status().term, now);
+  auto page = page_of(*api->queue, *q);
+  PageOfQueue views(*api->queue, *plane, now, q->visible);
   json::array jobs;
-  for (const auto& entry : page_of(pending, *plane, *q)) jobs.push_back(page.view(entry));
+  for (const auto& entry : page.jobs)
+    if (auto view = views.view(entry)) jobs.push_back(*std::move(view));
   answer.json(200, json::object{{"jobs", std::move(jobs)},
-                                {"total", pending.total},
-                                {"next_page_token", q->end() < pending.total ? std::to_string(q->end()) : ""},
-                                {"by_reason", sums_view(pending.by_reason)}});
+                                {"total", page.total},
+                                {"next_page_token", q->end() < page.total ? std::to_string(q->end()) : ""},
+                                {"by_reason", sums_view(page.by_reason)}});
 }
 
 }  // namespace

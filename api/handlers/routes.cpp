@@ -25,6 +25,8 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_node_routes(routes);
   api::add_queue_routes(routes);
   api::add_map_routes(routes);
+  api::add_metrics_routes(routes);
+  api::add_history_routes(routes);
   api::add_plan_routes(routes);
   api::add_share_routes(routes);
   api::add_fault_routes(routes);

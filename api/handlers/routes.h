@@ -36,7 +36,7 @@ inline constexpr std::string_view kWorkerRoute = "/v1/worker";
 /// in must be known. Fills Request::identity. The accounts outlive it.
 std::function<std::optional<http::Response>(http::Request&)> authenticate(Accounts& accounts);
 
-/// A worker's connection ends when its credential does. The accounts outlive it.
+/// A worker's connection ends when its credential does, or its certificate. The accounts outlive it.
 void keep_judging_worker(Accounts& accounts, const Identity& who, const std::shared_ptr<http::Link>& link);
 
 }  // namespace tutti

@@ -5,19 +5,23 @@
 namespace tutti {
 
 class Accounts;
+class History;         // history.h
 class Limits;          // limits.h
 class SecretVault;     // scheduler/secrets
+class SeriesHistory;   // series_history.h
 class Shells;          // shells.h
 class WaitingHistory;  // waiting_history.h
 class WebhookService;
 
 struct Services {
   Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
+  History* history = nullptr;
   Limits* limits = nullptr;
   WebhookService* webhooks = nullptr;
   SecretVault* secrets = nullptr;
   Shells* shells = nullptr;
   WaitingHistory* waiting = nullptr;  // why jobs waited
+  SeriesHistory* series = nullptr;    // what was measured
 };
 
 }  // namespace tutti

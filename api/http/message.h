@@ -74,6 +74,7 @@ struct Request {
   /// Under TLS with --tls-client-ca: whom the verified client certificate names, its common name or else its
   /// first DNS name; "" without one.
   std::string peer_certificate;
+  std::chrono::sys_seconds peer_certificate_until{};  // it holds until then
   std::vector<PathParam> params;
   std::string_view route;  // pattern of the matched route, "/v1/jobs/{id}"; lives as long as the router
   std::any identity;       // whatever the `before` hook learned about the caller
@@ -140,8 +141,8 @@ class Stream {
   virtual bool write(std::string chunk) = 0;
   /// What was written is still sent, then the body ends. Harmless when repeated.
   virtual void close() = 0;
-  /// The connection is cut at once: what was written and not sent yet is lost, and the peer can tell that from
-  /// an end.
+  /// The connection is cut at once: what was written and not sent yet is lost, and the peer can tell that
+  /// from an end.
   virtual void abort() { close(); }
   /// Called once, on the session's executor, when the stream is over (peer gone, too slow, closed). At once
   /// if it already is.

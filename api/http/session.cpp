@@ -79,6 +79,7 @@ asio::awaitable<void> Session::run(std::shared_ptr<Session> self) {
   self->idle_ = false;
   if (!greeted) co_return self->transport_->close();
   self->peer_certificate_ = self->transport_->peer_certificate();
+  self->peer_certificate_until_ = self->transport_->peer_certificate_until();
   while (next == Next::keep_alive && !self->stopping_) {
     Turn turn(self->context_->config);
     const auto reading = co_await self->read_request(turn);
@@ -197,6 +198,7 @@ asio::awaitable<Session::Next> Session::answer(Turn& turn) {
   turn.keep_alive = turn.parser.keep_alive();
   request.peer = transport_->peer();
   request.peer_certificate = peer_certificate_;
+  request.peer_certificate_until = peer_certificate_until_;
   if (auto refused = ask(context_->hooks.arrive, turn))
     co_return co_await send_response(turn, std::move(*refused));
 

@@ -96,6 +96,7 @@ class Session : public std::enable_shared_from_this<Session> {
   const std::shared_ptr<Transport> transport_;
   const std::shared_ptr<Wake> wake_;
   std::string peer_certificate_;
+  std::chrono::sys_seconds peer_certificate_until_{};
   std::string buffer_;  // input; [begin_, end_) is unread
   std::size_t begin_ = 0;
   std::size_t end_ = 0;

@@ -10,6 +10,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <stdexcept>
 #include <utility>
 
@@ -238,6 +239,15 @@ std::string verified_name(ssl_st* connection) {
   if (!certificate || SSL_get_verify_result(connection) != X509_V_OK) return {};
   auto name = common_name(certificate.get());
   return name.empty() ? first_dns_name(certificate.get()) : name;
+}
+
+std::chrono::sys_seconds verified_until(ssl_st* connection) {
+  const Certificate certificate(SSL_get1_peer_certificate(connection));
+  std::tm end{};
+  if (!certificate || SSL_get_verify_result(connection) != X509_V_OK ||
+      ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &end) != 1)
+    return {};
+  return std::chrono::sys_seconds(std::chrono::seconds(::timegm(&end)));
 }
 
 std::string certificate_complaint(ssl_st* connection) {

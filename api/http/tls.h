@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -79,6 +80,8 @@ bool expect_host(ssl_st* connection, const std::string& host);
 /// Whom the verified certificate of the other side names: common name, or else the first DNS name; "" if it
 /// showed none.
 std::string verified_name(ssl_st* connection);
+/// Until when that certificate holds; the epoch if there is none.
+std::chrono::sys_seconds verified_until(ssl_st* connection);
 /// "the server's certificate is not trusted: …" if that was it, else "".
 std::string certificate_complaint(ssl_st* connection);
 

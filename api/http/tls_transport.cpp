@@ -80,6 +80,9 @@ class TlsTransport final : public TimedTransport {
 
   bool tls() const override { return true; }
   std::string peer_certificate() const override { return verified_name(stream_->native_handle()); }
+  std::chrono::sys_seconds peer_certificate_until() const override {
+    return verified_until(stream_->native_handle());
+  }
 
   std::shared_ptr<WireStream> release() override {
     stop_timer();

@@ -64,6 +64,7 @@ class Transport {
   virtual bool tls() const = 0;
   /// After the handshake, see Request::peer_certificate.
   virtual std::string peer_certificate() const = 0;
+  virtual std::chrono::sys_seconds peer_certificate_until() const { return {}; }
   /// Gives the connection away (WebSocket); nothing may be outstanding and nothing is called afterwards but
   /// close().
   virtual std::shared_ptr<WireStream> release() = 0;

@@ -96,6 +96,12 @@ constexpr auto kResourceFields = std::to_array<Field<Resources>>({
 constexpr auto kSignals = std::to_array<std::string_view>(
     {"TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL", "ALRM", "CONT", "WINCH"});
 
+}  // namespace
+
+std::span<const std::string_view> signal_names() { return kSignals; }
+
+namespace {
+
 void read_signal(SpecReader& r, const Path& at, const json::value& v, StopPolicy& into) {
   auto s = r.string(at, v, 16);
   if (!s) return;

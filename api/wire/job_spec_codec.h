@@ -10,6 +10,7 @@
 #pragma once
 
 #include <boost/json/value.hpp>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,5 +48,8 @@ SpecParse parse_spec(const boost::json::value& tree, Now now);
 
 /// Compact JSON with every default filled in, fields always in the same order.
 std::string encode_spec(const JobSpec& spec);
+
+/// Signals that a spec may name, without SIG.
+std::span<const std::string_view> signal_names();
 
 }  // namespace tutti::wire

@@ -134,10 +134,20 @@ void fields(V& v, M& m) {
   v.later("peer_port", m.peer_port);
 }
 
+template <class V, Is<GpuLoad> M>
+void fields(V& v, M& m) {
+  v("uuid", m.uuid, kName);
+  v("utilisation_percent", m.utilisation_percent);
+  v("memory_bytes", m.memory_bytes);
+  v("power_mw", m.power_mw);
+  v("temperature_c", m.temperature_c);
+}
+
 template <class V, Is<Heartbeat> M>
 void fields(V& v, M& m) {
   v("seq", m.seq);
   v("wall_us", m.wall_us);
+  v("loads", m.loads);
 }
 
 template <class V, Is<HeartbeatAck> M>
@@ -399,6 +409,12 @@ void fields(V& v, M& m) {
   v("shell", m.shell);
 }
 
+template <class V, Is<SignalRanks> M>
+void fields(V& v, M& m) {
+  fields(v, m.key);
+  v("signal", m.signal, kName);
+}
+
 template <class V, Is<Inspect> M>
 void fields(V& v, M& m) {
   v("request", m.request);
@@ -442,6 +458,7 @@ constexpr std::string_view type_of(const HeartbeatAck&) { return "heartbeat_ack"
 constexpr std::string_view type_of(const Prepare&) { return "prepare"; }
 constexpr std::string_view type_of(const Launch&) { return "launch"; }
 constexpr std::string_view type_of(const Stop&) { return "stop"; }
+constexpr std::string_view type_of(const SignalRanks&) { return "signal_ranks"; }
 constexpr std::string_view type_of(const Forget&) { return "forget"; }
 constexpr std::string_view type_of(const ReadLog&) { return "read_log"; }
 constexpr std::string_view type_of(const AskSilence&) { return "ask_silence"; }

@@ -70,7 +70,7 @@ Settings add_share(CommandLine& line, CLI::App* set, CLI::App* unset, const std:
 void add_node_changes(CommandLine& line, CLI::App* node) {
   for (const auto& [word, help, example] :
        std::initializer_list<std::tuple<std::string, const char*, const char*>>{
-           {"drain", "let nothing new start there", "node drain n3 --reason \"new cable\""},
+           {"drain", "let nothing new start there", "node drain n3 --reason \"new cable\" --until +2h"},
            {"resume", "let work start there again: you vouch for it", "node resume n3"},
            {"quarantine", "set it aside as bad", "node quarantine n3 --reason \"falls off the bus\""},
            {"repair", "somebody works on it", "node repair n3 --reason \"ticket 123\""},
@@ -84,6 +84,8 @@ void add_node_changes(CommandLine& line, CLI::App* node) {
         line.verb({word, help, example}, [o](Session& s) { return run_node_change(s, *o); }, node);
     sub->add_option("node", o->node, "name")->required();
     sub->add_option("--reason", o->reason, "for whoever finds it later")->required(word != "resume");
+    if (word == "drain")
+      sub->add_option("--until", o->until, "then it takes work again by itself: an instant or +2h");
     sub->add_flag("--dry-run", o->dry_run, "show what would be changed");
   }
 }

@@ -65,7 +65,7 @@ void MemoryAccounts::commit(const AccountBatch& batch, std::int64_t expected) {
     if (const auto at = sessions_.find(seen.id); at != sessions_.end())
       at->second.seen_at = std::max(at->second.seen_at, seen.seen_at);
   for (auto row : batch.audit) {
-    row.id = static_cast<std::int64_t>(audit_.size()) + 1;
+    row.id = ++last_audit_;
     audit_.push_back(std::move(row));
   }
 }
@@ -82,6 +82,18 @@ std::vector<AuditRow> MemoryAccounts::audit(const AuditFilter& filter, int limit
     out.push_back(*row);
   }
   return out;
+}
+
+bool MemoryAccounts::forget_audit(Instant before, int most) {
+  check();
+  std::vector<std::pair<Instant, std::int64_t>> old;
+  for (const auto& row : audit_)
+    if (row.at < before) old.emplace_back(row.at, row.id);
+  std::ranges::sort(old);
+  if (std::ssize(old) > most) old.resize(static_cast<std::size_t>(most));
+  for (const auto& [when, id] : old)
+    std::erase_if(audit_, [gone = id](const AuditRow& row) { return row.id == gone; });
+  return std::ssize(old) == most;
 }
 
 }  // namespace tutti::db

@@ -11,6 +11,7 @@ class MemoryAccounts final : public AccountStore {
   AccountSnapshot load() override;
   void commit(const AccountBatch& batch, std::int64_t expected) override;
   std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) override;
+  bool forget_audit(Instant before, int most) override;
 
   void set_reachable(bool reachable) { reachable_ = reachable; }
 
@@ -24,7 +25,8 @@ class MemoryAccounts final : public AccountStore {
   std::map<std::string, SessionRow> sessions_;
   std::map<std::string, JoinTokenRow> joins_;
   std::map<std::string, NodeCredentialRow> nodes_;
-  std::vector<AuditRow> audit_;
+  std::vector<AuditRow> audit_;  // by id
+  std::int64_t last_audit_ = 0;
 };
 
 }  // namespace tutti::db

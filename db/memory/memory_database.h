@@ -1,7 +1,8 @@
 // The rows of a MemoryStore and the rules they keep: the same ones that PostgreSQL keeps by its constraints.
 // Shared by the stores and readers of one simulated cluster.
 //
-// Called by: MemoryStore, MemoryReader. Every method locks; a commit is applied whole or not at all.
+// Called by: MemoryStore, MemoryReader, MemoryHistory. Every method locks; a commit is applied whole or not
+// at all.
 #pragma once
 
 #include <map>
@@ -38,6 +39,7 @@ class MemoryDatabase {
 
  private:
   friend class MemoryReader;
+  friend class MemoryHistory;
 
   void check(const Batch& batch) const;
   void check_jobs(const Batch& batch) const;

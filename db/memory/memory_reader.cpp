@@ -54,6 +54,7 @@ std::string key_of(FaultKey by, const FaultRow& row) {
     case FaultKey::fault_class: return row.fault_class;
     case FaultKey::gpu: return std::to_string(row.gpu.value);
     case FaultKey::action: return row.action;
+    case FaultKey::slot: return row.slot.empty() ? "" : std::to_string(row.node.value) + " " + row.slot;
   }
   return "";
 }

@@ -1,11 +1,11 @@
 // MemoryReader::usage: the same sums as db/pg/pg_usage.cpp, fact by fact.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <set>
 #include <tuple>
 
 #include "db/memory/memory_reader.h"
+#include "db/memory/memory_specs.h"
 
 namespace tutti::db {
 namespace {
@@ -107,21 +107,6 @@ class Collector {
   std::map<Order, Sums> groups_;
   Sums total_;
 };
-
-// Of a canonical spec; epoch 0 = none.
-Instant begin_time_in(const std::string& spec_json) {
-  constexpr std::string_view kField = "\"begin_time\":\"";
-  const auto at = spec_json.find(kField);
-  int year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0;
-  if (at == std::string::npos || std::sscanf(spec_json.c_str() + at + kField.size(), "%d-%d-%dT%d:%d:%d",
-                                             &year, &month, &day, &hour, &minute, &second) != 6)
-    return {};
-  const std::chrono::year_month_day date(std::chrono::year(year),
-                                         std::chrono::month(static_cast<unsigned>(month)),
-                                         std::chrono::day(static_cast<unsigned>(day)));
-  return std::chrono::sys_days(date) + std::chrono::hours(hour) + std::chrono::minutes(minute) +
-         std::chrono::seconds(second);
-}
 
 }  // namespace
 

@@ -116,6 +116,11 @@ void ArrayParam::add_text(std::string_view v) {
   }
   ++count_;
 }
+void ArrayParam::add_bytea(Bytes v) {
+  put(bytes_, static_cast<std::uint32_t>(v.bytes.size()));
+  bytes_ += v.bytes;
+  ++count_;
+}
 void ArrayParam::add_timestamptz(Instant v) { add_bigint(binary::postgres_micros(v)); }
 void ArrayParam::add_null() {
   put(bytes_, ~std::uint32_t{0});

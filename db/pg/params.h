@@ -36,11 +36,17 @@ Instant from_postgres_micros(std::int64_t micros);
 // SQL types by the numbers the server gives them.
 enum class SqlType : std::uint32_t {
   boolean = 16,
+  bytea = 17,
   bigint = 20,
   smallint = 21,
   integer = 23,
   text = 25,
   timestamptz = 1184
+};
+
+// Bytes that are no text: taken as they are.
+struct Bytes {
+  std::string_view bytes;
 };
 
 // One column. Elements are appended in row order.
@@ -53,6 +59,7 @@ class ArrayParam {
   void add_bigint(std::int64_t v);
   void add_boolean(bool v);
   void add_text(std::string_view v);
+  void add_bytea(Bytes v);
   void add_timestamptz(Instant v);
   void add_null();
 
@@ -73,7 +80,7 @@ class Params {
   Params& array(ArrayParam column);
 
   // A column of `rows`, one element of each by `get`. The element type follows from what `get` returns:
-  // int16/int32/int64/Id/bool/string_view/Instant, or an optional of these (empty = NULL).
+  // int16/int32/int64/Id/bool/string_view/Bytes/Instant, or an optional of these (empty = NULL).
   template <class Rows, class Get>
   Params& column(const Rows& rows, Get get);
 
@@ -96,6 +103,7 @@ inline void add(ArrayParam& a, std::int32_t v) { a.add_integer(v); }
 inline void add(ArrayParam& a, std::int64_t v) { a.add_bigint(v); }
 inline void add(ArrayParam& a, bool v) { a.add_boolean(v); }
 inline void add(ArrayParam& a, std::string_view v) { a.add_text(v); }
+inline void add(ArrayParam& a, Bytes v) { a.add_bytea(v); }
 inline void add(ArrayParam& a, Instant v) { a.add_timestamptz(v); }
 template <class Tag>
 void add(ArrayParam& a, Id<Tag> v) {
@@ -134,6 +142,10 @@ struct TypeOf<std::string_view> {
 template <>
 struct TypeOf<std::string> {
   static constexpr SqlType value = SqlType::text;
+};
+template <>
+struct TypeOf<Bytes> {
+  static constexpr SqlType value = SqlType::bytea;
 };
 template <>
 struct TypeOf<Instant> {

@@ -64,6 +64,11 @@ WHERE ($1::text = '' OR who = $1::text) AND ($2::text = '' OR action = $2::text)
   AND ($5::bigint = 0 OR id < $5::bigint)
 ORDER BY id DESC LIMIT $6::bigint)"};
 
+constexpr Statement kForgetAudit{"audit_forget", R"(
+DELETE FROM audit WHERE id IN (
+  SELECT id FROM audit WHERE at < $1::timestamptz ORDER BY at, id LIMIT $2::integer)
+RETURNING id)"};
+
 constexpr Statement kUsers{"accounts_all",
                            "SELECT name, password_hash, disabled, created_at, created_by FROM account "
                            "ORDER BY name"};
@@ -339,6 +344,12 @@ std::vector<AuditRow> PgAccounts::audit(const AuditFilter& filter, int limit, st
   params.text(filter.who).text(filter.action).text(filter.target).timestamptz(filter.since);
   params.bigint(before).bigint(limit);
   return rows_of<AuditRow>(session_.run(kFindAudit, std::move(params)), read_audit);
+}
+
+bool PgAccounts::forget_audit(Instant before, int most) {
+  Params params;
+  params.timestamptz(before).integer(most);
+  return session_.run(kForgetAudit, std::move(params)).rows() == most;
 }
 
 }  // namespace tutti::db

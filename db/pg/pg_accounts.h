@@ -16,6 +16,7 @@ class PgAccounts final : public AccountStore {
   AccountSnapshot load() override;
   void commit(const AccountBatch& batch, std::int64_t expected) override;
   std::vector<AuditRow> audit(const AuditFilter& filter, int limit, std::int64_t before) override;
+  bool forget_audit(Instant before, int most) override;
 
  private:
   SideSession session_;

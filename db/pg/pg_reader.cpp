@@ -171,6 +171,7 @@ std::string column_of(FaultKey by) {
     case FaultKey::fault_class: return "fault_class";
     case FaultKey::gpu: return "coalesce(gpu, 0)::text";
     case FaultKey::action: return "action";
+    case FaultKey::slot: return "CASE WHEN slot = '' THEN '' ELSE coalesce(node, 0) || ' ' || slot END";
   }
   return "''::text";
 }
@@ -229,18 +230,27 @@ void PgReader::give_back(std::unique_ptr<Connection> connection) {
   freed_.notify_one();
 }
 
-Result PgReader::run(const Statement& statement, Params params) {
+Result PgReader::run(const Statement& statement, Params params, Reads reads) {
+  const bool bounded = reads == Reads::all;
   for (int attempt = 1;; ++attempt) {
     std::unique_ptr<Connection> connection;
     try {
       connection = take();
-      Result result = connection->run(
-          statement, &params,
-          std::chrono::steady_clock::now() + options_.statement_timeout + std::chrono::seconds(2));
+      const auto deadline =
+          std::chrono::steady_clock::now() + options_.statement_timeout + std::chrono::seconds(2);
+      if (bounded)
+        connection->run_script(
+            "BEGIN; SET LOCAL statement_timeout = " + std::to_string(options_.scan_timeout.count()), deadline);
+      Result result = connection->run(statement, &params, deadline);
+      if (bounded) connection->run_script("COMMIT", deadline);
       give_back(std::move(connection));
       return result;
     } catch (const SqlError& e) {
+      if (connection && connection->in_transaction()) connection->close();
       give_back(std::move(connection));
+      if (bounded && e.sqlstate == "57014")
+        throw StoreError(StoreError::unavailable,
+                         "this takes too long with so many jobs: ask for a project, a user or a time too");
       const bool mine = e.sqlstate.starts_with("42") || e.sqlstate.starts_with("22");
       throw StoreError(mine ? StoreError::corrupt : StoreError::unavailable, e.what());
     } catch (const ConnectionLost& e) {
@@ -299,7 +309,8 @@ std::vector<JobView> PgReader::list_jobs(const JobFilter& filter, int page_size,
   if (live) text = half("job", "NULL::timestamptz AS ended_at, 0 AS exit_code", conditions);
   if (finished) text += (live ? " UNION ALL " : "") + half("job_done", "j.ended_at, j.exit_code", conditions);
   text = "SELECT * FROM (" + text + ") both_halves ORDER BY id DESC LIMIT $2::bigint";
-  return rows_of<JobView>(run({"", text.c_str()}, std::move(params)), read_view);
+  const Reads reads = filter.name_part.empty() ? Reads::some : Reads::all;
+  return rows_of<JobView>(run({"", text.c_str()}, std::move(params), reads), read_view);
 }
 
 std::vector<JobGroup> PgReader::count_jobs(const JobFilter& filter, JobKey by, int limit) {
@@ -307,16 +318,19 @@ std::vector<JobGroup> PgReader::count_jobs(const JobFilter& filter, JobKey by, i
   params.bigint(limit);
   const std::string conditions = conditions_of(filter, params);
   const auto [live, finished] = halves_of(filter);
+  const bool by_name = by == JobKey::name || !filter.name.empty() || !filter.name_part.empty();
+  const std::string specs = by_name ? " j JOIN job_spec p USING (id)" : " j";
   const auto half_of = [&](const std::string& table) {
-    return "SELECT " + column_of(by) + " AS key, j.nodes::bigint * j.gpus_per_node AS gpus FROM " + table +
-           " j JOIN job_spec p USING (id) WHERE true" + conditions;
+    return "SELECT " + column_of(by) + " AS key, j.nodes::bigint * j.gpus_per_node AS gpus FROM " + table + specs +
+           " WHERE true" + conditions;
   };
   std::string text;
   if (live) text = half_of("job");
   if (finished) text += (live ? " UNION ALL " : "") + half_of("job_done");
   text = "SELECT key, count(*), sum(gpus)::bigint FROM (" + text +
          ") both_halves GROUP BY key ORDER BY count(*) DESC, key COLLATE \"C\" LIMIT $1::bigint";
-  return rows_of<JobGroup>(run({"", text.c_str()}, std::move(params)), [by](RowReader& row) {
+  const Result result = run({"", text.c_str()}, std::move(params), Reads::all);
+  return rows_of<JobGroup>(result, [by](RowReader& row) {
     JobGroup group;
     group.key = named(by, row.text());
     group.jobs = row.bigint();

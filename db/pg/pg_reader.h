@@ -21,6 +21,7 @@ struct PgReaderOptions {
   std::string application_name = "tutti-reader";
   int max_connections = 4;
   std::chrono::milliseconds statement_timeout{30000};  // also bounds the wait for a free session
+  std::chrono::milliseconds scan_timeout{5000};  // of what may read every job there has been
 };
 
 class PgReader final : public Reader {
@@ -50,7 +51,8 @@ class PgReader final : public Reader {
   LeaderView leader() override;
 
  private:
-  Result run(const Statement& statement, Params params);
+  enum class Reads : std::uint8_t { some, all };  // all: no index bounds it, others must not wait for long
+  Result run(const Statement& statement, Params params, Reads reads = Reads::some);
   std::unique_ptr<Connection> take();
   void give_back(std::unique_ptr<Connection> connection);
 

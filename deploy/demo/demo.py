@@ -19,6 +19,7 @@ import urllib.request
 
 STEPS, EVERY = 240, 30
 NODES, GPUS = 4, 8
+CONSOLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "console", "dist")
 
 
 class Stage:
@@ -97,6 +98,8 @@ class Demo:
             source = os.path.join(self.o.bin, folder)
             if os.path.isdir(source):
                 shutil.copytree(source, os.path.join(self.home, folder), symlinks=True)
+        if os.path.exists(os.path.join(CONSOLE, "index.html")):
+            shutil.copytree(CONSOLE, os.path.join(self.home, "share", "tutti", "console"))
         shared = os.path.join(self.home, "shared")
         os.makedirs(shared)
         os.chmod(shared, 0o1777)
@@ -128,6 +131,15 @@ class Demo:
         where = {n["address"] for n in nodes}
         self.stage.say("each node is a network and host-name namespace: " + ", ".join(sorted(where))
                        if len(where) > 1 else "the nodes share this host (namespaces need root)")
+        if self.has_console():
+            self.stage.say(f"watch it in a browser: {self.api.url}/console/  (sign in with the token in {data}/token)")
+
+    def has_console(self):
+        """Whether this server has the pages: they are built only where there is Node."""
+        try:
+            return "<title>Tutti" in self.api.get("/console/", raw=True)
+        except urllib.error.HTTPError:
+            return False
 
     def find_api(self):
         if self.up.poll() is not None:
@@ -329,6 +341,8 @@ class Demo:
         self.stage.step("Yours to try; Ctrl-C stops everything")
         self.stage.say(f"export TUTTI_SERVER={self.api.url} TUTTI_TOKEN=$(cat {data}/token)")
         self.stage.say(f"export PATH={self.home}/bin:$PATH")
+        if self.has_console():
+            self.stage.say(f"the console: {self.api.url}/console/")
         for line in ("tutti ls -a              all jobs", "tutti nodes              who is there",
                      "tutti submit - <<< '{\"name\":\"hello\",\"run\":\"hostname\"}'",
                      f"curl -H \"Authorization: Bearer $TUTTI_TOKEN\" {self.api.url}/v1/cluster",

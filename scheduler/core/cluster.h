@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -69,6 +70,9 @@ struct Node {
   Instant last_fault_at, blamed_at;
   FaultId blamed;
   GpuId blamed_gpu;
+  // Since when its faults count: a person, or its probation, has begun a new page. Not known: since the last
+  // change of its service.
+  std::optional<Instant> page_at{};
   std::map<std::string, Instant> reported;  // by whom, when last
   bool linked = false;                      // a connection is open (not the same as reachable)
   bool counted_lost = false;                // its present silence is in the fault ledger

@@ -1,9 +1,9 @@
 // Control plane: what is made of a history of faults. Nodes set aside and taken back, probation, the
 // lemon score as a placement weight, and the brake that keeps one rule from emptying a cluster.
 #include <algorithm>
-#include <cmath>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/model/condition_table.h"
 
 namespace tutti {
 namespace {
@@ -64,6 +64,8 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
   } else {
     row.service_until = Instant{};
   }
+  if (!node.page_at) node.page_at = row.service_at;
+  if (takes_work(*to)) node.page_at = now.wall;
   row.service_at = now.wall;
   touch_node(row.id);
   capacity_changed(row.id);
@@ -74,7 +76,7 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
 }
 
 Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_name, NodeService service,
-                                             std::string_view reason) {
+                                             std::string_view reason, Instant until) {
   const auto known = cluster_.node_by_name.find(node_name);
   if (known == cluster_.node_by_name.end())
     return Error{
@@ -84,6 +86,11 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                  .message = "a reason is required to change the service of node '" + node_name + "'",
                  .hint = "say why, for whoever finds it so at night",
                  .field = "reason"};
+  if (until != Instant{} && until <= now.wall)
+    return Error{.code = Errc::invalid_argument,
+                 .message = "the time at which it is to end is over already",
+                 .hint = "like 2026-10-01T02:00:00Z or +2h; to end it now: resume",
+                 .field = "until"};
   Node& node = cluster_.nodes.at(known->second);
   const bool often = service == NodeService::probation && node.row.returns + 1 >= kTooManyReturns &&
                      now.wall - node.row.returned_at < kTooSoonBack;
@@ -103,6 +110,7 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
                  .hint = node.row.service == NodeService::retired ? "repair or resume it" : "",
                  .field = ""};
   }
+  if (service == NodeService::draining || service == NodeService::cordoned) node.row.service_until = until;
   if (takes_work(service)) trust_gpus(node, now);
   return node.row.id;
 }
@@ -110,7 +118,7 @@ Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_na
 // A person vouches for its GPUs, but a broken one needs its reset, and a process that the worker still sees
 // is there.
 void ControlPlane::trust_gpus(Node& node, Now now) {
-  node.row.service_at = now.wall;  // what was before counts no more
+  node.page_at = node.row.service_at = now.wall;  // what was before counts no more
   std::set<GpuId> in_use;
   for (const auto& [key, gpus] : node.unproven) in_use.insert(gpus.begin(), gpus.end());
   for (const GpuId id : node.gpus) {
@@ -123,10 +131,30 @@ void ControlPlane::trust_gpus(Node& node, Now now) {
   }
 }
 
-void ControlPlane::end_probations(Now now) {
-  for (auto& [id, node] : cluster_.nodes)
-    if (node.row.service == NodeService::probation && node.row.service_until <= now.wall)
+// What has an end of its own. Nobody vouches for the node when a drain or cordon ends: GPUs stay as they are,
+// its faults count as before, and what would have closed it meanwhile does so now.
+void ControlPlane::end_services(Now now) {
+  for (auto& [id, node] : cluster_.nodes) {
+    const NodeRow& row = node.row;
+    const bool probation = row.service == NodeService::probation;
+    const bool timed = (row.service == NodeService::draining || row.service == NodeService::cordoned) &&
+                       row.service_until != Instant{};
+    if ((!probation && !timed) || row.service_until > now.wall) continue;
+    if (probation) {
       apply_service(node, ServiceEvent::pass, now, "probation is over without a failure");
+      continue;
+    }
+    const auto wrong = std::ranges::find_if(node.conditions, [](const auto& c) {
+      return judge_condition(c.kind).effect == ConditionEffect::cordon;
+    });
+    const Instant page = node.page_at.value_or(row.service_at);
+    apply_service(node, ServiceEvent::resume, now, "the time for \"" + row.service_reason + "\" is over");
+    node.page_at = node.row.service_at = page;  // in its row for the next leader
+    if (wrong != node.conditions.end())
+      apply_service(node, ServiceEvent::cordon, now, wrong->kind + ": " + wrong->detail);
+    else
+      judge_history(node, {}, now);
+  }
 }
 
 Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_name, std::string_view who,
@@ -165,7 +193,8 @@ Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_nam
 
 // Since when a node's faults count against it: a person, or its probation, has begun a new page.
 Instant ControlPlane::page_of(const Node& node, Instant at_the_latest) {
-  return takes_work(node.row.service) ? std::max(at_the_latest, node.row.service_at) : at_the_latest;
+  return takes_work(node.row.service) ? std::max(at_the_latest, node.page_at.value_or(node.row.service_at))
+                                   : at_the_latest;
 }
 
 bool ControlPlane::is_repeat_offender(const Gpu& gpu, Instant now) const {
@@ -284,10 +313,7 @@ void ControlPlane::weigh_lemons(Now now) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const LemonScore score = score_lemon(counts[i], fleet);
     Node& node = cluster_.nodes.at(ids[i]);
-    // In tenths; a node like the others has none. Twice the fleet's rate is 0.1, a lemon at least 0.5.
-    double weight = std::clamp(std::log2(std::max(score.ratio, 1.0)) / 10, 0.0, 0.9);
-    if (score.flagged) weight = std::max(weight, 0.5);
-    weight = std::floor(weight * 10) / 10;
+    const double weight = suspicion_of(score);
     lemons_[ids[i]] = score;
     if (node.suspicion == weight) continue;
     node.suspicion = weight;

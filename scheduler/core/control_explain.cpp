@@ -219,6 +219,14 @@ std::vector<JobId> ControlPlane::waiting_in_order(const std::string& queue, std:
   return out;
 }
 
+std::vector<Reason> ControlPlane::explain_kind(const planner::Waiting& waiting, Now now) const {
+  Explanation out;
+  out.position = 0;
+  explain_waiting(planner_, waiting, now, out, false);
+  std::erase_if(out.reasons, [](const Reason& r) { return r.code == "promised"; });  // to that one alone
+  return std::move(out.reasons);
+}
+
 Explanation ControlPlane::explain(JobId id, Now now, bool exactly) const {
   Explanation out;
   out.job = id;

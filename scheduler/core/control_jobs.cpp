@@ -298,6 +298,31 @@ Result<JobId> ControlPlane::on_requeue(Now now, JobId id, std::string_view who) 
   return id;
 }
 
+// The message may be lost with a connection, and is not repeated: a signal that comes late is another signal.
+Result<JobId> ControlPlane::on_signal(Now now, JobId id, const std::string& signal, std::string_view who) {
+  if (auto over = is_over(id)) return *std::move(over);
+  const Job& job = jobs_.at(id);
+  const Attempt* attempt = find_attempt({id, job.row.epoch});
+  if (attempt == nullptr || attempt->row.state != AttemptState::running) {
+    Error error = illegal(job, "sent a signal");
+    error.hint = "signals go to ranks that run";
+    return error;
+  }
+  std::vector<NodeId> to;
+  for (const auto& member : attempt->row.gang) {
+    if (member.ranks == 0 || member.state == MemberState::ended) continue;
+    if (!cluster_.nodes.at(member.node).linked)
+      return Error{.code = Errc::unavailable,
+                   .message = "node " + member.node_name + " is not connected: its ranks would not hear it",
+                   .hint = "nothing was sent; try again when it is back",
+                   .field = ""};
+    to.push_back(member.node);
+  }
+  for (const NodeId node : to) send(node, protocol::SignalRanks{{id, job.row.epoch}, signal});
+  record_job(job, now, {.kind = "signal", .from = "", .to = signal, .detail = "by " + std::string(who)});
+  return id;
+}
+
 // The only place that writes a job's state.
 bool ControlPlane::apply(Job& job, JobEvent event, Now now, Cause cause, std::string detail) {
   const auto to = next(kJobEdges, job.row.state, event);

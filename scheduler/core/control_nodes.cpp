@@ -161,7 +161,8 @@ void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo
 // nullptr: another node has it.
 Gpu* ControlPlane::register_gpu(Node& node, const protocol::GpuInfo& info, Now now) {
   auto known = cluster_.gpu_by_uuid.find(info.uuid);
-  if (known == cluster_.gpu_by_uuid.end()) {
+  const bool created = known == cluster_.gpu_by_uuid.end();
+  if (created) {
     last_gpu_ = GpuId(last_gpu_.value + 1);
     known = cluster_.gpu_by_uuid.emplace(info.uuid, last_gpu_).first;
     Gpu fresh;
@@ -182,7 +183,22 @@ Gpu* ControlPlane::register_gpu(Node& node, const protocol::GpuInfo& info, Now n
     }
     std::erase(former.gpus, gpu.row.id);
     std::erase(former.absent, gpu.row.id);
+    if (gpu.row.present)
+      record_node(former.row.id, now,
+                  {.kind = "gpu",
+                   .from = gpu.row.uuid,
+                   .to = "absent",
+                   .detail = "node " + node.row.name + " has it now"});
+    gpu.row.present = false;
   }
+  // Where GPUs were is read from this (db/history.h). Those that come with their node need no word.
+  const bool with_node = created && node.row.registered_at == now.wall;
+  if (!with_node && (created || !gpu.row.present))
+    record_node(node.row.id, now,
+                {.kind = "gpu",
+                 .from = gpu.row.uuid,
+                 .to = created ? "added" : "present",
+                 .detail = created ? "reported for the first time" : "reported again"});
   gpu.row.node = node.row.id;
   gpu.row.index = info.index;
   gpu.row.pci = info.pci;

@@ -37,7 +37,7 @@ void ControlPlane::on_tick(Now now) {
   end_late(now);
   judge_hangs(now);
   expire_reservations(now);
-  end_probations(now);
+  end_services(now);
   weigh_lemons(now);
   delete_retired(now);
   std::vector<AttemptKey> late, leaving, settled;

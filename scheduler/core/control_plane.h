@@ -283,6 +283,8 @@ class ControlPlane {
   Result<JobId> on_hold(Now, JobId, std::string_view reason, std::string_view who = {});
   Result<JobId> on_release(Now, JobId, std::string_view who = {});
   Result<JobId> on_requeue(Now, JobId, std::string_view who);
+  // To every rank of a running attempt; nothing ends by it. All of its nodes must be heard.
+  Result<JobId> on_signal(Now, JobId, const std::string& signal, std::string_view who);
   // With an event that says every field from → to; a change that changes nothing writes nothing.
   Result<JobId> on_update(Now, JobId, const JobChange&, std::string_view who);
   // A person's command inside a running attempt, `what` "begun" or "ended": for the history.
@@ -293,7 +295,9 @@ class ControlPlane {
   Result<Warnings> on_remove_project(Now, const std::string& name, std::string_view who);
   Result<Warnings> on_put_reservation(Now, const ReservationRow&, std::string_view who);
   Result<Warnings> on_remove_reservation(Now, const std::string& name, std::string_view who);
-  Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason);
+  // `until`: of draining and cordoned, then it takes work again by itself; the epoch: when somebody says so.
+  Result<NodeId> on_node_service(Now, const std::string& node, NodeService, std::string_view reason,
+                                 Instant until = {});
   Result<NodeId> on_node_report(Now, const std::string& node, std::string_view who, std::string_view reason);
   Result<NodeId> on_inspect(Now, const std::string& node);  // its report comes later
 
@@ -336,6 +340,8 @@ class ControlPlane {
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
   EventId last_event() const { return last_event_; }  // what is read here is as of this one
   Explanation explain(JobId, Now, bool exactly = false) const;
+  // Of one that is ready, and of all that ask for the same: what binds but its place in the order.
+  std::vector<Reason> explain_kind(const planner::Waiting&, Now) const;
   // Those that wait, in order; queue "" = of all.
   std::vector<JobId> waiting_in_order(const std::string& queue, std::size_t most) const;
   const Shares& shares() const { return shares_; }
@@ -538,7 +544,7 @@ class ControlPlane {
   FaultRow& add_fault(Now, FaultRow);
   bool apply_service(Node&, ServiceEvent, Now, const std::string& reason);
   void trust_gpus(Node&, Now);
-  void end_probations(Now);
+  void end_services(Now);
   static Instant page_of(const Node&, Instant at_the_latest);
   bool is_repeat_offender(const Gpu&, Instant now) const;
   static bool waits_for_a_person(const GpuRow&);

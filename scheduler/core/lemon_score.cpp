@@ -94,4 +94,10 @@ LemonScore score_lemon(const LemonCount& node, const LemonFleet& fleet, const Le
   return out;
 }
 
+double suspicion_of(const LemonScore& score) {
+  double weight = std::clamp(std::log2(std::max(score.ratio, 1.0)) / 10, 0.0, 0.9);
+  if (score.flagged) weight = std::max(weight, 0.5);
+  return std::floor(weight * 10) / 10;
+}
+
 }  // namespace tutti

@@ -67,6 +67,10 @@ LemonFleet fit_lemon_fleet(std::span<const LemonCount> nodes);
 
 LemonScore score_lemon(const LemonCount& node, const LemonFleet& fleet, const LemonSettings& settings = {});
 
+/// 0..0.9 in tenths: so much later a node is taken than others. One like them has none, twice the fleet's
+/// rate is 0.1, a lemon at least 0.5.
+double suspicion_of(const LemonScore& score);
+
 /// P(X > x) of a Gamma distribution with `shape` > 0 and rate 1.
 double gamma_above(double shape, double x);
 

@@ -24,6 +24,8 @@
 //                                     <-     AskSilence {attempt, node}    of a node that we do not hear any
 //                                     more
 //   PeerSilence               ->
+//                                     <-     SignalRanks {signal}    of a person; once, and nothing ends by
+//                                     it
 //                                     <-     Stop {cause, signal, grace}
 //   AttemptStatus ended {proof}       ->
 //                                     <-     Forget                  its end is committed: drop what is kept
@@ -169,9 +171,20 @@ struct Hello {
   std::int32_t peer_port = 0;           // UDP, at `address`, for other workers; 0: it holds no gang leases
 };
 
+// What a GPU does, as NVML says it; what it does not say is absent.
+struct GpuLoad {
+  std::string uuid;
+  std::optional<std::int32_t> utilisation_percent{};
+  std::optional<std::int64_t> memory_bytes{};  // used
+  std::optional<std::int32_t> power_mw{};
+  std::optional<std::int32_t> temperature_c{};
+};
+
 struct Heartbeat {
   std::int64_t seq = 0;
   std::optional<std::int64_t> wall_us{};  // the worker's wall clock; leases never look at it
+  // Of every GPU that answers, each sample of the probe (every 5 s) once. An older scheduler reads over it.
+  std::optional<std::vector<GpuLoad>> loads{};
 };
 
 struct GpuFault {
@@ -373,6 +386,13 @@ struct Stop {
   std::int64_t grace_us = 0;  // after it SIGKILL to everything
 };
 
+// To the programs of all ranks that run, once. Unlike a Stop it is not repeated and asks for no end; a worker
+// that does not know it leaves it.
+struct SignalRanks {
+  AttemptKey key;
+  std::string signal;  // name without SIG
+};
+
 struct Forget {
   AttemptKey key;
 };
@@ -441,8 +461,9 @@ inline constexpr std::int64_t kShellWindow = 128 << 10;  // bytes under way in o
 inline constexpr std::size_t kShellPiece = 16 << 10;     // of one message
 inline constexpr int kShellsPerNode = 16;
 
-using ToWorker = std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint,
-                              ReadLog, Inspect, AskSilence, OpenShell, ShellInput, ShellResize, CloseShell>;
+using ToWorker =
+    std::variant<Welcome, Refused, HeartbeatAck, Prepare, Launch, Stop, Forget, DeleteCheckpoint, ReadLog,
+                 Inspect, AskSilence, OpenShell, ShellInput, ShellResize, CloseShell, SignalRanks>;
 
 // ---------------------------------------------------------------- worker ↔ worker, over UDP, signed
 //

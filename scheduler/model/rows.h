@@ -171,9 +171,9 @@ struct NodeRow {
   bool simulated_gpus = false;
   std::map<std::string, std::string> labels;
   Instant registered_at;
-  Instant state_at;          // of the last change of `state`
-  Instant service_at;        // of the last change of `service`
-  Instant service_until;     // of probation: then it is schedulable again; epoch 0 = no end by itself
+  Instant state_at;       // of the last change of `state`
+  Instant service_at;     // of the last change of `service`
+  Instant service_until;  // then it is schedulable again; epoch 0 = no end by itself. Of probation, or said
   std::int32_t returns = 0;  // from repair, each within four weeks of the one before: doubles the probation
   std::string instance;      // of its worker's state directory: another machine of that name has another
   Instant returned_at;       // from repair, the last time

@@ -65,6 +65,8 @@ class Replay {
     down_.resize(static_cast<std::size_t>(options_.nodes));
     while (next_ < arrivals_.size() || !planner_.running().empty() || planner_.waiting() > 0 ||
            !requeues_.empty()) {
+      out_.given_up = options_.give_up && options_.give_up();
+      if (out_.given_up) break;
       const auto at = next_time();
       if (!at)
         break;  // nothing runs, nothing comes, and what waits does not start: a planner's bug, seen in the

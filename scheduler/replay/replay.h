@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "scheduler/planner/policy.h"
@@ -25,7 +26,8 @@ struct ReplayOptions {
   std::vector<NodeFault> faults;
   Duration checkpoint_every = std::chrono::minutes(30);
   Duration detection = std::chrono::seconds(10);
-  std::size_t etas = 0;  // so many of the jobs that wait are told when they will start
+  std::function<bool()> give_up{};  // asked before each step; unset: never
+  std::size_t etas = 0;             // so many of the jobs that wait are told when they will start
 };
 
 // What was said to a job that waited, and what came of it.
@@ -58,6 +60,7 @@ struct ReplayResult {
   std::vector<double> restart_waits;  // seconds in the queue of gangs that a fault has ended
   std::vector<EtaOutcome> etas;
   std::uint64_t decisions = 0;  // passes of the planner
+  bool given_up = false;        // the rest means nothing
 };
 
 ReplayResult replay(const Trace& trace, const ReplayOptions& options);

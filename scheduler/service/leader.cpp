@@ -293,11 +293,17 @@ void Leader::failed(InFlight lost, std::exception_ptr why) {
   if (!is_deposed(why)) recover(text_of(why));
 }
 
+// Every batch comes here. A tick that is due sooner stays as it is: batches that follow each other closely must
+// not put it off, or no lease would end while there is much to do.
 void Leader::arm_timer() {
   if (!plane_ || stopped_) return;
-  timer_.expires_after(plane_->next_wake(now()));
+  const Mono at = boot_now() + plane_->next_wake(now());
+  if (tick_at_ && *tick_at_ <= at) return;
+  tick_at_ = at;
+  timer_.expires_after(at - boot_now());
   timer_.async_wait([this](boost::system::error_code ec) {
     if (ec) return;
+    tick_at_.reset();
     tick_due_ = true;
     if (committing_) return;  // the batch that follows the commit ticks
     kick();

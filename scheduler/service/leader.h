@@ -129,6 +129,7 @@ class Leader : public Backend {
   bool committed_since_load_ = false;
   std::size_t alone_ = 0;  // commands still to be decided one to a transaction
   boost::asio::steady_timer timer_;
+  std::optional<Mono> tick_at_;  // when timer_ goes off
   boost::asio::steady_timer retry_timer_;
   boost::asio::steady_timer health_timer_;
   Mono last_store_contact_{};

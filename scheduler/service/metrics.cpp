@@ -53,6 +53,18 @@ Metrics::Metrics()
                           .Help("Workers with an open connection")
                           .Register(registry_)
                           .Add({})),
+      measurements_dropped_(
+          BuildCounter()
+              .Name("tutti_measurements_dropped_total")
+              .Help("Measurements of GPUs and ranks that were not kept: their name is not legal (name), they "
+                    "are not finite (number), too many (names, series), the store was away for too long "
+                    "(memory), or refused their rows (store)")
+              .Register(registry_)),
+      measurement_rows_(BuildCounter()
+                            .Name("tutti_measurement_rows_total")
+                            .Help("Rows of measurements sent to the store, by result: ok, or failed, and "
+                                  "sent again")
+                            .Register(registry_)),
       inbox_(BuildGauge()
                  .Name("tutti_inbox_commands")
                  .Help("Commands waiting for the writer")
@@ -145,6 +157,14 @@ void Metrics::count_gpu_time(const AttemptRow& a) {
   if (lost > 0)
     lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", theirs ? "user" : "us"}})
         .Increment(lost);
+}
+
+void Metrics::measurements_dropped(std::string_view why, std::size_t n) {
+  measurements_dropped_.Add({{"why", std::string(why)}}).Increment(static_cast<double>(n));
+}
+
+void Metrics::measurements_written(std::size_t rows, bool ok) {
+  measurement_rows_.Add({{"result", ok ? "ok" : "failed"}}).Increment(static_cast<double>(rows));
 }
 
 void Metrics::recovery_stages(const std::vector<StageSample>& samples) {

@@ -27,6 +27,8 @@ class Metrics {
   prometheus::Counter& commit_failures() { return commit_failures_; }
   prometheus::Counter& heartbeats() { return heartbeats_; }
   prometheus::Gauge& workers_linked() { return workers_linked_; }
+  void measurements_dropped(std::string_view why, std::size_t n);
+  void measurements_written(std::size_t rows, bool ok);
 
   // Gauges of the moment (jobs by state, GPUs by state, nodes by state) are taken from `plane` if there is
   // one.
@@ -42,6 +44,8 @@ class Metrics {
   prometheus::Counter& recoveries_;
   prometheus::Counter& heartbeats_;
   prometheus::Gauge& workers_linked_;
+  prometheus::Family<prometheus::Counter>& measurements_dropped_;
+  prometheus::Family<prometheus::Counter>& measurement_rows_;
   prometheus::Gauge& inbox_;
   prometheus::Histogram& commit_seconds_;
   prometheus::Histogram& batch_rows_;

@@ -2,6 +2,7 @@
 // with a bounded queue. Answers come on the control thread.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
@@ -28,6 +29,7 @@ class SideThread {
     boost::asio::post(pool_, [this, work = std::move(work), done = std::move(done)]() mutable {
       std::exception_ptr failure;
       try {
+        if (let_go_) throw StoreError(StoreError::unavailable, "the server is stopping");
         work();
       } catch (...) {
         failure = std::current_exception();
@@ -38,7 +40,9 @@ class SideThread {
       });
     });
   }
-  /// Waits for what is under way, so that what it uses can go. Answers do not come any more.
+  /// What has not begun will not: of questions, whose answers nobody waits for when the server stops.
+  void let_go() { let_go_ = true; }
+  /// Waits for all that was asked for, so that what it uses can go. Answers do not come any more.
   void join() { pool_.join(); }
   Aside aside() {
     return [this](std::function<void()> work, std::function<void(std::exception_ptr)> done) {
@@ -50,6 +54,7 @@ class SideThread {
   boost::asio::any_io_executor control_;
   std::size_t most_waiting_;
   std::shared_ptr<std::size_t> waiting_ = std::make_shared<std::size_t>(0);  // control thread
+  std::atomic<bool> let_go_ = false;
   boost::asio::thread_pool pool_;
 };
 

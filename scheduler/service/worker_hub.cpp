@@ -143,9 +143,11 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_checkpoint_deleted(t, n, m); });
                  },
                  [&](protocol::Progress& m) {
+                   if (samples_ != nullptr && c->node) samples_->on_progress(c->node, m);
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_progress(t, n, m); });
                  },
                  [&](protocol::RankReport& m) {
+                   if (samples_ != nullptr && c->node) samples_->on_ranks(c->node, m);
                    post(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_rank_report(t, n, m); });
                  },
                  [&](protocol::ShellOutput& m) { shells_.on_output(c->node, m); },
@@ -255,6 +257,7 @@ void WorkerHub::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& 
   if (plane == nullptr) return;
   const Node* node = plane->cluster().find(c->node);
   if (node == nullptr) return;
+  if (samples_ != nullptr && beat.loads) samples_->on_loads(c->node, *beat.loads);
   if (node->row.state != NodeState::reachable)
     post(c, [](ControlPlane& p, Now t, NodeId n) { p.on_heard(t, n); });
   if (!beat.wall_us) return;  // an older worker

@@ -20,6 +20,7 @@
 #include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/metrics.h"
+#include "scheduler/service/sample_sink.h"
 #include "scheduler/service/shell_relay.h"
 
 namespace tutti {
@@ -32,6 +33,9 @@ class WorkerHub : public WorkerMessages {
 
   /// Where the values of jobs' secrets come from; without it a job that names some cannot be launched.
   void use_secrets(SecretVault& vault) { vault_ = &vault; }
+
+  /// Who hears what workers measure; it outlives the hub's connections.
+  void use_samples(SampleSink& samples) { samples_ = &samples; }
 
   ShellRelay& shells() { return shells_; }
 
@@ -104,6 +108,7 @@ class WorkerHub : public WorkerMessages {
   bool sweeping_ = false;
   ShellRelay shells_;
   SecretVault* vault_ = nullptr;
+  SampleSink* samples_ = nullptr;
   bool warned_ = false;  // that secrets travel in clear
 };
 

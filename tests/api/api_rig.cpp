@@ -387,11 +387,23 @@ ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
             aside(work, done);
           },
           "the key of the test"),
+      history(
+          std::make_shared<db::MemoryHistory>(backend.database()),
+          [this](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
+            if (history_broken)
+              return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "broken")));
+            aside(work, done);
+          },
+          [this](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
+            if (const auto first = on_replay) first();
+            aside(work, done);
+          }),
       accounts(account_store, aside, aside, account_settings(), [this] { return backend.now().wall; }) {
   EXPECT_GE(sodium_init(), 0);
   accounts.start();
   Services all = services ? services(backend) : Services{};
   all.accounts = &accounts;
+  if (all.history == nullptr) all.history = &history;
   all.secrets = &vault;
   all.shells = &shells;
   add_routes(router, backend, {}, all);

@@ -20,10 +20,12 @@
 #include <vector>
 
 #include "api/accounts/accounts.h"
+#include "api/handlers/history.h"
 #include "api/handlers/routes.h"
 #include "api/handlers/shells.h"
 #include "api/http/router.h"
 #include "db/memory/memory_accounts.h"
+#include "db/memory/memory_history.h"
 #include "db/memory/memory_reader.h"
 #include "db/memory/memory_secrets.h"
 #include "db/memory/memory_store.h"
@@ -58,6 +60,7 @@ class TestBackend final : public Backend {
   void run_reads();    // as run_queries, and hands over the rows
   std::size_t subscriptions() const { return sinks_.size(); }
   int commits() const { return commits_; }
+  const std::shared_ptr<db::MemoryDatabase>& database() const { return database_; }
 
   struct LogFile {
     std::string text;
@@ -225,6 +228,9 @@ class ApiRig {
   bool secrets_broken = false;  // their database cannot be reached
   SecretVault vault;
   TestShells shells;
+  bool history_broken = false;
+  std::function<void()> on_replay;  // before a replay is computed, if set
+  History history;
   db::MemoryAccounts account_store;
   Accounts accounts;  // "secret" is the admin's token
   http::Router router;

@@ -90,6 +90,84 @@ TEST_F(Audit, IsReadInPages) {
   EXPECT_EQ(rig.get("/v1/audit?since=yesterday").status(), 422);
 }
 
+TEST_F(Audit, IsKeptForAYear) {
+  rig.put("/v1/queues/old", "{}");
+  rig.backend.tick(24h * 364);
+  rig.accounts.refresh();
+  rig.put("/v1/queues/late", "{}");
+  EXPECT_EQ(entries().size(), 2U);
+  rig.backend.tick(24h * 2);
+  rig.accounts.refresh();
+  ASSERT_EQ(entries().size(), 1U);
+  EXPECT_EQ(entries()[0].at("target"), "late");
+}
+
+// Its own accounts, with a store that says how it is asked.
+class AuditLife : public ::testing::Test {
+ protected:
+  Accounts make(Duration life) {
+    AccountSettings settings;
+    settings.audit_life = life;
+    const auto aside = [](const std::function<void()>& work,
+                          const std::function<void(std::exception_ptr)>& done) {
+      try {
+        work();
+      } catch (...) {
+        return done(std::current_exception());
+      }
+      done(nullptr);
+    };
+    return Accounts(store_, aside, aside, settings, [this] { return now_; });
+  }
+  void add_rows(int count) {
+    AccountBatch batch;
+    for (int i = 0; i < count; ++i)
+      batch.audit.push_back({.at = now_, .who = "ada", .action = "jobs.hold", .status = 200});
+    store_.commit(batch, 0);
+  }
+  std::size_t rows() { return store_.audit({}, 1'000'000, 0).size(); }
+
+  Instant now_{std::chrono::hours(24 * 365 * 50)};
+  db::MemoryAccounts store_;
+};
+
+TEST_F(AuditLife, ALongTrailIsDroppedPieceByPiece) {
+  add_rows(10'003);
+  auto accounts = make(1h);
+  accounts.start();
+  now_ += 2h;
+  accounts.refresh();
+  EXPECT_EQ(rows(), 3U);
+  accounts.refresh();
+  EXPECT_EQ(rows(), 0U);
+  add_rows(1);
+  now_ += 61min;
+  accounts.refresh();
+  EXPECT_EQ(rows(), 0U) << "it goes on looking";
+}
+
+TEST_F(AuditLife, WhatCouldNotBeDroppedIsDroppedLater) {
+  add_rows(1);
+  auto accounts = make(1h);
+  accounts.start();
+  now_ += 2h;
+  store_.set_reachable(false);
+  accounts.refresh();
+  store_.set_reachable(true);
+  EXPECT_EQ(rows(), 1U);
+  accounts.refresh();
+  EXPECT_EQ(rows(), 0U);
+}
+
+TEST_F(AuditLife, ZeroKeepsItForEver) {
+  add_rows(1);
+  auto accounts = make(Duration(0));
+  accounts.start();
+  now_ += 24h * 365 * 100;
+  accounts.refresh();
+  EXPECT_EQ(rows(), 1U);
+}
+
 TEST_F(Audit, AChangeIsAnsweredEvenIfItsRecordCannotBeStored) {
   rig.account_store.set_reachable(false);
   EXPECT_EQ(rig.put("/v1/queues/q", "{}").status(), 200);

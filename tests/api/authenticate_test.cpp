@@ -280,6 +280,33 @@ TEST_F(Authenticate, ASessionEndsWithItsTimeALogoutOrANewPassword) {
   EXPECT_EQ(refused(fourth), 401) << "a week is the longest";
 }
 
+TEST_F(Authenticate, ANodesConnectionEndsWithItsCertificate) {
+  const auto ask = [&](Instant until) {
+    auto request = http::Request::make(http::Method::get, "/v1/worker");
+    request.route = kWorkerRoute;
+    request.peer_certificate = "n1";
+    request.peer_certificate_until = std::chrono::floor<std::chrono::seconds>(until);
+    auto refused = rig.before(request);
+    return std::pair(std::move(request), std::move(refused));
+  };
+  const auto [request, refused] = ask(rig.backend.now().wall + 1h);
+  ASSERT_FALSE(refused);
+  const auto who = std::any_cast<Identity>(request.identity);
+  EXPECT_EQ(who.name, "n1");
+  const auto link = std::make_shared<CuttableLink>();
+  keep_judging_worker(rig.accounts, who, link);
+  rig.backend.tick(59min);
+  rig.accounts.refresh();
+  EXPECT_FALSE(link->cut);
+  rig.backend.tick(1min);
+  rig.accounts.refresh();
+  EXPECT_TRUE(link->cut);
+  const auto late = ask(rig.backend.now().wall).second;
+  ASSERT_TRUE(late) << "its TLS connection is older than that";
+  EXPECT_EQ(late->status, 401);
+  EXPECT_NE(late->body.find("the certificate of node n1 has expired"), std::string::npos) << late->body;
+}
+
 TEST_F(Authenticate, ANodeMayConnectAndNothingElse) {
   const auto made = rig.post("/v1/join-tokens", R"({"node":"n1"})");
   ASSERT_EQ(made.status(), 201);

@@ -96,7 +96,7 @@ TEST(Faults, AreFilteredAndSummedUp) {
   const auto by_gpu = rig.get("/v1/faults:summary?group_by=gpu").body();
   for (const auto& row : by_gpu.at("rows").as_array()) keys.insert(std::string(row.at("key").as_string()));
   EXPECT_EQ(keys, (std::set<std::string>{"", "GPU-n1-0", "GPU-n2-0", "GPU-n2-1"}));
-  for (const auto* word : {"class", "action"}) {
+  for (const auto* word : {"class", "action", "slot"}) {
     std::int64_t sum = 0;
     const auto grouped = rig.get("/v1/faults:summary?group_by=" + std::string(word)).body();
     for (const auto& row : grouped.at("rows").as_array()) sum += row.at("faults").as_int64();

@@ -1,4 +1,4 @@
-// cancel, hold, release, requeue.
+// cancel, hold, release, requeue, signal.
 #include "api_rig.h"
 
 namespace tutti::testing {
@@ -49,6 +49,42 @@ TEST(JobActions, RequeueOnlyWhatRuns) {
   EXPECT_EQ(rig.post("/v1/jobs/1:requeue", "{}").body().at("state"), "stopping");
   rig.backend.end_attempt(key, false, 143);
   EXPECT_EQ(rig.get("/v1/jobs/1").body().at("attempt"), 2) << "it runs again";
+}
+
+TEST(JobActions, ASignalLeavesTheJobRunningAndIsInItsHistory) {
+  ApiRig rig;
+  rig.submit();
+  EXPECT_EQ(rig.post("/v1/jobs/1:signal", R"({"signal":"USR1"})").status(), 409) << "nothing runs";
+  rig.backend.add_node("n1");
+  rig.backend.run_job(JobId(1));
+  const auto sent =
+      rig.post("/v1/jobs/1:signal", R"({"signal":"SIGUSR1","reason":"save now"})", {{"Tutti-User", "ada"}});
+  ASSERT_EQ(sent.status(), 200);
+  EXPECT_EQ(sent.body().at("state"), "running");
+  const auto events = rig.get("/v1/jobs/1/events").body().at("events").as_array();
+  const auto event = std::ranges::find_if(events, [](const auto& e) { return e.at("kind") == "signal"; });
+  ASSERT_NE(event, events.end());
+  EXPECT_EQ(event->at("to"), "USR1");
+  EXPECT_EQ(event->at("detail"), "by ada: save now");
+  const auto audit = rig.get("/v1/audit?action=jobs.signal").body().at("entries").as_array();
+  ASSERT_EQ(audit.size(), 2U) << "the refusal too";
+  EXPECT_EQ(audit[0].at("after").at("asked").at("signal"), "SIGUSR1");
+}
+
+TEST(JobActions, ASignalMustBeOneThatIsKnown) {
+  ApiRig rig;
+  rig.submit();
+  const auto field = [&](const std::string& body) {
+    const auto answer = rig.post("/v1/jobs/1:signal", body);
+    EXPECT_EQ(answer.status(), 422) << body;
+    return std::string(answer.body().at("errors").as_array()[0].at("field").as_string());
+  };
+  EXPECT_EQ(field("{}"), "signal");
+  EXPECT_EQ(field(R"({"signal":"SEGV"})"), "signal");
+  EXPECT_EQ(field(R"({"signal":"KILL"})"), "signal");
+  EXPECT_EQ(field(R"({"signal":9})"), "signal");
+  EXPECT_EQ(field(R"({"signal":"USR1","why":"x"})"), "why");
+  EXPECT_EQ(rig.post("/v1/jobs/1:signal").status(), 400);
 }
 
 TEST(JobActions, ByNameTakeTheNewest) {

@@ -1,6 +1,11 @@
 // Rate limits as HTTP says them, and submissions through the real endpoints.
 #include "api/handlers/limits.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
 #include "api_rig.h"
 
 namespace tutti::testing {
@@ -80,6 +85,83 @@ TEST_F(LimitsTest, WhoIsRefusedByTheDoorIsNotCounted) {
   open = true;
   auto r = request("/v1/jobs");
   EXPECT_FALSE(before(r));
+}
+
+TEST_F(LimitsTest, WhatIsMuchWorkCountsAsSeveralRequests) {
+  LimitSettings settings;
+  settings.principal_per_second = 10;
+  settings.principal_burst = 22;
+  auto limits = make(settings);
+  ApiRig rig;
+  limits.weigh(rig.router);
+  const auto before = limits.around({});
+  const auto ask = [&](Method method, std::string target) {
+    auto r = request(std::move(target));
+    r.method = method;
+    EXPECT_NE(rig.router.match(r), nullptr) << r.target;
+    auto refused = before(r);
+    return std::pair(std::move(refused), header(r.answer_headers, "RateLimit"));
+  };
+  EXPECT_EQ(ask(Method::get, "/v1/jobs/7").second, "\"principal\";r=21;t=1");
+  EXPECT_EQ(ask(Method::get, "/v1/jobs/7/explain").second, "\"principal\";r=16;t=1");
+  EXPECT_EQ(ask(Method::head, "/v1/jobs/7/explain").second, "\"principal\";r=11;t=2");
+  EXPECT_EQ(ask(Method::get, "/v1/jobs:count").second, "\"principal\";r=1;t=3");
+  const auto refused = ask(Method::post, "/v1/jobs:simulate").first;
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->status, 429);
+  EXPECT_EQ(header(refused->headers, "Retry-After"), "2") << "19 more at 10 a second";
+  EXPECT_EQ(boost::json::parse(refused->body).at("hint"), "try again in 2 seconds; this one counts as 20");
+  EXPECT_FALSE(ask(Method::get, "/v1/jobs/7").first) << "what was refused took nothing";
+}
+
+TEST_F(LimitsTest, ACostAboveTheBurstIsTheWholeBurst) {
+  LimitSettings settings;
+  settings.principal_per_second = 1;
+  settings.principal_burst = 2;
+  auto limits = make(settings);
+  ApiRig rig;
+  limits.weigh(rig.router);
+  const auto before = limits.around({});
+  auto first = request("/v1/plan"), second = request("/v1/plan");
+  ASSERT_TRUE(rig.router.match(first) && rig.router.match(second));
+  EXPECT_FALSE(before(first)) << "or it could never be asked";
+  const auto refused = before(second);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(header(refused->headers, "Retry-After"), "2");
+}
+
+TEST_F(LimitsTest, SomeCountAsMoreWithAParameterOnly) {
+  LimitSettings settings;
+  settings.principal_per_second = 1;
+  settings.principal_burst = 10;
+  auto limits = make(settings);
+  ApiRig rig;
+  limits.weigh(rig.router);
+  const auto before = limits.around({});
+  const auto is_refused = [&](const std::string& target) {
+    auto r = request(target);
+    EXPECT_TRUE(rig.router.match(r)) << target;
+    return before(r).has_value();
+  };
+  EXPECT_FALSE(is_refused("/v1/jobs"));
+  EXPECT_TRUE(is_refused("/v1/jobs?q=zzz")) << "nine are left";
+  EXPECT_FALSE(is_refused("/v1/jobs?q="));
+}
+
+TEST_F(LimitsTest, EveryOperationWithACostExistsAndIsInTheDocument) {
+  ApiRig rig;
+  const char* source = std::getenv("TUTTI_SOURCE");
+  ASSERT_NE(source, nullptr);
+  std::ifstream in(std::string(source) + "/docs/security.md");
+  const std::string page{std::istreambuf_iterator<char>(in), {}};
+  for (const auto& cost : request_costs()) {
+    EXPECT_TRUE(std::ranges::any_of(rig.router.routes(),
+                                    [&](const http::Route& route) { return route.name == cost.operation; }))
+        << cost.operation;
+    const auto with = cost.with.empty() ? "" : " with `" + std::string(cost.with) + "`";
+    const auto row = "| `" + std::string(cost.operation) + "`" + with + " | " + std::to_string(cost.requests) + " |";
+    EXPECT_NE(page.find(row), std::string::npos) << "docs/security.md lacks: " << row;
+  }
 }
 
 TEST_F(LimitsTest, AddressesAreCountedWhoeverAsks) {

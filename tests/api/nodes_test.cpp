@@ -149,6 +149,29 @@ TEST(Nodes, DrainNeedsAReasonAndResumeDoesNot) {
   EXPECT_EQ(rig.post("/v1/nodes/n9:resume").status(), 404);
 }
 
+TEST(Nodes, ADrainCanHaveAnEnd) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 2);
+  const auto field = [&](const std::string& verb, const std::string& body) {
+    const auto answer = rig.post("/v1/nodes/n1:" + verb, body);
+    EXPECT_EQ(answer.status(), 422) << body;
+    return std::string(answer.body().at("errors").as_array()[0].at("field").as_string());
+  };
+  EXPECT_EQ(field("drain", R"({"reason":"x","until":"tomorrow"})"), "until");
+  EXPECT_EQ(field("drain", R"({"reason":"x","until":7})"), "until");
+  EXPECT_EQ(field("drain", R"({"reason":"x","until":"2000-01-01T00:00:00Z"})"), "until") << "it is over";
+  EXPECT_EQ(field("quarantine", R"({"reason":"x","until":"+1h"})"), "until") << "that ends by a person only";
+  EXPECT_EQ(rig.get("/v1/nodes/n1").body().at("service"), "schedulable");
+  const auto drained = rig.post("/v1/nodes/n1:drain", R"({"reason":"fans","until":"+1h"})");
+  ASSERT_EQ(drained.status(), 200);
+  EXPECT_FALSE(drained.body().at("service_until").is_null());
+  rig.backend.tick(59min);
+  EXPECT_EQ(rig.get("/v1/nodes/n1").body().at("service"), "draining");
+  rig.backend.tick(2min);
+  EXPECT_EQ(rig.get("/v1/nodes/n1").body().at("service"), "schedulable");
+  EXPECT_TRUE(rig.get("/v1/nodes/n1").body().at("service_until").is_null());
+}
+
 TEST(Nodes, UnknownWhileRecovering) {
   ApiRig rig;
   rig.backend.add_node("n1", 2);

@@ -95,6 +95,50 @@ TEST(QueuePages, FindAllJobsOfWhoSeesFewFarBehindOthers) {
   EXPECT_EQ(rig.get("/v1/queue?page_size=1").body().at("total"), 2103);
 }
 
+// Jobs of many shapes, submitted at once.
+void submit_many(ApiRig& rig, int jobs) {
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    for (int i = 0; i < jobs; ++i) {
+      auto spec = std::make_shared<JobSpec>();
+      spec->name = spec->run = "x";
+      spec->resources.cpus = 1 + i % 1000;
+      (void)plane.on_submit(now, SubmitRequest{.spec = spec,
+                                               .spec_json = R"({"name":"x","run":"x"})",
+                                               .owner = "eve",
+                                               .idempotency_key = "",
+                                               .body_hash = 0});
+    }
+  });
+}
+
+TEST(QueuePages, OfManyJobsAreAsOfAMomentAgoAndNotMadeAnewForEachQuestion) {
+  ApiRig rig;
+  submit_many(rig, 5'100);
+  EXPECT_EQ(rig.get("/v1/queue?page_size=1").body().at("total"), 5'100);
+  rig.submit(spec("another", R"(,"priority":95)"));
+  rig.post("/v1/jobs/1:cancel");
+  const auto kept = rig.get("/v1/queue?page_size=3").body();
+  EXPECT_EQ(kept.at("total"), 5'100) << "as it was";
+  EXPECT_EQ(ids(kept), (Ids{2, 3})) << "but nobody who does not wait any more";
+  rig.backend.tick(1s);
+  const auto now = rig.get("/v1/queue?page_size=3").body();
+  EXPECT_EQ(now.at("total"), 5'100);
+  EXPECT_EQ(ids(now), (Ids{5'101, 2, 3}));
+}
+
+TEST(QueuePages, ExplainOnlySoManyKindsOfJobsForOnePage) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 1);
+  submit_many(rig, 1'000);
+  const auto page = rig.get("/v1/queue?page_size=1000").body();
+  std::size_t explained = 0;
+  for (const auto& job : page.at("jobs").as_array())
+    explained += job.at("reasons").at(0).at("code") != "other" ? 1 : 0;
+  EXPECT_GE(explained, 100u);
+  EXPECT_LE(explained, 400u) << "the others are not looked at one by one";
+  EXPECT_GT(by_reason(page, "other").at("jobs").as_int64(), 0);
+}
+
 TEST(QueuePages, SayWhatAJobAsksForAndWhatItCouldHave) {
   ApiRig rig;
   rig.backend.add_node("n1", 8);

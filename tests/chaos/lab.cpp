@@ -61,6 +61,7 @@ void Lab::mend() {
 
 void Lab::end(bool control_fault) {
   mend();
+  cluster().await_linked();  // not before: a scheduler may have been started by the last of them
   settle();
   compare(control_fault);
   judge();
@@ -208,10 +209,7 @@ void Lab::power_off(const std::string& node) {
   hit_node(node);
   cluster().cut(node);
   cluster().kill_node(node);
-  mend_later([this, node] {
-    power_on(node);
-    cluster().await_linked({node});
-  });
+  mend_later([this, node] { power_on(node); });
 }
 
 void Lab::power_on(const std::string& node) {

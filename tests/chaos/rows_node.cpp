@@ -136,7 +136,8 @@ void disk_full(Lab& lab) {
   const auto at = e2e::boot_us();
   lab.await_condition("n8", "disk_full", true);
   lab.measured(Stage::detected, at, e2e::boot_us());
-  const auto later = pinned("later", c.rank("--steps 20"));
+  const std::string name = "later-" + std::to_string(at);  // this comes once for each injection
+  const auto later = pinned(name, c.rank("--steps 20"));
   const auto why = [&] {
     return json::serialize(c.rest().get("/v1/jobs/" + std::to_string(later) + "/explain"));
   };
@@ -151,7 +152,7 @@ void disk_full(Lab& lab) {
   if (const auto n = c.attempts(later).size(); n != 0)
     throw Failure("on a node whose disk is full a job was tried " + std::to_string(n) + " times");
   ::unlink(filler.c_str());
-  lab.expect_success("later", later);
+  lab.expect_success(name, later);
   c.await_state(later, "succeeded");
   c.rest().post("/v1/jobs/" + std::to_string(before) + ":cancel");
   c.await_state(before, "cancelled");

@@ -17,6 +17,9 @@ struct Changes {
         if (id == 404) return http::problem(404, "job_not_found", "no job 404");
         return http::json(200, job(id, verb == "cancel" ? "cancelled" : verb == "hold" ? "held" : "queued"));
       });
+    scheduler.routes.post("/v1/jobs/{id}:signal", [](const Request& request) {
+      return http::json(200, job(std::stoi(request.param("id")), "running"));
+    });
     scheduler.routes.get("/v1/jobs/{id}", [](const Request& request) {
       return http::json(200, job(std::stoi(request.param("id")), "running"));
     });
@@ -44,6 +47,19 @@ TEST(Changes, OneJobNeedsNoQuestion) {
   EXPECT_EQ(ended.status, 0) << ended.err;
   EXPECT_EQ(ended.out, "job 7 (hello) is cancelled\n");
   EXPECT_EQ(c.posts(), std::vector<std::string>{R"(/v1/jobs/7:cancel {"reason":"wrong data"})"});
+}
+
+TEST(Changes, CancelWithASignalSendsItAndEndsNothing) {
+  Changes c;
+  const Finished ended = c.scheduler.run({"cancel", "--signal", "USR1", "7", "--reason", "save now"});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(ended.out, "job 7 (hello) was sent USR1; it is running\n");
+  EXPECT_EQ(c.posts(),
+            std::vector<std::string>{R"(/v1/jobs/7:signal {"signal":"USR1","reason":"save now"})"});
+  const Finished many = c.scheduler.run({"cancel", "--signal", "USR1", "7", "8"});
+  EXPECT_NE(many.err.find("signal 2 jobs: needs -y"), std::string::npos) << many.err;
+  EXPECT_EQ(c.scheduler.run({"cancel", "--signal", "USR1", "--user", "ann", "-y"}).status, 2);
+  EXPECT_EQ(c.posts().size(), 1U);
 }
 
 TEST(Changes, SeveralNeedAYesWhenNobodyCanBeAsked) {
@@ -83,6 +99,8 @@ TEST(Changes, DrainSaysWhatStillRunsThere) {
   EXPECT_EQ(c.scheduler.run({"node", "drain", "n1", "--reason", "new cable"}).out,
             "node n1 is draining; still runs there: 7,9\n");
   EXPECT_EQ(c.posts(), std::vector<std::string>{R"(/v1/nodes/n1:drain {"reason":"new cable"})"});
+  EXPECT_EQ(c.scheduler.run({"node", "drain", "n1", "--reason", "new cable", "--until", "+2h"}).status, 0);
+  EXPECT_EQ(c.posts().back(), R"(/v1/nodes/n1:drain {"reason":"new cable","until":"+2h"})");
 }
 
 // POST /v1/jobs:bulk over jobs 1 to 5, of which 4 cannot be changed; two a page.

@@ -123,7 +123,8 @@ int worker(const char* self, std::map<std::string, std::string> flags) {
   std::getline(gpus, machine);
   note(data, "worker " + node + " for " + flags["scheduler"] + " with " + machine);
   supervisor(self, state);
-  write_whole(state + "/worker.pid", std::to_string(getpid()));
+  if (!fs::exists(data + "/do-not-connect-" + node))
+    write_whole(state + "/worker.pid", std::to_string(getpid()));
   wait_for_stop();
   note(data, "worker " + node + " stopped");
   return 0;

@@ -165,6 +165,21 @@ TEST_F(UpTest, ASchedulerThatCannotStartIsGivenUpWithItsLog) {
   EXPECT_NE(ended.err.find("the database is broken"), std::string::npos) << ended.err;
 }
 
+TEST_F(UpTest, AWorkerThatDoesNotConnectIsNamedAndNobodyIsToldThatAllIsUp) {
+  fs::create_directories(data_);
+  std::ofstream(data_ / "do-not-connect-n2") << "x";
+  std::ofstream(data_ / "context.json") << "of an earlier run";
+  auto words = arguments();
+  words.back() = "3";  // seconds
+  const Finished ended = run_tutti(words);
+  EXPECT_EQ(ended.status, 1);
+  EXPECT_NE(ended.err.find("these workers do not connect: n2"), std::string::npos) << ended.err;
+  EXPECT_EQ(ended.out.find("tutti is up"), std::string::npos) << ended.out;
+  EXPECT_FALSE(fs::exists(data_ / "context.json"));
+  EXPECT_NE(read_all(data_ / "journal").find("worker n1 for "), std::string::npos)
+      << "the other one was there";
+}
+
 TEST_F(UpTest, OnlyOneRunsInADirectory) {
   TuttiProcess up(arguments());
   up.wait_for_output("tutti is up");

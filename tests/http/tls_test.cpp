@@ -258,6 +258,30 @@ TEST_F(TlsTest, ClientsAreKnownByTheirCertificateIfTheyShowOne) {
   EXPECT_EQ(whoami(authority_.issue({.common_name = "two words"})), "<>") << "no name of a node";
 }
 
+TEST_F(TlsTest, AClientsCertificateSaysUntilWhenItHolds) {
+  using namespace std::chrono;
+  Mailbox<sys_seconds> until;
+  Router routes = echo_routes();
+  routes.get("/until", [&](const Request& r) {
+    until.put(r.peer_certificate_until);
+    return text(200, "");
+  });
+  serve(true, {}, std::move(routes));
+  const auto ask = [&](const Pem& own) {
+    TlsClientOptions options;
+    options.certificate = own.certificate;
+    options.key = own.key;
+    TlsClient client(server_->port(), options);
+    (void)client.ask("GET /until HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    return until.take();
+  };
+  EXPECT_EQ(ask({}), sys_seconds{});
+  const auto now = floor<seconds>(system_clock::now());
+  const auto end = ask(authority_.issue({.common_name = "node-7", .days = 9}));
+  EXPECT_GT(end, now + days(7));
+  EXPECT_LT(end, now + days(10));
+}
+
 TEST_F(TlsTest, CertificatesOfStrangersAreRefused) {
   serve(true);
   const Authority stranger("stranger");

@@ -73,7 +73,7 @@ struct LeaderTest : ::testing::Test {
   std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
   GatedStore* gate = nullptr;
   boost::asio::io_context io{1};
-  LeaseTable leases{LeaseSettings{}};
+  LeaseTable leases{LeaseSettings{.suspicion = std::chrono::milliseconds(500)}};
   Metrics metrics;
   NoWorkers workers;
   std::unique_ptr<StoreThread> store;
@@ -152,6 +152,31 @@ TEST_F(LeaderTest, WhatComesDuringACommitIsTheNextBatch) {
   gate->set_open(true);
   until([&] { return answers.all.size() == 21; });
   EXPECT_EQ(gate->sizes, (std::vector<std::size_t>{1, 20}));
+}
+
+// Silence is noticed, and leases end, by the tick: also while batches follow each other without a pause.
+TEST_F(LeaderTest, TimePassesForABusyLeader) {
+  protocol::Hello hello;
+  hello.node = "n1";
+  hello.boot_id = hello.instance = "1";
+  std::optional<NodeId> node;
+  leader->change_nodes([&](ControlPlane& p, Now now) -> Result<NodeId> { return p.on_hello(now, hello); },
+                       [&](Result<NodeId> r) { node = r ? *r : NodeId(); });
+  until([&] { return node.has_value(); });
+  const auto state = [&] { return leader->plane()->cluster().find(*node)->row.state; };
+  ASSERT_EQ(state(), NodeState::reachable);
+  Answers busy;
+  std::size_t asked = 0;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (state() == NodeState::reachable && std::chrono::steady_clock::now() < end) {
+    if (busy.all.size() == asked) {
+      ++asked;
+      submit(busy);
+    }
+    io.run_one_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(state(), NodeState::unreachable);
+  EXPECT_GT(asked, 3u);
 }
 
 TEST_F(LeaderTest, FullInboxRefusesAtOnce) {

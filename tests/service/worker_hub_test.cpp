@@ -271,5 +271,41 @@ TEST_F(WorkerHubTest, ANodesCredentialSpeaksForThatNodeAlone) {
   until([&] { return own->heard<protocol::Welcome>() != nullptr; });
 }
 
+struct HeardSamples : SampleSink {
+  std::vector<std::string> heard;
+  void on_loads(NodeId node, const std::vector<protocol::GpuLoad>& loads) override {
+    for (const auto& load : loads) heard.push_back(to_string(node) + " " + load.uuid);
+  }
+  void on_progress(NodeId node, const protocol::Progress& progress) override {
+    heard.push_back(to_string(node) + " step " + std::to_string(progress.step));
+  }
+  void on_ranks(NodeId node, const protocol::RankReport& report) override {
+    heard.push_back(to_string(node) + " ranks " + std::to_string(report.ranks.size()));
+  }
+};
+
+TEST_F(WorkerHubTest, WhatARegisteredWorkerMeasuresIsPassedOn) {
+  HeardSamples samples;
+  hub->use_samples(samples);
+  const auto link = connect();
+  link->say(hello());
+  protocol::Heartbeat beat{1};
+  beat.loads = {{.uuid = "GPU-0"}, {.uuid = "GPU-1"}};
+  link->say(beat);
+  EXPECT_TRUE(samples.heard.empty()) << "it is not registered yet";
+  until([&] { return link->heard<protocol::Welcome>() != nullptr; });
+  link->say(beat);
+  link->say(protocol::Heartbeat{2});
+  protocol::Progress progress;
+  progress.key = {JobId(7), Epoch(1)};
+  progress.step = 12;
+  link->say(progress);
+  protocol::RankReport report;
+  report.key = progress.key;
+  report.ranks.resize(3);
+  link->say(report);
+  EXPECT_EQ(samples.heard, (std::vector<std::string>{"1 GPU-0", "1 GPU-1", "1 step 12", "1 ranks 3"}));
+}
+
 }  // namespace
 }  // namespace tutti

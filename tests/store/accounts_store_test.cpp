@@ -198,5 +198,32 @@ TEST_P(AccountStoreTest, TheAuditTrailIsFilteredAndPaged) {
   EXPECT_EQ(first[0].before, R"({"state":"queued"})");
 }
 
+TEST_P(AccountStoreTest, OldAuditRowsAreForgottenInPiecesTheOldestFirst) {
+  AccountBatch batch;
+  for (const int when : {5, 1, 4, 2, 3})
+    batch.audit.push_back(
+        {.at = at(when), .who = "ada", .action = "jobs.hold", .target = std::to_string(when), .status = 200});
+  const auto revision = commit(batch);
+  const auto targets = [&] {
+    std::vector<std::string> out;
+    for (const auto& row : store_->audit({}, 100, 0)) out.push_back(row.target);
+    return out;
+  };
+  using ::testing::ElementsAre;
+  EXPECT_TRUE(store_->forget_audit(at(4), 2));
+  EXPECT_THAT(targets(), ElementsAre("3", "4", "5"));
+  EXPECT_FALSE(store_->forget_audit(at(4), 2));
+  EXPECT_THAT(targets(), ElementsAre("4", "5")) << "what is as old as the limit stays";
+  EXPECT_FALSE(store_->forget_audit(at(4), 2));
+  EXPECT_EQ(store_->revision(), revision) << "no change of the accounts";
+
+  const auto newest = store_->audit({}, 100, 0).back().id;
+  AccountBatch later;
+  later.audit = {{.at = at(9), .who = "ada", .action = "jobs.hold", .target = "9", .status = 200}};
+  commit(later);
+  EXPECT_THAT(targets(), ElementsAre("9", "4", "5"));
+  EXPECT_GT(store_->audit({}, 1, 0).front().id, newest) << "a number is not given twice";
+}
+
 }  // namespace
 }  // namespace tutti

@@ -1,6 +1,9 @@
 // One suite, two readers: lists, pages, names and counts, as REST shows them.
 #include "db/reader.h"
 
+#include <chrono>
+#include <map>
+
 #include "tests/store/store_world.h"
 
 namespace tutti {
@@ -270,6 +273,7 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
     b.faults.push_back(fault(i, i % 2 + 1));
     b.faults.back().gpu = GpuId(i);
     b.faults.back().job = JobId(i / 2);
+    b.faults.back().slot = i == 4 ? "" : "0000:3b:00.0";
   }
   store_->commit(b);
   EXPECT_THAT(reader_->faults({.node = NodeId(1)}, 10, FaultId(0)), ElementsAre(b.faults[3], b.faults[1]));
@@ -280,7 +284,8 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
   const auto total = reader_->count_faults({}, FaultKey::nothing, 1);
   ASSERT_EQ(total.size(), 1u);
   EXPECT_EQ(total[0].faults, 4);
-  for (const FaultKey by : {FaultKey::node, FaultKey::fault_class, FaultKey::gpu, FaultKey::action}) {
+  for (const FaultKey by : {FaultKey::node, FaultKey::fault_class, FaultKey::gpu, FaultKey::action,
+                            FaultKey::slot}) {
     std::int64_t faults = 0;
     for (const auto& group : reader_->count_faults({}, by, 10)) {
       faults += group.faults;
@@ -292,6 +297,10 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
   ASSERT_EQ(of_node.size(), 1u);
   EXPECT_EQ(of_node[0].key, "1");
   EXPECT_EQ(of_node[0].faults, 2);
+  std::map<std::string, std::int64_t> by_slot;  // GPUs 1 and 3 have been in one place, one after the other
+  for (const auto& group : reader_->count_faults({}, FaultKey::slot, 10)) by_slot[group.key] = group.faults;
+  EXPECT_THAT(by_slot, testing::UnorderedElementsAre(testing::Pair("", 1), testing::Pair("1 0000:3b:00.0", 1),
+                                                     testing::Pair("2 0000:3b:00.0", 2)));
   EXPECT_TRUE(reader_->count_faults({.fault_class = "'"}, FaultKey::action, 10).empty());
   EXPECT_TRUE(reader_->count_faults({.action = "' OR true --"}, FaultKey::action, 10).empty());
 }
@@ -324,6 +333,29 @@ TEST_P(ReaderTest, SeriousFaultsAreCountedHoweverManyThereAre) {
   store_->commit(b);
   EXPECT_EQ(reader_->count_serious_faults(at(0)), 501);
   EXPECT_EQ(reader_->count_serious_faults(at(200)), 0);
+}
+
+// Who looks for a piece of a name may make the server read every job there has been.
+TEST(PgReader, ASearchByNameGivesUpSoonerThanALookUp) {
+  const auto database = TestPostgres::instance().create_database();
+  db::PgReaderOptions options;
+  options.connection_string = database.connection_string();
+  options.scan_timeout = std::chrono::milliseconds(50);
+  db::PgReader reader(options);
+  db::Connection other({database.connection_string(), "locks", ""});
+  const auto soon = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  other.run_script("BEGIN; LOCK TABLE job_spec IN ACCESS EXCLUSIVE MODE", soon);
+  try {
+    (void)reader.list_jobs({.name_part = "x"}, 10, JobId());
+    ADD_FAILURE() << "it does not wait for the lock";
+  } catch (const StoreError& error) {
+    EXPECT_EQ(error.kind, StoreError::unavailable);
+    EXPECT_THAT(error.what(), testing::HasSubstr("takes too long"));
+  }
+  EXPECT_THAT(reader.count_jobs({}, JobKey::state, 10), IsEmpty()) << "does not read names";
+  other.run_script("COMMIT", soon);
+  EXPECT_THAT(reader.list_jobs({.name_part = "x"}, 10, JobId()), IsEmpty());
+  EXPECT_THAT(reader.list_jobs({}, 10, JobId()), IsEmpty());
 }
 
 }  // namespace

@@ -216,6 +216,40 @@ TEST(Faults, ANodeAtFaultThreeTimesAWeekIsSetAsideAndComesBackOnProbation) {
   EXPECT_EQ(w.service(a), NodeService::schedulable);
 }
 
+// The end of a drain began a new page, and a node one fault short of being set aside came back spotless.
+TEST(Faults, FaultsFromBeforeADrainThatEndsByItselfStillCount) {
+  World w;
+  const NodeId a = w.env.add_node("a");
+  w.env.add_node("b");
+  for (int i = 0; i < 2; ++i) {
+    w.xid(a, "GPU-a-" + std::to_string(i), 79);
+    w.env.tick_alive(1min, 2s);
+  }
+  ASSERT_TRUE(w.env.plane->on_node_service(w.env.now, "a", NodeService::draining, "fans",
+                                           w.env.now.wall + 10min));
+  w.env.step();
+  w.env.tick_alive(11min, 2s);
+  ASSERT_EQ(w.service(a), NodeService::schedulable);
+  w.xid(a, "GPU-a-2", 79);
+  EXPECT_EQ(w.service(a), NodeService::quarantined);
+}
+
+TEST(Faults, ANodeThatFailedOftenWhileItDrainedIsSetAsideWhenThatEnds) {
+  World w;
+  const NodeId a = w.env.add_node("a");
+  w.env.add_node("b");
+  ASSERT_TRUE(w.env.plane->on_node_service(w.env.now, "a", NodeService::draining, "fans",
+                                           w.env.now.wall + 10min));
+  w.env.step();
+  for (int i = 0; i < 3; ++i) {
+    w.xid(a, "GPU-a-" + std::to_string(i), 79);
+    w.env.tick_alive(1min, 2s);
+  }
+  ASSERT_EQ(w.service(a), NodeService::draining);
+  w.env.tick_alive(11min, 2s);
+  EXPECT_EQ(w.service(a), NodeService::quarantined);
+}
+
 TEST(Faults, AFaultOnProbationEndsItAtOnceAndTheNextIsTwiceAsLong) {
   World w;
   const NodeId a = w.env.add_node("a");

@@ -37,6 +37,59 @@ TEST_F(ControlPlaneNodes, UnprovenKillLeavesTheGpusDirty) {
   EXPECT_EQ(env.state(next), JobState::starting);
 }
 
+TEST_F(ControlPlaneNodes, ADrainWithAnEndEndsByItself) {
+  const NodeId a = env.add_node("a");
+  const auto service = [&] { return env.plane->cluster().find(a)->row.service; };
+  const auto past = env.plane->on_node_service(env.now, "a", NodeService::draining, "fans", env.now.wall);
+  ASSERT_FALSE(past);
+  EXPECT_EQ(past.error().field, "until");
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "fans", env.now.wall + 1h));
+  env.step();
+  const JobId job = env.submit(job_spec(1, 1));
+  EXPECT_EQ(env.rows.nodes.back().service_until, env.now.wall + 1h);
+  env.recover();
+  env.drop_messages();
+  env.register_node(env.hello("a"));
+  env.tick_alive(59min, 2s);
+  EXPECT_EQ(service(), NodeService::draining) << "a new leader knows of the end, and keeps to it";
+  EXPECT_EQ(env.state(job), JobState::queued);
+  env.tick_alive(2min, 2s);
+  EXPECT_EQ(service(), NodeService::schedulable);
+  EXPECT_EQ(env.plane->cluster().find(a)->row.service_until, Instant{});
+  EXPECT_EQ(env.state(job), JobState::starting);
+  const auto told = std::ranges::find_if(env.rows.events, [](const EventRow& e) {
+    return e.kind == "service" && e.from == "draining" && e.to == "schedulable";
+  });
+  ASSERT_NE(told, env.rows.events.end());
+  EXPECT_NE(told->detail.find("fans"), std::string::npos) << told->detail;
+}
+
+TEST_F(ControlPlaneNodes, ADrainSaidAgainWithoutAnEndStays) {
+  const NodeId a = env.add_node("a");
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "fans", env.now.wall + 1h));
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "fans and a board"));
+  env.step();
+  env.tick_alive(2h, 2s);
+  EXPECT_EQ(env.plane->cluster().find(a)->row.service, NodeService::draining);
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "x", env.now.wall + 1h));
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::quarantined, "it burns"));
+  env.step();
+  env.tick_alive(2h, 2s);
+  EXPECT_EQ(env.plane->cluster().find(a)->row.service, NodeService::quarantined) << "the end was the drain's";
+}
+
+TEST_F(ControlPlaneNodes, ADrainThatEndsOnABadNodeLeavesItCordoned) {
+  const NodeId a = env.add_node("a");
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "fans", env.now.wall + 1h));
+  protocol::NodeHealth health;
+  health.conditions.push_back({"nvswitch_fatal", "", "SXid 1", 0});
+  env.plane->on_node_health(env.now, a, health);
+  env.step();
+  env.tick_alive(61min, 2s);
+  EXPECT_EQ(env.plane->cluster().find(a)->row.service, NodeService::cordoned);
+  EXPECT_NE(env.plane->cluster().find(a)->row.service_reason.find("nvswitch_fatal"), std::string::npos);
+}
+
 // A node that was cordoned for another reason and then resumed gave a GPU away under a rank stuck in the
 // kernel.
 TEST_F(ControlPlaneNodes, PersonCannotVouchForAGpuWhileTheWorkerSeesAProcessOnIt) {

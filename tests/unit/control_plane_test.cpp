@@ -105,6 +105,45 @@ TEST_F(ControlPlaneTest, CheckpointOfAFencedEpochDoesNotExist) {
   EXPECT_EQ(env.plane->find_attempt(key)->row.last_step, 9) << "no work before a checkpoint is lost work";
 }
 
+TEST_F(ControlPlaneTest, ASignalGoesToEveryNodeOfARunningGangAndChangesNothing) {
+  const NodeId a = env.add_node("a"), b = env.add_node("b");
+  const JobId job = env.submit(job_spec(2, 8));
+  const AttemptKey key = env.run(job);
+  env.rows = {};
+  ASSERT_TRUE(env.plane->on_signal(env.now, job, "USR1", "ada: save now"));
+  env.step();
+  for (const NodeId node : {a, b}) {
+    const auto sent = env.take<protocol::SignalRanks>(node);
+    EXPECT_EQ(sent.key, key);
+    EXPECT_EQ(sent.signal, "USR1");
+  }
+  env.expect_nothing_left();
+  EXPECT_EQ(env.state(job), JobState::running);
+  ASSERT_EQ(env.rows.events.size(), 1u);
+  EXPECT_EQ(env.rows.events[0].kind, "signal");
+  EXPECT_EQ(env.rows.events[0].to, "USR1");
+  EXPECT_EQ(env.rows.events[0].detail, "by ada: save now");
+}
+
+TEST_F(ControlPlaneTest, ASignalIsForWhatRunsOnNodesThatHearIt) {
+  const NodeId a = env.add_node("a");
+  env.add_node("b");
+  const JobId job = env.submit(job_spec(2, 8));
+  EXPECT_EQ(env.plane->on_signal(env.now, job, "USR1", "ada").error().code, Errc::illegal_transition);
+  env.run(job);
+  env.plane->on_link_lost(env.now, a, env.plane->cluster().nodes.at(a).link);
+  env.step();
+  const auto deaf = env.plane->on_signal(env.now, job, "USR1", "ada");
+  ASSERT_FALSE(deaf);
+  EXPECT_EQ(deaf.error().code, Errc::unavailable);
+  EXPECT_NE(deaf.error().message.find("node a"), std::string::npos) << deaf.error().message;
+  ASSERT_TRUE(env.plane->on_cancel(env.now, job, "ada"));
+  EXPECT_EQ(env.plane->on_signal(env.now, job, "USR1", "ada").error().code, Errc::illegal_transition);
+  EXPECT_EQ(env.plane->on_signal(env.now, JobId(99), "USR1", "ada").error().code, Errc::not_found);
+  env.step();
+  EXPECT_EQ(env.count<protocol::SignalRanks>(), 0u);
+}
+
 TEST_F(ControlPlaneTest, CancelOfARunningJobEndsItsAttemptFirst) {
   const NodeId a = env.add_node("a");
   const JobId job = env.submit(job_spec(1, 4));

@@ -134,6 +134,10 @@ TEST_F(Oidc, WhatDoesNotFitIsRefused) {
   EXPECT_NE(with("exp", 1'799'999'900), "");
   EXPECT_EQ(with("exp", 1'799'999'990), "") << "within the leeway of the clocks";
   EXPECT_NE(with("exp", "tomorrow"), "");
+  EXPECT_EQ(with("exp", 1'800'000'000 + 24 * 3600), "");
+  const auto long_lived = with("exp", 1'800'000'000 + 25 * 3600);
+  EXPECT_NE(long_lived.find("24 h"), std::string::npos) << long_lived;
+  EXPECT_NE(long_lived.find("--oidc-max-lifetime-hours"), std::string::npos) << long_lived;
   EXPECT_NE(with("nbf", 1'800'000'100), "");
   EXPECT_EQ(with("nbf", 1'800'000'010), "");
   EXPECT_NE(with("preferred_username", nullptr), "");

@@ -62,6 +62,18 @@ TEST(ReplayFragments, IdleGpusOnTooManyNodesAreCounted) {
   EXPECT_LE(r.fragmented, r.idle_while_waiting);
 }
 
+TEST(Replay, GivesUpWhenItIsTold) {
+  Trace trace;
+  for (int i = 0; i < 100; ++i) trace.jobs.push_back(job(std::chrono::seconds(i), 8, 1h));
+  auto o = options(1);
+  int asked = 0;
+  o.give_up = [&asked] { return ++asked > 10; };
+  EXPECT_TRUE(replay(trace, o).given_up);
+  EXPECT_EQ(asked, 11);
+  o.give_up = nullptr;
+  EXPECT_FALSE(replay(trace, o).given_up);
+}
+
 TEST(Faults, BrokenRowsAreNamedAndTheRestGoesOn) {
   const auto f = parse_faults("node,fail_s,down_s,level,class\n3,10,20,x,y\nx,1,1\n1,-5,1\n2,5\n0,5,7\n");
   ASSERT_EQ(f.faults.size(), 2u);

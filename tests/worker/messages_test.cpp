@@ -219,6 +219,19 @@ TEST(Messages, HeartbeatAndItsAcknowledgement) {
   EXPECT_FALSE(there_and_back(Heartbeat{17}).wall_us);
   EXPECT_EQ(wire::encode(FromWorker(Heartbeat{17})), R"({"type":"heartbeat","seq":17})");
   EXPECT_EQ(there_and_back(Heartbeat{17}).seq, 17);
+  EXPECT_FALSE(there_and_back(Heartbeat{17}).loads);
+  Heartbeat beat{17, 1'234};
+  beat.loads = {{"GPU-0", 97, 60LL << 30, 650'000, 71}, {.uuid = "GPU-1"}};
+  const auto loads = there_and_back(beat).loads.value();
+  ASSERT_EQ(loads.size(), 2u);
+  EXPECT_EQ(loads[0].uuid, "GPU-0");
+  EXPECT_EQ(loads[0].utilisation_percent, 97);
+  EXPECT_EQ(loads[0].memory_bytes, 60LL << 30);
+  EXPECT_EQ(loads[0].power_mw, 650'000);
+  EXPECT_EQ(loads[0].temperature_c, 71);
+  EXPECT_FALSE(loads[1].utilisation_percent || loads[1].memory_bytes || loads[1].power_mw ||
+               loads[1].temperature_c)
+      << "not known is not zero";
   EXPECT_EQ(there_and_back(HeartbeatAck{18}).seq, 18);
 }
 
@@ -261,6 +274,11 @@ TEST(Messages, ChecksAndDeletionOfCheckpoints) {
   const auto r = there_and_back(CheckpointDeleted{kKey, 6, "/ckpt/step-900", false, "read-only"});
   EXPECT_EQ(std::tuple(r.key, r.epoch_in_file, r.path, r.ok, r.why),
             std::tuple(kKey, 6, "/ckpt/step-900", false, "read-only"));
+}
+
+TEST(Messages, SignalForRanks) {
+  const auto s = there_and_back(SignalRanks{kKey, "USR1"});
+  EXPECT_EQ(std::tie(s.key, s.signal), std::tuple(kKey, "USR1"));
 }
 
 TEST(Messages, LogRequestAndAnswer) {

@@ -70,6 +70,7 @@ TEST(SupervisorMessages, CommandsSurviveTheRoundTripOnOneLineEach) {
   EXPECT_EQ(stop.cause, "preempted");
   EXPECT_EQ(stop.signal, "USR1");
   EXPECT_EQ(stop.grace_us, 120'000'000);
+  EXPECT_EQ(std::get<SignalRanks>(decode_command(encode(ToSupervisor(SignalRanks{"USR1"})))).signal, "USR1");
   EXPECT_TRUE(std::holds_alternative<Quit>(decode_command(encode(ToSupervisor(Quit{})))));
 }
 

@@ -235,6 +235,45 @@ TEST(Supervisor, PlannedStopReachesTheProgramBehindItsShellAndLetsItFinish) {
   EXPECT_TRUE(s.end->proven);
 }
 
+TEST(Supervisor, ASignalReachesEveryProgramAndEndsNothing) {
+  Rig rig;
+  rig.config.local_ranks = 2;
+  rig.start();
+  const std::string trainer =
+      "cd $SCRATCH && sh -c 'trap \"echo USR1 >> $SCRATCH/heard-$RANK\" USR1; "
+      "trap \"echo INT >> $SCRATCH/heard-$RANK\" INT; "
+      "echo up > $SCRATCH/up-$RANK; while [ ! -e $SCRATCH/go ]; do sleep 0.05; done'; "
+      "echo after > $SCRATCH/after-$RANK";
+  rig.launch_ranks({trainer, trainer});
+  rig.wait_for_file(rig.scratch("up-0"));
+  rig.wait_for_file(rig.scratch("up-1"));
+  rig.wait_for_phase(Phase::running);
+  rig.send(SignalRanks{"NONSENSE"});
+  rig.send(SignalRanks{"USR1"});
+  EXPECT_EQ(rig.wait_for_file(rig.scratch("heard-0")), "USR1\n") << "and nothing for what is no signal";
+  EXPECT_EQ(rig.wait_for_file(rig.scratch("heard-1")), "USR1\n");
+  EXPECT_FALSE(std::filesystem::exists(rig.dir() + "/stop"));
+  std::ofstream(rig.scratch("go")) << "go\n";
+  const Status s = rig.wait_for_end();
+  EXPECT_TRUE(s.end->ok);
+  EXPECT_FALSE(s.failure);
+  EXPECT_EQ(read_file(rig.scratch("after-1")), "after\n") << "the shell's line goes on, too";
+}
+
+TEST(Supervisor, ASignalReachesTheProgramThatHasTakenItsShellsPlace) {
+  Rig rig;
+  rig.config.local_ranks = 1;
+  rig.start();
+  rig.launch_ranks(
+      {"exec python3 -c 'import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+       "open(os.environ[\"SCRATCH\"] + \"/up\", \"w\").write(\"up\\n\")\nsignal.sigwait({signal.SIGUSR1})'"});
+  rig.wait_for_file(rig.scratch("up"));
+  rig.wait_for_phase(Phase::running);
+  rig.send(SignalRanks{"USR1"});
+  const Status s = rig.wait_for_end();
+  EXPECT_TRUE(s.end->ok) << "it has waited for the signal, and for nothing else";
+}
+
 TEST(Supervisor, StricterStopWins) {
   Rig rig;
   rig.config.local_ranks = 1;

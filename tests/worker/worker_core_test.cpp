@@ -100,6 +100,35 @@ TEST(WorkerCore, RepeatedOrdersChangeNothing) {
   EXPECT_EQ(b.core.attempts().size(), 1u);
 }
 
+TEST(WorkerCore, ASignalIsForRanksThatRunNow) {
+  Bench b;
+  b.connect();
+  const SignalRanks usr1{kFirst, "USR1"};
+  b.core.on_signal_ranks(usr1);  // of nothing that is here
+  b.core.on_prepare(b.now, Bench::prepare(kFirst), Bench::spec());
+  b.core.on_signal_ranks(usr1);
+  b.status(kFirst, Phase::ready, true);
+  b.core.on_signal_ranks(usr1);
+  EXPECT_TRUE(b.take<TellSupervisor>().empty());
+  EXPECT_EQ(b.core.attempts().size(), 1u) << "no attempt is given up for it";
+  Launch l;
+  l.key = kFirst;
+  l.endpoints.resize(1);
+  b.core.on_launch(b.now, l);
+  b.status(kFirst, Phase::running);
+  b.core.on_signal_ranks(usr1);
+  const auto told = b.take<TellSupervisor>();
+  ASSERT_EQ(told.size(), 1u);
+  ASSERT_TRUE(std::holds_alternative<supervisor::SignalRanks>(told[0].command));
+  EXPECT_EQ(std::get<supervisor::SignalRanks>(told[0].command).signal, "USR1");
+  b.status(kFirst, Phase::running, true);  // connection broke and came back
+  EXPECT_TRUE(b.take<TellSupervisor>().empty()) << "it is not said twice";
+  b.core.on_stop(b.now, Stop{kFirst, "preempted", "TERM", 5'000'000});
+  EXPECT_EQ(b.take<TellSupervisor>().size(), 1u);
+  b.core.on_signal_ranks(usr1);
+  EXPECT_TRUE(b.take<TellSupervisor>().empty()) << "who is being stopped has its last word already";
+}
+
 TEST(WorkerCore, OrdersReachTheSupervisorThatConnectsLate) {
   Bench b;
   b.connect();
@@ -380,6 +409,39 @@ TEST(WorkerCore, SleepsUntilTheNextHeartbeat) {
   EXPECT_EQ(b.core.next_wake(b.now), Duration(seconds(1)));
   b.now.mono += milliseconds(400);
   EXPECT_EQ(b.core.next_wake(b.now), Duration(milliseconds(600)));
+}
+
+TEST(Heartbeats, SayEachSampleOfTheGpusOnce) {
+  Bench b;
+  b.connect();
+  b.gpus(1);
+  b.sent<Heartbeat>();
+  nvml::Sample sample;
+  sample.gpus.emplace_back().uuid = "GPU-0";
+  sample.gpus[0].utilization = 97;
+  sample.gpus[0].memory_used_bytes = 60ULL << 30;
+  sample.gpus[0].power_mw = 650'000;
+  b.core.on_probe(b.now, sample);
+  b.advance(seconds(1));
+  auto said = b.sent<Heartbeat>();
+  ASSERT_FALSE(said.empty());
+  ASSERT_TRUE(said[0].loads);
+  ASSERT_EQ(said[0].loads->size(), 1u);
+  EXPECT_EQ(said[0].loads->at(0).uuid, "GPU-0");
+  EXPECT_EQ(said[0].loads->at(0).utilisation_percent, 97);
+  EXPECT_EQ(said[0].loads->at(0).memory_bytes, 60LL << 30);
+  EXPECT_EQ(said[0].loads->at(0).power_mw, 650'000);
+  EXPECT_FALSE(said[0].loads->at(0).temperature_c) << "not known is not zero";
+  b.advance(seconds(1));
+  said = b.sent<Heartbeat>();
+  ASSERT_FALSE(said.empty());
+  EXPECT_FALSE(said.back().loads) << "it has been said";
+  b.core.on_probe(b.now, sample);
+  b.core.on_probe_lost(b.now);
+  b.advance(seconds(1));
+  said = b.sent<Heartbeat>();
+  ASSERT_FALSE(said.empty());
+  EXPECT_FALSE(said.back().loads) << "nobody knows what they do now";
 }
 
 }  // namespace

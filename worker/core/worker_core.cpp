@@ -99,7 +99,9 @@ void WorkerCore::heartbeat(Now now) {
   heartbeats_under_way_[seq] = now.mono;
   if (heartbeats_under_way_.size() > kMaxHeartbeatsUnderWay)
     heartbeats_under_way_.erase(heartbeats_under_way_.begin());
-  send(protocol::Heartbeat{seq, now.wall.time_since_epoch().count()});
+  protocol::Heartbeat beat{seq, now.wall.time_since_epoch().count()};
+  if (connected_) beat.loads = std::exchange(loads_, std::nullopt);
+  send(std::move(beat));
 }
 
 void WorkerCore::on_heartbeat_ack(Now now, const protocol::HeartbeatAck& ack) {
@@ -266,6 +268,14 @@ void WorkerCore::push_orders(Attempt& a) {
     a.stop_told = true;
     act(TellSupervisor{a.key, supervisor::Stop{a.stop->cause, a.stop->signal, a.stop->grace_us}});
   }
+}
+
+// Where there is nobody to hear it now it is lost: it was for those that run.
+void WorkerCore::on_signal_ranks(const protocol::SignalRanks& signal) {
+  auto* a = live(signal.key);
+  if (!a || a->stage != Stage::supervised || a->stop || a->status.phase != Phase::running) return;
+  act(Note{a->key, phase_word(*a), phase_word(*a), "signal " + signal.signal});
+  act(TellSupervisor{a->key, supervisor::SignalRanks{signal.signal}});
 }
 
 void WorkerCore::on_forget(Now now, const protocol::Forget& f) { forget(now, f.key); }

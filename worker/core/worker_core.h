@@ -97,6 +97,7 @@ class WorkerCore {
   void on_prepare(Now, const protocol::Prepare&, const ParsedSpec&);
   void on_launch(Now, const protocol::Launch&);
   void on_stop(Now, const protocol::Stop&);
+  void on_signal_ranks(const protocol::SignalRanks&);
   void on_forget(Now, const protocol::Forget&);
   void on_delete_checkpoint(const protocol::DeleteCheckpoint&);
   void on_inspect(Now, const protocol::Inspect&);
@@ -212,6 +213,7 @@ class WorkerCore {
   void say_untold_faults(Now);
   void take_waiting_findings(Now);
   void remember_memory(const nvml::Sample&);
+  void take_loads(const nvml::Sample&);
 
   CoreSettings settings_;
   GpuLedger gpus_;
@@ -246,6 +248,7 @@ class WorkerCore {
 
   NodeConditions conditions_;
   node::FaultPairs fault_pairs_;
+  std::optional<std::vector<protocol::GpuLoad>> loads_;  // of the last sample, until a heartbeat has said it
   std::map<std::string, std::uint64_t> idle_memory_;  // UUID → the least memory it was seen to use
   std::optional<std::int64_t> switch_fault_at_;       // CLOCK_BOOTTIME
   bool inspecting_ = false;

@@ -237,6 +237,7 @@ void WorkerCore::on_probe(Now now, const nvml::Message& message) {
     gpus_.on_recovered(*r);
   } else if (const auto* s = std::get_if<nvml::Sample>(&message)) {
     remember_memory(*s);
+    take_loads(*s);
   } else if (const auto* p = std::get_if<nvml::Processes>(&message)) {
     for (auto& [key, a] : attempts_) {
       if (a->gate) gate_answer(now, *a, *p);
@@ -262,6 +263,7 @@ void WorkerCore::inventory_changed() {
 // Without the probe the supervisor's proof alone must do.
 void WorkerCore::on_probe_lost(Now now) {
   probe_up_ = false;
+  loads_.reset();
   for (auto& [key, a] : attempts_) {
     if (a->gate)  // its questions have died with it: the next probe is asked at once
       for (auto& [uuid, id] : a->gate->gpus) id = 0;

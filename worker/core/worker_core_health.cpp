@@ -234,6 +234,18 @@ void WorkerCore::remember_memory(const nvml::Sample& sample) {
   }
 }
 
+void WorkerCore::take_loads(const nvml::Sample& sample) {
+  loads_.emplace();
+  for (const auto& gpu : sample.gpus) {
+    auto& load = loads_->emplace_back();
+    load.uuid = gpu.uuid;
+    if (gpu.utilization) load.utilisation_percent = static_cast<std::int32_t>(*gpu.utilization);
+    if (gpu.memory_used_bytes) load.memory_bytes = static_cast<std::int64_t>(*gpu.memory_used_bytes);
+    if (gpu.power_mw) load.power_mw = static_cast<std::int32_t>(*gpu.power_mw);
+    if (gpu.temperature_c) load.temperature_c = static_cast<std::int32_t>(*gpu.temperature_c);
+  }
+}
+
 // ---------------------------------------------------------------- inspections
 
 void WorkerCore::on_inspect(Now, const protocol::Inspect& request) {

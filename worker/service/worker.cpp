@@ -317,6 +317,7 @@ void Worker::handle(const std::string& text) {
     void operator()(const protocol::Prepare& m) { w.prepare(m); }
     void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
     void operator()(const protocol::Stop& m) { w.core_.on_stop(now, m); }
+    void operator()(const protocol::SignalRanks& m) { w.core_.on_signal_ranks(m); }
     void operator()(const protocol::Forget& m) { w.core_.on_forget(now, m); }
     void operator()(const protocol::DeleteCheckpoint& m) { w.core_.on_delete_checkpoint(m); }
     void operator()(const protocol::ReadLog& m) { w.read(m); }

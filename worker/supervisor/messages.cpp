@@ -147,6 +147,7 @@ json::object encode_command(const Launch& launch) {
 json::object encode_command(const Stop& stop) {
   return {{"type", "stop"}, {"cause", stop.cause}, {"signal", stop.signal}, {"grace_us", stop.grace_us}};
 }
+json::object encode_command(const SignalRanks& s) { return {{"type", "signal"}, {"signal", s.signal}}; }
 json::object encode_command(const Quit&) { return {{"type", "quit"}}; }
 json::object encode_command(const OpenShell& s) {
   return {{"type", "open_shell"}, {"shell", s.shell}, {"socket", s.socket},
@@ -175,6 +176,11 @@ ToSupervisor decode_command(std::string_view line) {
     field(o, "signal", stop.signal);
     field(o, "grace_us", stop.grace_us);
     return stop;
+  }
+  if (type == "signal") {
+    SignalRanks s;
+    field(o, "signal", s.signal);
+    return s;
   }
   if (type == "quit") return Quit{};
   if (type == "open_shell") {

@@ -67,6 +67,9 @@ struct Stop {
   std::string signal;  // name without SIG; "" or "KILL": at once
   std::int64_t grace_us = 0;
 };
+struct SignalRanks {  // once, to the ranks that are up; nothing ends by it
+  std::string signal;
+};
 struct Quit {};  // its end is known and committed: clean up and exit
 // A person's command in a running attempt: `argv` is tutti-shell's, whose socket is `<attempt dir>/<socket>`,
 // where the worker waits. Why it does not come to be is said over that socket.
@@ -77,7 +80,7 @@ struct OpenShell {
   std::vector<std::string> argv;
   std::string term;  // TERM, "" = as it is
 };
-using ToSupervisor = std::variant<Launch, Stop, Quit, OpenShell>;
+using ToSupervisor = std::variant<Launch, Stop, Quit, OpenShell, SignalRanks>;
 
 // One rank that has come up, and how it ended.
 struct RankState {

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,23 +106,42 @@ pid_t start_program(const Plan& plan, const sigset_t& mask) {
   _exit(127);
 }
 
+std::vector<pid_t> children_of(pid_t parent) {
+  std::vector<pid_t> all;
+  const std::string number = std::to_string(parent);
+  std::ifstream children("/proc/" + number + "/task/" + number + "/children");
+  for (pid_t child = 0; children >> child;) all.push_back(child);
+  return all;
+}
+
 // To the program; where that is a shell, to its command too, because the shell's trap waits for that. The
 // shell first: its command's end must find the trap pending, or the line goes on as if nothing had been said.
 void deliver(pid_t program, bool shell, int signal) {
-  std::vector<pid_t> commands;
-  if (shell) {
-    std::ifstream children("/proc/" + std::to_string(program) + "/task/" + std::to_string(program) +
-                           "/children");
-    for (pid_t child = 0; children >> child;) commands.push_back(child);
-  }
+  const auto commands = shell ? children_of(program) : std::vector<pid_t>();
   kill(program, signal);
   for (const pid_t command : commands) kill(command, signal);
 }
 
-// The signal in a line `{"signal":15}` of the supervisor, 0 = none.
-int signal_in(const std::string& line) {
+// Its line may have put another program in its place (`exec …`).
+bool is_still_the_shell(pid_t program) {
+  struct stat now{}, shell{};
+  return stat(("/proc/" + std::to_string(program) + "/exe").c_str(), &now) == 0 &&
+         stat("/bin/sh", &shell) == 0 && now.st_dev == shell.st_dev && now.st_ino == shell.st_ino;
+}
+
+// Nothing is to end by it, and a shell's trap would end its line: it is for the command alone.
+void deliver_once(pid_t program, bool shell, int signal) {
+  if (!shell || !is_still_the_shell(program)) {
+    kill(program, signal);
+    return;
+  }
+  for (const pid_t command : children_of(program)) kill(command, signal);
+}
+
+// The signal in a line `{"signal":15}` of the supervisor, or `{"once":10}`; 0 = none.
+int signal_in(const std::string& line, const char* form) {
   int signal = 0;
-  return std::sscanf(line.c_str(), "{\"signal\":%d}", &signal) == 1 && signal > 0 && signal < 65 ? signal : 0;
+  return std::sscanf(line.c_str(), form, &signal) == 1 && signal > 0 && signal < 65 ? signal : 0;
 }
 
 class Keeper {
@@ -168,8 +188,9 @@ class Keeper {
     }
     text_.append(chunk, static_cast<std::size_t>(n));
     for (std::size_t end; (end = text_.find('\n')) != std::string::npos;) {
-      const int signal = signal_in(text_.substr(0, end));
-      if (signal != 0) deliver(program_, plan_.shell, signal);
+      const std::string line = text_.substr(0, end);
+      if (const int signal = signal_in(line, "{\"signal\":%d}")) deliver(program_, plan_.shell, signal);
+      if (const int signal = signal_in(line, "{\"once\":%d}")) deliver_once(program_, plan_.shell, signal);
       text_.erase(0, end + 1);
     }
     if (text_.size() > 1024) text_.clear();  // not a line of ours

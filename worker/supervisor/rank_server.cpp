@@ -45,6 +45,7 @@ std::optional<Report> parse_report(std::string_view line) {
 }
 
 std::string signal_line(int signal) { return "{\"signal\":" + std::to_string(signal) + "}\n"; }
+std::string once_line(int signal) { return "{\"once\":" + std::to_string(signal) + "}\n"; }
 
 }  // namespace
 
@@ -124,6 +125,11 @@ void RankServer::signal_all(int signal) {
   signal_ = signal;
   for (Rank& r : peers_)
     if (r.rank >= 0 && !r.ended) r.peer->send(signal_line(signal));
+}
+
+void RankServer::signal_once(int signal) {
+  for (Rank& r : peers_)
+    if (r.rank >= 0 && !r.ended) r.peer->send(once_line(signal));
 }
 
 }  // namespace tutti::supervisor

@@ -1,8 +1,8 @@
 // The unix socket on which each rank's keeper (tutti-rank) reports: up, then its program's end. Owned by the
 // supervisor's thread. Lines of JSON, `{"rank":0,"pid":4711,"world":8,"boot_us":…}` and
-// `{"rank":0,"exit":1,"signal":0,"boot_us":…}`; back goes `{"signal":15}` for its program. tutti-checkpoint
-// asks
-// `{"ask":"epoch"}` and gets `{"epoch":7,"current":true}`: whether this attempt may still write.
+// `{"rank":0,"exit":1,"signal":0,"boot_us":…}`; back goes `{"signal":15}` for its program, which is
+// to end, or `{"once":10}`, for what it does with that. tutti-checkpoint asks `{"ask":"epoch"}` and gets
+// `{"epoch":7,"current":true}`: whether this attempt may still write.
 #pragma once
 
 #include <sys/types.h>
@@ -41,6 +41,8 @@ class RankServer {
   bool has_come_up(std::int32_t rank) const { return ranks_.contains(rank); }
   // To the program of each rank that is up, and of each that comes up later.
   void signal_all(int signal);
+  // To those that are up now only; no shell line ends by it.
+  void signal_once(int signal);
 
  private:
   struct Rank {

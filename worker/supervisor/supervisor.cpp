@@ -33,11 +33,11 @@ constexpr std::size_t kMaxWorkers = 8;
 constexpr std::size_t kSpareRankPeers = 64;  // turned away one by one
 constexpr std::size_t kMaxCommand = 16 << 20;
 
-int signal_named(std::string name) {
+std::optional<int> signal_named(std::string name) {
   if (name.starts_with("SIG")) name.erase(0, 3);
   for (int s = 1; s < 32; ++s)
     if (const char* known = sigabbrev_np(s); known != nullptr && name == known) return s;
-  return SIGTERM;
+  return std::nullopt;
 }
 
 User user_of(const Config& config) {
@@ -135,6 +135,8 @@ void Supervisor::obey(ToSupervisor command) {
     stop(*how);
   } else if (const auto* shell = std::get_if<OpenShell>(&command)) {
     open_shell(*shell);
+  } else if (const auto* signal = std::get_if<SignalRanks>(&command)) {
+    signal_ranks(*signal);
   } else if (end_) {
     quit_ = true;
   } else {
@@ -166,8 +168,17 @@ void Supervisor::stop(const Stop& how) {
   } catch (const std::exception& e) {
     std::fprintf(stderr, "stop files: %s\n", e.what());
   }
-  ranks_->signal_all(
-      signal_named(how.signal));  // not to mpirun or orted: those would end the ranks themselves
+  ranks_->signal_all(signal_named(how.signal)
+                         .value_or(SIGTERM));  // not to mpirun or orted: those would end the ranks themselves
+}
+
+// A person's, for the program's own use. Who is being stopped already has its last word.
+void Supervisor::signal_ranks(const SignalRanks& what) {
+  const auto number = signal_named(what.signal);
+  if (!number)
+    std::fprintf(stderr, "worker: no signal is called \"%s\"\n", what.signal.c_str());
+  else if (!part_.finishing() && !part_.stop_until() && !end_)
+    ranks_->signal_once(*number);
 }
 
 // ---------------------------------------------------------------- processes

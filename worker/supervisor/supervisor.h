@@ -82,6 +82,7 @@ class Supervisor {
   void accept_workers();
   void obey(ToSupervisor command);
   void stop(const Stop& stop);
+  void signal_ranks(const SignalRanks& what);
   void reap();
   void on_process_ended(pid_t pid, const Exit& exit);
   void turn();

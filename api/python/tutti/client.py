@@ -135,6 +135,10 @@ class Client:
     def cancel(self, job: JobRef) -> Json:
         return self._act(job, "cancel")
 
+    def signal(self, job: JobRef, name: str) -> Json:
+        """Sends its running ranks a signal ("USR1"); nothing ends by it."""
+        return self._act(job, "signal", {"signal": name})
+
     def hold(self, job: JobRef, reason: str = "") -> Json:
         return self._act(job, "hold", {"reason": reason} if reason else None)
 

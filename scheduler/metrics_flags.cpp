@@ -1,0 +1,29 @@
+#include "scheduler/metrics_flags.h"
+
+namespace tutti {
+
+void add_metrics_flags(CLI::App& app, MetricsFlags& f) {
+  app.add_option("--metrics-hours", f.hours,
+                 "what was measured of GPUs and ranks is kept for so long in steps of 10 s")
+      ->check(CLI::Range(1.0, 24.0 * 365))
+      ->capture_default_str();
+  app.add_option("--metrics-days", f.days, "and for so long in steps of a minute")
+      ->check(CLI::Range(0.1, 3650.0))
+      ->capture_default_str();
+  app.add_option("--metrics-long-days", f.long_days, "and for so long in steps of 10 minutes")
+      ->check(CLI::Range(0.1, 3650.0))
+      ->capture_default_str();
+}
+
+SeriesSettings series_settings(const MetricsFlags& f, Metrics& metrics) {
+  SeriesSettings settings;
+  settings.keep = {from_seconds(f.hours * 3600), from_seconds(f.days * 86'400),
+                   from_seconds(f.long_days * 86'400)};
+  settings.dropped = [&metrics](std::string_view why, std::size_t n) {
+    metrics.measurements_dropped(why, n);
+  };
+  settings.wrote = [&metrics](std::size_t rows, bool ok) { metrics.measurements_written(rows, ok); };
+  return settings;
+}
+
+}  // namespace tutti

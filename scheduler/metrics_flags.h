@@ -1,0 +1,21 @@
+// The flags of tutti-scheduler about what is measured: for how long it is kept. Used by main.cpp only.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "scheduler/service/metrics.h"
+#include "scheduler/service/series_record.h"
+
+namespace tutti {
+
+struct MetricsFlags {
+  double hours = 24;       // in steps of 10 s
+  double days = 14;        // of a minute
+  double long_days = 365;  // of 10 minutes
+};
+
+void add_metrics_flags(CLI::App& app, MetricsFlags& flags);
+/// What is not kept is counted in `metrics`, which outlives it.
+SeriesSettings series_settings(const MetricsFlags& flags, Metrics& metrics);
+
+}  // namespace tutti
