@@ -185,6 +185,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}:signal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a signal to the ranks of a running job
+         * @description To the program of every rank that runs, once; nothing ends by it but what the program ends itself. Of a gang all nodes must be connected, else nothing is sent (503). KILL is refused: cancel the job. A worker of before this operation leaves it.
+         */
+        post: operations["jobs.signal"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{id}:requeue": {
         parameters: {
             query?: never;
@@ -265,6 +285,26 @@ export interface paths {
          * @description summary.json first, then nodes/NAME/…: the last lines of each rank, exit codes, stacks of a hang, dumps of NCCL. Bounded in size, secrets are taken out. Nodes that do not answer are named in the summary, or in incomplete.json at the end.
          */
         get: operations["attempts.evidence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{id}/attempts/{n}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What its ranks told and its GPUs did, over time
+         * @description step, step_seconds and compute_seconds of every rank; what the first rank of each node writes as metrics in its progress file (loss, throughput, ...) under its own name, at most 64 names; and of its GPUs gpu_utilisation, gpu_memory_bytes, gpu_power_watts and gpu_temperature_celsius. Kept in steps of 10 seconds for a day, of a minute for two weeks, of ten minutes for a year, unless the server is told otherwise.
+         */
+        get: operations["attempts.metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -792,6 +832,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/nodes/{name}/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What its GPUs did, over time
+         * @description gpu_utilisation, gpu_memory_bytes, gpu_power_watts and gpu_temperature_celsius of each GPU. Kept in steps of 10 seconds for a day, of a minute for two weeks, of ten minutes for a year, unless the server is told otherwise.
+         */
+        get: operations["nodes.metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/map": {
         parameters: {
             query?: never;
@@ -804,6 +864,206 @@ export interface paths {
          * @description Everything a picture of the cluster needs, small enough to be asked for every few seconds. The ETag changes with what is to be seen, not with the time.
          */
         get: operations["map.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What there is of the past
+         * @description How much was decided when, in 200 equal pieces. Counts are of all jobs.
+         */
+        get: operations["history.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/map": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Nodes and GPUs as they were
+         * @description Their present state with all that came later taken back, and who held which GPUs. Where a node stands is as its labels are now; its conditions are not recorded. Of jobs that the caller may not see only that the GPU was taken.
+         */
+        get: operations["history.map"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/cluster": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The cluster in numbers, as it was
+         * @description As GET /v1/cluster; versions, leases and leaders are not recorded.
+         */
+        get: operations["history.cluster"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/queue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Jobs that waited then
+         * @description Their states by their histories, the reasons as they were recorded (GET /v1/jobs/{id}/explain?at= says of which). By state, then by priority and time; the order of the planner, estimates and what could have run are not recorded. Priority and place are the newest that are known.
+         */
+        get: operations["history.queue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history/decisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What was decided
+         * @description Starts, stops, ends, holds, preemptions, nodes and GPUs set aside and taken back; by the scheduler, or carried out for somebody. Of jobs only those that the caller may see.
+         */
+        get: operations["history.decisions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/history:replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The past under other policies
+         * @description The planner in virtual time over the jobs that were submitted in the interval and have run on GPUs, on as many nodes as there are now. A job runs as long as all its attempts did, and may share nodes of one size with others; faults, quotas, reservations and dependencies are not replayed. One at a time, at most 20000 jobs and 10 seconds.
+         */
+        post: operations["history.replay"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/nodes/{name}/score": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How its score came about
+         * @description What the score would have said at 60 times, by the faults that are blamed on nodes as of now.
+         */
+        get: operations["nodes.score"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/nodes/{name}/inspections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Inspections of a node
+         * @description What its history has of them; the checks of the last one are at GET /v1/nodes/{name}/inspection.
+         */
+        get: operations["nodes.inspections"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/nodes/{name}/attempts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who ran on a node
+         * @description By the GPUs that are in it now: attempts without GPUs are not here. Of jobs that the caller may not see there is no id and no name.
+         */
+        get: operations["nodes.attempts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/projects/{name}/waits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How long its jobs waited
+         * @description Of those that were submitted since then, have begun, and that the caller may see: from when they were ready to their first start.
+         */
+        get: operations["projects.waits"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1672,6 +1932,16 @@ export interface components {
         Action: {
             reason?: string | null;
         };
+        SignalAction: {
+            /** @description TERM, INT, HUP, QUIT, USR1, USR2, ALRM, CONT or WINCH, also with SIG in front. */
+            signal: string;
+            reason?: string | null;
+        };
+        TimedAction: {
+            reason: string;
+            /** @description An instant, or "+2h": then the node takes work again by itself, unless a condition that cordons it holds. Said again without it: no such end any more. */
+            until?: string | null;
+        };
         DrainAction: {
             reason: string;
         };
@@ -2183,7 +2453,7 @@ export interface components {
             job_id: number | null;
             node: string | null;
             epoch: number | null;
-            /** @description state, attempt, checkpoint, fault, node, service, gpu, exec */
+            /** @description state, attempt, checkpoint, fault, node, service, gpu, exec, signal */
             kind: string;
             from: string;
             to: string;
@@ -2243,7 +2513,7 @@ export interface components {
             service_at: string | null;
             /**
              * Format: date-time
-             * @description Of probation: then it ends.
+             * @description Of probation, and where a drain or cordon was given an end: then it takes work as others do.
              */
             service_until: string | null;
             /** @description From repair, within four weeks; each doubles the probation. */
@@ -2352,6 +2622,40 @@ export interface components {
             /** @description 1: speaks against this GPU and node; n: one of n; 0: nobody. */
             shared_by: number;
         };
+        Metrics: {
+            /**
+             * Format: date-time
+             * @description As asked for, or up to a step earlier: where a stored bucket begins.
+             */
+            from: string;
+            /** Format: date-time */
+            until: string;
+            /** @description Length of a bucket. */
+            bucket_seconds: number;
+            /** @description What is shown of GPUs is of simulated ones. */
+            simulated: boolean;
+            /** @description There are more than are shown: 256 ranks or GPUs of a name, the first ones. */
+            cut: boolean;
+            /** @description By name, rank and GPU. */
+            series: components["schemas"]["MetricSeries"][];
+        };
+        /** @description The lists are as long as each other; a bucket without a measurement is in none. */
+        MetricSeries: {
+            name: string;
+            /** @description "" where the name does not say. */
+            unit: string;
+            /** @description Of a GPU. */
+            node: string | null;
+            /** @description Index of the GPU in its node. */
+            gpu: number | null;
+            /** @description null of a GPU. */
+            rank: number | null;
+            /** @description Begin of each bucket, from `from` on. */
+            at_seconds: number[];
+            mean: number[];
+            min: number[];
+            max: number[];
+        };
         Map: {
             /** Format: date-time */
             at: string;
@@ -2379,13 +2683,241 @@ export interface components {
                 jobs: (number | null)[];
             }[];
         };
+        History: {
+            /** Format: date-time */
+            from: string;
+            /** Format: date-time */
+            until: string;
+            /**
+             * Format: date-time
+             * @description The first event; null: there is none.
+             */
+            recorded_since: string | null;
+            /** @description Between from and until. */
+            decisions: number;
+            /** @description Equal pieces, each from at. */
+            density: {
+                /** Format: date-time */
+                at: string;
+                decisions: number;
+                faults: number;
+                starts: number;
+                preemptions: number;
+            }[];
+        };
+        PastMap: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: date-time
+             * @description Before this, GPUs that were away and came back are shown as if they had been there. null: never so.
+             */
+            nodes_known_since: string | null;
+            /** @description Of the labels topology.block and topology.rack; empty where a node does not say. */
+            racks: {
+                block: string;
+                rack: string;
+            }[];
+            /** @description By block, rack and name; those that had registered. */
+            nodes: {
+                name: string;
+                /** @description Which of the racks, from 0. */
+                rack: number;
+                /** @enum {string} */
+                state: "reachable" | "unreachable" | "dead";
+                /** @enum {string} */
+                service: "schedulable" | "cordoned" | "draining" | "quarantined" | "probation" | "repair" | "retired";
+                /** @description Not recorded. */
+                conditions: null;
+                /** @description A letter per GPU, by index: f free, a allocated, p allocated to an attempt in preflight, d dirty, q quarantined, x absent. */
+                gpus: string;
+                /** @description Who holds each GPU. */
+                jobs: (number | null)[];
+            }[];
+        };
+        PastCluster: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: date-time
+             * @description Before this, GPUs that were away and came back are shown as if they had been there. null: never so.
+             */
+            nodes_known_since: string | null;
+            nodes: number;
+            gpus: {
+                total: number;
+                free: number;
+                allocated: number;
+                quarantined: number;
+                dirty: number;
+            };
+            /** @description Counts by state. */
+            jobs: {
+                queued: number;
+                delayed: number;
+                blocked: number;
+                held: number;
+                starting: number;
+                running: number;
+                stopping: number;
+                succeeded: number;
+                failed: number;
+                cancelled: number;
+            };
+        };
+        PastQueue: {
+            /** Format: date-time */
+            at: string;
+            jobs: {
+                id: number;
+                name: string;
+                project: string;
+                queue: string;
+                owner: string;
+                state: components["schemas"]["JobState"];
+                priority: number;
+                nodes: number;
+                gpus_per_node: number;
+                /** Format: date-time */
+                queued_at: string;
+                /**
+                 * Format: date-time
+                 * @description When it came into this state.
+                 */
+                since: string;
+                /** @description Number of attempts until then. */
+                attempt: number;
+                /** @description Not recorded. */
+                best_available: null;
+                /** @description As recorded with the reasons. */
+                position: number | null;
+                reasons: components["schemas"]["Reason"][];
+                /** @description Not recorded. */
+                not_before: null;
+                /** @description Not recorded. */
+                eta: null;
+            }[];
+            /** @description How many there were on all pages. */
+            total: number;
+            /** @description There were more than 20000 jobs: those of lower priority are not looked at. */
+            cut: boolean;
+            next_page_token: string;
+            /** @description All of them by what kept them most, the most GPUs first. */
+            by_reason: {
+                /** @description As in reasons; not_recorded: nothing is known. */
+                code: string;
+                text: string;
+                jobs: number;
+                gpus: number;
+            }[];
+        };
+        DecisionPage: {
+            decisions: {
+                /** @description Of the event. */
+                id: number;
+                /** Format: date-time */
+                at: string;
+                /** @enum {string} */
+                kind: "start" | "stop" | "end" | "requeue" | "hold" | "release" | "ready" | "preempt" | "service" | "gpu" | "brake";
+                job_id: number | null;
+                node: string | null;
+                text: string;
+            }[];
+            next_page_token: string;
+        };
+        ReplayRequest: {
+            /** Format: date-time */
+            since: string;
+            /**
+             * Format: date-time
+             * @description Not included; at the latest now. At most 31 days after since.
+             */
+            until: string;
+            /** @description fair, checkpoint, las, easy, fifo; srtf and srsf know how long jobs run. */
+            policies: string[];
+        };
+        ReplayResult: {
+            /** Format: date-time */
+            since: string;
+            /** Format: date-time */
+            until: string;
+            /** @description So many were replayed on, of the most common size: together as many GPUs as there are. */
+            nodes: number;
+            gpus_per_node: number;
+            /** @description Jobs of the interval that are not finished, had no GPUs, or never ran. */
+            left_out: number;
+            results: {
+                policy: string;
+                /** @description Completion minus run time. */
+                wait_p50_seconds: number | null;
+                wait_p90_seconds: number | null;
+                /** @description Busy share of all GPU time while jobs arrive. */
+                utilisation: number;
+                preemptions: number;
+                /** @description Useful share of the GPU time that was held. */
+                goodput: number;
+                jobs: number;
+                /** @description Did not fit at all. */
+                never: number;
+            }[];
+        };
+        NodeScore: {
+            points: {
+                /** Format: date-time */
+                at: string;
+                /** @description That it fails more than four times as often as the fleet. */
+                probability: number;
+                /** @description Of its rate over that of the fleet. */
+                ratio: number;
+                /** @description 0 to 0.9: so much later it is taken than others. */
+                suspicion: number;
+            }[];
+        };
+        PastInspections: {
+            inspections: {
+                /** @description Of the event. */
+                id: number;
+                /** Format: date-time */
+                at: string;
+                /** @description person, failure or idle. */
+                trigger: string;
+                passed: boolean;
+                /** @description Checks that failed. */
+                failed: string[];
+            }[];
+            next_page_token: string;
+        };
+        NodeAttempts: {
+            attempts: {
+                job_id: number | null;
+                name: string;
+                project: string;
+                number: number;
+                /** @description Indices on this node. */
+                gpus: number[];
+                /** Format: date-time */
+                from: string;
+                /** Format: date-time */
+                until: string | null;
+                result: string | null;
+                cause: string | null;
+            }[];
+            next_page_token: string;
+        };
+        ProjectWaits: {
+            buckets: {
+                /** @description Shorter than this, and not in a bucket before; null: all that is longer. */
+                upto_seconds: number | null;
+                jobs: number;
+            }[];
+        };
         FaultSummary: {
             /** Format: date-time */
             since: string;
             /** Format: date-time */
             until: string;
             rows: {
-                /** @description Of gpu the UUID; empty: of no GPU. */
+                /** @description Of gpu the UUID, of slot node and PCI address; empty: of no GPU. */
                 key: string;
                 faults: number;
                 /** @description Each once. */
@@ -2416,7 +2948,7 @@ export interface components {
             queued_at: string;
             /** @description Number of attempts so far. */
             attempt: number;
-            /** @description The most of its gang that could have nodes now, whoever comes before it. null: it is not ready. */
+            /** @description The most of its gang that could have nodes now, whoever comes before it. null: it is not ready, or not looked at one by one. */
             best_available: {
                 nodes: number;
                 gpus: number;
@@ -3417,6 +3949,48 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    "jobs.signal": {
+        parameters: {
+            query?: {
+                /** @description 1: every unfinished task of the array that begins with this job. */
+                array?: 0 | 1;
+            };
+            header?: {
+                /** @description Who acts, and owns what is submitted. Default: the holder of the token. */
+                "Tutti-User"?: string;
+            };
+            path: {
+                /** @description Id, or name: the newest of that name (header Tutti-Ambiguous says how many there are). */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignalAction"];
+            };
+        };
+        responses: {
+            /** @description The job after the commit; with array=1 how many tasks were changed. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    "Tutti-Ambiguous": components["headers"]["Tutti-Ambiguous"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"] | components["schemas"]["ArrayOutcome"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     "jobs.requeue": {
         parameters: {
             query?: {
@@ -3602,6 +4176,50 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    "attempts.metrics": {
+        parameters: {
+            query?: {
+                /** @description Which metrics, with commas; at most 64. Without it: all. */
+                names?: string;
+                /** @description A rank, without the GPUs, or "all". */
+                rank?: string;
+                /** @description RFC 3339. Default: when it was placed; nothing of before is shown. */
+                from?: string;
+                /** @description RFC 3339. Default: when it ended, or now. */
+                until?: string;
+                /** @description Of each series, at most. The buckets are as long as that takes, and longer where there are many series. */
+                points?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id, or name: the newest of that name (header Tutti-Ambiguous says how many there are). */
+                id: string;
+                /** @description Number of the attempt, from 1, or "latest". */
+                n: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The points there are; holes are left out. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    "Tutti-Ambiguous": components["headers"]["Tutti-Ambiguous"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Metrics"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     "checkpoints.list": {
         parameters: {
             query?: {
@@ -3731,7 +4349,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description From memory. */
+            /** @description From memory; with more than 5,000 jobs as of up to a second ago, with more than 20,000 as of up to a second for each 20,000. */
             200: {
                 headers: {
                     "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
@@ -4517,7 +5135,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["DrainAction"];
+                "application/json": components["schemas"]["TimedAction"];
             };
         };
         responses: {
@@ -4555,7 +5173,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["DrainAction"];
+                "application/json": components["schemas"]["TimedAction"];
             };
         };
         responses: {
@@ -4867,6 +5485,45 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    "nodes.metrics": {
+        parameters: {
+            query?: {
+                /** @description Which metrics, with commas; at most 64. Without it: all. */
+                names?: string;
+                /** @description RFC 3339. Default: an hour before until. */
+                from?: string;
+                /** @description RFC 3339. Default: now. */
+                until?: string;
+                /** @description Of each series, at most. The buckets are as long as that takes, and longer where there are many series. */
+                points?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Name of the node. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The points there are; holes are left out. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Metrics"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     "map.get": {
         parameters: {
             query?: never;
@@ -4904,6 +5561,339 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "history.get": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339, or a duration (so long ago). Default: 7 days before until, or the first event. */
+                since?: string;
+                /** @description Likewise; not included. Default, and at the latest: now. */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From committed rows, one question after the other. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "history.map": {
+        parameters: {
+            query: {
+                /** @description An instant of the past, RFC 3339, or how long ago (2h). */
+                at: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From committed rows, one question after the other. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PastMap"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "history.cluster": {
+        parameters: {
+            query: {
+                /** @description An instant of the past, RFC 3339, or how long ago (2h). */
+                at: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From committed rows, one question after the other. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PastCluster"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "history.queue": {
+        parameters: {
+            query: {
+                /** @description An instant of the past, RFC 3339, or how long ago (2h). */
+                at: string;
+                /** @description Of this queue only. */
+                queue?: string;
+                /** @description Of this project only. */
+                project?: string;
+                /** @description Of this owner only. */
+                user?: string;
+                /** @description At most 1000. */
+                page_size?: number;
+                /** @description next_page_token of the page before. */
+                page_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From committed rows, one question after the other. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PastQueue"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "history.decisions": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339, or a duration (so long ago). Default: 15 minutes before until. */
+                since?: string;
+                /** @description Likewise; not included. Default, and at the latest: now. The interval has at most 31 days. */
+                until?: string;
+                /** @description By time. */
+                order?: "asc" | "desc";
+                /** @description Of one page. */
+                limit?: number;
+                /** @description next_page_token of the page before. */
+                page_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description From committed rows, one question after the other. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DecisionPage"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "history.replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayRequest"];
+            };
+        };
+        responses: {
+            /** @description How it would have been. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplayResult"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "nodes.score": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339, or a duration (so long ago). Default: 30 days ago. */
+                since?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Oldest first. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeScore"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "nodes.inspections": {
+        parameters: {
+            query?: {
+                /** @description At most 500. */
+                page_size?: number;
+                /** @description next_page_token of the page before. */
+                page_token?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Newest first. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PastInspections"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "nodes.attempts": {
+        parameters: {
+            query?: {
+                /** @description At most 500. */
+                page_size?: number;
+                /** @description next_page_token of the page before. */
+                page_token?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Newest first. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeAttempts"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "projects.waits": {
+        parameters: {
+            query?: {
+                /** @description RFC 3339, or a duration (so long ago). Default: 30 days ago. */
+                since?: string;
+            };
+            header?: never;
+            path: {
+                /** @description Name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By length. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProjectWaits"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            422: components["responses"]["Invalid"];
+            501: components["responses"]["NotServed"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4979,8 +5969,8 @@ export interface operations {
     "faults.summary": {
         parameters: {
             query?: {
-                /** @description What makes a row. Default node. */
-                group_by?: "node" | "class" | "gpu" | "action";
+                /** @description What makes a row. Default node. slot: a node and the PCI address of the GPU then, which stays when a GPU is exchanged. */
+                group_by?: "node" | "class" | "gpu" | "slot" | "action";
                 /** @description Name of a node. */
                 node?: string;
                 /** @description Id of a job. */
