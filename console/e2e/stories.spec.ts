@@ -69,7 +69,8 @@ test("Submit, watch, fault, retry, done", async ({ page }) => {
   await page.getByRole("tab", { name: "Checkpoints" }).click();
   await expect(page.locator(".tab-panel tbody tr").first()).toContainText("step-", { timeout: 40_000 });
   await page.getByRole("tab", { name: "Metrics" }).click();
-  await expect(page.getByText(/not recorded by this server|Loss/).first()).toBeVisible();
+  await expect(page.getByRole("img", { name: /^Loss: latest/ })).toBeVisible({ timeout: 40_000 });
+  await expect(page.getByRole("img", { name: /^GPU use: latest/ })).toBeVisible({ timeout: 40_000 });
 
   const [first] = (await call<{ allocation: { node: string; gpus: number[] }[] }>("GET", `/v1/jobs/${id}`)).allocation;
   breakGpu(first!.node, first!.gpus[0]!);
@@ -85,7 +86,7 @@ test("Submit, watch, fault, retry, done", async ({ page }) => {
 
   await page.goto("/console/faults");
   await expect(page.getByRole("heading", { name: "By class" })).toBeVisible();
-  await expect(page.getByRole("region", { name: "Faults" })).toContainText("Xid 79");
+  await expect(page.getByRole("region", { name: "Faults", exact: true })).toContainText("Xid 79");
   await page.getByRole("button", { name: first!.node, exact: true }).click();
   await expect(page).toHaveURL(new RegExp(`node=${first!.node}`));
 });
@@ -225,7 +226,9 @@ test("Time travel: the slider goes back", async ({ page }) => {
   const [from, until_] = [Number(await slider.getAttribute("min")), Number(await slider.getAttribute("max"))];
   await slider.fill(String(Math.floor((from + until_) / 2 / 1000) * 1000 + (from % 1000)));
   await expect(page).toHaveURL(/at=/);
-  await expect(page.getByText(/Until then|GPUs, then/).first()).toBeVisible();
+  await expect(page.getByRole("heading", { name: "GPUs, then" })).toBeVisible();
+  await expect(page.getByRole("application")).toBeVisible();
+  await expect(page.getByRole("heading", { name: /^Queue, then/ })).toBeVisible();
 });
 
 test("Admin: a user is made and removed, a token shown once, the audit trail tells", async ({ page }) => {

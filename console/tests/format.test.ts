@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, count, duration, etaText, gpuHours, localTime, number, percent, relative, utcTime } from "@/lib/format";
+import { byName, bytes, count, duration, etaText, gpuHours, localTime, number, percent, ranges, relative, utcTime } from "@/lib/format";
 
 describe("durations", () => {
   it.each([[0, "0s"], [0.05, "50ms"], [0.4, "0.4s"], [1.5, "1.5s"], [59.6, "1m"], [90, "1m 30s"], [3600, "1h"], [3661, "1h 1m"], [90_000, "1d 1h"], [-30, "−30s"], [null, "–"], [NaN, "–"]])("%s is %s", (seconds, text) => expect(duration(seconds)).toBe(text));
@@ -30,4 +30,8 @@ describe("instants", () => {
     expect(etaText({ at: at(0), from: at(0), to: at(0) }, now)).toBe("12:00");
     expect(etaText(null, now)).toBe("not known");
   });
+});
+describe("numbers in a row", () => {
+  it("are said as ranges", () => expect([ranges([0, 1, 2, 3, 6]), ranges([5, 4]), ranges([2]), ranges([])]).toEqual(["0–3, 6", "4, 5", "2", ""]));
+  it("names go by their numbers", () => expect(["n10", "n9", "a"].sort(byName)).toEqual(["a", "n9", "n10"]));
 });

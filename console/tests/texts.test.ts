@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { diffLines } from "@/lib/diff";
 import { find, LineBuffer, splitRank } from "@/lib/logs";
-import { alignSeries, groupSeries } from "@/lib/metrics";
+import { alignSeries, fewLines, groupSeries } from "@/lib/metrics";
 import { asCli, asCurl, compact, fromYaml, lineOf, setInYaml, toYaml } from "@/lib/spec";
 
 describe("logs", () => {
@@ -52,10 +52,15 @@ describe("specs", () => {
   it("differ line by line", () => expect(diffLines("a\nb\nc", "a\nx\nc\nd").map((line) => line.op + line.text)).toEqual([" a", "-b", "+x", " c", "+d"]));
 });
 describe("metrics", () => {
-  const series = (name: string, rank: number, at: number[]) => ({ name, unit: "", node: null, gpu: null, rank, at_seconds: at, mean: at.map((each) => each * 10) });
+  const series = (name: string, rank: number, at: number[]) => ({ name, unit: "", node: null, gpu: null, rank, at_seconds: at, mean: at.map((each) => each * 10), min: at, max: at });
   it("of different times share an axis, with holes", () => {
     const { at, lines } = alignSeries([series("a", 0, [0, 2]), series("a", 1, [1, 2])], 100);
     expect([at, lines.map((line) => line.values)]).toEqual([[100, 101, 102], [[0, null, 20], [null, 10, 20]]]);
+  });
+  it("of many ranks become few lines: lowest, median, highest, and the rank that is furthest from them", () => {
+    const ranks = Array.from({ length: 20 }, (_, rank) => ({ label: `rank ${rank}`, values: [rank === 7 ? 9 : 1, rank === 7 ? 9 : 2, null] as (number | null)[] }));
+    expect(fewLines(ranks).map((line) => [line.label, ...line.values])).toEqual([["median of 20", 1, 2, null], ["lowest", 1, 2, null], ["highest", 9, 9, null], ["rank 7, furthest from it", 9, 9, null]]);
+    expect(fewLines(ranks.slice(0, 12)).map((line) => line.label)).toEqual(ranks.slice(0, 12).map((line) => line.label));
   });
   it("are grouped, loss first", () => expect(groupSeries([series("zz", 0, []), series("loss", 0, []), series("zz", 1, [])]).map(([name, all]) => [name, all.length])).toEqual([["loss", 1], ["zz", 2]]));
 });

@@ -3,7 +3,7 @@ import { QueryClient, keepPreviousData, useQuery } from "@tanstack/react-query";
 import { may, type About, type Act } from "@/lib/permissions";
 import { ApiError, api, ok } from "./client";
 import { usePaged } from "./paged";
-import { getHistory, getPolicy } from "./wanted";
+import { getPolicy } from "./wanted";
 import type { ClusterMap } from "./types";
 
 export function makeQueryClient() {
@@ -140,6 +140,28 @@ export const useJobEvents = (id: string) => useQuery({
   },
   placeholderData: undefined,
 });
-export const useHistory = () => useQuery({ queryKey: ["history"], queryFn: getHistory, staleTime: 60_000 });
 export const useControlPlane = () => useQuery({ queryKey: ["control-plane"], queryFn: () => ok(api.GET("/v1/control-plane")), refetchInterval: 5000 });
 export const usePolicy = () => useQuery({ queryKey: ["policy"], queryFn: getPolicy, staleTime: 60_000 });
+
+// Measurements are kept in steps of ten seconds: asked for as often, and with no more points than a chart has pixels.
+const kPoints = 600;
+export const useJobMetrics = (id: string, attempt: number, live: boolean) => useQuery({
+  queryKey: ["job", id, "metrics", attempt],
+  queryFn: () => ok(api.GET("/v1/jobs/{id}/attempts/{n}/metrics", { params: { path: { id, n: String(attempt) }, query: { points: kPoints } } })),
+  placeholderData: undefined, structuralSharing: false, staleTime: 9000, refetchInterval: live ? 10_000 : false,
+});
+export const useNodeMetrics = (name: string, since: string) => useQuery({
+  queryKey: ["node", name, "metrics", since],
+  queryFn: () => ok(api.GET("/v1/nodes/{name}/metrics", { params: { path: { name }, query: { points: kPoints, from: new Date(Date.now() - Number(since) * 3_600_000).toISOString() } } })),
+  structuralSharing: false, staleTime: 9000, refetchInterval: 10_000,
+});
+export const useNodeScore = (name: string) => useQuery({ queryKey: ["node", name, "score"], queryFn: () => ok(api.GET("/v1/nodes/{name}/score", { params: { path: { name } } })), staleTime: 60_000, placeholderData: undefined });
+export const useNodeAttempts = (name: string) => useQuery({ queryKey: ["node", name, "attempts"], queryFn: () => ok(api.GET("/v1/nodes/{name}/attempts", { params: { path: { name }, query: { page_size: 100 } } })), staleTime: 10_000, placeholderData: undefined });
+export const useNodeInspections = (name: string) => useQuery({ queryKey: ["node", name, "inspections"], queryFn: () => ok(api.GET("/v1/nodes/{name}/inspections", { params: { path: { name }, query: { page_size: 50 } } })), staleTime: 10_000, placeholderData: undefined });
+export const useWaits = (name: string, since: string) => useQuery({ queryKey: ["usage", "waits", name, since], queryFn: () => ok(api.GET("/v1/projects/{name}/waits", { params: { path: { name }, query: { since } } })), refetchInterval: 60_000 });
+
+// The past does not change: what was asked for once is kept.
+export const useHistory = (since: string) => useQuery({ queryKey: ["history", since], queryFn: () => ok(api.GET("/v1/history", { params: { query: since ? { since } : {} } })), staleTime: 60_000 });
+export const usePastMap = (at: string) => useQuery({ queryKey: ["history", "map", at], queryFn: () => ok(api.GET("/v1/history/map", { params: { query: { at } } })), staleTime: Infinity, structuralSharing: false });
+export const usePastQueue = (at: string) => useQuery({ queryKey: ["history", "queue", at], queryFn: () => ok(api.GET("/v1/history/queue", { params: { query: { at, page_size: 1000 } } })), staleTime: Infinity });
+export const useDecisions = (since: string, until: string) => useQuery({ queryKey: ["history", "decisions", since, until], queryFn: () => ok(api.GET("/v1/history/decisions", { params: { query: { since, until, order: "desc", limit: 200 } } })), staleTime: Infinity });

@@ -110,3 +110,14 @@ export function etaText(eta: { at: string; from: string; to: string } | null | u
 
 /** Names in the order of their numbers: n2 before n10. One collator: `localeCompare` makes one with each call. */
 export const byName = new Intl.Collator(undefined, { numeric: true }).compare;
+
+/** "0–3, 6" */
+export function ranges(numbers: readonly number[]): string {
+  const out: [number, number][] = [];
+  for (const each of [...numbers].sort((a, b) => a - b)) {
+    const last = out.at(-1);
+    if (last && each <= last[1] + 1) last[1] = each;
+    else out.push([each, each]);
+  }
+  return out.map(([from, to]) => (from === to ? String(from) : to === from + 1 ? `${from}, ${to}` : `${from}–${to}`)).join(", ");
+}

@@ -1,5 +1,5 @@
 // Series of the API as charts take them. Pure.
-import type { Series } from "@/api/wanted";
+import type { Series } from "@/api/types";
 
 export function groupSeries(series: readonly Series[]): [string, Series[]][] {
   const by = new Map<string, Series[]>();
@@ -12,7 +12,7 @@ export function groupSeries(series: readonly Series[]): [string, Series[]][] {
 export const labelOf = (series: Series) => [series.rank !== null ? `rank ${series.rank}` : "", series.node ?? "", series.gpu !== null ? `GPU ${series.gpu}` : ""].filter(Boolean).join(" ") || series.name;
 
 /** One time axis for all; where a series has no value there is a hole. */
-export function alignSeries(series: readonly Series[], from: number): { at: number[]; lines: { label: string; values: (number | null)[] }[] } {
+export function alignSeries(series: readonly Series[], from: number): { at: number[]; lines: Line[] } {
   const first = series[0];
   if (!first) return { at: [], lines: [] };
   const same = series.every((each) => each.at_seconds.length === first.at_seconds.length && each.at_seconds.every((at, i) => at === first.at_seconds[i]));
@@ -27,4 +27,26 @@ export function alignSeries(series: readonly Series[], from: number): { at: numb
       return { label: labelOf(each), values };
     }),
   };
+}
+
+interface Line { label: string; values: (number | null)[] }
+const middle = (sorted: number[]) => (sorted.length % 2 ? sorted[sorted.length >> 1]! : (sorted[sorted.length / 2 - 1]! + sorted[sorted.length / 2]!) / 2);
+/** Of more lines than can be told apart: lowest, median and highest at each time, and the one that is furthest from the others. */
+export function fewLines(lines: readonly Line[], most = 12): Line[] {
+  if (lines.length <= most) return [...lines];
+  const length = lines[0]!.values.length;
+  const [low, median, high] = [0, 1, 2].map(() => new Array<number | null>(length).fill(null)) as [(number | null)[], (number | null)[], (number | null)[]];
+  for (let i = 0; i < length; ++i) {
+    const sorted = lines.map((line) => line.values[i] ?? null).filter((value) => value !== null).sort((a, b) => a - b);
+    if (sorted.length === 0) continue;
+    [low[i], median[i], high[i]] = [sorted[0]!, middle(sorted), sorted.at(-1)!];
+  }
+  let furthest: Line | null = null;
+  let distance = 0;
+  for (const line of lines) {
+    let far = 0;
+    line.values.forEach((value, i) => { if (value !== null && median[i] !== null) far += value - median[i]!; });
+    if (Math.abs(far) > distance) [furthest, distance] = [line, Math.abs(far)];
+  }
+  return [{ label: `median of ${lines.length}`, values: median }, { label: "lowest", values: low }, { label: "highest", values: high }, ...(furthest ? [{ label: `${furthest.label}, furthest from it`, values: furthest.values }] : [])];
 }

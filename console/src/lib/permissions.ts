@@ -7,7 +7,7 @@ const kRoute = {
   submit: "jobs.submit", "change-job": "jobs.cancel", exec: "attempts.exec",
   urgent: "jobs.cancel", // a priority of 90 and up: whoever may change the jobs of anybody there
   "report-node": "nodes.report", "operate-nodes": "nodes.drain", "operate-queues": "queues.put", "operate-projects": "projects.put",
-  reserve: "reservations.put", webhooks: "webhooks.put", secrets: "secrets.put", admin: "users.create", "control-plane": "control_plane.get",
+  reserve: "reservations.put", webhooks: "webhooks.put", secrets: "secrets.put", admin: "users.create", "control-plane": "control_plane.get", replay: "history.replay",
 } as const satisfies Record<string, keyof operations>;
 export type Act = keyof typeof kRoute;
 export interface About {

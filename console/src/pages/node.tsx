@@ -1,14 +1,13 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useEffect, useMemo } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { Link, useParams } from "react-router";
 import { api, ok } from "@/api/client";
-import { useFaults, useMay, useNode } from "@/api/queries";
-import { getNodeAttempts, getNodeMetrics, getScore } from "@/api/wanted";
-import { Age, Button, Bytes, Cause, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, Skeleton, State, Time } from "@/ui/bits";
+import { useFaults, useMay, useNode, useNodeAttempts, useNodeInspections, useNodeMetrics, useNodeScore } from "@/api/queries";
+import { Age, Button, Bytes, Cause, Chip, Empty, Facts, Loaded, Meter, Page, Panel, Problem, Skeleton, State, Time } from "@/ui/bits";
 import { Chart } from "@/ui/chart";
 import { NodeActions } from "@/ui/node-actions";
 import { useToast } from "@/ui/overlay";
-import { bytes, duration, number, percent, plural } from "@/lib/format";
+import { bytes, duration, number, percent, plural, ranges } from "@/lib/format";
 import { SeriesCharts } from "./job-metrics";
 
 function Inspection({ name }: { name: string }) {
@@ -32,8 +31,17 @@ function Inspection({ name }: { name: string }) {
   );
 }
 
+function PastInspections({ name }: { name: string }) {
+  const past = useNodeInspections(name);
+  return (
+    <Panel title="Inspections so far" flush>
+      <Loaded query={past} rows={2}>{(data) => data.inspections.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Inspections so far"><table><thead><tr><th scope="col">When</th><th scope="col">Result</th><th scope="col">Asked for by</th><th scope="col">What failed</th></tr></thead><tbody>{data.inspections.map((each) => <tr key={each.id}><td className="nowrap"><Time at={each.at} as="both" /></td><td><State state={each.passed ? "ok" : "failed"} /></td><td>{each.trigger}</td><td>{each.failed.join(", ")}</td></tr>)}</tbody></table></div>}</Loaded>
+    </Panel>
+  );
+}
+
 function Score({ name, lemon }: { name: string; lemon: NonNullable<import("@/api/types").Node["lemon"]> | undefined }) {
-  const history = useQuery({ queryKey: ["node", name, "score"], queryFn: () => getScore(name), staleTime: 60_000, placeholderData: undefined });
+  const history = useNodeScore(name);
   const points = history.data?.points;
   const at = useMemo(() => points?.map((point) => Date.parse(point.at) / 1000) ?? [], [points]);
   const lines = useMemo(() => (points ? [{ label: "probability", values: points.map((point) => point.probability) }, { label: "suspicion", values: points.map((point) => point.suspicion) }] : []), [points]);
@@ -48,7 +56,7 @@ function Score({ name, lemon }: { name: string; lemon: NonNullable<import("@/api
           {lemon.terms.length > 0 ? (
             <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">What it is made of</th><th scope="col" className="num">Shared by</th><th scope="col" className="num">Weight now</th></tr></thead><tbody>{lemon.terms.map((term, i) => <tr key={i}><td><Time at={term.at} as="both" /></td><td className="num">{plural(term.shared_by, "node")}</td><td className="num">{number(term.weight)}</td></tr>)}</tbody></table></div>
           ) : <p className="faint">No failure speaks against it.</p>}
-          {points && points.length > 1 ? <Chart title="Score over time" at={at} lines={lines} /> : history.data === null && <p className="faint">Its history: not recorded by this server.</p>}
+          {points && points.length > 1 ? <Chart title="Score over time" at={at} lines={lines} /> : history.data && <p className="faint">Its history begins with the first fault that speaks against it.</p>}
         </div>
       )}
     </Panel>
@@ -59,8 +67,9 @@ export default function NodePage() {
   const { name = "" } = useParams();
   const node = useNode(name);
   const faults = useFaults({ node: name, limit: 50 });
-  const attempts = useQuery({ queryKey: ["node", name, "attempts"], queryFn: () => getNodeAttempts(name), placeholderData: undefined });
-  const metrics = useQuery({ queryKey: ["node", name, "metrics"], queryFn: () => getNodeMetrics(name), placeholderData: undefined, refetchInterval: (query) => (query.state.data ? 10_000 : false) });
+  const attempts = useNodeAttempts(name);
+  const [hours, setHours] = useState("1");
+  const metrics = useNodeMetrics(name, hours);
   useEffect(() => { document.title = `${name} · Tutti`; }, [name]);
   const data = node.data;
   if (!data) return node.error ? <Page title={name}><Problem error={node.error} retry={() => void node.refetch()} /></Page> : <Skeleton rows={10} />;
@@ -81,13 +90,12 @@ export default function NodePage() {
           {data.gpus.length === 0 ? <Empty title="No GPU" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="GPUs"><table><thead><tr><th scope="col" className="num">Index</th><th scope="col">State</th><th scope="col">Job</th><th scope="col">Health</th><th scope="col">Model</th><th scope="col" className="num">Memory</th><th scope="col">PCI</th><th scope="col">UUID</th></tr></thead>
             <tbody>{data.gpus.map((gpu) => <tr key={gpu.index}><td className="num">{gpu.index}</td><td><State state={gpu.state} /></td><td>{gpu.job_id !== null ? <Link to={`/jobs/${gpu.job_id}`}>{gpu.job_id}</Link> : <span className="faint">–</span>}</td><td>{gpu.health}{gpu.health_reason && <span className="faint"> {gpu.health_reason}</span>}</td><td className="nowrap">{gpu.model}</td><td className="num nowrap">{bytes(gpu.memory_bytes)}</td><td className="mono nowrap">{gpu.pci}</td><td className="mono nowrap">{gpu.uuid}</td></tr>)}</tbody></table></div>}
         </Panel>
-        <Panel title="Measured"><Loaded query={metrics} rows={2}>{(all) => all ? <SeriesCharts metrics={all} /> : <NotRecorded what="GPU use, memory, power and temperature" />}</Loaded></Panel>
-        <div className="cols-2"><Score name={name} lemon={data.lemon} /><Inspection name={name} /></div>
+        <Panel title="Measured" actions={<select className="small" aria-label="Measured in the last" value={hours} onChange={(event) => setHours(event.target.value)}>{[["1", "hour"], ["6", "6 h"], ["24", "24 h"], ["168", "7 days"], ["720", "30 days"]].map(([value, label]) => <option key={value} value={value}>Last {label}</option>)}</select>}><Loaded query={metrics} rows={2}>{(all) => <SeriesCharts metrics={all} />}</Loaded></Panel>
+        <div className="cols-2"><Score name={name} lemon={data.lemon} /><div className="stack"><Inspection name={name} /><PastInspections name={name} /></div></div>
         <div className="cols-2">
           <Panel title="Faults" flush><Loaded query={faults} rows={3}>{(all) => all.faults.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Faults of this node"><table><thead><tr><th scope="col">When</th><th scope="col">Class</th><th scope="col">Job</th><th scope="col">Action</th><th scope="col">Detail</th></tr></thead><tbody>{all.faults.map((fault) => <tr key={fault.id}><td className="nowrap"><Time at={fault.at} /></td><td><Chip>{fault.class.replaceAll("_", " ")}</Chip></td><td>{fault.job_id !== null ? <Link to={`/jobs/${fault.job_id}`}>{fault.job_id}</Link> : ""}</td><td>{fault.action}</td><td className="pre">{fault.detail}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
-          <Panel title="Who ran here" flush={!!attempts.data}>
-            {attempts.data ? (attempts.data.attempts.length === 0 ? <Empty title="Nobody yet" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Job</th><th scope="col">Attempt</th><th scope="col">Result</th><th scope="col">Cause</th><th scope="col">When</th></tr></thead><tbody>{attempts.data.attempts.map((each) => <tr key={`${each.job_id}-${each.number}`}><td><Link to={`/jobs/${each.job_id}`}>{each.name}</Link> <span className="faint">{each.job_id}</span></td><td>{each.number}</td><td>{each.result ? <State state={each.result} /> : <State state="running" />}</td><td><Cause cause={each.cause} /></td><td><Time at={each.from} /></td></tr>)}</tbody></table></div>)
-              : <div className="stack tight"><p>{data.jobs.length === 0 ? "No job has a part here now." : <>Now: {data.jobs.map((id, i) => <span key={id}>{i > 0 && ", "}<Link to={`/jobs/${id}`}>job {id}</Link></span>)}</>}</p>{attempts.data === null && <p className="faint">Earlier attempts by node: not offered by this server.</p>}</div>}
+          <Panel title="Who ran here" flush>
+            <Loaded query={attempts} rows={3}>{(all) => all.attempts.length === 0 ? <Empty title="Nobody yet" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Who ran here"><table><thead><tr><th scope="col">Job</th><th scope="col" className="num">Attempt</th><th scope="col">GPUs</th><th scope="col">Result</th><th scope="col">Cause</th><th scope="col">When</th></tr></thead><tbody>{all.attempts.map((each, i) => <tr key={i}><td className="clip">{each.job_id === null ? <span className="faint">of another project</span> : <><Link to={`/jobs/${each.job_id}?attempt=${each.number}`} title={each.name}>{each.name}</Link> <span className="faint">{each.job_id}</span></>}</td><td className="num">{each.number}</td><td className="nowrap">{ranges(each.gpus) || <span className="faint">none</span>}</td><td>{each.until === null ? <State state="running" /> : <State state={each.result ?? "ended"} />}</td><td><Cause cause={each.cause} /></td><td className="nowrap"><Time at={each.from} /></td></tr>)}</tbody></table></div>}</Loaded>
           </Panel>
         </div>
       </div>

@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Download } from "lucide-react";
 import { useEffect, useMemo, type ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
-import { useProjects, useQueues, useUsage } from "@/api/queries";
+import { useProjects, useQueues, useUsage, useWaits } from "@/api/queries";
 import type { Project, Schema } from "@/api/types";
 import { getShare, type ProjectMore } from "@/api/wanted";
 import { Button, Chip, Empty, Facts, Loaded, Meter, Page, Panel } from "@/ui/bits";
@@ -15,10 +15,24 @@ import { addressNow, withFilters } from "@/lib/url";
 
 const kSpans = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]] as const;
 
+/** How long jobs waited for their first start: a bar for each span that had any, and those between. */
+function Waits({ buckets }: { buckets: Schema["ProjectWaits"]["buckets"] }) {
+  const used = buckets.slice(buckets.findIndex((bucket) => bucket.jobs > 0), buckets.findLastIndex((bucket) => bucket.jobs > 0) + 1);
+  const all = buckets.reduce((sum, bucket) => sum + bucket.jobs, 0);
+  if (all === 0) return <p className="muted">No job was placed.</p>;
+  const most = Math.max(...used.map((bucket) => bucket.jobs));
+  let below = 0;
+  return (
+    <div className="table-wrap short" tabIndex={0} role="region" aria-label="Waits for the first start"><table><thead><tr><th scope="col">Waited less than</th><th scope="col" className="num">Jobs</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Running share</th></tr></thead>
+      <tbody>{used.map((bucket) => { below += bucket.jobs; return <tr key={String(bucket.upto_seconds)}><td>{bucket.upto_seconds === null ? "longer" : duration(bucket.upto_seconds)}</td><td className="num">{count(bucket.jobs)}</td><td className="pareto"><span style={{ width: `${(bucket.jobs / most) * 100}%` }} /></td><td className="num">{percent(below / all)}</td></tr>; })}</tbody></table></div>
+  );
+}
+
 function One({ project, since }: { project: Project & ProjectMore; since: string }) {
   const share = useQuery({ queryKey: ["projects", project.name, "share"], queryFn: () => getShare(project.name), placeholderData: undefined });
   const days = useUsage(since, "day", { project: project.name });
   const users = useUsage(since, "user", { project: project.name });
+  const waits = useWaits(project.name, since);
   const points = share.data?.points;
   const at = useMemo(() => (points ?? []).map((point) => Date.parse(point.at) / 1000), [points]);
   const lines = useMemo(() => (points ? [{ label: "usage", values: points.map((point) => point.usage_share) }, { label: "target", values: points.map((point) => point.target_share) }] : []), [points]);
@@ -28,6 +42,7 @@ function One({ project, since }: { project: Project & ProjectMore; since: string
       <div className="stack">
         <Facts items={[["Under", project.parent ?? "–"], ["Weight among its siblings", number(project.weight)], ["Held", count(project.use.gpus)], ["Most at one time", project.max_gpus === null ? "no limit" : count(project.max_gpus)], ...(project.use.borrowed_gpus === undefined ? [] : [["Borrowed", count(project.use.borrowed_gpus)] as const]), ["Wait, median", days.data ? duration(days.data.total.wait_p50_seconds) : "–"], ["Wait, 9 of 10 below", days.data ? duration(days.data.total.wait_p90_seconds) : "–"]]} />
         {points && points.length > 1 ? <Chart title="Share over time" at={at} lines={lines} /> : share.data === null && <p className="faint">Share over time: not recorded by this server. GPU hours a day are below.</p>}
+        <Loaded query={waits} rows={2}>{(data) => <Waits buckets={data.buckets} />}</Loaded>
         <Loaded query={days} rows={2}>{(data) => data.rows.length === 0 ? <p className="muted">Nothing was used.</p> : (
           <div className="table-wrap short" tabIndex={0} role="region" aria-label="Usage by day"><table><thead><tr><th scope="col">Day, UTC</th><th scope="col" className="num">GPU h</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Median wait</th></tr></thead>
             <tbody>{[...data.rows].reverse().map((row) => <tr key={row.day}><td>{row.day}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="pareto"><span style={{ width: `${(row.gpu_seconds / most) * 100}%` }} /></td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{duration(row.wait_p50_seconds)}</td></tr>)}</tbody></table></div>

@@ -1,18 +1,16 @@
-// The cluster as it was. Where the server keeps no history, the page shows the events it does keep and says what is missing.
-import { useMutation, useQuery } from "@tanstack/react-query";
+// The cluster and the queue as they were, and what other policies would have made of it.
+import { useMutation } from "@tanstack/react-query";
 import { useEffect, useMemo, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { api, ok } from "@/api/client";
-import { useHistory, usePolicy } from "@/api/queries";
-import type { ApiEvent } from "@/api/types";
-import { getDecisions, getHistoryMap, getHistoryQueue, postReplay, type History } from "@/api/wanted";
-import { Button, Chip, Empty, Loaded, NotRecorded, Page, Panel, Problem, Time } from "@/ui/bits";
-import { kEventColumns } from "@/ui/events";
+import { useDecisions, useHistory, useMay, usePastMap, usePastQueue } from "@/api/queries";
+import type { ClusterMap, History, PastMap } from "@/api/types";
+import { Button, Chip, Empty, Loaded, Page, Panel, Problem, Time } from "@/ui/bits";
 import { Heat } from "@/ui/heat";
 import { Table } from "@/ui/table";
 import { useNow } from "@/ui/now";
-import { count, duration, localTime, percent, utcTime } from "@/lib/format";
-import { countCells } from "@/lib/heatmap";
+import { count, duration, localTime, percent, plural, utcTime } from "@/lib/format";
+import { countCells, outOfService } from "@/lib/heatmap";
 import { addressNow, withFilters } from "@/lib/url";
 import { useSettled } from "@/ui/actions";
 import { HeatLegend } from "./overview";
@@ -40,98 +38,77 @@ function Slider({ from, until, at, setAt, marks, label }: { from: number; until:
   );
 }
 
+const kPolicies = ["fair", "checkpoint", "las", "easy", "fifo", "srtf", "srsf"] as const;
+/** The jobs of these days again, under other policies. */
 function Replay({ history }: { history: History }) {
-  const policy = usePolicy();
   const [chosen, setChosen] = useState<string[]>(["fair", "easy"]);
-  const replay = useMutation({ mutationFn: () => postReplay(history.from, history.until, chosen) });
-  const choices = policy.data?.choices ?? ["fair", "checkpoint", "las", "easy", "fifo"];
+  const replay = useMutation({ mutationFn: () => ok(api.POST("/v1/history:replay", { body: { since: history.from, until: history.until, policies: chosen } })) });
   return (
     <Panel title="Compare policies by replay" actions={<Button small onClick={() => replay.mutate()} disabled={replay.isPending || chosen.length === 0}>{replay.isPending ? "Replaying" : "Replay"}</Button>}>
       <div className="stack">
-        <div className="row wrap" role="group" aria-label="Policies">{choices.map((each) => <label className="check" key={each}><input type="checkbox" checked={chosen.includes(each)} onChange={() => setChosen(chosen.includes(each) ? chosen.filter((other) => other !== each) : [...chosen, each])} />{each}</label>)}</div>
+        <div className="row wrap" role="group" aria-label="Policies">{kPolicies.map((each) => <label className="check" key={each}><input type="checkbox" checked={chosen.includes(each)} onChange={() => setChosen(chosen.includes(each) ? chosen.filter((other) => other !== each) : [...chosen, each])} />{each}</label>)}</div>
         {replay.error ? <Problem error={replay.error} /> : null}
-        {replay.data === null && <NotRecorded what="Replay" />}
-        {replay.data && <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Policy</th><th scope="col" className="num">Median wait</th><th scope="col" className="num">9 of 10 below</th><th scope="col" className="num">In use</th><th scope="col" className="num">Goodput</th><th scope="col" className="num">Preemptions</th><th scope="col" className="num">Jobs</th></tr></thead>
-          <tbody>{replay.data.results.map((each) => <tr key={each.policy}><td>{each.policy}</td><td className="num">{duration(each.wait_p50_seconds)}</td><td className="num">{duration(each.wait_p90_seconds)}</td><td className="num">{percent(each.utilisation, 1)}</td><td className="num">{percent(each.goodput, 1)}</td><td className="num">{count(each.preemptions)}</td><td className="num">{count(each.jobs)}</td></tr>)}</tbody></table></div>}
+        {!replay.data && !replay.error && <p className="faint">What was submitted in the time above, planned again from the begin; each job runs as long as it did. Faults, quotas and reservations are not replayed.</p>}
+        {replay.data && <>
+          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Policies compared"><table><thead><tr><th scope="col">Policy</th><th scope="col" className="num">Median wait</th><th scope="col" className="num">9 of 10 below</th><th scope="col" className="num">In use</th><th scope="col" className="num">Goodput</th><th scope="col" className="num">Preemptions</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Did not fit</th></tr></thead>
+            <tbody>{replay.data.results.map((each) => <tr key={each.policy}><td>{each.policy}</td><td className="num">{duration(each.wait_p50_seconds)}</td><td className="num">{duration(each.wait_p90_seconds)}</td><td className="num">{percent(each.utilisation, 1)}</td><td className="num">{percent(each.goodput, 1)}</td><td className="num">{count(each.preemptions)}</td><td className="num">{count(each.jobs)}</td><td className="num">{count(each.never)}</td></tr>)}</tbody></table></div>
+          <p className="faint">On {plural(replay.data.nodes, "node")} of {plural(replay.data.gpus_per_node, "GPU")}. {plural(replay.data.left_out, "job")} left out: not finished, without GPUs, or never run.</p>
+        </>}
       </div>
     </Panel>
   );
 }
 
-function Recorded({ history }: { history: History }) {
+/** As the map of now has it: what is not recorded of the past is not there. */
+export const asMap = (past: Pick<PastMap, "at" | "racks"> & { nodes: Omit<PastMap["nodes"][number], "conditions">[] }): ClusterMap => ({ at: past.at, event_id: 0, racks: past.racks, nodes: past.nodes.map((node) => ({ ...node, conditions: 0 })) });
+
+const kSpans = [["", "7 days"], ["1h", "hour"], ["24h", "24 h"], ["30d", "30 days"], ["365d", "year"]] as const;
+function Recorded({ history, since, setSince }: { history: History; since: string; setSince: (since: string) => void }) {
   const [at, setAt] = useAt(Date.parse(history.from), Date.parse(history.until));
+  const may = useMay();
   const settled = useSettled(at, 150);
   const iso = new Date(settled).toISOString();
-  const map = useQuery({ queryKey: ["history", "map", iso], queryFn: () => getHistoryMap(iso), staleTime: Infinity });
-  const queue = useQuery({ queryKey: ["history", "queue", iso], queryFn: () => getHistoryQueue(iso), staleTime: Infinity });
-  const decisions = useQuery({ queryKey: ["history", "decisions", iso], queryFn: () => getDecisions(new Date(settled - 900_000).toISOString(), iso), staleTime: Infinity });
-  const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
-  const columns = useMemo(() => queueColumns(null, () => false), []);
-  const rows = useMemo(() => (queue.data?.jobs ?? []).map((job): QueueRow => ({ ...job, share: null })), [queue.data]);
+  const past = usePastMap(iso);
+  const queue = usePastQueue(iso);
+  const decisions = useDecisions(new Date(settled - 900_000).toISOString(), iso);
+  const map = useMemo(() => (past.data ? asMap(past.data) : null), [past.data]);
+  const cells = useMemo(() => (map ? countCells(map) : {}), [map]);
+  const columns = useMemo(() => queueColumns(null, () => false).filter((column) => column.id !== "eta"), []);
+  const rows = useMemo(() => (queue.data?.jobs ?? []).map((job): QueueRow => ({ ...job, gpu_model: "", best_available: null, not_before: null, eta: null, share: null })), [queue.data]);
+  const known = past.data?.nodes_known_since;
+  const select = <select className="small" aria-label="How far back" value={since} onChange={(event) => setSince(event.target.value)}>{kSpans.map(([value, label]) => <option key={value} value={value}>Last {label}</option>)}</select>;
   return (
     <div className="stack">
-      <Panel title="When"><Slider from={Date.parse(history.from)} until={Date.parse(history.until)} at={at} setAt={setAt} marks={history.density.map((each) => each.decisions)} label="Time to look at" /></Panel>
+      <Panel title="When" actions={select}><Slider from={Date.parse(history.from)} until={Date.parse(history.until)} at={at} setAt={setAt} marks={history.density.map((each) => each.decisions)} label="Time to look at" /></Panel>
+      {known && Date.parse(known) > settled && <p className="notice warn"><span>GPUs that were away before <Time at={known} as="clock" /> and came back are shown as if they had been there: that was not recorded yet.</span></p>}
       <div className="overview">
-        <Panel title="GPUs, then"><Loaded query={map}>{(data) => data ? <div className="stack tight"><HeatLegend cells={cells} /><Heat map={data} mode="state" /></div> : <NotRecorded what="The state of GPUs" />}</Loaded></Panel>
-        <Panel title="Decided in the 15 minutes before"><Loaded query={decisions}>{(data) => !data ? <NotRecorded what="Decisions" /> : data.decisions.length === 0 ? <p className="faint">Nothing.</p> : <ul className="list scroll">{[...data.decisions].reverse().map((each) => <li key={each.id}><span>{each.job_id !== null && <Link to={`/jobs/${each.job_id}`}>job {each.job_id}</Link>} {each.text}</span><span className="faint nowrap"><Time at={each.at} as="clock" seconds /></span></li>)}</ul>}</Loaded></Panel>
+        <Panel title="GPUs, then"><Loaded query={past} rows={8}>{() => !map || map.nodes.length === 0 ? <Empty title="No node had joined yet" /> : <div className="stack tight"><HeatLegend cells={cells} off={map.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heat map={map} mode="state" /></div>}</Loaded></Panel>
+        <Panel title="Decided in the 15 minutes before"><Loaded query={decisions}>{(data) => data.decisions.length === 0 ? <p className="faint">Nothing.</p> : <>
+          <ul className="list scroll" tabIndex={0} aria-label="Decisions">{data.decisions.map((each) => <li key={each.id}><span>{each.job_id !== null ? <Link to={`/jobs/${each.job_id}?tab=events`}>job {each.job_id}</Link> : each.node ? <Link to={`/nodes/${encodeURIComponent(each.node)}`}>{each.node}</Link> : null} {each.text}</span><span className="faint nowrap"><Time at={each.at} as="clock" seconds /></span></li>)}</ul>
+          {data.next_page_token && <p className="faint">The last {count(data.decisions.length)} of them.</p>}
+        </>}</Loaded></Panel>
       </div>
-      <Panel title="Queue, then" flush><Loaded query={queue}>{(data) => data ? <Table label="Queue then" columns={columns} data={rows} id={(job) => String(job.id)} empty={<Empty title="No job waited" />} short /> : <NotRecorded what="The queue" />}</Loaded></Panel>
-      <Replay history={history} />
+      <Panel title={<span className="row">Queue, then{queue.data && <Chip>{plural(queue.data.total, "job")}</Chip>}</span>} flush>
+        <Loaded query={queue}>{(data) => <>
+          {data.by_reason.length > 0 && <div className="filters"><span className="chips">{data.by_reason.map((each) => <Chip key={each.code} title={each.text}>{each.code.replaceAll("_", " ")} <span className="faint">{count(each.jobs)}</span></Chip>)}</span></div>}
+          <Table label="Queue then" columns={columns} data={rows} id={(job) => String(job.id)} rowHeight={38} empty={<Empty title="No job waited" />} short />
+          {rows.length < data.total && <p className="table-foot">The first {count(rows.length)} of {count(data.total)}{data.cut && ", more were not looked at"}.</p>}
+        </>}</Loaded>
+      </Panel>
+      {may("replay") && <Replay history={history} />}
     </div>
-  );
-}
-
-/** What the server does keep: its events. Enough to see what happened when, not to draw the cluster as it was. */
-function EventsOnly() {
-  const events = useQuery({
-    queryKey: ["history", "events"],
-    queryFn: async () => {
-      const all: ApiEvent[] = [];
-      let after = 0;
-      for (let page = 0; page < 20; ++page) {
-        const answer = (await ok(api.GET("/v1/events", { params: { query: { after, limit: 1000 } }, headers: { Accept: "application/json" } }))) as { events: ApiEvent[]; next_after: number };
-        all.push(...answer.events);
-        if (answer.next_after === after || answer.events.length === 0) break;
-        after = answer.next_after;
-      }
-      return all;
-    },
-    staleTime: 30_000,
-  });
-  return (
-    <div className="stack">
-      <NotRecordedNotice />
-      <Loaded query={events} rows={8}>{(all) => all.length === 0 ? <Empty title="Nothing has happened yet" /> : <EventTravel events={all} />}</Loaded>
-    </div>
-  );
-}
-function NotRecordedNotice() {
-  return <p className="notice warn"><span><b>The state of GPUs and of the queue at an earlier time: not recorded by this server.</b> What happened is, and the slider goes through it.</span></p>;
-}
-function EventTravel({ events }: { events: ApiEvent[] }) {
-  const from = Date.parse(events[0]!.at);
-  const until = Math.max(from + 1000, Date.parse(events.at(-1)!.at));
-  const [at, setAt] = useAt(from, until);
-  const marks = useMemo(() => {
-    const out = new Array<number>(160).fill(0);
-    for (const event of events) out[Math.min(159, Math.floor(((Date.parse(event.at) - from) / (until - from)) * 160))]! += 1;
-    return out;
-  }, [events, from, until]);
-  const rows = useMemo(() => {
-    const out: ApiEvent[] = [];
-    for (let i = events.length - 1; i >= 0 && out.length < 5000; --i) if (Date.parse(events[i]!.at) <= at) out.push(events[i]!);
-    return out;
-  }, [events, at]);
-  return (
-    <>
-      <Panel title="When"><Slider from={from} until={until} at={at} setAt={setAt} marks={marks} label="Time to look at" /></Panel>
-      <Panel title={<>Until then <Chip>{count(rows.length)} events</Chip></>} flush><Table label="Events until then" columns={kEventColumns} data={rows} id={(event) => String(event.id)} empty={<Empty title="Nothing before" />} /></Panel>
-    </>
   );
 }
 
 export default function Travel() {
   useEffect(() => { document.title = "Time travel · Tutti"; }, []);
-  const history = useHistory();
-  return <Page title="Time travel"><Loaded query={history}>{(data) => (data ? <Recorded history={data} /> : <EventsOnly />)}</Loaded></Page>;
+  const [params, setParams] = useSearchParams();
+  const since = kSpans.find(([value]) => value === params.get("since"))?.[0] ?? "";
+  const history = useHistory(since);
+  return (
+    <Page title="Time travel" sub="The cluster and the queue as they were, from what was recorded">
+      <Loaded query={history} rows={8}>{(data) => data.recorded_since === null ? <Empty title="Nothing has happened yet" />
+        : <Recorded history={data} since={since} setSince={(next) => setParams(withFilters(addressNow(), { since: next, at: null }), { replace: true })} />}</Loaded>
+    </Page>
+  );
 }
