@@ -1,6 +1,7 @@
 #include "db/memory/memory_accounts.h"
 
 #include <algorithm>
+#include <set>
 
 namespace tutti::db {
 namespace {
@@ -91,8 +92,9 @@ bool MemoryAccounts::forget_audit(Instant before, int most) {
     if (row.at < before) old.emplace_back(row.at, row.id);
   std::ranges::sort(old);
   if (std::ssize(old) > most) old.resize(static_cast<std::size_t>(most));
-  for (const auto& [when, id] : old)
-    std::erase_if(audit_, [gone = id](const AuditRow& row) { return row.id == gone; });
+  std::set<std::int64_t> gone;
+  for (const auto& [when, id] : old) gone.insert(id);
+  std::erase_if(audit_, [&](const AuditRow& row) { return gone.contains(row.id); });
   return std::ssize(old) == most;
 }
 
