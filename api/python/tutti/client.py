@@ -297,21 +297,22 @@ class Client:
         connection = self._connection(self._timeout)
         try:
             connection.request(method, self._server.url.path + target, body, dict(headers))
+            sock = connection.sock  # the connection forgets it where the answer is its last
             response = connection.getresponse()
             if response.status >= 400:
                 raise _server_error(response)
         except BaseException:
             connection.close()
             raise
-        return _Answer(connection, response, deadline)
+        return _Answer(connection, sock, response, deadline)
 
 
 class _Answer:
     """A response that is read as it comes."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse,
-                 deadline: Optional[float]) -> None:
-        self._connection, self._response, self._deadline = connection, response, deadline
+    def __init__(self, connection: http.client.HTTPConnection, sock: socket.socket,
+                 response: http.client.HTTPResponse, deadline: Optional[float]) -> None:
+        self._connection, self._sock, self._response, self._deadline = connection, sock, response, deadline
 
     def __enter__(self) -> _Answer:
         return self
@@ -336,8 +337,8 @@ class _Answer:
     def _some(self) -> bytes:
         while True:
             try:
-                if self._deadline is not None and self._connection.sock is not None:
-                    self._connection.sock.settimeout(max(0.01, self._deadline - time.monotonic()))
+                if self._deadline is not None:
+                    self._sock.settimeout(max(0.01, self._deadline - time.monotonic()))
                 return self._response.read1(1 << 16)
             except TimeoutError:
                 _check(self._deadline)
