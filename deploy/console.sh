@@ -3,7 +3,7 @@
 #   build        console/dist, only if a source is newer than it
 #   test         types, component tests, the lock file, the bound on the first page's size
 #   stories      the pages' stories and accessibility in headless Chromium, against real programs (TUTTI_BIN)
-#   scale        2,048 nodes and 100,000 jobs: the times of docs/performance.md
+#   scale        2,048 nodes and 100,000 jobs: the times of docs/console.md
 #   screenshots  every page, light and dark: docs/images/console-*.png
 # Vite wants Node 20.19. Where the machine has none or an older one (Debian 12 has 18), the one that npm packs is used.
 set -euo pipefail

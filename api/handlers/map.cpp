@@ -79,7 +79,10 @@ class MapKept {
     constexpr Duration kLasts = std::chrono::seconds(1);
     const bool same = plane_ == &plane && term_ == term && now.mono - at_ < kLasts &&
                       plane.cluster().nodes.size() > kAlwaysNew && by_.size() <= kMost;
-    if (!same) by_.clear(), at_ = now.mono;
+    if (!same) {
+      by_.clear();
+      at_ = now.mono;
+    }
     plane_ = &plane;
     term_ = term;
     const auto [known, fresh] = by_.try_emplace(key_of(visible));
