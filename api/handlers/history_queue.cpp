@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "api/handlers/history.h"
-#include "api/handlers/job_filter.h"
+#include "api/handlers/queue_question.h"
 #include "api/handlers/view.h"
 #include "api/handlers/waiting_sums.h"
 #include "api/wire/text_values.h"
@@ -15,41 +15,18 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::int64_t kUsualPage = 200, kLargestPage = 1000;
-
-struct Question {
+struct Question : QueueQuestion {
   Instant at;
-  std::string queue, project, owner;
-  std::optional<Visible> visible;
-  std::size_t begin = 0, size = 0;
-
-  bool is_about(const JobRow& job) const {
-    return (queue.empty() || job.queue == queue) && (project.empty() || job.project == project) &&
-           (owner.empty() || job.owner == owner);
-  }
 };
 
 Result<Question> parse_question(const http::Request& request, Now now) {
   if (auto error = other_param(request, {"at", "queue", "project", "user", "page_size", "page_token"}))
     return *std::move(error);
-  Question q;
   const auto at = at_param(request, now);
   if (!at) return at.error();
-  q.at = *at;
-  q.queue = request.query_param("queue").value_or("");
-  q.project = request.query_param("project").value_or("");
-  q.owner = request.query_param("user").value_or("");
-  const auto size = int_param(request, "page_size", kUsualPage, 1, 1'000'000);
-  if (!size) return size.error();
-  q.size = static_cast<std::size_t>(std::min(*size, kLargestPage));
-  if (const auto token = request.query_param("page_token"); token && !token->empty()) {
-    const auto begin = parse_id(*token);
-    if (!begin || *begin > 1'000'000'000)
-      return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
-    q.begin = static_cast<std::size_t>(*begin);
-  }
-  q.visible = visible_to(identity_of(request));
-  return q;
+  auto q = parse_queue_question(request);
+  if (!q) return q.error();
+  return Question{*std::move(q), *at};
 }
 
 // What was recorded: a body that cannot be read is none.
@@ -112,7 +89,9 @@ json::object job_view(const PastWaiting& job, const std::optional<Recorded>& rec
 
 /// Made where the rows were read: there may be thousands of records.
 json::object queue_view(PastQueue queue, const Question& q) {
-  std::erase_if(queue.jobs, [&](const PastWaiting& job) { return !q.is_about(job.row); });
+  std::erase_if(queue.jobs, [&](const PastWaiting& job) {
+    return !q.asks_for(job.row.queue, job.row.project, job.row.owner);
+  });
   std::ranges::sort(queue.jobs, {}, [](const PastWaiting& job) {
     return std::tuple(job.row.state, -job.row.priority, job.row.queued_at, job.row.id);
   });
@@ -129,12 +108,11 @@ json::object queue_view(PastQueue queue, const Question& q) {
     sum.gpus += std::int64_t{job.row.nodes} * job.row.gpus_per_node;
     if (i >= q.begin && i - q.begin < q.size) jobs.push_back(job_view(job, recorded));
   }
-  const auto end = q.begin + q.size;
   return {{"at", wire::format_instant(q.at)},
           {"jobs", std::move(jobs)},
           {"total", queue.jobs.size()},
           {"cut", queue.cut},
-          {"next_page_token", end < queue.jobs.size() ? std::to_string(end) : ""},
+          {"next_page_token", q.end() < queue.jobs.size() ? std::to_string(q.end()) : ""},
           {"by_reason", sums_view(sums)}};
 }
 

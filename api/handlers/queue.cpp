@@ -1,10 +1,8 @@
 // GET /v1/queue: what waits, in order, page by page, with why; and all of it by reason. From memory: of many
 // jobs as of some seconds ago (queue_kept.h).
-#include <algorithm>
-
 #include "api/handlers/answer.h"
-#include "api/handlers/job_filter.h"
 #include "api/handlers/queue_kept.h"
+#include "api/handlers/queue_question.h"
 #include "api/handlers/view.h"
 
 namespace tutti::api {
@@ -12,41 +10,8 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::int64_t kUsualPage = 200, kLargestPage = 1000;
 constexpr std::size_t kMoreKinds = 200;  // of jobs, that are explained for a page beside those of the sums
 constexpr std::size_t kUnready = 20;     // of a page: jobs that are not ready and are explained in full
-
-// ---------------------------------------------------------------- the question
-
-struct Question {
-  std::string queue, project, owner;
-  std::optional<Visible> visible;
-  std::size_t begin = 0, size = 0;
-
-  std::size_t end() const { return begin + size; }
-  bool is_about(const QueueKept::Group& of) const {
-    return (queue.empty() || of.queue == queue) && (project.empty() || of.project == project) &&
-           (owner.empty() || of.owner == owner) && is_visible(visible, of.project, of.owner);
-  }
-};
-
-Result<Question> parse_question(const http::Request& request) {
-  Question q;
-  q.queue = request.query_param("queue").value_or("");
-  q.project = request.query_param("project").value_or("");
-  q.owner = request.query_param("user").value_or("");
-  const auto size = int_param(request, "page_size", kUsualPage, 1, 1'000'000);
-  if (!size) return size.error();
-  q.size = static_cast<std::size_t>(std::min(*size, kLargestPage));
-  if (const auto token = request.query_param("page_token"); token && !token->empty()) {
-    const auto begin = parse_id(*token);
-    if (!begin || *begin > 1'000'000'000)
-      return bad_field("page_token", "not a page token of this list", "take next_page_token as it came");
-    q.begin = static_cast<std::size_t>(*begin);
-  }
-  q.visible = visible_to(identity_of(request));
-  return q;
-}
 
 // ---------------------------------------------------------------- the order
 
@@ -56,11 +21,15 @@ struct Page {
   std::map<std::string, WaitingSum> by_reason;
 };
 
-Page page_of(const QueueKept& queue, const Question& q) {
+bool is_about(const QueueQuestion& q, const QueueKept::Group& of) {
+  return q.asks_for(of.queue, of.project, of.owner) && is_visible(q.visible, of.project, of.owner);
+}
+
+Page page_of(const QueueKept& queue, const QueueQuestion& q) {
   Page page;
   std::vector<char> asked;  // by group
   for (const auto& group : queue.groups()) {
-    asked.push_back(q.is_about(group) ? 1 : 0);
+    asked.push_back(is_about(q, group) ? 1 : 0);
     if (asked.back() == 0) continue;
     page.total += group.jobs;
     for (const auto& [code, sum] : group.by_reason) {
@@ -154,7 +123,7 @@ class PageOfQueue {
 void get_queue(const ApiPtr& api, const http::Request& request, Answer answer) {
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
-  const auto q = parse_question(request);
+  const auto q = parse_queue_question(request);
   if (!q) return answer.fail(q.error());
   const Now now = api->backend.now();
   if (!api->queue) api->queue = std::make_shared<QueueKept>();
