@@ -52,6 +52,7 @@ test("3840 px: all is larger, rows lie where they are drawn, nothing is wider th
   }
   await page.goto("/console/jobs");
   // A row is as high as the list takes it to be, or scrolling would lead astray.
+  await expect(page.locator("tbody tr[data-index]").first()).toBeVisible();
   const heights = await page.locator("tbody tr[data-index]").evaluateAll((rows) => rows.map((row) => row.getBoundingClientRect().height / (parseFloat(getComputedStyle(document.documentElement).fontSize) / 16)));
   expect(heights.length).toBeGreaterThan(0);
   for (const height of heights) expect(Math.abs(height - 36)).toBeLessThan(1.5);

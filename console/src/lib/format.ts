@@ -90,7 +90,7 @@ export function localTime(at: string | number | null | undefined, now: number, s
   const date = new Date(time);
   const clock = `${pad(date.getHours())}:${pad(date.getMinutes())}${seconds ? ":" + pad(date.getSeconds()) : ""}`;
   const today = new Date(now);
-  if (date.toDateString() === today.toDateString()) return clock;
+  if (date.getDate() === today.getDate() && Math.abs(time - now) < 86_400_000) return clock;
   const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
   return `${date.getFullYear() === today.getFullYear() ? day.slice(5) : day} ${clock}`;
 }

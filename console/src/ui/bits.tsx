@@ -5,7 +5,7 @@ import { ApiError } from "@/api/client";
 import { bytes, duration, etaText, localTime, relative, utcTime } from "@/lib/format";
 import { kCauseText } from "@/lib/jobs";
 import type { Eta } from "@/api/types";
-import { useNow } from "./now";
+import { useSaid } from "./now";
 
 type Tone = "neutral" | "accent" | "good" | "warn" | "bad";
 const kStateLook: Record<string, [Tone, LucideIcon]> = {
@@ -38,31 +38,30 @@ export function Chip({ children, tone = "neutral", title }: { children: ReactNod
 
 /** Local on the page, UTC on hover. */
 export function Time({ at, as = "relative", seconds = false }: { at: string | number | null | undefined; as?: "relative" | "clock" | "both"; seconds?: boolean }) {
-  const now = useNow();
+  const age = useSaid((now) => (as === "clock" ? "" : relative(at, now)));
+  const clock = useSaid((now) => (as === "relative" ? "" : localTime(at, now, seconds)));
   if (at === null || at === undefined || at === "") return <span className="faint">–</span>;
-  const clock = localTime(at, now, seconds);
-  const age = relative(at, now);
   return (
-    <time dateTime={typeof at === "number" ? new Date(at).toISOString() : at} title={`${utcTime(at)}\n${clock} local`}>
+    <time dateTime={typeof at === "number" ? new Date(at).toISOString() : at} title={`${utcTime(at)}\n${clock || localTime(at, Date.now(), seconds)} local`}>
       {as === "relative" ? age : as === "clock" ? clock : <>{clock} <span className="faint">{age}</span></>}
     </time>
   );
 }
 
 export function EtaText({ eta }: { eta: Eta | null | undefined }) {
-  const now = useNow();
+  const text = useSaid((now) => etaText(eta, now));
   if (!eta) return <span className="faint">not known</span>;
   return (
     <span className="nowrap" title={`${utcTime(eta.at)}\nfour of five start between ${utcTime(eta.from)} and ${utcTime(eta.to)}`}>
-      {etaText(eta, now)}
+      {text}
     </span>
   );
 }
 
 export function Age({ since }: { since: string | null | undefined }) {
-  const now = useNow();
+  const age = useSaid((now) => (since ? duration((now - Date.parse(since)) / 1000) : ""));
   if (!since) return <span className="faint">–</span>;
-  return <time dateTime={since} title={utcTime(since)}>{duration((now - Date.parse(since)) / 1000)}</time>;
+  return <time dateTime={since} title={utcTime(since)}>{age}</time>;
 }
 export const Bytes = ({ value }: { value: number }) => <span title={`${value} bytes`}>{bytes(value)}</span>;
 

@@ -24,3 +24,5 @@ const get = () => {
   return now;
 };
 export const useNow = () => useSyncExternalStore(subscribe, get);
+/** What `say` makes of the time. Who asks is drawn anew only when that is another word: most ages change once a minute. */
+export const useSaid = (say: (now: number) => string): string => useSyncExternalStore(subscribe, () => say(get()));
