@@ -64,7 +64,7 @@ struct Settings {
   std::chrono::milliseconds probe_deadline{3000};  // without a sign of life: it is killed
   std::chrono::milliseconds probe_start_deadline{
       15'000};  // for its first one: the driver may have to wake GPUs
-  std::chrono::milliseconds links_every{1000}, disks_every{10'000};
+  std::chrono::milliseconds links_every{1000}, disks_every{5'000};
   std::chrono::milliseconds check_deadline{5000};  // of each look at a disk or file system
   std::chrono::milliseconds scan_every{500};       // for checkpoints and progress
   std::chrono::milliseconds scan_deadline{

@@ -12,7 +12,8 @@
 namespace tutti::nvml::sim {
 namespace {
 
-constexpr auto kStateLifetime = std::chrono::seconds(1);
+// Shorter than any poll: what a GPU does is seen by the next look at it, as with a real one.
+constexpr auto kStateLifetime = std::chrono::milliseconds(100);
 constexpr std::size_t kMaxSets = 64;
 
 void sleep_milliseconds(long long milliseconds) {
