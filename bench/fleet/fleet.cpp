@@ -241,6 +241,8 @@ void Fleet::next_sample() {
 }
 
 void Fleet::on_prepare() {
+  if (!std::exchange(told_, true))
+    print_(json::serialize(json::object{{"first_order", true}, {"at", seconds_of(Clock::now())}}));
   if (sample_ && !sample_->prepare_ms) sample_->prepare_ms = ms_since(sample_->began);
 }
 

@@ -9,8 +9,8 @@
 // jobs one after the other on an idle cluster, for the time from the submission to the first word to a
 // worker.
 //
-// Prints one JSON object per line: {"phase": …} when one begins, {"finished": …} every `report_every`, and
-// {"result": …} at the end. Times "at" are CLOCK_MONOTONIC seconds, so that another process can compare.
+// Prints one JSON object per line: {"phase": …} when one begins, {"first_order": true} when a worker is told of
+// a job for the first time, {"finished": …} every `report_every`, and {"result": …} at the end. Times "at" are CLOCK_MONOTONIC seconds, so that another process can compare.
 // One io_context, one thread.
 #pragma once
 
@@ -98,6 +98,7 @@ class Fleet {
   Clock::time_point began_{};
   boost::asio::steady_timer phase_timer_, tick_timer_, report_timer_, retry_timer_;
   boost::json::object result_;
+  bool told_ = false;  // that the first order has come
   std::int64_t submitted_ = 0, finished_ = 0, refused_submissions_ = 0;
   std::string last_refusal_;
   std::optional<Sample> sample_;
