@@ -9,9 +9,9 @@
 // jobs one after the other on an idle cluster, for the time from the submission to the first word to a
 // worker.
 //
-// Prints one JSON object per line: {"phase": …} when one begins, {"first_order": true} when a worker is told of
-// a job for the first time, {"finished": …} every `report_every`, and {"result": …} at the end. Times "at" are CLOCK_MONOTONIC seconds, so that another process can compare.
-// One io_context, one thread.
+// Prints one JSON object per line: {"phase": …} when one begins, {"first_order": true} when a worker is told
+// of a job for the first time, {"finished": …} every `report_every`, and {"result": …} at the end. Times "at"
+// are CLOCK_MONOTONIC seconds, so that another process can compare. One io_context, one thread.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
