@@ -13,6 +13,7 @@ constexpr std::chrono::milliseconds kTick{100};
 constexpr std::chrono::milliseconds kRetry{100};   // of a submission that was not accepted
 constexpr std::chrono::milliseconds kBetween{10};  // samples on an idle cluster
 constexpr std::chrono::seconds kSampleDeadline{30};
+constexpr std::chrono::seconds kTrouble{60};  // at most, unless it was to last longer anyway
 constexpr std::size_t kSubmitters = 4;
 
 double seconds_of(Clock::time_point t) { return std::chrono::duration<double>(t.time_since_epoch()).count(); }
@@ -124,7 +125,7 @@ void Fleet::begin(Phase phase) {
                                                   : from_seconds(settings_.seconds));
   phase_timer_.async_wait([this](boost::system::error_code ec) {
     if (ec) return;
-    if (phase_ != Phase::join) return end_phase();
+    if (phase_ != Phase::join) return end_phase_when_all_was_tried();
     const auto here = std::ranges::count_if(workers_, [](const auto& w) { return w->welcome(); });
     finish("only " + std::to_string(here) + " of " + std::to_string(workers_.size()) +
            " workers were welcome in time");
@@ -153,6 +154,16 @@ void Fleet::settle_phase() {
     o["deaf_links_lost"] = deaf_log_.counts.links_lost;
   }
   result_[kNames[static_cast<std::size_t>(phase_)]] = std::move(o);
+}
+
+// Each attack's turn has come once, on a slow machine as well.
+void Fleet::end_phase_when_all_was_tried() {
+  const bool tried = phase_ != Phase::trouble || hostile_->outcomes().size() == HostileWorker::kAttacks;
+  if (tried || Clock::now() > began_ + kTrouble) return end_phase();
+  phase_timer_.expires_after(kTick);
+  phase_timer_.async_wait([this](boost::system::error_code ec) {
+    if (!ec) end_phase_when_all_was_tried();
+  });
 }
 
 void Fleet::end_phase() {

@@ -69,6 +69,7 @@ class Fleet {
 
   void begin(Phase phase);
   void end_phase();
+  void end_phase_when_all_was_tried();
   void finish(const std::string& trouble);
   void settle_phase();
   void tick();
