@@ -405,15 +405,16 @@ void add_attempts(Pipeline& p, const std::vector<AttemptRow>& attempts) {
 void add_allocations(Pipeline& p, const Batch& batch) {
   // Opened and closed in one batch: inserted with its end. All other ends come before the beginnings, so that
   // a GPU can pass from one attempt to the next within a batch.
-  const auto same = [](const AllocationRow& a, const AllocationRow& b) {
-    return a.gpu == b.gpu && a.job == b.job && a.epoch == b.epoch;
-  };
   std::vector<AllocationRow> opened = batch.opened;
+  std::unordered_multimap<GpuId, AllocationRow*> of_gpu;  // few of each, however large the batch
+  if (!batch.closed.empty())
+    for (auto& o : opened) of_gpu.emplace(o.gpu, &o);
   Rows<AllocationRow> closed;
   for (const auto& c : batch.closed) {
     AllocationRow* in_batch = nullptr;
-    for (auto& o : opened)
-      if (same(o, c)) in_batch = &o;
+    const auto [first, last] = of_gpu.equal_range(c.gpu);
+    for (auto it = first; it != last; ++it)
+      if (it->second->job == c.job && it->second->epoch == c.epoch) in_batch = it->second;
     if (in_batch)
       in_batch->until = c.until;
     else
