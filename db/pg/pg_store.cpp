@@ -18,6 +18,7 @@ constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory 
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
 constexpr auto kShort = std::chrono::seconds(2);
+constexpr std::size_t kPlanAnewFirst = 1'000, kPlanAnewLast = 64'000;
 
 Connection::Deadline in(milliseconds t) { return steady_clock::now() + t; }
 
@@ -199,7 +200,20 @@ void PgStore::fail(const SqlError& error) {
   throw StoreError(kind, error.what());
 }
 
+// What is planned while a table is empty goes through all of it, and is kept until autovacuum comes by: by
+// then a burst has made it large. New plans cost a few milliseconds.
+void PgStore::plan_anew_if_grown(const Batch& batch) {
+  const std::size_t most = std::max(plan_anew_at_, kPlanAnewFirst);
+  if (grown_ >= most) {  // by the batches before: those of this one are not there yet
+    connection_->run_script("DISCARD PLANS", in(kShort));
+    plan_anew_at_ = std::min(2 * most, kPlanAnewLast);
+    grown_ = 0;
+  }
+  grown_ += batch.new_jobs.size() + batch.opened.size();
+}
+
 void PgStore::lose_session() {
+  grown_ = plan_anew_at_ = 0;
   connection_.reset();
   has_lock_ = false;
 }
@@ -343,6 +357,7 @@ void PgStore::commit(const Batch& batch) {
   bool sent = false;
   try {
     if (newest != batch.events.end()) make_partitions(newest->at);
+    plan_anew_if_grown(batch);
     {
       Pipeline pipeline(*connection_);
       commit_at = add_transaction(pipeline, batch, term_);

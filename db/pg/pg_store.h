@@ -49,14 +49,17 @@ class PgStore final : public Store {
   void check_still_leader();         // throws deposed
   void confirm_leadership();         // both, after a session was lost
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
+  void plan_anew_if_grown(const Batch& batch);
   void lose_session();
   [[noreturn]] void fail(const SqlError& error);
 
   PgStoreOptions options_;
   std::unique_ptr<Connection> connection_;
-  Term term_;               // 0 = has never led
-  bool has_lock_ = false;   // this session has it
-  int last_backend_ = 0;    // of the session before, which may linger
+  Term term_;              // 0 = has never led
+  bool has_lock_ = false;  // this session has it
+  int last_backend_ = 0;   // of the session before, which may linger
+  // Rows of the hot tables since the session's statements were planned, and how many it takes for new plans.
+  std::size_t grown_ = 0, plan_anew_at_ = 0;
   Instant partitions_end_;  // events from here on would go to the default partition
 };
 
