@@ -257,16 +257,34 @@ void PgStore::confirm_leadership() {
   check_still_leader();
 }
 
+// Before the lock is waited for: whoever leads now learns of it.
+void PgStore::end_former_terms() {
+  session();
+  if (former_terms_ended_ || card_.instance.empty()) return;
+  Params params;
+  params.text(card_.instance);
+  connection_->run(Statement{"",
+                             "UPDATE leader_term SET over_at = clock_timestamp()"
+                             " WHERE instance = $1::text AND over_at IS NULL"},
+                   &params, in(kShort));
+  former_terms_ended_ = true;
+}
+
 Term PgStore::acquire_leadership(const std::string& holder) {
   try {
+    end_former_terms();
     take_lock();
     Params params;
-    params.text(holder);
+    params.text(holder).text(card_.url).text(card_.instance).text(card_.key_print);
+    params.bigint(card_.renews_for.count());
     // Waits for a commit of the leader before us that is still under way: it holds the row FOR SHARE.
     const Result r = connection_->run(
-        Statement{
-            "",
-            "UPDATE leader SET term = term + 1, holder = $1::text, since = clock_timestamp() RETURNING term"},
+        Statement{"",
+                  "WITH next AS (UPDATE leader SET term = term + 1, holder = $1::text,"
+                  " since = clock_timestamp() RETURNING term, since)"
+                  " INSERT INTO leader_term (term, holder, url, instance, key_print, renews_us, began_at)"
+                  " SELECT term, $1::text, $2::text, $3::text, $4::text, $5::bigint, since FROM next"
+                  " RETURNING term"},
         &params, in(options_.commit_timeout));
     if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
     RowReader row(r, 0);
@@ -276,6 +294,9 @@ Term PgStore::acquire_leadership(const std::string& holder) {
                                "DELETE FROM idempotency_key WHERE created_at < "
                                "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
                      nullptr, in(options_.commit_timeout));
+    connection_->run(
+        Statement{"", "DELETE FROM leader_term WHERE over_at < clock_timestamp() - interval '400 days'"},
+        nullptr, in(options_.commit_timeout));
     partitions_end_ = Instant{};
     make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
     return term_;
@@ -285,6 +306,46 @@ Term PgStore::acquire_leadership(const std::string& holder) {
     has_lock_ = false;
     throw StoreError(StoreError::unavailable, e.what());
   }
+}
+
+// A term ended before the next one began, and its leader renews for so long after that at most.
+Duration PgStore::predecessors_renew() {
+  try {
+    if (!connection_ || connection_->closed_by_server())
+      throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
+    Params params;
+    params.bigint(term_.value);
+    const Result r = connection_->run(
+        Statement{"",
+                  "SELECT greatest(0, max(t.renews_us -"
+                  " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
+                  " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
+                  " WHERE term > t.term ORDER BY term LIMIT 1) n"
+                  " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
+        &params, in(kShort));
+    RowReader row(r, 0);
+    return Duration(row.bigint());
+  } catch (const SqlError& e) {
+    fail(e);
+  } catch (const ConnectionLost& e) {
+    lose_session();
+    throw StoreError(StoreError::unavailable, e.what());
+  }
+}
+
+void PgStore::resign() noexcept {
+  try {
+    if (connection_ && !connection_->closed_by_server() && term_) {
+      Params params;
+      params.bigint(term_.value);
+      connection_->run(Statement{"",
+                                 "UPDATE leader_term SET over_at = clock_timestamp()"
+                                 " WHERE term = $1::bigint AND over_at IS NULL"},
+                       &params, in(kShort));
+    }
+  } catch (const std::exception&) {  // the next leader waits, or our successor here says it
+  }
+  lose_session();
 }
 
 // Own transaction, and no part of the batch: it waits for readers of the events, and may be given up.
