@@ -1,6 +1,7 @@
 #include "db/pg/pg_store.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "db/pg/connection.h"
 #include "db/pg/pg_batch.h"
@@ -13,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr const char* kLeaderLock = "7381204461550002";
+constexpr auto kLockPoll = milliseconds(50);
 constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory of a load
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
@@ -218,13 +219,15 @@ void PgStore::take_lock() {
                     "AND (classid::bigint << 32 | objid::bigint) = 7381204461550002 AND pid = $1::integer"},
           &params, in(kShort));
   }
-  try {
-    c.run_script("SET lock_timeout = " + std::to_string(options_.leadership_wait.count()) +
-                     "; SELECT pg_advisory_lock(" + kLeaderLock + "); SET lock_timeout = 0",
-                 in(options_.leadership_wait + kShort));
-  } catch (const SqlError& e) {
-    if (e.sqlstate == "55P03") throw StoreError(StoreError::deposed, "another session holds the leadership");
-    throw;
+  // Asked for again and again: a wait inside the server would hold a snapshot, which keeps vacuum from its work,
+  // and each end of one is an error in the server's log.
+  for (const auto until = in(options_.leadership_wait);;) {
+    const Result r =
+        c.run(Statement{"try_lead", "SELECT pg_try_advisory_lock(7381204461550002)"}, nullptr, in(kShort));
+    if (RowReader(r, 0).boolean()) break;
+    if (steady_clock::now() + kLockPoll > until)
+      throw StoreError(StoreError::deposed, "another session holds the leadership");
+    std::this_thread::sleep_for(kLockPoll);  // the store's own thread; it has nothing else to do
   }
   has_lock_ = true;
   last_backend_ = c.backend_pid();
