@@ -67,6 +67,9 @@ class Leader : public Backend {
   Leader(boost::asio::any_io_executor executor, LeaderSettings settings, StoreThread& store,
          LeaseTable& leases, Metrics& metrics);
 
+  // Before start(): what is told of this scheduler while it leads.
+  void introduce(LeaderCard card) { settings_.card = std::move(card); }
+
   // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
   // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
   // left to do.
