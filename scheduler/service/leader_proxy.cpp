@@ -119,8 +119,8 @@ class LeaderProxy::Engine {
     Order order;
     CURL* easy = nullptr;
     curl_slist* headers = nullptr;
-    int status = 0;
-    http::Headers head;  // of the answer
+    int status = 0;      // of the answer, as its head
+    http::Headers head;
     std::string body;    // while it may be sent whole
     std::shared_ptr<http::Stream> stream;
     std::shared_ptr<Flow> flow = std::make_shared<Flow>();
@@ -200,9 +200,10 @@ class LeaderProxy::Engine {
     std::string_view line(data, size * count);
     if (line.starts_with("HTTP/")) {  // another head follows a 1xx
       transfer.head.clear();
-      return line.size();
+      return size * count;
     }
     while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
+    if (line.empty()) take_head(transfer);
     if (const auto colon = line.find(':'); colon != std::string_view::npos) {
       auto value = line.substr(colon + 1);
       while (value.starts_with(' ') || value.starts_with('\t')) value.remove_prefix(1);
@@ -219,6 +220,17 @@ class LeaderProxy::Engine {
            bytes <= kWhole;
   }
 
+  // Of an answer that may take its time the head is passed on at once: its reader waits for that.
+  static void take_head(Transfer& transfer) {
+    long status = 0;
+    curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200) return;
+    transfer.status = static_cast<int>(status);
+    const bool bare =
+        status == 204 || status == 304 || transfer.order.request.method == http::Method::head;
+    if (!bare && !transfer.stream && !is_short(transfer)) open_stream(transfer);
+  }
+
   static void open_stream(Transfer& transfer) {
     http::StreamOptions options;
     options.max_buffer = kStreamBuffer;
@@ -233,12 +245,6 @@ class LeaderProxy::Engine {
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* to) {
     auto& transfer = *static_cast<Transfer*>(to);
     const std::size_t n = size * count;
-    if (transfer.status == 0) {
-      long status = 0;
-      curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
-      transfer.status = static_cast<int>(status);
-      if (!is_short(transfer)) open_stream(transfer);
-    }
     if (!transfer.stream) {
       transfer.body.append(data, n);
       return transfer.body.size() <= kWhole ? n : 0;  // more than it said
@@ -311,17 +317,18 @@ class LeaderProxy::Engine {
         transfer.stream->close();
       else
         transfer.stream->abort();  // so that its reader can tell that from an end
-    } else if (code == CURLE_OK) {
-      long status = 0;
-      curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-      const int is = static_cast<int>(status);
-      transfer.order.responder.respond({is, headers_from_leader(transfer.head, is), std::move(transfer.body)});
-    } else if (was_not_sent(easy, code)) {
-      transfer.order.responder.respond(nobody_leads("the leader cannot be reached: " + why));
-    } else {
-      transfer.order.responder.respond(lost(why));
+      return forget(easy);
     }
-    forget(easy);
+    http::Response answer;
+    if (code == CURLE_OK)
+      answer = {transfer.status, headers_from_leader(transfer.head, transfer.status), std::move(transfer.body)};
+    else if (was_not_sent(easy, code))
+      answer = nobody_leads("the leader cannot be reached: " + why);
+    else
+      answer = lost(why);
+    http::Responder responder = std::move(transfer.order.responder);
+    forget(easy);  // first: whoever hears the answer finds the place free
+    responder.respond(std::move(answer));
   }
 
   LeaderProxySettings settings_;
