@@ -385,6 +385,7 @@ int run(const Flags& f) {
   LeaderProxy proxy([&] { return leading(leader, own_url); }, ForwardMark(key),
                     {.ca_file = f.replicas.ca_file});
   services.forwarding = &proxy;
+  Repeated proxy_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { proxy.look(); });
 
   const auto config = server_config(f.http, log_certificate);
   http::Router router;
@@ -440,6 +441,7 @@ int run(const Flags& f) {
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
+    proxy_timer.stop();
     series.finish();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });

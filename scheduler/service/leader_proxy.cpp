@@ -90,6 +90,11 @@ class LeaderProxy::Engine {
     std::string url, mark;
   };
 
+  void give_up() {
+    give_up_ = true;
+    wakeup_->ring();
+  }
+
   /// Nothing: it is under way. Else the order comes back: too many are.
   std::optional<Order> take(Order order) {
     {
@@ -160,6 +165,7 @@ class LeaderProxy::Engine {
         end(message->easy_handle, message->data.result);
       }
       tend_streams();
+      if (give_up_.exchange(false)) end_all();
       if (!ended) curl_multi_poll(multi_, nullptr, 0, kTurnMs, nullptr);
     }
     for (auto& [easy, transfer] : transfers_) {
@@ -167,6 +173,12 @@ class LeaderProxy::Engine {
       if (transfer->stream) transfer->stream->abort();
     }
     transfers_.clear();
+  }
+
+  void end_all() {
+    std::vector<CURL*> all;
+    for (const auto& [easy, transfer] : transfers_) all.push_back(easy);
+    for (CURL* easy : all) end(easy, CURLE_ABORTED_BY_CALLBACK);
   }
 
   // Those whose client has gone are ended, those whose client has read go on.
@@ -311,7 +323,9 @@ class LeaderProxy::Engine {
     const auto found = transfers_.find(easy);
     if (found == transfers_.end()) return;
     Transfer& transfer = *found->second;
-    const std::string why = transfer.error[0] != '\0' ? transfer.error : curl_easy_strerror(code);
+    const std::string why = code == CURLE_ABORTED_BY_CALLBACK ? "another scheduler leads now"
+                            : transfer.error[0] != '\0'       ? transfer.error
+                                                              : curl_easy_strerror(code);
     if (transfer.stream) {
       if (code == CURLE_OK)
         transfer.stream->close();
@@ -338,6 +352,7 @@ class LeaderProxy::Engine {
   std::deque<Order> waiting_;  // under the mutex, as the next two
   std::size_t under_way_ = 0;
   bool stopping_ = false;
+  std::atomic<bool> give_up_{false};
   std::map<CURL*, std::unique_ptr<Transfer>> transfers_;  // the thread's own
   std::thread thread_;
 };
@@ -362,11 +377,20 @@ void LeaderProxy::forward(http::Request request, http::Responder responder) {
     return responder.respond(http::problem(421, "not_leader",
                                            "this scheduler is a standby, " + leading.holder + " leads",
                                            "ask " + leading.url, {{"leader", leading.url}}));
+  sent_to_ = leading.url;
   std::string mark =
       mark_.make({request.peer, http::to_string(request.method), request.target}, wall_now());
   Engine::Order order{std::move(request), std::move(responder), leading.url, std::move(mark)};
   if (auto refused = engine_->take(std::move(order)))
     refused->responder.respond(nobody_leads("too many requests are on their way to the leader"));
+}
+
+void LeaderProxy::look() {
+  if (sent_to_.empty()) return;
+  const Leading now = leading_();
+  if (!now.ours && (now.url == sent_to_ || now.url.empty())) return;
+  sent_to_.clear();
+  engine_->give_up();
 }
 
 BeforeHook seen_from_client(BeforeHook inner, ForwardMark mark) {

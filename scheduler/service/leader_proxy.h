@@ -36,11 +36,14 @@ class LeaderProxy final : public Forwarding {
 
   bool standing_by() const override { return !leading_().ours; }
   void forward(http::Request request, http::Responder responder) override;
+  /// Every second or so: what is under way to a leader that leads no more is given up, for it may be frozen.
+  void look();
 
  private:
   class Engine;
   std::function<Leading()> leading_;
   ForwardMark mark_;
+  std::string sent_to_;  // the leader that was asked last
   std::unique_ptr<Engine> engine_;
 };
 

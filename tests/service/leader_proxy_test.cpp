@@ -206,6 +206,27 @@ TEST_F(LeaderProxyTest, AShellIsTheLeadersBusiness) {
   EXPECT_NE(answer.find(url(leader->port())), std::string::npos);
 }
 
+// It may be frozen: its connections stay open, and nothing comes.
+TEST_F(LeaderProxyTest, WhatIsUnderWayToALeaderOfBeforeIsGivenUp) {
+  Mailbox<http::Response> answers;
+  const auto hand_over = [&](const char* target) {
+    proxy.forward(http::Request::make(http::Method::get, target),
+                  http::Responder::to([&](http::Response r) { answers.put(std::move(r)); }));
+  };
+  hand_over("/v1/slow");
+  auto frozen = held.take();
+  proxy.look();
+  hand_over("/v1/slow");
+  held.take().respond(http::text(200, "still the same"));
+  EXPECT_EQ(answers.take().body, "still the same");
+  now_leads({.ours = true});
+  proxy.look();
+  const auto answer = answers.take();
+  EXPECT_EQ(answer.status, 502);
+  EXPECT_NE(answer.body.find("another scheduler leads now"), std::string::npos);
+  frozen.respond(http::text(200, "too late"));
+}
+
 TEST_F(LeaderProxyTest, TooManyAreRefusedAtOnce) {
   LeaderProxy narrow([this] { return leads; }, kMark, {.at_once = 1});
   Mailbox<http::Response> answers;
