@@ -165,7 +165,7 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
     spdlog::error("a worker that calls itself {} is refused", hello.node);
     return refuse(c, why);
   }
-  if (!leader_.leads()) return send_to_leader(c);
+  if (!leader_.leads() || !leader_.may_renew()) return send_to_leader(c);
   c->name = hello.node;
   c->said_hello = true;
   welcome_meanwhile(c, hello);
@@ -211,14 +211,15 @@ std::string WorkerHub::why_refused(const Connection& c, const protocol::Hello& h
          "; give each worker its own --node";
 }
 
-// A standby grants nothing. The worker goes to whoever leads.
+// A standby grants nothing, nor does a leader that has not been told for too long that it is one. The worker
+// goes to whoever leads.
 void WorkerHub::send_to_leader(const ConnectionPtr& c) {
   const LeaderView* leader = leader_.seen();
-  const bool known = leader != nullptr && leader->term && !leader->over;
+  const bool known = !leader_.leads() && leader != nullptr && leader->term && !leader->over;
   protocol::Refused refused;
   refused.leader = known ? leader->url : "";
   refused.why = known ? "this scheduler is a standby, " + leader->holder + " leads"
-                      : "no scheduler leads at the moment";
+                      : "this scheduler does not lead, or cannot ask its database whether it does";
   c->link->send(wire::encode(protocol::ToWorker(std::move(refused))));
 }
 
@@ -260,8 +261,9 @@ void WorkerHub::bind(const ConnectionPtr& c, NodeId node) {
 
 void WorkerHub::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat) {
   if (!c->node) return;  // its hello is not committed yet
-  // For too long nothing has told us that we lead: another may by now, and count this lease down.
-  if (!leader_.may_renew()) return;
+  // For too long nothing has told us that we lead: another may by now, and count this lease down. The worker
+  // looks for it.
+  if (!leader_.may_renew()) return c->link->abort();
   if (!leases_.renew(c->node, boot_now())) {  // declared dead: it has to register again
     c->link->abort();
     return;
