@@ -485,13 +485,19 @@ std::int64_t PgReader::count_serious_faults(Instant since) {
 }
 
 LeaderView PgReader::leader() {
-  const Result r = run({"leader", "SELECT term, holder, since FROM leader"}, {});
+  const Result r = run({"leader",
+                        "SELECT l.term, l.holder, l.since, coalesce(t.url, ''), coalesce(t.key_print, ''),"
+                        " t.over_at IS NOT NULL FROM leader l LEFT JOIN leader_term t USING (term)"},
+                       {});
   if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
   RowReader row(r, 0);
   LeaderView view;
   view.term = Term(row.bigint());
   view.holder = row.text();
   view.since = row.timestamptz();
+  view.url = row.text();
+  view.key_print = row.text();
+  view.over = row.boolean();
   return view;
 }
 

@@ -1,6 +1,7 @@
 #include "db/pg/pg_store.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "db/pg/connection.h"
 #include "db/pg/pg_batch.h"
@@ -13,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr const char* kLeaderLock = "7381204461550002";
+constexpr auto kLockPoll = milliseconds(50);
 constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory of a load
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
@@ -232,13 +233,15 @@ void PgStore::take_lock() {
                     "AND (classid::bigint << 32 | objid::bigint) = 7381204461550002 AND pid = $1::integer"},
           &params, in(kShort));
   }
-  try {
-    c.run_script("SET lock_timeout = " + std::to_string(options_.leadership_wait.count()) +
-                     "; SELECT pg_advisory_lock(" + kLeaderLock + "); SET lock_timeout = 0",
-                 in(options_.leadership_wait + kShort));
-  } catch (const SqlError& e) {
-    if (e.sqlstate == "55P03") throw StoreError(StoreError::deposed, "another session holds the leadership");
-    throw;
+  // Asked for again and again: a wait inside the server would hold a snapshot, which keeps vacuum from its work,
+  // and each end of one is an error in the server's log.
+  for (const auto until = in(options_.leadership_wait);;) {
+    const Result r =
+        c.run(Statement{"try_lead", "SELECT pg_try_advisory_lock(7381204461550002)"}, nullptr, in(kShort));
+    if (RowReader(r, 0).boolean()) break;
+    if (steady_clock::now() + kLockPoll > until)
+      throw StoreError(StoreError::deposed, "another session holds the leadership");
+    std::this_thread::sleep_for(kLockPoll);  // the store's own thread; it has nothing else to do
   }
   has_lock_ = true;
   last_backend_ = c.backend_pid();
@@ -271,16 +274,34 @@ void PgStore::confirm_leadership() {
   check_still_leader();
 }
 
+// Before the lock is waited for: whoever leads now learns of it.
+void PgStore::end_former_terms() {
+  session();
+  if (former_terms_ended_ || card_.instance.empty()) return;
+  Params params;
+  params.text(card_.instance);
+  connection_->run(Statement{"",
+                             "UPDATE leader_term SET over_at = clock_timestamp()"
+                             " WHERE instance = $1::text AND over_at IS NULL"},
+                   &params, in(kShort));
+  former_terms_ended_ = true;
+}
+
 Term PgStore::acquire_leadership(const std::string& holder) {
   try {
+    end_former_terms();
     take_lock();
     Params params;
-    params.text(holder);
+    params.text(holder).text(card_.url).text(card_.instance).text(card_.key_print);
+    params.bigint(card_.renews_for.count());
     // Waits for a commit of the leader before us that is still under way: it holds the row FOR SHARE.
     const Result r = connection_->run(
-        Statement{
-            "",
-            "UPDATE leader SET term = term + 1, holder = $1::text, since = clock_timestamp() RETURNING term"},
+        Statement{"",
+                  "WITH next AS (UPDATE leader SET term = term + 1, holder = $1::text,"
+                  " since = clock_timestamp() RETURNING term, since)"
+                  " INSERT INTO leader_term (term, holder, url, instance, key_print, renews_us, began_at)"
+                  " SELECT term, $1::text, $2::text, $3::text, $4::text, $5::bigint, since FROM next"
+                  " RETURNING term"},
         &params, in(options_.commit_timeout));
     if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
     RowReader row(r, 0);
@@ -290,6 +311,9 @@ Term PgStore::acquire_leadership(const std::string& holder) {
                                "DELETE FROM idempotency_key WHERE created_at < "
                                "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
                      nullptr, in(options_.commit_timeout));
+    connection_->run(
+        Statement{"", "DELETE FROM leader_term WHERE over_at < clock_timestamp() - interval '400 days'"},
+        nullptr, in(options_.commit_timeout));
     partitions_end_ = Instant{};
     make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
     return term_;
@@ -299,6 +323,46 @@ Term PgStore::acquire_leadership(const std::string& holder) {
     has_lock_ = false;
     throw StoreError(StoreError::unavailable, e.what());
   }
+}
+
+// A term ended before the next one began, and its leader renews for so long after that at most.
+Duration PgStore::predecessors_renew() {
+  try {
+    if (!connection_ || connection_->closed_by_server())
+      throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
+    Params params;
+    params.bigint(term_.value);
+    const Result r = connection_->run(
+        Statement{"",
+                  "SELECT greatest(0, max(t.renews_us -"
+                  " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
+                  " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
+                  " WHERE term > t.term ORDER BY term LIMIT 1) n"
+                  " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
+        &params, in(kShort));
+    RowReader row(r, 0);
+    return Duration(row.bigint());
+  } catch (const SqlError& e) {
+    fail(e);
+  } catch (const ConnectionLost& e) {
+    lose_session();
+    throw StoreError(StoreError::unavailable, e.what());
+  }
+}
+
+void PgStore::resign() noexcept {
+  try {
+    if (connection_ && !connection_->closed_by_server() && term_) {
+      Params params;
+      params.bigint(term_.value);
+      connection_->run(Statement{"",
+                                 "UPDATE leader_term SET over_at = clock_timestamp()"
+                                 " WHERE term = $1::bigint AND over_at IS NULL"},
+                       &params, in(kShort));
+    }
+  } catch (const std::exception&) {  // the next leader waits, or our successor here says it
+  }
+  lose_session();
 }
 
 // Own transaction, and no part of the batch: it waits for readers of the events, and may be given up.

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "db/store.h"
 
@@ -36,7 +37,10 @@ class PgStore final : public Store {
   explicit PgStore(std::string connection_string);
   ~PgStore() override;
 
+  void introduce(LeaderCard card) override { card_ = std::move(card); }
   Term acquire_leadership(const std::string& holder) override;
+  Duration predecessors_renew() override;
+  void resign() noexcept override;
   Snapshot load() override;
   void commit(const Batch& batch) override;
   bool healthy() noexcept override;
@@ -45,6 +49,7 @@ class PgStore final : public Store {
 
  private:
   Connection& session();             // connects if there is none
+  void end_former_terms();           // of our own instance
   void take_lock();                  // throws deposed if another session keeps it
   void check_still_leader();         // throws deposed
   void confirm_leadership();         // both, after a session was lost
@@ -55,6 +60,8 @@ class PgStore final : public Store {
 
   PgStoreOptions options_;
   std::unique_ptr<Connection> connection_;
+  LeaderCard card_;
+  bool former_terms_ended_ = false;
   Term term_;              // 0 = has never led
   bool has_lock_ = false;  // this session has it
   int last_backend_ = 0;   // of the session before, which may linger

@@ -178,7 +178,7 @@ TEST_F(PgStoreTest, NewLeaderWaitsForACommitUnderWay) {
   auto acquired = std::async(std::launch::async, [&] { return second.acquire_leadership("b"); });
   wait_until_sql(
       "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = "
-      "current_database() AND query LIKE 'UPDATE leader%'");
+      "current_database() AND query LIKE '%UPDATE leader%'");
   commit_under_way.release();
   EXPECT_EQ(acquired.get(), Term(2));
 }

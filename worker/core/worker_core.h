@@ -229,6 +229,7 @@ class WorkerCore {
   Duration heartbeat_every_ = std::chrono::seconds(1);
   Mono next_heartbeat_{};
   std::int64_t heartbeat_seq_ = 0;
+  std::optional<std::int64_t> term_;  // of the leader that we obey, kept where our successor finds it
   std::map<std::int64_t, Mono> heartbeats_under_way_;  // seq → sent at; bounded
   Mono lease_until_{};                                 // zero = none yet
   PeerWatch peers_;
