@@ -192,8 +192,9 @@ Connection parse_server(const std::string& url) {
     const auto scheme = one.find("://");
     const std::string_view word = one.substr(0, scheme);
     if (scheme == std::string_view::npos || (word != "http" && word != "https") || one.size() == scheme + 3)
-      throw Failure(Exit::usage, "'" + std::string(url) + "' is not the URL of a server",
-                    "http://host:7070, https://host or http+unix:///path.sock; several http ones with commas");
+      throw Failure(
+          Exit::usage, "'" + std::string(url) + "' is not the URL of a server",
+          "http://host:7070, https://host or http+unix:///path.sock; several http ones with commas");
     if (connection.server.empty())
       connection.server = one;
     else if (one != connection.server)

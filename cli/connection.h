@@ -17,8 +17,9 @@
 namespace tutti::cli {
 
 struct Connection {
-  std::string server;       // "http://host:port", "https://…", without a slash at the end
-  std::vector<std::string> others = {};  // further schedulers of the same cluster, tried when it does not lead
+  std::string server;  // "http://host:port", "https://…", without a slash at the end
+  std::vector<std::string> others =
+      {};                   // further schedulers of the same cluster, tried when it does not lead
   std::string unix_socket;  // set for http+unix:///path.sock; `server` is then "http://localhost"
   std::string token;
   std::string ca;  // file; empty: what the system trusts

@@ -63,7 +63,8 @@ class Store {
  public:
   virtual ~Store() = default;
 
-  // Before acquire_leadership(), which publishes it; earlier terms of the same instance are over from then on.
+  // Before acquire_leadership(), which publishes it; earlier terms of the same instance are over from then
+  // on.
   virtual void introduce(LeaderCard /*card*/) {}
 
   // Becomes the leader: takes the leader lock for this session and raises the term. Connects first if there
@@ -71,8 +72,8 @@ class Store {
   // session still holds it then, so a standby calls this in a loop.
   virtual Term acquire_leadership(const std::string& holder) = 0;
 
-  // After acquire_leadership(): so long from now on a leader before us may still renew leases, because nothing
-  // says that it is over. Zero: none does.
+  // After acquire_leadership(): so long from now on a leader before us may still renew leases, because
+  // nothing says that it is over. Zero: none does.
   virtual Duration predecessors_renew() { return Duration::zero(); }
 
   // The last word of a leader that stops: no lease is renewed under its term any more. Gives the lock back.

@@ -44,10 +44,11 @@ void add_replica_flags(CLI::App& app, ReplicaFlags& f) {
                  "PEM: who vouches for a leader that serves https, when requests are handed to it; default: "
                  "whom this machine trusts")
       ->check(CLI::ExistingFile);
-  app.add_option("--renew-without-store", f.renew_minutes,
-                 "minutes for which a leader goes on renewing leases while it cannot ask the database whether "
-                 "it leads; after a take-over the next leader waits as long before it gives up nodes that do "
-                 "not come to it, unless the one before is known to be over")
+  app.add_option(
+         "--renew-without-store", f.renew_minutes,
+         "minutes for which a leader goes on renewing leases while it cannot ask the database whether "
+         "it leads; after a take-over the next leader waits as long before it gives up nodes that do "
+         "not come to it, unless the one before is known to be over")
       ->check(CLI::Range(0.1, 60.0 * 24 * 7))
       ->capture_default_str();
 }

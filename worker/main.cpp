@@ -93,7 +93,8 @@ void choose_accounts(Settings& s, const Flags& flags) {
 
 void complete(Settings& s, const Flags& flags) {
   const auto schedulers = split_addresses(flags.schedulers);
-  if (schedulers.empty()) throw std::runtime_error("--scheduler: must be http://HOST:PORT or https://HOST:PORT");
+  if (schedulers.empty())
+    throw std::runtime_error("--scheduler: must be http://HOST:PORT or https://HOST:PORT");
   try {
     for (const auto& url : schedulers) s.schedulers.push_back(parse_address(url));
   } catch (const std::runtime_error& e) {
@@ -140,9 +141,10 @@ void complete(Settings& s, const Flags& flags) {
 }
 
 void add_flags(CLI::App& app, Settings& s, Flags& f) {
-  app.add_option("--scheduler", f.schedulers,
-                 "http://HOST:PORT or https://HOST:PORT of a scheduler; several, with commas or repeated, are "
-                 "tried in turn")
+  app.add_option(
+         "--scheduler", f.schedulers,
+         "http://HOST:PORT or https://HOST:PORT of a scheduler; several, with commas or repeated, are "
+         "tried in turn")
       ->required();
   app.add_option("--tls-ca", s.tls.ca,
                  "PEM: who vouches for an https scheduler; default: whom this machine trusts");

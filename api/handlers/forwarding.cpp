@@ -12,18 +12,31 @@ namespace {
 
 constexpr auto kOwn = std::to_array<std::string_view>({
     // Of this process.
-    "health.get", "health.live", "health.ready", "metrics.get", "control_plane.get", "openapi.get", "docs.page",
+    "health.get",
+    "health.live",
+    "health.ready",
+    "metrics.get",
+    "control_plane.get",
+    "openapi.get",
+    "docs.page",
     "docs.file",
     // Of rows alone. Users and tokens are not: they are read every few seconds.
-    "jobs.count", "history.get", "history.map", "history.cluster", "history.decisions", "history.queue",
-    "usage.get", "audit.list",
+    "jobs.count",
+    "history.get",
+    "history.map",
+    "history.cluster",
+    "history.decisions",
+    "history.queue",
+    "usage.get",
+    "audit.list",
 });
 
 // RFC 9110 §7.6.1, and what each side says for itself.
 constexpr auto kOfOneConnection = std::to_array<std::string_view>(
     {"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "TE",
      "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Expect", ForwardMark::kHeader});
-constexpr auto kOfOneAnswer = std::to_array<std::string_view>({"Date", "Server", "Strict-Transport-Security"});
+constexpr auto kOfOneAnswer =
+    std::to_array<std::string_view>({"Date", "Server", "Strict-Transport-Security"});
 // We have counted the caller as well, and say so; a refusal says whose it is.
 constexpr auto kLimits = std::to_array<std::string_view>({"RateLimit", "RateLimit-Policy"});
 

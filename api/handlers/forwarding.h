@@ -1,8 +1,9 @@
 // What a standby does with a request: answer it, or hand it to the leader (docs/design/0016-replicas.md).
 //
 // Called by: the door of every endpoint (admission.cpp) and the server's hooks (scheduler/main.cpp). Control
-// thread. Rules: (1) the leader judges who may do what, a standby only looks whom it knows; (2) a request that
-// has been handed on is not handed on again; (3) what a standby answers is never older than the last commit.
+// thread. Rules: (1) the leader judges who may do what, a standby only looks whom it knows; (2) a request
+// that has been handed on is not handed on again; (3) what a standby answers is never older than the last
+// commit.
 #pragma once
 
 #include <functional>
@@ -25,8 +26,8 @@ class Forwarding {
 /// Whether a standby answers this operation by itself: it needs nothing but rows, or is about this process.
 bool answered_by_standby(std::string_view operation);
 
-/// Whether this request goes to the leader: by its operation, or because a standby does not know who is asking
-/// (a token that was made a moment ago, perhaps).
+/// Whether this request goes to the leader: by its operation, or because a standby does not know who is
+/// asking (a token that was made a moment ago, perhaps).
 bool goes_to_leader(const http::Request& request, std::string_view operation, bool needs_somebody);
 
 /// The headers of a request as the leader gets them, and of its answer as the client does: all but those that

@@ -15,7 +15,7 @@ class WaitingHistory;  // waiting_history.h
 class WebhookService;
 
 struct Services {
-  Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
+  Accounts* accounts = nullptr;      // users, tokens, sessions, the audit trail
   Forwarding* forwarding = nullptr;  // to the leader, while this scheduler is a standby
   History* history = nullptr;
   Limits* limits = nullptr;

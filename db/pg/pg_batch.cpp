@@ -347,8 +347,8 @@ WITH hit AS (
   RETURNING 1)
 SELECT tutti_expect((SELECT count(*) FROM hit), $27::bigint, 'attempts'))"};
 
-// Not "until_at IS NULL": statistics of an idle hour say that no GPU is held, and then the server prefers to go
-// through all that are, for each that is given back (2 s for a thousand of a thousand).
+// Not "until_at IS NULL": statistics of an idle hour say that no GPU is held, and then the server prefers to
+// go through all that are, for each that is given back (2 s for a thousand of a thousand).
 constexpr Statement kCloseAllocations{"close_allocations", R"(
 WITH hit AS (
   UPDATE allocation a SET until_at = u.until_at

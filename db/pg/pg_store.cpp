@@ -233,8 +233,8 @@ void PgStore::take_lock() {
                     "AND (classid::bigint << 32 | objid::bigint) = 7381204461550002 AND pid = $1::integer"},
           &params, in(kShort));
   }
-  // Asked for again and again: a wait inside the server would hold a snapshot, which keeps vacuum from its work,
-  // and each end of one is an error in the server's log.
+  // Asked for again and again: a wait inside the server would hold a snapshot, which keeps vacuum from its
+  // work, and each end of one is an error in the server's log.
   for (const auto until = in(options_.leadership_wait);;) {
     const Result r =
         c.run(Statement{"try_lead", "SELECT pg_try_advisory_lock(7381204461550002)"}, nullptr, in(kShort));
@@ -332,14 +332,14 @@ Duration PgStore::predecessors_renew() {
       throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
     Params params;
     params.bigint(term_.value);
-    const Result r = connection_->run(
-        Statement{"",
-                  "SELECT greatest(0, max(t.renews_us -"
-                  " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
-                  " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
-                  " WHERE term > t.term ORDER BY term LIMIT 1) n"
-                  " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
-        &params, in(kShort));
+    const Result r =
+        connection_->run(Statement{"",
+                                   "SELECT greatest(0, max(t.renews_us -"
+                                   " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
+                                   " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
+                                   " WHERE term > t.term ORDER BY term LIMIT 1) n"
+                                   " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
+                         &params, in(kShort));
     RowReader row(r, 0);
     return Duration(row.bigint());
   } catch (const SqlError& e) {

@@ -6,9 +6,8 @@
 // Lives in memory and outlives a loss of the database: renewing is always safe, only re-placing is not.
 // Owned by the control thread; read by the control plane. Core code: the caller passes the time in.
 // After a change of the leader the one before may live and renew leases too, for a bounded time
-// (docs/design/0016-replicas.md): until then a node counts as acknowledged by it, unless the node has said that
-// it obeys us.
-// Invariants: (1) a revoked lease is never renewed, only granted anew by a registration;
+// (docs/design/0016-replicas.md): until then a node counts as acknowledged by it, unless the node has said
+// that it obeys us. Invariants: (1) a revoked lease is never renewed, only granted anew by a registration;
 //             (2) expires_at never moves backwards while the lease is held, but by settle() and
 //             nobody_else_renews(), which know that the time assumed so far was too long.
 #pragma once

@@ -239,9 +239,9 @@ void Leader::check_health() {
 bool Leader::post(Command command) {
   if (!plane_ || stopping_ || inbox_.size() >= settings_.max_inbox) {
     if (command.refuse)
-      command.refuse(unavailable(!plane_    ? "the scheduler is not ready: " + detail_
+      command.refuse(unavailable(!plane_     ? "the scheduler is not ready: " + detail_
                                  : stopping_ ? "the scheduler is stopping"
-                                            : "the scheduler is busy: its inbox is full"));
+                                             : "the scheduler is busy: its inbox is full"));
     return false;
   }
   inbox_.push_back(std::move(command));
@@ -334,8 +334,8 @@ void Leader::failed(InFlight lost, std::exception_ptr why) {
   if (!is_deposed(why)) recover(text_of(why));
 }
 
-// Every batch comes here. A tick that is due sooner stays as it is: batches that follow each other closely must
-// not put it off, or no lease would end while there is much to do.
+// Every batch comes here. A tick that is due sooner stays as it is: batches that follow each other closely
+// must not put it off, or no lease would end while there is much to do.
 void Leader::arm_timer() {
   if (!plane_ || stopping_) return;
   const Mono at = boot_now() + plane_->next_wake(now());

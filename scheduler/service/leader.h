@@ -10,10 +10,10 @@
 // word) must not stop the service. After a refused batch the commands that follow, the same ones again among
 // them, are decided one to a transaction; the one that is refused alone is answered with Errc::internal.
 //
-// While another scheduler leads this one is a standby: it waits for the lock, and looks each second who leads.
-// A process that has led and is deposed never leads again: it ends, and is started anew. Leases are renewed
-// only while it is known that we led lately, and after a take-over the former leader's leases are believed in
-// until it is known to be over (docs/design/0016-replicas.md).
+// While another scheduler leads this one is a standby: it waits for the lock, and looks each second who
+// leads. A process that has led and is deposed never leads again: it ends, and is started anew. Leases are
+// renewed only while it is known that we led lately, and after a take-over the former leader's leases are
+// believed in until it is known to be over (docs/design/0016-replicas.md).
 //
 // Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
 // Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
@@ -39,7 +39,7 @@ namespace tutti {
 
 struct LeaderSettings {
   ControlSettings control;
-  std::string holder;              // who leads, for people: "host:pid"
+  std::string holder;  // who leads, for people: "host:pid"
   LeaderCard card{.renews_for = std::chrono::minutes(10)};
   std::size_t max_inbox = 20'000;  // commands; beyond: Errc::unavailable
   std::size_t max_batch = 1'000;   // commands decided in one transaction
@@ -161,13 +161,13 @@ class Leader : public Backend {
   boost::asio::steady_timer health_timer_;
   boost::asio::steady_timer watch_timer_;
   Mono last_store_contact_{};
-  Mono confirmed_at_{};      // when the question was sent whose answer said last that we lead
+  Mono confirmed_at_{};        // when the question was sent whose answer said last that we lead
   Mono others_renew_until_{};  // former leaders may renew leases until then
   bool asking_predecessors_ = false;
   bool deposed_already_ = false;
   bool lock_is_taken_ = false;  // by another session: it was waited for in vain
   std::optional<LeaderView> seen_;
-  Term told_of_;  // the last one that the log names
+  Term told_of_;                                           // the last one that the log names
   mutable Instant latest_wall_{};                          // of now() and of the rows
   mutable Mono latest_mono_{};                             // of now()
   Duration retry_delay_ = std::chrono::milliseconds(100);  // after a commit; doubles to a second

@@ -19,14 +19,15 @@ namespace tutti {
 namespace {
 
 constexpr long kConnectMs = 2000;
-constexpr long kSilenceSeconds = 55;           // of the leader; its event streams say something every 15 s
-constexpr std::size_t kWhole = 1 << 20;        // answers up to this are sent whole
-constexpr std::size_t kUnread = 256 << 10;     // of a stream, before the leader is made to wait
+constexpr long kSilenceSeconds = 55;        // of the leader; its event streams say something every 15 s
+constexpr std::size_t kWhole = 1 << 20;     // answers up to this are sent whole
+constexpr std::size_t kUnread = 256 << 10;  // of a stream, before the leader is made to wait
 constexpr std::size_t kStreamBuffer = 1 << 20;
 constexpr int kTurnMs = 1000;  // the loop looks around so often by itself
 
 std::chrono::seconds wall_now() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
+  return std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now().time_since_epoch());
 }
 
 http::Response nobody_leads(const std::string& why) {
@@ -40,9 +41,10 @@ http::Response lost(const std::string& why) {
                        "repeat it under the same Idempotency-Key, or look first");
 }
 
-constexpr auto kNotSent = std::to_array<CURLcode>(
-    {CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION,
-     CURLE_SSL_CACERT_BADFILE, CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL});
+constexpr auto kNotSent =
+    std::to_array<CURLcode>({CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_SSL_CONNECT_ERROR,
+                             CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_URL_MALFORMAT,
+                             CURLE_UNSUPPORTED_PROTOCOL});
 
 // The leader cannot have seen the request.
 bool was_not_sent(CURL* easy, CURLcode code) {
@@ -124,9 +126,9 @@ class LeaderProxy::Engine {
     Order order;
     CURL* easy = nullptr;
     curl_slist* headers = nullptr;
-    int status = 0;      // of the answer, as its head
+    int status = 0;  // of the answer, as its head
     http::Headers head;
-    std::string body;    // while it may be sent whole
+    std::string body;  // while it may be sent whole
     std::shared_ptr<http::Stream> stream;
     std::shared_ptr<Flow> flow = std::make_shared<Flow>();
     std::shared_ptr<Wakeup> wakeup;
@@ -238,8 +240,7 @@ class LeaderProxy::Engine {
     curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
     if (status < 200) return;
     transfer.status = static_cast<int>(status);
-    const bool bare =
-        status == 204 || status == 304 || transfer.order.request.method == http::Method::head;
+    const bool bare = status == 204 || status == 304 || transfer.order.request.method == http::Method::head;
     if (!bare && !transfer.stream && !is_short(transfer)) open_stream(transfer);
   }
 
@@ -283,7 +284,7 @@ class LeaderProxy::Engine {
     for (const auto& [name, value] : headers_to_leader(request))
       transfer.add(value.empty() ? name + ";" : name + ": " + value);
     transfer.add(std::string(ForwardMark::kHeader) + ": " + transfer.order.mark);
-    transfer.add("Expect:");  // no wait for 100
+    transfer.add("Expect:");                                              // no wait for 100
     for (const char* unasked : {"Accept", "User-Agent", "Content-Type"})  // curl would say its own
       if (!request.header(unasked)) transfer.add(std::string(unasked) + ":");
     const std::string url = transfer.order.url + request.target;
@@ -335,7 +336,8 @@ class LeaderProxy::Engine {
     }
     http::Response answer;
     if (code == CURLE_OK)
-      answer = {transfer.status, headers_from_leader(transfer.head, transfer.status), std::move(transfer.body)};
+      answer = {transfer.status, headers_from_leader(transfer.head, transfer.status),
+                std::move(transfer.body)};
     else if (was_not_sent(easy, code))
       answer = nobody_leads("the leader cannot be reached: " + why);
     else
@@ -370,16 +372,15 @@ void LeaderProxy::forward(http::Request request, http::Responder responder) {
     return responder.respond(nobody_leads("another scheduler took this one for the leader, which it is not"));
   const Leading leading = leading_();
   if (leading.url.empty())
-    return responder.respond(
-        nobody_leads(leading.holder.empty() ? "no scheduler leads at the moment"
-                                            : leading.holder + " leads, and does not say where it is reached"));
+    return responder.respond(nobody_leads(
+        leading.holder.empty() ? "no scheduler leads at the moment"
+                               : leading.holder + " leads, and does not say where it is reached"));
   if (http::wants_websocket(request.headers))
     return responder.respond(http::problem(421, "not_leader",
                                            "this scheduler is a standby, " + leading.holder + " leads",
                                            "ask " + leading.url, {{"leader", leading.url}}));
   sent_to_ = leading.url;
-  std::string mark =
-      mark_.make({request.peer, http::to_string(request.method), request.target}, wall_now());
+  std::string mark = mark_.make({request.peer, http::to_string(request.method), request.target}, wall_now());
   Engine::Order order{std::move(request), std::move(responder), leading.url, std::move(mark)};
   if (auto refused = engine_->take(std::move(order)))
     refused->responder.respond(nobody_leads("too many requests are on their way to the leader"));

@@ -1,12 +1,12 @@
 // Hands requests to the leader and their answers back: libcurl on a thread of its own, many at once. What is
-// short is answered whole; what is long or endless (lists of thousands, events, logs) is passed on as it comes,
-// and a client that does not read stops the leader's sending.
+// short is answered whole; what is long or endless (lists of thousands, events, logs) is passed on as it
+// comes, and a client that does not read stops the leader's sending.
 //
-// Called by: handlers through Forwarding, on the control thread. Answers leave from the proxy's thread, which a
-// Responder allows. Who leads is asked of Leader at each request.
-// Invariants: (1) at most `at_once` requests are under way, one more is answered 503; (2) 503 is said only when
-// the leader cannot have seen the request, and a write is never sent twice; (3) a request that carries the mark
-// of another scheduler is not handed on.
+// Called by: handlers through Forwarding, on the control thread. Answers leave from the proxy's thread, which
+// a Responder allows. Who leads is asked of Leader at each request. Invariants: (1) at most `at_once`
+// requests are under way, one more is answered 503; (2) 503 is said only when the leader cannot have seen the
+// request, and a write is never sent twice; (3) a request that carries the mark of another scheduler is not
+// handed on.
 #pragma once
 
 #include <functional>

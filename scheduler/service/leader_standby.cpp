@@ -32,9 +32,7 @@ void Leader::ask_again_for_the_lock() {
   });
 }
 
-bool Leader::may_renew() const {
-  return leads() && boot_now() - confirmed_at_ <= settings_.card.renews_for;
-}
+bool Leader::may_renew() const { return leads() && boot_now() - confirmed_at_ <= settings_.card.renews_for; }
 
 void Leader::watch_leader() {
   const auto again = [this] {
@@ -105,7 +103,9 @@ ServiceStatus Leader::status() const {
                        .inbox = inbox_.size(),
                        .inbox_limit = settings_.max_inbox,
                        .standby = is_standby(),
-                       .leader_url = leads() ? settings_.card.url : seen_ ? seen_->url : ""};
+                       .leader_url = leads() ? settings_.card.url
+                                     : seen_ ? seen_->url
+                                             : ""};
 }
 
 }  // namespace tutti

@@ -54,11 +54,12 @@ Metrics::Metrics()
                           .Register(registry_)
                           .Add({})),
       leads_(BuildGauge().Name("tutti_leader").Help("1: this scheduler leads").Register(registry_).Add({})),
-      leader_changes_(BuildCounter()
-                          .Name("tutti_leader_changes_total")
-                          .Help("Times that another scheduler than before was seen to lead, this one or another")
-                          .Register(registry_)
-                          .Add({})),
+      leader_changes_(
+          BuildCounter()
+              .Name("tutti_leader_changes_total")
+              .Help("Times that another scheduler than before was seen to lead, this one or another")
+              .Register(registry_)
+              .Add({})),
       measurements_dropped_(
           BuildCounter()
               .Name("tutti_measurements_dropped_total")

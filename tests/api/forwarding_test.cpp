@@ -62,8 +62,8 @@ TEST_F(Standby, ThatLeadsHandsOverNothing) {
 
 TEST_F(Standby, WhomItDoesNotKnowTheLeaderJudges) {
   const auto hook = judged_by_leader(authenticate(rig.accounts), leader);
-  auto request = http::Request::make(http::Method::get, "/v1/jobs:count", {},
-                                     {{"Authorization", "Bearer just-made"}});
+  auto request =
+      http::Request::make(http::Method::get, "/v1/jobs:count", {}, {{"Authorization", "Bearer just-made"}});
   EXPECT_FALSE(hook(request));
   EXPECT_TRUE(goes_to_leader(request, "jobs.count", true)) << "a token that was made a moment ago, perhaps";
   EXPECT_FALSE(goes_to_leader(request, "health.ready", false));
@@ -98,8 +98,9 @@ TEST(StandbyHeaders, WhatBelongsToOneConnectionStays) {
 }
 
 TEST(StandbyHeaders, OfTheAnswerTheLeadersLimitsCountOnlyWhenItRefuses) {
-  const http::Headers answer{{"Content-Type", "application/json"}, {"ETag", "\"7\""},     {"Date", "today"},
-                             {"RateLimit", "\"principal\";r=1"},   {"Retry-After", "1"}, {"Set-Cookie", "a=b"}};
+  const http::Headers answer{
+      {"Content-Type", "application/json"}, {"ETag", "\"7\""},    {"Date", "today"},
+      {"RateLimit", "\"principal\";r=1"},   {"Retry-After", "1"}, {"Set-Cookie", "a=b"}};
   const auto names = [&](int status) {
     std::vector<std::string> out;
     for (const auto& header : headers_from_leader(answer, status)) out.push_back(header.name);

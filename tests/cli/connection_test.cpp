@@ -174,7 +174,8 @@ TEST(Servers, SeveralAreDividedByCommas) {
   EXPECT_EQ(connection.server, "https://a:7443");
   EXPECT_EQ(connection.others, std::vector<std::string>{"https://b"});
   EXPECT_EQ(url_of(connection), "https://a:7443,https://b");
-  for (const char* url : {"https://a,b", ",", "https://a,http+unix:///x"}) EXPECT_THROW(parse_server(url), Failure) << url;
+  for (const char* url : {"https://a,b", ",", "https://a,http+unix:///x"})
+    EXPECT_THROW(parse_server(url), Failure) << url;
 }
 
 TEST(Servers, OneOfAContextsServersMayHaveItsToken) {

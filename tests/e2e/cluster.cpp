@@ -234,26 +234,25 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
   const std::string host = "http://" + (network ? network->scheduler_address() : "127.0.0.1") + ":";
   std::string schedulers = host + std::to_string(port_);
   if (standby_port_ != 0) schedulers += "," + host + std::to_string(standby_port_);
-  const std::vector<std::string> words = {
-      site.program("tutti-worker"),
-      "--scheduler",
-      schedulers,
-      "--token-file",
-      directory_ + "/data/token",
-      "--node",
-      w.name(),
-      "--address",
-      network ? network->address(w.number()) : "127.0.0.1",
-      "--state-dir",
-      w.directory() + "/state",
-      "--boot-id",
-      w.name() + "-boot-" + std::to_string(w.boots_),
-      "--cpus",
-      "64",
-      "--nvml-library",
-      site.nvml_double(),
-      "--run-as",
-      options_.accounts.empty() ? "job-user" : "owner"};
+  const std::vector<std::string> words = {site.program("tutti-worker"),
+                                          "--scheduler",
+                                          schedulers,
+                                          "--token-file",
+                                          directory_ + "/data/token",
+                                          "--node",
+                                          w.name(),
+                                          "--address",
+                                          network ? network->address(w.number()) : "127.0.0.1",
+                                          "--state-dir",
+                                          w.directory() + "/state",
+                                          "--boot-id",
+                                          w.name() + "-boot-" + std::to_string(w.boots_),
+                                          "--cpus",
+                                          "64",
+                                          "--nvml-library",
+                                          site.nvml_double(),
+                                          "--run-as",
+                                          options_.accounts.empty() ? "job-user" : "owner"};
   options.argv.insert(options.argv.end(), words.begin(), words.end());
   if (options_.check_shared) {
     std::filesystem::create_directories(checked());

@@ -86,7 +86,8 @@ TEST_F(Replicas, WhenTheLeaderIsKilledTheStandbyTakesWritesAndTheGangRunsOn) {
   // The one that was killed comes back as a standby, and says that its former self is over.
   c.start_scheduler();
   EXPECT_EQ(text_of(ready(c.rest()), "role"), "standby");
-  EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE term = 1 AND over_at IS NOT NULL").at(0), "1");
+  EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE term = 1 AND over_at IS NOT NULL").at(0),
+            "1");
   c.talk_to_standby(false);
   expect_untouched(c, before);
   finish();
@@ -121,7 +122,8 @@ TEST_F(Replicas, ALeaderThatStopsInGoodOrderIsFollowedAtOnce) {
   c.talk_to_standby(true);
   c.scheduler().signal(SIGTERM);
   submit_at_last(c.standby_rest(), c.spec("after", c.rank("--steps 3"), 1, 0), "after");
-  EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE term = 1 AND over_at IS NOT NULL").at(0), "1");
+  EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE term = 1 AND over_at IS NOT NULL").at(0),
+            "1");
   c.await_linked();
   expect_untouched(c, before);
   ASSERT_TRUE(c.scheduler().wait(kPatience));

@@ -33,10 +33,10 @@ http::Router leader_routes(Mailbox<http::Request>& seen, Mailbox<std::shared_ptr
   routes.get("/v1/big", [](http::Request, http::Responder responder) {
     responder.respond(http::text(200, std::string(5 << 20, 'x')));
   });
-  routes.get("/v1/events", [&streams](http::Request, http::Responder responder) {
-    streams.put(responder.sse());
-  });
-  routes.get("/v1/slow", [&held](http::Request, http::Responder responder) { held.put(std::move(responder)); });
+  routes.get("/v1/events",
+             [&streams](http::Request, http::Responder responder) { streams.put(responder.sse()); });
+  routes.get("/v1/slow",
+             [&held](http::Request, http::Responder responder) { held.put(std::move(responder)); });
   routes.del("/v1/jobs/{id}", [](http::Request, http::Responder responder) {
     responder.respond(http::problem(404, "not_found", "no job 9"));
   });

@@ -87,7 +87,8 @@ TEST_F(NewLeader, ANodeThatCameLaterIsNobodyElses) {
   EXPECT_EQ(env.plane->cluster().find(fresh)->row.state, NodeState::dead);
 }
 
-// A gang of two with a witness: peers are asked when the former leader's last renewal is over, and not before.
+// A gang of two with a witness: peers are asked when the former leader's last renewal is over, and not
+// before.
 TEST(NewLeaderOfAGang, AsksPeersOnlyWhenNobodyElseRenewsAnyMore) {
   TestEnv env;
   const auto add = [&](const std::string& name) {

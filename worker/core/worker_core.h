@@ -250,8 +250,8 @@ class WorkerCore {
   NodeConditions conditions_;
   node::FaultPairs fault_pairs_;
   std::optional<std::vector<protocol::GpuLoad>> loads_;  // of the last sample, until a heartbeat has said it
-  std::map<std::string, std::uint64_t> idle_memory_;  // UUID → the least memory it was seen to use
-  std::optional<std::int64_t> switch_fault_at_;       // CLOCK_BOOTTIME
+  std::map<std::string, std::uint64_t> idle_memory_;     // UUID → the least memory it was seen to use
+  std::optional<std::int64_t> switch_fault_at_;          // CLOCK_BOOTTIME
   bool inspecting_ = false;
   std::optional<protocol::InspectionReport> inspection_;  // the last one
   Instant inspected_at_;

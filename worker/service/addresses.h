@@ -1,4 +1,5 @@
-// Where schedulers listen, as flags and standbys say it. Used by worker/main.cpp and scheduler_client.cpp. Pure.
+// Where schedulers listen, as flags and standbys say it. Used by worker/main.cpp and scheduler_client.cpp.
+// Pure.
 #pragma once
 
 #include <string>

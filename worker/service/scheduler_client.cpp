@@ -15,7 +15,8 @@
 namespace tutti::worker {
 
 namespace {
-constexpr int kQuickRedirections = 3;  // two standbys that each take the other for the leader are not asked faster
+constexpr int kQuickRedirections =
+    3;  // two standbys that each take the other for the leader are not asked faster
 
 /// Where to go, if that is somewhere, and no worse place for our token than where we are.
 std::optional<Peer> usable(const std::string& leader, const Peer& from) {
@@ -118,10 +119,10 @@ struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::St
   std::shared_ptr<http::Link> link;
   std::mt19937_64 random{std::random_device{}()};
   std::string last_trouble;
-  std::size_t at = 0;     // which address
+  std::size_t at = 0;                   // which address
   std::optional<Peer> told, next_told;  // instead of it: where a standby says that the leader is
   int redirections = 0;                 // since the last welcome
-  std::int64_t life = 0;  // callbacks of a former link know by it that they are late
+  std::int64_t life = 0;                // callbacks of a former link know by it that they are late
   bool welcomed = false, closed = false;
 };
 

@@ -1,5 +1,6 @@
 // Keeps one link to whichever scheduler accepts it: addresses in turn, jittered back-off between tries, and
-// where a standby says that the leader is. Lives on the worker's thread. Nothing is queued while there is no link: the worker says everything again anyway.
+// where a standby says that the leader is. Lives on the worker's thread. Nothing is queued while there is no
+// link: the worker says everything again anyway.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

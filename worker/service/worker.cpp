@@ -343,8 +343,8 @@ void Worker::handle(const std::string& text) {
   settle();
 }
 
-// Terms do not fall while anything lives here: the new leader counts on it that the one before renews no lease
-// any more. So the term stands on the disk before anything is said under it.
+// Terms do not fall while anything lives here: the new leader counts on it that the one before renews no
+// lease any more. So the term stands on the disk before anything is said under it.
 bool Worker::obey(const protocol::Welcome& welcome) {
   if (!welcome.term) {  // an older scheduler
     term_ = 0;
