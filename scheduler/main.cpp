@@ -353,8 +353,9 @@ int run(const Flags& f) {
   Accounts accounts(account_store, account_thread.aside(), hash_thread.aside(),
                     account_settings(f.accounts, token), [&] { return leader.now().wall; });
   accounts.start();
+  // What the leader changes is asked of a standby the moment after it has taken over.
   Repeated account_timer(
-      io, [&]() -> Duration { return std::chrono::seconds(accounts.loaded() ? 5 : 1); },
+      io, [&]() -> Duration { return std::chrono::seconds(accounts.loaded() && leader.leads() ? 5 : 1); },
       [&] { accounts.refresh(); });
   SideThread fetch_thread(io.get_executor());
   OidcKeys oidc_keys(io.get_executor(), fetch_thread.aside(), f.accounts.oidc, accounts.oidc());

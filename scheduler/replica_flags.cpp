@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +27,16 @@ std::string host_name() {
   char host[256] = "";
   ::gethostname(host, sizeof host - 1);
   return host;
+}
+
+// A copy of --data is another directory: a process that starts there knows nothing of the one that it was
+// copied from, and must not say that it is dead.
+std::string instance_of(const std::filesystem::path& data) {
+  const std::string path = (data / "instance").string();
+  const std::string name = load_or_make_secret(path).substr(0, 16);
+  struct stat file{};
+  if (::stat(path.c_str(), &file) != 0) throw std::runtime_error(path + ": " + std::strerror(errno));
+  return name + "-" + std::to_string(file.st_ino);
 }
 
 // Where others reach us: an address that means every one of ours is none for them.
@@ -81,7 +92,7 @@ LeaderCard leader_card(const ReplicaFlags& flags, const http::ServerConfig& conf
       card.url.find_first_of("/?# \t\r\n", scheme + 3) != std::string::npos || card.url.size() == scheme + 3)
     throw std::runtime_error("--advertise " + flags.advertise +
                              ": must be http://HOST:PORT or https://HOST:PORT");
-  card.instance = load_or_make_secret((data / "instance").string()).substr(0, 16);
+  card.instance = instance_of(data);
   card.key_print = key_print(secrets.key, secrets.token);
   card.renews_for = from_seconds(flags.renew_minutes * 60);
   return card;

@@ -213,8 +213,21 @@ void PgStore::plan_anew_if_grown(const Batch& batch) {
   grown_ += batch.new_jobs.size() + batch.opened.size();
 }
 
+// The server takes a leader that says nothing for a frozen one. Not while it works on what it has loaded,
+// which takes long when there is much.
+void PgStore::may_be_idle_for(milliseconds time) {
+  if (options_.leader_idle_timeout == milliseconds(0)) return;
+  const std::string text = std::to_string(time.count());
+  Params params;
+  params.text(text);
+  connection_->run(Statement{"", "SELECT set_config('idle_session_timeout', $1::text, false)"}, &params,
+                   in(kShort));
+  just_loaded_ = time != options_.leader_idle_timeout;
+}
+
 void PgStore::lose_session() {
   grown_ = plan_anew_at_ = 0;
+  just_loaded_ = false;
   connection_.reset();
   has_lock_ = false;
 }
@@ -291,6 +304,7 @@ Term PgStore::acquire_leadership(const std::string& holder) {
   try {
     end_former_terms();
     take_lock();
+    former_terms_ended_ = false;  // if this fails after the term has been raised, that term was never led
     Params params;
     params.text(holder).text(card_.url).text(card_.instance).text(card_.key_print);
     params.bigint(card_.renews_for.count());
@@ -394,6 +408,7 @@ Snapshot PgStore::load() {
     load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
     c.run_script("COMMIT", in(kShort));
+    may_be_idle_for(std::max(options_.load_timeout, options_.leader_idle_timeout));
     return snapshot;
   } catch (const SqlError& e) {
     lose_session();
@@ -422,6 +437,7 @@ void PgStore::commit(const Batch& batch) {
   try {
     if (newest != batch.events.end()) make_partitions(newest->at);
     plan_anew_if_grown(batch);
+    if (just_loaded_) may_be_idle_for(options_.leader_idle_timeout);
     {
       Pipeline pipeline(*connection_);
       commit_at = add_transaction(pipeline, batch, term_);
@@ -455,6 +471,7 @@ void PgStore::commit(const Batch& batch) {
 bool PgStore::healthy() noexcept {
   try {
     if (!connection_ || connection_->closed_by_server()) return false;
+    if (just_loaded_) may_be_idle_for(options_.leader_idle_timeout);
     connection_->run(Statement{"ping", "SELECT 1"}, nullptr, in(kShort));
     return true;
   } catch (const std::exception&) {

@@ -27,7 +27,8 @@ struct PgStoreOptions {
   std::chrono::milliseconds commit_timeout{10000};  // then the session is closed and the commit in doubt
   std::chrono::milliseconds load_timeout{120000};
   // The server ends the session of a leader that says nothing for so long (it may be frozen): a standby can
-  // then take over. 0 = never. Use it only with a healthy() every few seconds.
+  // then take over. 0 = never. Use it only with a healthy() every few seconds. After a load() it waits for
+  // load_timeout, until the next call.
   std::chrono::milliseconds leader_idle_timeout{0};
 };
 
@@ -55,6 +56,7 @@ class PgStore final : public Store {
   void confirm_leadership();         // both, after a session was lost
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
   void plan_anew_if_grown(const Batch& batch);
+  void may_be_idle_for(std::chrono::milliseconds time);
   void lose_session();
   [[noreturn]] void fail(const SqlError& error);
 
@@ -65,6 +67,7 @@ class PgStore final : public Store {
   Term term_;              // 0 = has never led
   bool has_lock_ = false;  // this session has it
   int last_backend_ = 0;   // of the session before, which may linger
+  bool just_loaded_ = false;
   // Rows of the hot tables since the session's statements were planned, and how many it takes for new plans.
   std::size_t grown_ = 0, plan_anew_at_ = 0;
   Instant partitions_end_;  // events from here on would go to the default partition

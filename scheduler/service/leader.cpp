@@ -251,12 +251,12 @@ bool Leader::post(Command command) {
 
 // Runs a batch soon: after everything that is already on its way to the inbox.
 void Leader::kick() {
-  if (kicked_ || committing_ || !plane_) return;
+  if (kicked_ || committing_ || !plane_ || stopping_) return;  // after the last word nothing is decided
   if (inbox_.empty() && !tick_due_) return;
   kicked_ = true;
   asio::post(executor_, [this] {
     kicked_ = false;
-    if (!committing_ && plane_) run_batch();
+    if (!committing_ && plane_ && !stopping_) run_batch();
   });
 }
 

@@ -19,9 +19,9 @@ namespace tutti {
 namespace {
 
 constexpr long kConnectMs = 2000;
-constexpr long kSilenceSeconds = 55;        // of the leader; its event streams say something every 15 s
-constexpr std::size_t kWhole = 1 << 20;     // answers up to this are sent whole
-constexpr std::size_t kUnread = 256 << 10;  // of a stream, before the leader is made to wait
+constexpr long kKeepIdle = 10, kKeepEvery = 5;  // seconds; TCP asks whether the leader's machine is there
+constexpr std::size_t kWhole = 1 << 20;         // answers up to this are sent whole
+constexpr std::size_t kUnread = 256 << 10;      // of a stream, before the leader is made to wait
 constexpr std::size_t kStreamBuffer = 1 << 20;
 constexpr int kTurnMs = 1000;  // the loop looks around so often by itself
 
@@ -296,10 +296,15 @@ class LeaderProxy::Engine {
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectMs);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, kSilenceSeconds);
+    // A log that is followed may say nothing for hours: whether the leader is there TCP knows, and whether it
+    // is frozen look().
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, kKeepIdle);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, kKeepEvery);
     if (request.method == http::Method::head) curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     if (!is_read(request.method)) {
+      curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+      curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings_.silence.count()));
       curl_easy_setopt(easy, CURLOPT_POST, 1L);
       curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.data());
       curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));

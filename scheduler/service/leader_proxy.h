@@ -9,6 +9,7 @@
 // handed on.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,7 +21,8 @@ namespace tutti {
 
 struct LeaderProxySettings {
   std::size_t at_once = 1024;
-  std::string ca_file = {};  // who vouches for an https leader; "" = whom this machine trusts
+  std::chrono::seconds silence{55};  // of the leader, before a write is taken for lost
+  std::string ca_file = {};          // who vouches for an https leader; "" = whom this machine trusts
 };
 
 class LeaderProxy final : public Forwarding {

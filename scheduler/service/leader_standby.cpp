@@ -32,7 +32,11 @@ void Leader::ask_again_for_the_lock() {
   });
 }
 
-bool Leader::may_renew() const { return leads() && boot_now() - confirmed_at_ <= settings_.card.renews_for; }
+// Not while it stops: its last word is that it renews nothing any more, and a connection that has been opened
+// a moment ago may still be on its way to us.
+bool Leader::may_renew() const {
+  return leads() && !stopping_ && boot_now() - confirmed_at_ <= settings_.card.renews_for;
+}
 
 void Leader::watch_leader() {
   const auto again = [this] {

@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <filesystem>
+
 #include "tests/e2e/e2e_test.h"
 
 namespace tutti::e2e {
@@ -113,6 +115,19 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   expect_untouched(c, before);
   c.start_scheduler();
   EXPECT_EQ(text_of(ready(c.rest()), "role"), "standby");
+  finish();
+}
+
+// Somebody has copied all of --data, not the two files.
+TEST_F(Replicas, ACopyOfTheLeadersDirectoryDoesNotSayThatTheLeaderIsDead) {
+  Cluster& c = start_two();
+  c.standby().signal(SIGTERM);
+  ASSERT_TRUE(c.standby().wait(kPatience));
+  std::filesystem::copy_file(c.directory() + "/data/instance", c.directory() + "/standby/instance",
+                             std::filesystem::copy_options::overwrite_existing);
+  c.start_standby();
+  EXPECT_EQ(text_of(ready(c.standby_rest()), "role"), "standby");
+  EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE over_at IS NOT NULL").at(0), "0");
   finish();
 }
 

@@ -37,6 +37,8 @@ http::Router leader_routes(Mailbox<http::Request>& seen, Mailbox<std::shared_ptr
              [&streams](http::Request, http::Responder responder) { streams.put(responder.sse()); });
   routes.get("/v1/slow",
              [&held](http::Request, http::Responder responder) { held.put(std::move(responder)); });
+  routes.post("/v1/slow",
+              [&held](http::Request, http::Responder responder) { held.put(std::move(responder)); });
   routes.del("/v1/jobs/{id}", [](http::Request, http::Responder responder) {
     responder.respond(http::problem(404, "not_found", "no job 9"));
   });
@@ -225,6 +227,24 @@ TEST_F(LeaderProxyTest, WhatIsUnderWayToALeaderOfBeforeIsGivenUp) {
   EXPECT_EQ(answer.status, 502);
   EXPECT_NE(answer.body.find("another scheduler leads now"), std::string::npos);
   frozen.respond(http::text(200, "too late"));
+}
+
+// A log that is followed says nothing while its job says nothing. The write tells how much time has passed.
+TEST_F(LeaderProxyTest, AQuietAnswerIsWaitedForAndAQuietWriteIsNot) {
+  LeaderProxy quick([this] { return leads; }, kMark, {.silence = std::chrono::seconds(1)});
+  Mailbox<http::Response> read, written;
+  const auto hand_over = [&](http::Method method, Mailbox<http::Response>& to) {
+    quick.forward(http::Request::make(method, "/v1/slow"),
+                  http::Responder::to([&to](http::Response r) { to.put(std::move(r)); }));
+  };
+  hand_over(http::Method::get, read);
+  auto log = held.take();
+  hand_over(http::Method::post, written);
+  auto frozen = held.take();
+  EXPECT_EQ(written.take().status, 502);
+  EXPECT_EQ(read.size(), 0u);
+  log.respond(http::text(200, "at last"));
+  EXPECT_EQ(read.take().body, "at last");
 }
 
 TEST_F(LeaderProxyTest, TooManyAreRefusedAtOnce) {

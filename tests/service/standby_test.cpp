@@ -183,6 +183,17 @@ TEST_F(Replicas, LeasesAreRenewedOnlyWhileItIsKnownThatWeLead) {
   until([&] { return a.leader->may_renew(); });
 }
 
+TEST_F(Replicas, ALeaderThatStopsRenewsNothingFromThenOn) {
+  Replica& a = add(card("a"));
+  until([&] { return a.leader->plane() != nullptr; });
+  ASSERT_TRUE(a.leader->may_renew());
+  bool stopped = false;
+  a.leader->stop([&] { stopped = true; });
+  EXPECT_FALSE(a.leader->may_renew()) << "its last word, which says so, is on its way";
+  until([&] { return stopped; });
+  EXPECT_TRUE(database->leader().over);
+}
+
 TEST_F(Replicas, ALeaderThatIsDeposedRenewsNothingFromThenOn) {
   Replica& a = add(card("a"));
   until([&] { return a.leader->plane() != nullptr; });

@@ -518,6 +518,16 @@ TEST_P(StoreTest, APredecessorThatResignedRenewsNothing) {
   EXPECT_FALSE(reader_->leader().over);
 }
 
+// What asks for the lead a second time has not led the first time.
+TEST_P(StoreTest, ATermOfOurOwnThatWasRaisedInVainIsNobodyElses) {
+  store_.reset();
+  auto a = world_->store();
+  a->introduce(card("a"));
+  a->acquire_leadership("a");
+  EXPECT_EQ(a->acquire_leadership("a"), Term(3));
+  EXPECT_EQ(a->predecessors_renew(), Duration::zero());
+}
+
 TEST_P(StoreTest, TermsOfAnInstanceThatStartsAgainAreOver) {
   store_.reset();
   auto a = world_->store();
