@@ -2,6 +2,8 @@
 // answer, submits the next. Closed loop. Prints one JSON object: acknowledged, seconds, per_second, p50/p99
 // ms.
 //   rest_load --port P --token T [--connections 64] [--seconds 5] [--batch 1] [--spec FILE] [--mixed 1]
+//     [--count N]
+// Count: ends when so many jobs are acknowledged, however long that takes.
 // Mixed: each connection submits a job, reads it, asks why it waits, lists jobs, cancels it, reads its
 // history, and begins anew; what is live stays as many as there are connections.
 #include <arpa/inet.h>
@@ -30,6 +32,7 @@ struct Options {
   int batch = 1;
   bool mixed = false;
   double seconds = 5;
+  std::int64_t count = 0;  // 0 = for `seconds`
   std::string token, spec = R"({"name":"bench","run":"true","priority":50,"nodes":1,"resources":{"gpus":8}})";
 };
 
@@ -67,6 +70,8 @@ Options read_options(int argc, char** argv) {
       o.port = std::atoi(value);
     else if (flag == "--connections")
       o.connections = std::atoi(value);
+    else if (flag == "--count")
+      o.count = std::atoll(value);
     else if (flag == "--batch")
       o.batch = std::atoi(value);
     else if (flag == "--mixed")
@@ -106,7 +111,7 @@ class Load {
         begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(o_.seconds));
     for (std::size_t i = 0; i < connections_.size(); ++i) send(i);
     std::vector<epoll_event> events(connections_.size());
-    while (Clock::now() < end) {
+    while (o_.count > 0 ? acknowledged_ < o_.count && errors_ == 0 : Clock::now() < end) {
       const int n = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 100);
       for (int i = 0; i < n; ++i) receive(events[static_cast<std::size_t>(i)].data.u64);
     }

@@ -1,137 +1,32 @@
 #!/usr/bin/env python3
-"""The figures of docs/performance.md: `./dev bench [submit] [load] [latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL
-(durable: fsync on), measures side by side in one run, prints a table and writes JSON. Standard library only."""
+"""The figures of docs/performance.md: `./dev bench [scale] [submit] [writer] [start] [restart] [failover] [fleet] [churn] [load]
+[latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL (durable: fsync on), measures side by
+side in one run, prints a table and writes JSON. Standard library only. `scale` stands for submit to churn (scale.py)."""
 import argparse
-import glob
 import json
 import os
-import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
-SPEC = '{"name":"bench","run":"true","priority":50,"nodes":1,"resources":{"gpus":8}}'
-
-
-class Scheduler:
-    def __init__(self, bin_dir, home):
-        self.home = home
-        data = os.path.join(home, "data")
-        self.log = open(os.path.join(home, "scheduler.log"), "w")
-        self.process = subprocess.Popen([os.path.join(bin_dir, "tutti-scheduler"), "--listen", "127.0.0.1:0", "--data", data,
-                                         "--embedded-db", "--log-level", "warn", "--requests-per-second", "0",
-                                         "--requests-per-second-address", "0"], stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.url = open(os.path.join(data, "endpoint")).read().strip()
-                self.token = open(os.path.join(data, "token")).read().strip()
-                urllib.request.urlopen(self.url + "/readyz", timeout=1)
-                break
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit("the scheduler did not start; see " + self.log.name)
-                time.sleep(0.05)
-        self.port = int(self.url.rsplit(":", 1)[1])
-        sockets = glob.glob(os.path.join(data, "postgres", "**", ".s.PGSQL.*"), recursive=True)
-        self.socket = os.path.dirname([s for s in sockets if not s.endswith(".lock")][0])
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-
-
-def pg_tool(name):
-    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))
-    return found[-1] if found else shutil.which(name)
-
-
-def as_postgres(command):
-    if os.getuid() == 0:
-        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"] + command
-    return command
-
-
-def pgbench(scheduler, home, seconds):
-    """Rows a second that 64 clients insert one by one: the same spec and columns, one transaction each."""
-    script = os.path.join(home, "insert.sql")
-    with open(script, "w") as f:
-        f.write("INSERT INTO bench_row (owner, name, state, priority, nodes, gpus, created_at, queued_at, spec) VALUES "
-                f"('admin', 'bench', 1, 50, 1, 8, now(), now(), '{SPEC}');\n")
-    os.chmod(script, 0o644)
-    sql = ("CREATE TABLE IF NOT EXISTS bench_row (id bigserial PRIMARY KEY, owner text, name text, state smallint, priority "
-           "smallint, nodes int, gpus int, created_at timestamptz, queued_at timestamptz, spec jsonb)")
-    subprocess.run(as_postgres([pg_tool("psql"), "-q", "-h", scheduler.socket, "-d", "tutti", "-c", sql]), check=True,
-                   cwd="/", stderr=subprocess.DEVNULL)
-    out = subprocess.run(as_postgres([pg_tool("pgbench"), "-n", "-M", "prepared", "-c", "64", "-j", "2", "-T", str(max(1, round(seconds))),
-                                      "-f", script, "-h", scheduler.socket, "tutti"]), check=True, cwd="/",
-                         capture_output=True, text=True).stdout
-    return float([line for line in out.splitlines() if line.startswith("tps")][-1].split()[2])
-
-
-def settle(scheduler):
-    """Neither side pays for the vacuum that the other side's rows have called for."""
-    subprocess.run(as_postgres([pg_tool("psql"), "-q", "-h", scheduler.socket, "-d", "tutti", "-c", "VACUUM (ANALYZE)"]),
-                   check=True, cwd="/")
-
-
-def rest(bin_dir, scheduler, seconds, batch, connections):
-    out = subprocess.run([os.path.join(bin_dir, "rest_load"), "--port", str(scheduler.port), "--token", scheduler.token,
-                          "--seconds", str(seconds), "--batch", str(batch), "--connections", str(connections)],
-                         capture_output=True, text=True)
-    if out.returncode != 0:
-        raise SystemExit("rest_load: " + out.stderr[:500])
-    return json.loads(out.stdout)
-
-
-def bench_submit(bin_dir, runs, seconds):
-    home = tempfile.mkdtemp(prefix="tutti-bench-", dir="/var/tmp")
-    os.chmod(home, 0o755)
-    scheduler = Scheduler(bin_dir, home)
-    try:
-        rows = []
-        for i in range(runs):
-            settle(scheduler)
-            base = pgbench(scheduler, home, seconds)
-            settle(scheduler)
-            one = rest(bin_dir, scheduler, seconds, 1, 64)
-            many = rest(bin_dir, scheduler, seconds, 1000, 4)
-            rows.append({"pgbench_per_second": base, "rest": one, "batch": many, "ratio": one["per_second"] / base})
-            print(f"  run {i + 1}: pgbench {base:8.0f}/s   REST {one['per_second']:8.0f}/s  p50 {one['p50_ms']:.2f} ms  "
-                  f"p99 {one['p99_ms']:.2f} ms   ratio {rows[-1]['ratio']:.2f}   batch of 1000 {many['per_second']:8.0f}/s",
-                  flush=True)
-    finally:
-        scheduler.stop()
-        shutil.rmtree(home, ignore_errors=True)
-    median = lambda f: statistics.median(f(r) for r in rows)
-    return {"pgbench_per_second": median(lambda r: r["pgbench_per_second"]),
-            "rest_per_second": median(lambda r: r["rest"]["per_second"]), "rest_p50_ms": median(lambda r: r["rest"]["p50_ms"]),
-            "rest_p99_ms": median(lambda r: r["rest"]["p99_ms"]), "batch_per_second": median(lambda r: r["batch"]["per_second"]),
-            "ratio": median(lambda r: r["ratio"]), "runs": rows}
-
-
-def resident_mib(pid):
-    with open(f"/proc/{pid}/status") as f:
-        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmRSS"))
+from rig import Home, Scheduler
+from scale import SCALE
 
 
 def bench_load(bin_dir, _runs, _seconds):
     """Mixed reads and submissions over 512 connections for a minute: latencies, errors, and the scheduler's memory."""
     seconds, warm = 60, 15
-    home = tempfile.mkdtemp(prefix="tutti-bench-", dir="/var/tmp")
-    os.chmod(home, 0o755)
-    scheduler = Scheduler(bin_dir, home)
-    try:
+    with Home() as home:
+        scheduler = Scheduler(bin_dir, home)
+        scheduler.start()
         load = subprocess.Popen([os.path.join(bin_dir, "rest_load"), "--port", str(scheduler.port), "--token", scheduler.token,
                                  "--seconds", str(seconds), "--connections", "512", "--mixed", "1"],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         begin, memory = time.monotonic(), []
         while load.poll() is None:
-            memory.append((time.monotonic() - begin, resident_mib(scheduler.process.pid)))
+            memory.append((time.monotonic() - begin, scheduler.resident_bytes() / 2**20))
             time.sleep(1)
         out, err = load.communicate()
         if not out:
@@ -139,9 +34,6 @@ def bench_load(bin_dir, _runs, _seconds):
         result = json.loads(out)
         if result["errors"]:
             raise SystemExit(f"{result['errors']} requests failed; the first: {err[:500]}")
-    finally:
-        scheduler.stop()
-        shutil.rmtree(home, ignore_errors=True)
     for step in result["steps"]:
         print(f"  {step['method']:5s} {step['path']:24s} n {step['n']:7d}   p50 {step['p50_ms']:7.2f} ms   p99 {step['p99_ms']:7.2f} ms")
     settled = [m for at, m in memory if at >= warm]
@@ -251,28 +143,46 @@ def bench_faults(bin_dir, _runs, _seconds):
     return result
 
 
-BENCHES = {"submit": bench_submit, "load": bench_load, "latency": bench_latency, "quality": bench_quality, "estimates": bench_estimates,
+BENCHES = {"load": bench_load, "latency": bench_latency, "quality": bench_quality, "estimates": bench_estimates,
            "planner": bench_planner, "faults": bench_faults}
 
 
-def main():
+def read_options():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", required=True)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--minutes", type=float, default=20, help="churn: how long")
+    parser.add_argument("--jobs", type=int, default=1_000_000, help="restart: so many wait")
+    parser.add_argument("--workers", type=int, default=2000, help="fleet: so many")
+    parser.add_argument("--smoke", action="store_true", help="everything once and small: whether it works, not how fast it is")
     parser.add_argument("--json", help="write the results there")
-    parser.add_argument("names", nargs="*", help=", ".join(BENCHES))
+    parser.add_argument("names", nargs="*", help="scale, " + ", ".join([*SCALE, *BENCHES]))
     o = parser.parse_args()
+    if o.smoke:
+        o.runs, o.seconds, o.minutes, o.jobs, o.workers = 1, 2, 0.2, 2000, 20
+    o.names = [n for name in o.names or ["submit"] for n in (SCALE if name == "scale" else [name])]
+    for name in o.names:
+        if name not in BENCHES and name not in SCALE:
+            sys.exit(f"unknown benchmark '{name}'; known: scale, {', '.join([*SCALE, *BENCHES])}")
+    return o
+
+
+def main():
+    o = read_options()
     results = {}
-    for name in o.names or ["submit"]:
-        if name not in BENCHES:
-            sys.exit(f"unknown benchmark '{name}'; known: {', '.join(BENCHES)}")
+    for name in o.names:
         print(f"{name}:", flush=True)
-        results[name] = BENCHES[name](os.path.join(o.bin, "bin"), o.runs, o.seconds)
-        print("  " + json.dumps({k: v for k, v in results[name].items() if k != "runs"}))
-    if o.json:
-        with open(o.json, "w") as f:
-            json.dump(results, f, indent=1)
+        where = os.path.join(o.bin, "bin")
+        results[name] = SCALE[name](where, o) if name in SCALE else BENCHES[name](where, o.runs, o.seconds)
+        if name in BENCHES:
+            print("  " + json.dumps({k: v for k, v in results[name].items() if k != "runs"}))
+        if o.json:  # after each: a later one may take long, or fail
+            with open(o.json, "w") as f:
+                json.dump(results, f, indent=1)
+    rows = [r for result in results.values() for r in result.get("rows", [])]
+    if rows:
+        print(f"{sum(r['verdict'] == 'PASS' for r in rows)} aims reached, {sum(r['verdict'] == 'MISS' for r in rows)} missed")
 
 
 if __name__ == "__main__":

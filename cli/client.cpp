@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 #include <thread>
+#include <utility>
 
 namespace tutti::cli {
 namespace {
@@ -148,10 +149,28 @@ std::string why_again(const Outcome& outcome) {
 
 }  // namespace
 
+bool Client::turn(const Outcome& outcome, std::size_t asked) {
+  const bool answered = outcome.trouble == Trouble::none;
+  const bool elsewhere = outcome.trouble == Trouble::not_sent ||
+                         (answered && (outcome.reply.status == 503 || outcome.reply.status == 421));
+  if (!elsewhere || asked > connection_.others.size()) return false;
+  connection_.others.push_back(std::exchange(connection_.server, connection_.others.front()));
+  connection_.others.erase(connection_.others.begin());
+  transfer_.use(connection_.server);
+  return true;
+}
+
+Outcome Client::ask(const HttpRequest& request) {
+  for (std::size_t asked = 1;; ++asked) {
+    Outcome outcome = transfer_.perform(request, patience_.timeout);
+    if (!turn(outcome, asked)) return outcome;
+  }
+}
+
 Document Client::call(const HttpRequest& request, bool repeatable) {
   const auto until = Clock::now() + patience_.retry_for;
   for (int tries = 0;; ++tries) {
-    Outcome outcome = transfer_.perform(request, patience_.timeout);
+    Outcome outcome = ask(request);
     const bool answered = outcome.trouble == Trouble::none;
     const int status = outcome.reply.status;
     const bool nothing_happened = outcome.trouble == Trouble::not_sent || (answered && status == 503) ||
@@ -220,12 +239,15 @@ Document Client::submit(std::string body, const std::string& content_type, const
 }
 
 Outcome Client::try_get(const std::string& path) {
-  return transfer_.perform({.method = "GET", .path = path, .headers = {}, .body = {}}, patience_.timeout);
+  return ask({.method = "GET", .path = path, .headers = {}, .body = {}});
 }
 
 std::unique_ptr<HttpStream> Client::try_stream(const std::string& path, Headers headers) {
   const HttpRequest request{.method = "GET", .path = path, .headers = std::move(headers), .body = {}};
-  return std::make_unique<HttpStream>(connection_, request, patience_.timeout);
+  for (std::size_t asked = 1;; ++asked) {
+    auto stream = std::make_unique<HttpStream>(connection_, request, patience_.timeout);
+    if (!turn(stream->opened(), asked)) return stream;
+  }
 }
 
 std::unique_ptr<HttpStream> Client::stream(const std::string& path, Headers headers) {

@@ -5,6 +5,8 @@
 //   503 and a refused connection: always, nothing has happened;
 //   429, when its Retry-After lies within --retry-for;
 //   an answer lost on the way: reads, and writes with an idempotency key (the same key every time).
+// With several addresses the next one is asked before anything is waited for, once round, when nothing has
+// happened at one: no connection, 503, or 421 (it does not lead). What answered last is asked first.
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -58,6 +60,8 @@ class Client {
 
  private:
   Document call(const HttpRequest& request, bool repeatable);
+  Outcome ask(const HttpRequest& request);
+  bool turn(const Outcome& outcome, std::size_t asked);  // to another address; false: all have been asked
   Document send(const char* method, const std::string& path, const boost::json::value& body, Headers headers,
                 bool repeatable);
   void wait_before_retry(int tries, std::string_view retry_after, std::chrono::steady_clock::time_point until,

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <cstdlib>
@@ -129,6 +130,7 @@ class Finder {
     const Connection parsed = parse_server(url_);
     Connection connection = found_;
     connection.server = parsed.server;
+    connection.others = parsed.others;
     connection.unix_socket = parsed.unix_socket;
     return connection;
   }
@@ -149,7 +151,18 @@ std::string read_token_file(const std::string& path) {
 bool same_server(const std::string& a, const std::string& b) {
   if (a.empty() || b.empty()) return false;
   const Connection one = parse_server(a), other = parse_server(b);
-  return one.server == other.server && one.unix_socket == other.unix_socket;
+  if (one.unix_socket != other.unix_socket) return false;
+  const auto named = [&other](const std::string& server) {
+    return server == other.server || std::ranges::find(other.others, server) != other.others.end();
+  };
+  return named(one.server) && std::ranges::all_of(one.others, named);
+}
+
+std::string url_of(const Connection& connection) {
+  if (!connection.unix_socket.empty()) return "http+unix://" + connection.unix_socket;
+  std::string urls = connection.server;
+  for (const auto& other : connection.others) urls += "," + other;
+  return urls;
 }
 
 std::string default_data_directory() {
@@ -171,14 +184,23 @@ Connection parse_server(const std::string& url) {
       throw Failure(Exit::usage, "'" + url + "' must name an absolute path: http+unix:///run/tutti.sock");
     return connection;
   }
-  connection.server = url;
-  while (connection.server.ends_with('/')) connection.server.pop_back();
-  const auto scheme = connection.server.find("://");
-  const std::string_view word = std::string_view(connection.server).substr(0, scheme);
-  if (scheme == std::string::npos || (word != "http" && word != "https") ||
-      connection.server.size() == scheme + 3)
-    throw Failure(Exit::usage, "'" + url + "' is not the URL of a server",
-                  "http://host:7070, https://host or http+unix:///path.sock");
+  for (std::string_view rest = url; !rest.empty();) {
+    std::string_view one = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    while (one.starts_with(' ')) one.remove_prefix(1);
+    while (one.ends_with(' ') || one.ends_with('/')) one.remove_suffix(1);
+    const auto scheme = one.find("://");
+    const std::string_view word = one.substr(0, scheme);
+    if (scheme == std::string_view::npos || (word != "http" && word != "https") || one.size() == scheme + 3)
+      throw Failure(
+          Exit::usage, "'" + std::string(url) + "' is not the URL of a server",
+          "http://host:7070, https://host or http+unix:///path.sock; several http ones with commas");
+    if (connection.server.empty())
+      connection.server = one;
+    else if (one != connection.server)
+      connection.others.emplace_back(one);
+  }
+  if (connection.server.empty()) throw Failure(Exit::usage, "the URL of the server is empty");
   return connection;
 }
 

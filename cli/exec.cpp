@@ -70,11 +70,8 @@ class Shell {
         link_(make_exec_link(io_, session.client.connection())) {}
 
   int run(const std::string& target) {
-    ExecLink::Handlers handlers{[this](std::string message) { on_message(std::move(message)); },
-                                [this](std::string why) { on_closed(std::move(why)); },
-                                [this] { on_sent(); }};
-    link_->open(target, session_.client.patience().timeout, std::move(handlers),
-                [this](const Outcome& outcome) { on_opened(outcome); });
+    target_ = target;
+    open();
     try {
       io_.run();
     } catch (...) {
@@ -87,7 +84,33 @@ class Shell {
   }
 
  private:
+  void open() {
+    ExecLink::Handlers handlers{[this](std::string message) { on_message(std::move(message)); },
+                                [this](std::string why) { on_closed(std::move(why)); },
+                                [this] { on_sent(); }};
+    link_->open(target_, session_.client.patience().timeout, std::move(handlers),
+                [this](const Outcome& outcome) { on_opened(outcome); });
+  }
+
+  // A standby hands over no shell: it says who leads. Our token goes to no worse place than it has been.
+  bool follow_to_leader(const Outcome& outcome) {
+    if (outcome.reply.status != 421 || followed_ >= 2) return false;
+    const Failure failure = failure_of(outcome.reply);
+    const auto* leader = failure.problem.if_contains("leader");
+    if (leader == nullptr || !leader->is_string()) return false;
+    const std::string url(leader->get_string());
+    Connection there = session_.client.connection();
+    if (there.server.starts_with("https://") && !url.starts_with("https://")) return false;
+    there.server = parse_server(url).server;
+    there.unix_socket.clear();
+    ++followed_;
+    left_ = std::exchange(link_, make_exec_link(io_, there));  // it is calling us
+    open();
+    return true;
+  }
+
   void on_opened(const Outcome& outcome) {
+    if (outcome.trouble == Trouble::none && follow_to_leader(outcome)) return;
     if (outcome.trouble != Trouble::none)
       return end(Failure(Exit::unreachable, "cannot reach the scheduler at " +
                                                 session_.client.connection().server + ": " + outcome.why));
@@ -225,7 +248,9 @@ class Shell {
   asio::io_context io_;
   asio::posix::stream_descriptor input_;
   asio::signal_set signals_;
-  std::shared_ptr<ExecLink> link_;
+  std::string target_;
+  int followed_ = 0;                       // to leaders
+  std::shared_ptr<ExecLink> link_, left_;  // left_: to a standby
   std::optional<RawTerminal> raw_;
   std::optional<Failure> failure_;
   int status_ = 0;

@@ -124,10 +124,6 @@ std::string absolute(const std::string& path) {
   return path.empty() ? path : std::filesystem::absolute(path).lexically_normal().string();
 }
 
-std::string url_of(const Connection& connection) {
-  return connection.unix_socket.empty() ? connection.server : "http+unix://" + connection.unix_socket;
-}
-
 Table contexts_table(const json::array& contexts) {
   return list_table(contexts,
                     {{"IN USE", "in_use"},

@@ -136,6 +136,7 @@ struct Transfer::State {
 
 Transfer::Transfer(Connection connection) : state_(new State{.connection = std::move(connection)}) {}
 Transfer::~Transfer() = default;
+void Transfer::use(const std::string& server) { state_->connection.server = server; }
 
 Outcome Transfer::perform(const HttpRequest& request, milliseconds timeout) {
   Outcome outcome;

@@ -59,6 +59,7 @@ class Transfer {
   Transfer& operator=(const Transfer&) = delete;
 
   Outcome perform(const HttpRequest& request, std::chrono::milliseconds timeout);
+  void use(const std::string& server);  // from now on
 
  private:
   struct State;

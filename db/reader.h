@@ -96,6 +96,9 @@ struct LeaderView {
   Term term;  // 0: nobody has led yet
   std::string holder;
   Instant since;
+  std::string url{};        // where it is reached; "" = it has not said
+  std::string key_print{};  // LeaderCard
+  bool over = false;        // it has stopped, or is known to be dead
 };
 
 using StateCounts = std::array<std::int64_t, 11>;  // index = JobState

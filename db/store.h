@@ -51,14 +51,33 @@ constexpr const char* name(StoreError::Kind k) {
   return "?";
 }
 
+// What a leader tells of itself with its term.
+struct LeaderCard {
+  std::string url = {};        // where it is reached; "" = it does not say
+  std::string instance = {};   // its data directory: a process that starts there knows the one before is dead
+  std::string key_print = {};  // of the secrets that replicas share
+  Duration renews_for{};       // so long it renews leases without having confirmed that it leads
+};
+
 class Store {
  public:
   virtual ~Store() = default;
+
+  // Before acquire_leadership(), which publishes it; earlier terms of the same instance are over from then
+  // on.
+  virtual void introduce(LeaderCard /*card*/) {}
 
   // Becomes the leader: takes the leader lock for this session and raises the term. Connects first if there
   // is no session. Waits a moment (option of the implementation) for the lock; throws deposed if another
   // session still holds it then, so a standby calls this in a loop.
   virtual Term acquire_leadership(const std::string& holder) = 0;
+
+  // After acquire_leadership(): so long from now on a leader before us may still renew leases, because
+  // nothing says that it is over. Zero: none does.
+  virtual Duration predecessors_renew() { return Duration::zero(); }
+
+  // The last word of a leader that stops: no lease is renewed under its term any more. Gives the lock back.
+  virtual void resign() noexcept {}
 
   // Everything unfinished, as of one instant. If this store has led, it first makes sure that it still does
   // (deposed otherwise) and that no earlier transaction of its own is still under way: after in_doubt, what

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <optional>
 
 #include "api/accounts/accounts.h"
 #include "api/handlers/console.h"
@@ -34,9 +35,11 @@
 #include "scheduler/account_flags.h"
 #include "scheduler/http_flags.h"
 #include "scheduler/metrics_flags.h"
+#include "scheduler/replica_flags.h"
 #include "scheduler/secrets/secret_vault.h"
 #include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
+#include "scheduler/service/leader_proxy.h"
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
 #include "scheduler/service/sealed.h"
@@ -73,11 +76,13 @@ struct Flags {
   AccountFlags accounts;
   std::vector<std::string> webhook_allow;
   MetricsFlags metrics;
+  ReplicaFlags replicas;
 };
 
 Flags read_flags(int argc, char** argv) {
   Flags f;
-  CLI::App app("tutti-scheduler: one scheduler, one PostgreSQL, one worker per GPU machine");
+  CLI::App app(
+      "tutti-scheduler: one or several on one PostgreSQL, of which one leads; one worker per GPU machine");
   add_http_flags(app, f.http);
   app.add_option("--data", f.data, "directory for token, keys and the embedded database")
       ->capture_default_str();
@@ -135,6 +140,7 @@ Flags read_flags(int argc, char** argv) {
       ->capture_default_str();
   add_account_flags(app, f.accounts);
   add_metrics_flags(app, f.metrics);
+  add_replica_flags(app, f.replicas);
   app.add_option(
          "--webhook-allow", f.webhook_allow,
          "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
@@ -298,6 +304,8 @@ void migrate_when_reachable(const std::string& db) {
 int run(const Flags& f) {
   std::filesystem::create_directories(f.data);
   const std::filesystem::path data = std::filesystem::absolute(f.data);
+  std::optional<DataLock> lock;
+  if (!f.migrate_only) lock.emplace(data);
   const std::string token = load_or_make_secret((data / "token").string());
   const std::string key = load_or_make_secret((data / "secret").string());
 
@@ -318,8 +326,11 @@ int run(const Flags& f) {
   lease_settings.suspicion = std::min<Duration>(lease_settings.suspicion, lease_settings.lease / 2);
   LeaseTable leases(lease_settings);
   Metrics metrics;
-  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(db), std::make_shared<db::PgReader>(db),
-                    2);
+  db::PgStoreOptions store_options;
+  store_options.connection_string = db;
+  store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
+  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(store_options),
+                    std::make_shared<db::PgReader>(db), 2);
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   leader_settings.control.policy = *planner::find_policy(f.policy);
@@ -342,8 +353,9 @@ int run(const Flags& f) {
   Accounts accounts(account_store, account_thread.aside(), hash_thread.aside(),
                     account_settings(f.accounts, token), [&] { return leader.now().wall; });
   accounts.start();
+  // What the leader changes is asked of a standby the moment after it has taken over.
   Repeated account_timer(
-      io, [&]() -> Duration { return std::chrono::seconds(accounts.loaded() ? 5 : 1); },
+      io, [&]() -> Duration { return std::chrono::seconds(accounts.loaded() && leader.leads() ? 5 : 1); },
       [&] { accounts.refresh(); });
   SideThread fetch_thread(io.get_executor());
   OidcKeys oidc_keys(io.get_executor(), fetch_thread.aside(), f.accounts.oidc, accounts.oidc());
@@ -370,6 +382,11 @@ int run(const Flags& f) {
   services.series = &series;
   services.accounts = &accounts;
   services.webhooks = &webhooks;
+  std::string own_url;
+  LeaderProxy proxy([&] { return leading(leader, own_url); }, ForwardMark(key),
+                    {.ca_file = f.replicas.ca_file});
+  services.forwarding = &proxy;
+  Repeated proxy_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { proxy.look(); });
 
   const auto config = server_config(f.http, log_certificate);
   http::Router router;
@@ -394,8 +411,8 @@ int run(const Flags& f) {
       "worker");
   limits.weigh(router);
   http::Hooks hooks;
-  hooks.arrive = limits.arrive();
-  hooks.before = limits.around(authenticate(accounts));
+  hooks.arrive = seen_from_client(limits.arrive(), ForwardMark(key));
+  hooks.before = limits.around(judged_by_leader(authenticate(accounts), proxy));
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
                          std::chrono::duration<double>(r.duration).count());
@@ -411,6 +428,9 @@ int run(const Flags& f) {
   const std::string url = local_url(config, server.port());
   write_file((data / "endpoint").string(), url + "\n", 0644);
   spdlog::info("listening on {}", url);
+  LeaderCard card = leader_card(f.replicas, config, server.port(), data, {key, token});
+  own_url = card.url;
+  leader.introduce(std::move(card));
 
   int status = 0;
   bool stopping = false;
@@ -422,6 +442,7 @@ int run(const Flags& f) {
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
+    proxy_timer.stop();
     series.finish();
     oidc_keys.stop();
     leader.stop([&] { io.stop(); });

@@ -14,6 +14,7 @@
 #include <iostream>
 #include <stdexcept>
 
+#include "worker/service/addresses.h"
 #include "worker/service/join.h"
 #include "worker/service/machine.h"
 #include "worker/service/worker.h"
@@ -29,26 +30,6 @@ struct Flags {
   std::vector<std::string> labels;
   bool no_gpus = false;
 };
-
-Peer parse_scheduler(std::string text) {
-  const auto refuse = [given = text] {
-    throw std::runtime_error("--scheduler " + given + ": must be http://HOST:PORT or https://HOST:PORT");
-  };
-  Peer peer;
-  peer.tls = text.starts_with("https://");
-  for (const std::string_view scheme : {"http://", "https://"})
-    if (text.starts_with(scheme)) text.erase(0, scheme.size());
-  if (text.ends_with("/")) text.pop_back();
-  const auto colon = text.rfind(':');
-  if (colon == std::string::npos) refuse();
-  peer.host = text.substr(0, colon);
-  if (peer.host.starts_with('[') && peer.host.ends_with(']'))
-    peer.host = peer.host.substr(1, peer.host.size() - 2);
-  const auto* last = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data() + colon + 1, last, peer.port);
-  if (peer.host.empty() || parsed.ec != std::errc() || parsed.ptr != last || peer.port == 0) refuse();
-  return peer;
-}
 
 /// Tells early what is wrong with the files; they are read again at each connection.
 void check_tls(const Settings& s) {
@@ -111,7 +92,14 @@ void choose_accounts(Settings& s, const Flags& flags) {
 }
 
 void complete(Settings& s, const Flags& flags) {
-  for (const auto& text : flags.schedulers) s.schedulers.push_back(parse_scheduler(text));
+  const auto schedulers = split_addresses(flags.schedulers);
+  if (schedulers.empty())
+    throw std::runtime_error("--scheduler: must be http://HOST:PORT or https://HOST:PORT");
+  try {
+    for (const auto& url : schedulers) s.schedulers.push_back(parse_address(url));
+  } catch (const std::runtime_error& e) {
+    throw std::runtime_error(std::string("--scheduler ") + e.what());
+  }
   check_tls(s);
   s.token = read_token(flags);
   for (const auto& label : flags.labels) {
@@ -129,7 +117,7 @@ void complete(Settings& s, const Flags& flags) {
   s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
   if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
   if (s.token.empty())
-    s.token = credential_of({.schedulers = flags.schedulers,
+    s.token = credential_of({.schedulers = schedulers,
                              .join_token = flags.join_token,
                              .node = s.node,
                              .state_dir = s.state_dir,
@@ -153,8 +141,10 @@ void complete(Settings& s, const Flags& flags) {
 }
 
 void add_flags(CLI::App& app, Settings& s, Flags& f) {
-  app.add_option("--scheduler", f.schedulers,
-                 "http://HOST:PORT or https://HOST:PORT of a scheduler; several: tried in turn")
+  app.add_option(
+         "--scheduler", f.schedulers,
+         "http://HOST:PORT or https://HOST:PORT of a scheduler; several, with commas or repeated, are "
+         "tried in turn")
       ->required();
   app.add_option("--tls-ca", s.tls.ca,
                  "PEM: who vouches for an https scheduler; default: whom this machine trusts");

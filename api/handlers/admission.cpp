@@ -3,6 +3,7 @@
 #include "api/accounts/accounts.h"
 #include "api/handlers/answer.h"
 #include "api/handlers/audit.h"
+#include "api/handlers/forwarding.h"
 #include "api/handlers/job_lookup.h"
 
 namespace tutti::api {
@@ -159,6 +160,9 @@ class Admission {
 http::Handler admit(const ApiPtr& api, Need need, std::string name, Endpoint endpoint) {
   api->needs.emplace_back(name, need);
   return [api, need, name = std::move(name), endpoint](http::Request request, http::Responder responder) {
+    if (Forwarding* leader = api->services.forwarding;
+        leader != nullptr && leader->standing_by() && goes_to_leader(request, name, need != Need::nothing))
+      return leader->forward(std::move(request), std::move(responder));
     Admission(api, need, name, endpoint, std::move(request), Answer(std::move(responder))).run();
   };
 }

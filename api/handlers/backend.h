@@ -28,6 +28,8 @@ struct ServiceStatus {
   double commit_ms = 0;         // of the last commit
   std::size_t inbox = 0;        // commands waiting
   std::size_t inbox_limit = 0;  // so many at most
+  bool standby = false;         // another scheduler leads, this one is ready to take over
+  std::string leader_url{};     // where it is reached, if it says so
 };
 
 class Backend {

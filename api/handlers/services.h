@@ -5,6 +5,7 @@
 namespace tutti {
 
 class Accounts;
+class Forwarding;      // forwarding.h
 class History;         // history.h
 class Limits;          // limits.h
 class SecretVault;     // scheduler/secrets
@@ -14,7 +15,8 @@ class WaitingHistory;  // waiting_history.h
 class WebhookService;
 
 struct Services {
-  Accounts* accounts = nullptr;  // users, tokens, sessions, the audit trail
+  Accounts* accounts = nullptr;      // users, tokens, sessions, the audit trail
+  Forwarding* forwarding = nullptr;  // to the leader, while this scheduler is a standby
   History* history = nullptr;
   Limits* limits = nullptr;
   WebhookService* webhooks = nullptr;

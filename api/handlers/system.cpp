@@ -16,13 +16,19 @@ void get_alive(const ApiPtr&, const http::Request&, Answer answer) {
   answer.json(200, json::object{{"status", "ok"}});
 }
 
+std::string_view role_of(const ServiceStatus& status) {
+  return status.ready ? "leader" : status.standby ? "standby" : "none";
+}
+
 void get_ready(const ApiPtr& api, const http::Request&, Answer answer) {
   const auto status = api->backend.status();
-  if (!status.ready) return answer.fail(not_ready(api->backend));
-  answer.json(
-      200,
-      json::object{
-          {"status", "ok"}, {"detail", status.detail}, {"leader", status.leader}, {"term", status.term}});
+  if (!status.ready && !status.standby) return answer.fail(not_ready(api->backend));
+  answer.json(200, json::object{{"status", "ok"},
+                                {"role", role_of(status)},
+                                {"detail", status.detail},
+                                {"leader", status.leader},
+                                {"leader_url", status.leader_url},
+                                {"term", status.term}});
 }
 
 void get_metrics(const ApiPtr& api, const http::Request&, Answer answer) {
@@ -101,8 +107,10 @@ void get_control_plane(const ApiPtr& api, const http::Request&, Answer answer) {
         const auto status = api->backend.status();
         answer.json(
             200, json::object{{"ready", status.ready},
+                              {"role", role_of(status)},
                               {"detail", status.detail},
                               {"leader", leader.holder},
+                              {"leader_url", leader.url},
                               {"term", leader.term.value},
                               {"since", instant_or_null(leader.since)},
                               {"inbox", json::object{{"depth", status.inbox}, {"limit", status.inbox_limit}}},

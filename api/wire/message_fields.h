@@ -148,6 +148,7 @@ void fields(V& v, M& m) {
   v("seq", m.seq);
   v("wall_us", m.wall_us);
   v("loads", m.loads);
+  v("term", m.term);
 }
 
 template <class V, Is<HeartbeatAck> M>
@@ -258,11 +259,13 @@ void fields(V& v, M& m) {
   v("keep", m.keep);
   v.later("quarantining", m.quarantining);
   v.later("peer_secret", m.peer_secret);
+  v("term", m.term);
 }
 
 template <class V, Is<Refused> M>
 void fields(V& v, M& m) {
   v("why", m.why);
+  v("leader", m.leader);
 }
 
 template <class V, Is<GangNode> M>

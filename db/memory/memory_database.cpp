@@ -1,6 +1,7 @@
 #include "db/memory/memory_database.h"
 
 #include <algorithm>
+#include <iterator>
 #include <tuple>
 #include <unordered_set>
 
@@ -51,17 +52,42 @@ void MemoryDatabase::take_lock(std::int64_t session) {
     throw StoreError(StoreError::deposed, "another session holds the leadership");
   lock_owner_ = session;
 }
-Term MemoryDatabase::acquire(std::int64_t session, const std::string& holder, Instant at) {
+Term MemoryDatabase::acquire(std::int64_t session, const std::string& holder, Instant at,
+                             const LeaderCard& card) {
   take_lock(session);
   std::lock_guard lock(mutex_);
   term_ = Term(term_.value + 1);
   holder_ = holder;
   since_ = at;
+  terms_[term_] = {card, at};
   return term_;
+}
+void MemoryDatabase::end_terms_of(const std::string& instance) {
+  std::lock_guard lock(mutex_);
+  for (auto& [term, led] : terms_)
+    if (led.card.instance == instance) led.over = true;
+}
+void MemoryDatabase::end_term(Term term) {
+  std::lock_guard lock(mutex_);
+  terms_[term].over = true;
+}
+Duration MemoryDatabase::predecessors_renew(Term term, Instant now) const {
+  std::lock_guard lock(mutex_);
+  Duration longest{};
+  for (auto led = terms_.begin(); led != terms_.end() && led->first < term; ++led)
+    if (const auto next = std::next(led); !led->second.over && next != terms_.end())
+      longest = std::max(longest, led->second.card.renews_for - (now - next->second.began_at));
+  return longest;
 }
 LeaderView MemoryDatabase::leader() const {
   std::lock_guard lock(mutex_);
-  return {term_, holder_, since_};
+  LeaderView view{term_, holder_, since_};
+  if (const auto led = terms_.find(term_); led != terms_.end()) {
+    view.url = led->second.card.url;
+    view.key_print = led->second.card.key_print;
+    view.over = led->second.over;
+  }
+  return view;
 }
 void MemoryDatabase::add_queue(const std::string& name) {
   std::lock_guard lock(mutex_);

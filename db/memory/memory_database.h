@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "db/reader.h"
+#include "db/store.h"
 #include "scheduler/model/rows.h"
 
 namespace tutti::db {
@@ -25,7 +26,10 @@ class MemoryDatabase {
   // Leadership: `session` = 0 is none. Throws deposed if another session has the lock.
   std::int64_t open_session();
   void close_session(std::int64_t session);
-  Term acquire(std::int64_t session, const std::string& holder, Instant at);
+  Term acquire(std::int64_t session, const std::string& holder, Instant at, const LeaderCard& card = {});
+  void end_terms_of(const std::string& instance);
+  void end_term(Term term);
+  Duration predecessors_renew(Term term, Instant now) const;
   void take_lock(std::int64_t session);
   LeaderView leader() const;
 
@@ -49,10 +53,17 @@ class MemoryDatabase {
 
   using AllocationKey = std::pair<AttemptKey, GpuId>;
 
+  struct Led {
+    LeaderCard card;
+    Instant began_at;
+    bool over = false;
+  };
+
   mutable std::mutex mutex_;
   Term term_;
   std::string holder_;
   Instant since_;
+  std::map<Term, Led> terms_;
   std::int64_t lock_owner_ = 0;
   std::int64_t last_session_ = 0;
 

@@ -26,8 +26,19 @@ void MemoryStore::connect() {
 
 Term MemoryStore::acquire_leadership(const std::string& holder) {
   connect();
-  term_ = database_->acquire(session_, holder, now_ ? now_() : Instant{});
+  if (!card_.instance.empty()) database_->end_terms_of(card_.instance);
+  term_ = database_->acquire(session_, holder, now_ ? now_() : Instant{}, card_);
   return term_;
+}
+
+Duration MemoryStore::predecessors_renew() {
+  if (session_ == 0) throw StoreError(StoreError::unavailable, "the session with the database is lost");
+  return database_->predecessors_renew(term_, now_ ? now_() : Instant{});
+}
+
+void MemoryStore::resign() noexcept {
+  if (session_ != 0 && term_) database_->end_term(term_);
+  drop_session();
 }
 
 Snapshot MemoryStore::load() {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "db/memory/memory_database.h"
 
@@ -25,7 +26,10 @@ class MemoryStore final : public Store {
   explicit MemoryStore(std::shared_ptr<MemoryDatabase> database = std::make_shared<MemoryDatabase>());
   ~MemoryStore() override;
 
+  void introduce(LeaderCard card) override { card_ = std::move(card); }
   Term acquire_leadership(const std::string& holder) override;
+  Duration predecessors_renew() override;
+  void resign() noexcept override;
   Snapshot load() override;
   void commit(const Batch& batch) override;
   bool healthy() noexcept override;
@@ -43,6 +47,7 @@ class MemoryStore final : public Store {
 
   std::shared_ptr<MemoryDatabase> database_;
   std::function<Instant()> now_;
+  LeaderCard card_;
   Term term_;
   std::int64_t session_ = 0;  // 0 = none
   bool reachable_ = true;

@@ -240,7 +240,8 @@ Result PgReader::run(const Statement& statement, Params params, Reads reads) {
           std::chrono::steady_clock::now() + options_.statement_timeout + std::chrono::seconds(2);
       if (bounded)
         connection->run_script(
-            "BEGIN; SET LOCAL statement_timeout = " + std::to_string(options_.scan_timeout.count()), deadline);
+            "BEGIN; SET LOCAL statement_timeout = " + std::to_string(options_.scan_timeout.count()),
+            deadline);
       Result result = connection->run(statement, &params, deadline);
       if (bounded) connection->run_script("COMMIT", deadline);
       give_back(std::move(connection));
@@ -321,8 +322,8 @@ std::vector<JobGroup> PgReader::count_jobs(const JobFilter& filter, JobKey by, i
   const bool by_name = by == JobKey::name || !filter.name.empty() || !filter.name_part.empty();
   const std::string specs = by_name ? " j JOIN job_spec p USING (id)" : " j";
   const auto half_of = [&](const std::string& table) {
-    return "SELECT " + column_of(by) + " AS key, j.nodes::bigint * j.gpus_per_node AS gpus FROM " + table + specs +
-           " WHERE true" + conditions;
+    return "SELECT " + column_of(by) + " AS key, j.nodes::bigint * j.gpus_per_node AS gpus FROM " + table +
+           specs + " WHERE true" + conditions;
   };
   std::string text;
   if (live) text = half_of("job");
@@ -485,13 +486,19 @@ std::int64_t PgReader::count_serious_faults(Instant since) {
 }
 
 LeaderView PgReader::leader() {
-  const Result r = run({"leader", "SELECT term, holder, since FROM leader"}, {});
+  const Result r = run({"leader",
+                        "SELECT l.term, l.holder, l.since, coalesce(t.url, ''), coalesce(t.key_print, ''),"
+                        " t.over_at IS NOT NULL FROM leader l LEFT JOIN leader_term t USING (term)"},
+                       {});
   if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
   RowReader row(r, 0);
   LeaderView view;
   view.term = Term(row.bigint());
   view.holder = row.text();
   view.since = row.timestamptz();
+  view.url = row.text();
+  view.key_print = row.text();
+  view.over = row.boolean();
   return view;
 }
 

@@ -1,6 +1,7 @@
 #include "db/pg/pg_store.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "db/pg/connection.h"
 #include "db/pg/pg_batch.h"
@@ -13,11 +14,12 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr const char* kLeaderLock = "7381204461550002";
+constexpr auto kLockPoll = milliseconds(50);
 constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory of a load
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
 constexpr auto kShort = std::chrono::seconds(2);
+constexpr std::size_t kPlanAnewFirst = 1'000, kPlanAnewLast = 64'000;
 
 Connection::Deadline in(milliseconds t) { return steady_clock::now() + t; }
 
@@ -199,7 +201,33 @@ void PgStore::fail(const SqlError& error) {
   throw StoreError(kind, error.what());
 }
 
+// What is planned while a table is empty goes through all of it, and is kept until autovacuum comes by: by
+// then a burst has made it large. New plans cost a few milliseconds.
+void PgStore::plan_anew_if_grown(const Batch& batch) {
+  const std::size_t most = std::max(plan_anew_at_, kPlanAnewFirst);
+  if (grown_ >= most) {  // by the batches before: those of this one are not there yet
+    connection_->run_script("DISCARD PLANS", in(kShort));
+    plan_anew_at_ = std::min(2 * most, kPlanAnewLast);
+    grown_ = 0;
+  }
+  grown_ += batch.new_jobs.size() + batch.opened.size();
+}
+
+// The server takes a leader that says nothing for a frozen one. Not while it works on what it has loaded,
+// which takes long when there is much.
+void PgStore::may_be_idle_for(milliseconds time) {
+  if (options_.leader_idle_timeout == milliseconds(0)) return;
+  const std::string text = std::to_string(time.count());
+  Params params;
+  params.text(text);
+  connection_->run(Statement{"", "SELECT set_config('idle_session_timeout', $1::text, false)"}, &params,
+                   in(kShort));
+  just_loaded_ = time != options_.leader_idle_timeout;
+}
+
 void PgStore::lose_session() {
+  grown_ = plan_anew_at_ = 0;
+  just_loaded_ = false;
   connection_.reset();
   has_lock_ = false;
 }
@@ -218,13 +246,15 @@ void PgStore::take_lock() {
                     "AND (classid::bigint << 32 | objid::bigint) = 7381204461550002 AND pid = $1::integer"},
           &params, in(kShort));
   }
-  try {
-    c.run_script("SET lock_timeout = " + std::to_string(options_.leadership_wait.count()) +
-                     "; SELECT pg_advisory_lock(" + kLeaderLock + "); SET lock_timeout = 0",
-                 in(options_.leadership_wait + kShort));
-  } catch (const SqlError& e) {
-    if (e.sqlstate == "55P03") throw StoreError(StoreError::deposed, "another session holds the leadership");
-    throw;
+  // Asked for again and again: a wait inside the server would hold a snapshot, which keeps vacuum from its
+  // work, and each end of one is an error in the server's log.
+  for (const auto until = in(options_.leadership_wait);;) {
+    const Result r =
+        c.run(Statement{"try_lead", "SELECT pg_try_advisory_lock(7381204461550002)"}, nullptr, in(kShort));
+    if (RowReader(r, 0).boolean()) break;
+    if (steady_clock::now() + kLockPoll > until)
+      throw StoreError(StoreError::deposed, "another session holds the leadership");
+    std::this_thread::sleep_for(kLockPoll);  // the store's own thread; it has nothing else to do
   }
   has_lock_ = true;
   last_backend_ = c.backend_pid();
@@ -257,16 +287,35 @@ void PgStore::confirm_leadership() {
   check_still_leader();
 }
 
+// Before the lock is waited for: whoever leads now learns of it.
+void PgStore::end_former_terms() {
+  session();
+  if (former_terms_ended_ || card_.instance.empty()) return;
+  Params params;
+  params.text(card_.instance);
+  connection_->run(Statement{"",
+                             "UPDATE leader_term SET over_at = clock_timestamp()"
+                             " WHERE instance = $1::text AND over_at IS NULL"},
+                   &params, in(kShort));
+  former_terms_ended_ = true;
+}
+
 Term PgStore::acquire_leadership(const std::string& holder) {
   try {
+    end_former_terms();
     take_lock();
+    former_terms_ended_ = false;  // if this fails after the term has been raised, that term was never led
     Params params;
-    params.text(holder);
+    params.text(holder).text(card_.url).text(card_.instance).text(card_.key_print);
+    params.bigint(card_.renews_for.count());
     // Waits for a commit of the leader before us that is still under way: it holds the row FOR SHARE.
     const Result r = connection_->run(
-        Statement{
-            "",
-            "UPDATE leader SET term = term + 1, holder = $1::text, since = clock_timestamp() RETURNING term"},
+        Statement{"",
+                  "WITH next AS (UPDATE leader SET term = term + 1, holder = $1::text,"
+                  " since = clock_timestamp() RETURNING term, since)"
+                  " INSERT INTO leader_term (term, holder, url, instance, key_print, renews_us, began_at)"
+                  " SELECT term, $1::text, $2::text, $3::text, $4::text, $5::bigint, since FROM next"
+                  " RETURNING term"},
         &params, in(options_.commit_timeout));
     if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
     RowReader row(r, 0);
@@ -276,6 +325,9 @@ Term PgStore::acquire_leadership(const std::string& holder) {
                                "DELETE FROM idempotency_key WHERE created_at < "
                                "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
                      nullptr, in(options_.commit_timeout));
+    connection_->run(
+        Statement{"", "DELETE FROM leader_term WHERE over_at < clock_timestamp() - interval '400 days'"},
+        nullptr, in(options_.commit_timeout));
     partitions_end_ = Instant{};
     make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
     return term_;
@@ -285,6 +337,46 @@ Term PgStore::acquire_leadership(const std::string& holder) {
     has_lock_ = false;
     throw StoreError(StoreError::unavailable, e.what());
   }
+}
+
+// A term ended before the next one began, and its leader renews for so long after that at most.
+Duration PgStore::predecessors_renew() {
+  try {
+    if (!connection_ || connection_->closed_by_server())
+      throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
+    Params params;
+    params.bigint(term_.value);
+    const Result r =
+        connection_->run(Statement{"",
+                                   "SELECT greatest(0, max(t.renews_us -"
+                                   " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
+                                   " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
+                                   " WHERE term > t.term ORDER BY term LIMIT 1) n"
+                                   " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
+                         &params, in(kShort));
+    RowReader row(r, 0);
+    return Duration(row.bigint());
+  } catch (const SqlError& e) {
+    fail(e);
+  } catch (const ConnectionLost& e) {
+    lose_session();
+    throw StoreError(StoreError::unavailable, e.what());
+  }
+}
+
+void PgStore::resign() noexcept {
+  try {
+    if (connection_ && !connection_->closed_by_server() && term_) {
+      Params params;
+      params.bigint(term_.value);
+      connection_->run(Statement{"",
+                                 "UPDATE leader_term SET over_at = clock_timestamp()"
+                                 " WHERE term = $1::bigint AND over_at IS NULL"},
+                       &params, in(kShort));
+    }
+  } catch (const std::exception&) {  // the next leader waits, or our successor here says it
+  }
+  lose_session();
 }
 
 // Own transaction, and no part of the batch: it waits for readers of the events, and may be given up.
@@ -316,6 +408,7 @@ Snapshot PgStore::load() {
     load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
     c.run_script("COMMIT", in(kShort));
+    may_be_idle_for(std::max(options_.load_timeout, options_.leader_idle_timeout));
     return snapshot;
   } catch (const SqlError& e) {
     lose_session();
@@ -343,6 +436,8 @@ void PgStore::commit(const Batch& batch) {
   bool sent = false;
   try {
     if (newest != batch.events.end()) make_partitions(newest->at);
+    plan_anew_if_grown(batch);
+    if (just_loaded_) may_be_idle_for(options_.leader_idle_timeout);
     {
       Pipeline pipeline(*connection_);
       commit_at = add_transaction(pipeline, batch, term_);
@@ -376,6 +471,7 @@ void PgStore::commit(const Batch& batch) {
 bool PgStore::healthy() noexcept {
   try {
     if (!connection_ || connection_->closed_by_server()) return false;
+    if (just_loaded_) may_be_idle_for(options_.leader_idle_timeout);
     connection_->run(Statement{"ping", "SELECT 1"}, nullptr, in(kShort));
     return true;
   } catch (const std::exception&) {

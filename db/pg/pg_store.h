@@ -11,6 +11,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "db/store.h"
 
@@ -26,7 +27,8 @@ struct PgStoreOptions {
   std::chrono::milliseconds commit_timeout{10000};  // then the session is closed and the commit in doubt
   std::chrono::milliseconds load_timeout{120000};
   // The server ends the session of a leader that says nothing for so long (it may be frozen): a standby can
-  // then take over. 0 = never. Use it only with a healthy() every few seconds.
+  // then take over. 0 = never. Use it only with a healthy() every few seconds. After a load() it waits for
+  // load_timeout, until the next call.
   std::chrono::milliseconds leader_idle_timeout{0};
 };
 
@@ -36,7 +38,10 @@ class PgStore final : public Store {
   explicit PgStore(std::string connection_string);
   ~PgStore() override;
 
+  void introduce(LeaderCard card) override { card_ = std::move(card); }
   Term acquire_leadership(const std::string& holder) override;
+  Duration predecessors_renew() override;
+  void resign() noexcept override;
   Snapshot load() override;
   void commit(const Batch& batch) override;
   bool healthy() noexcept override;
@@ -45,18 +50,26 @@ class PgStore final : public Store {
 
  private:
   Connection& session();             // connects if there is none
+  void end_former_terms();           // of our own instance
   void take_lock();                  // throws deposed if another session keeps it
   void check_still_leader();         // throws deposed
   void confirm_leadership();         // both, after a session was lost
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
+  void plan_anew_if_grown(const Batch& batch);
+  void may_be_idle_for(std::chrono::milliseconds time);
   void lose_session();
   [[noreturn]] void fail(const SqlError& error);
 
   PgStoreOptions options_;
   std::unique_ptr<Connection> connection_;
-  Term term_;               // 0 = has never led
-  bool has_lock_ = false;   // this session has it
-  int last_backend_ = 0;    // of the session before, which may linger
+  LeaderCard card_;
+  bool former_terms_ended_ = false;
+  Term term_;              // 0 = has never led
+  bool has_lock_ = false;  // this session has it
+  int last_backend_ = 0;   // of the session before, which may linger
+  bool just_loaded_ = false;
+  // Rows of the hot tables since the session's statements were planned, and how many it takes for new plans.
+  std::size_t grown_ = 0, plan_anew_at_ = 0;
   Instant partitions_end_;  // events from here on would go to the default partition
 };
 

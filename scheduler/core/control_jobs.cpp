@@ -162,7 +162,7 @@ const Job& ControlPlane::add_job(const SubmitRequest& request, Now now, const Jo
   const JobSpec& spec = *request.spec;
   last_job_ = JobId(last_job_.value + 1);
   Job job;
-  job.spec = request.spec;
+  job.spec = spec_pool_.shared(request.spec_json, [&] { return request.spec; });
   JobRow& row = job.row;
   row.id = last_job_;
   row.priority = static_cast<std::int16_t>(spec.priority);

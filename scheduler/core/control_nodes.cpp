@@ -132,16 +132,21 @@ void ControlPlane::reconcile_members(Node& node, const protocol::Hello& hello, b
 void ControlPlane::register_gpus(Node& node, const std::vector<protocol::GpuInfo>& gpus, bool new_boot,
                                  Now now) {
   std::set<std::string> seen;
+  // Never all of the cluster's: everybody may come at once.
+  std::set<GpuId> known(node.gpus.begin(), node.gpus.end());
+  known.insert(node.absent.begin(), node.absent.end());
   for (const auto& info : gpus) {
     seen.insert(info.uuid);
     Gpu* gpu = register_gpu(node, info, now);
     if (gpu == nullptr) continue;
+    known.insert(gpu->row.id);
     hear_health(node, *gpu, info, new_boot, now);
     touch_gpu(gpu->row.id);
   }
   node.gpus.clear();
   node.absent.clear();
-  for (auto& [id, gpu] : cluster_.gpus) {
+  for (const GpuId id : known) {
+    Gpu& gpu = cluster_.gpus.at(id);
     if (gpu.row.node != node.row.id) continue;
     if (!seen.contains(gpu.row.uuid) && gpu.row.present) {
       gpu.row.present = false;

@@ -70,8 +70,10 @@ void ControlPlane::restore_cluster(const Snapshot& snapshot, Now now) {
 }
 
 void ControlPlane::restore_jobs(const Snapshot& snapshot, Now now) {
-  std::map<JobId, SpecPtr> specs;
-  for (const auto& [id, json] : snapshot.specs) specs[id] = specs_.parse(json);
+  std::unordered_map<JobId, SpecPtr> specs;
+  specs.reserve(snapshot.specs.size());
+  for (const auto& [id, json] : snapshot.specs)
+    specs[id] = spec_pool_.shared(json, [&, text = std::string_view(json)] { return specs_.parse(text); });
   for (const auto& row : snapshot.jobs) {
     Job job;
     job.row = row;

@@ -32,6 +32,7 @@
 #include "scheduler/core/lease_table.h"
 #include "scheduler/core/plan_view.h"
 #include "scheduler/core/retry.h"
+#include "scheduler/core/spec_pool.h"
 #include "scheduler/model/error.h"
 #include "scheduler/model/fault_table.h"
 #include "scheduler/model/protocol.h"
@@ -600,6 +601,7 @@ class ControlPlane {
 
   ControlSettings settings_;
   SpecText specs_;
+  SpecPool spec_pool_;
   LeaseTable& leases_;
   std::map<JobId, Job> jobs_;                              // unfinished
   std::map<AttemptKey, Attempt> attempts_;                 // live

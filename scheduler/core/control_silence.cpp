@@ -70,7 +70,7 @@ void ControlPlane::expire_lease(Node& node, Now now) {
   for (AttemptKey key : node.members) {
     const Attempt& attempt = attempts_.at(key);
     const LostPart part{
-        .since = leases_.heard_at(id), .silent = true, .hold = attempt.row.continue_for, .ask_at = {}};
+        .since = leases_.acknowledged_at(id), .silent = true, .hold = attempt.row.continue_for, .ask_at = {}};
     const auto [known, fresh] = lost_parts_.try_emplace({key, id}, part);
     if (!fresh || must_be_dead(known->second, now)) continue;
     record_job(

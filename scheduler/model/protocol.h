@@ -185,6 +185,9 @@ struct Heartbeat {
   std::optional<std::int64_t> wall_us{};  // the worker's wall clock; leases never look at it
   // Of every GPU that answers, each sample of the probe (every 5 s) once. An older scheduler reads over it.
   std::optional<std::vector<GpuLoad>> loads{};
+  // The highest leader's term that it has obeyed: nobody of a lower one renews its lease any more. Absent: an
+  // older worker, or it cannot keep it.
+  std::optional<std::int64_t> term{};
 };
 
 struct GpuFault {
@@ -324,10 +327,15 @@ struct Welcome {
   // scheduler, the built-in table counts. Empty: none does.
   std::optional<std::vector<std::string>> quarantining{};
   std::string peer_secret{};  // of all workers of this cluster: signs what they say to each other
+  // The leader's: a worker obeys terms that do not fall (docs/design/0016-replicas.md). Absent: an older
+  // scheduler.
+  std::optional<std::int64_t> term{};
 };
 
 struct Refused {
   std::string why;  // for the worker's log: what is wrong and the way out
+  // Set by a scheduler that does not lead: the URL of the one that does, "" while nobody does.
+  std::optional<std::string> leader{};
 };
 
 struct HeartbeatAck {

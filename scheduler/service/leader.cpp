@@ -17,7 +17,7 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr Duration kHealthEvery = std::chrono::seconds(2);
+constexpr Duration kHealthEvery = std::chrono::seconds(1);
 constexpr std::size_t kAloneAfterRefusal = 1'000;
 constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
 
@@ -44,7 +44,8 @@ Leader::Leader(asio::any_io_executor executor, LeaderSettings settings, StoreThr
       metrics_(metrics),
       timer_(executor),
       retry_timer_(executor),
-      health_timer_(executor) {}
+      health_timer_(executor),
+      watch_timer_(executor) {}
 
 // Never earlier than what has been written: rows that end before they begin are refused by the store, and a
 // clock that was set back would make us ask for the same impossible commit for ever. It must not stand still
@@ -61,44 +62,80 @@ Now Leader::now() const {
 void Leader::start(WorkerMessages& workers, std::function<void(std::string)> deposed) {
   workers_ = &workers;
   deposed_ = std::move(deposed);
+  store_.write([card = settings_.card](Store& store) { store.introduce(card); }, [](std::exception_ptr) {});
   take_lead();
   check_health();
+  watch_leader();
 }
 
 void Leader::stop(std::function<void()> stopped) {
   stopped_ = std::move(stopped);
+  stopping_ = true;
   timer_.cancel();
   retry_timer_.cancel();
   health_timer_.cancel();
+  watch_timer_.cancel();
   refuse_all("the scheduler is stopping");
-  if (!committing_) std::exchange(stopped_, nullptr)();
+  if (!committing_) finish_stop();
+}
+
+// Nothing is said to any worker any more, so the next leader need not wait for our leases to be forgotten.
+void Leader::finish_stop() {
+  if (!stopped_) return;
+  store_.write([](Store& store) { store.resign(); },
+               [stopped = std::exchange(stopped_, nullptr)](std::exception_ptr) { stopped(); });
 }
 
 // ---------------------------------------------------------------- lead, load, recover
 
 void Leader::take_lead() {
-  if (stopped_) return;
+  if (stopping_) return;
   auto term = std::make_shared<Term>();
-  store_.write([term, holder = settings_.holder](Store& store) { *term = store.acquire_leadership(holder); },
-               [this, term](std::exception_ptr failure) {
-                 if (failure) {
-                   detail_ = "waiting for the lead: " + text_of(failure);
-                   spdlog::warn("cannot lead yet: {}", text_of(failure));
-                   retry_later([this] { take_lead(); });
-                   return;
-                 }
-                 term_ = *term;
-                 spdlog::info("leader, term {}", term_.value);
-                 load();
-               });
+  auto others = std::make_shared<Duration>();
+  store_.write(
+      [term, others, holder = settings_.holder](Store& store) {
+        *term = store.acquire_leadership(holder);
+        *others = store.predecessors_renew();
+      },
+      [this, term, others, asked_at = boot_now()](std::exception_ptr failure) {
+        if (stopping_) return;
+        if (!failure) return led(*term, *others, asked_at);
+        // Waiting for the lock is what a standby does; the next wait begins at once, so that it has the lock
+        // the moment it comes free.
+        lock_is_taken_ = is_taken(failure);
+        if (lock_is_taken_) return ask_again_for_the_lock();
+        detail_ = "waiting for the lead: " + text_of(failure);
+        spdlog::warn("cannot lead yet: {}", text_of(failure));
+        retry_later([this] { take_lead(); });
+      });
+}
+
+void Leader::led(Term term, Duration others_renew, Mono asked_at) {
+  term_ = term;
+  confirmed_at_ = asked_at;
+  lock_is_taken_ = false;
+  spdlog::info("leader, term {}, {}", term_.value, settings_.holder);
+  metrics_.leader_changed(true);
+  if (others_renew > Duration::zero()) {
+    others_renew_until_ = boot_now() + others_renew;
+    leases_.others_renew_until(others_renew_until_);
+    spdlog::warn(
+        "a leader before this one may live: nodes that do not come here are not given up for {:.0f} s, or "
+        "until it is known to be over",
+        to_seconds(others_renew));
+  }
+  load();
 }
 
 void Leader::load() {
-  if (stopped_) return;
+  if (stopping_) return;
   auto snapshot = std::make_shared<Snapshot>();
   store_.write([snapshot](Store& store) { *snapshot = store.load(); },
-               [this, snapshot](std::exception_ptr failure) {
-                 if (!failure) return loaded(snapshot);
+               [this, snapshot, asked_at = boot_now()](std::exception_ptr failure) {
+                 if (!failure) {
+                   confirmed_at_ = asked_at;
+                   return loaded(snapshot);
+                 }
                  if (is_deposed(failure)) return;
                  detail_ = "recovering: " + text_of(failure);
                  retry_later([this] { load(); });
@@ -106,7 +143,7 @@ void Leader::load() {
 }
 
 void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
-  if (stopped_) return;
+  if (stopping_) return;
   for (const auto& a : snapshot->allocations) latest_wall_ = std::max(latest_wall_, a.from);
   for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
@@ -148,6 +185,7 @@ bool Leader::is_deposed(std::exception_ptr why) {
   } catch (const StoreError& error) {
     if (error.kind != StoreError::deposed) return false;
     plane_.reset();
+    deposed_already_ = true;  // from here on no lease is renewed
     detail_ = "deposed";
     refuse_all("this scheduler no longer leads");
     deposed_(error.what());
@@ -178,14 +216,16 @@ void Leader::check_health() {
   health_timer_.expires_after(kHealthEvery);
   health_timer_.async_wait([this](boost::system::error_code ec) {
     if (ec) return;
+    ask_predecessors();
     if (plane_ && !committing_ && boot_now() - last_store_contact_ >= kHealthEvery) {
       committing_ = true;
       auto healthy = std::make_shared<bool>(false);
       store_.write([healthy](Store& store) { *healthy = store.healthy(); },
-                   [this, healthy](std::exception_ptr) {
+                   [this, healthy, asked_at = boot_now()](std::exception_ptr) {
                      committing_ = false;
-                     if (stopped_) return std::exchange(stopped_, nullptr)();
+                     if (stopping_) return finish_stop();
                      if (!*healthy) return recover("the session is lost");
+                     confirmed_at_ = asked_at;
                      last_store_contact_ = boot_now();
                      kick();
                    });
@@ -197,11 +237,11 @@ void Leader::check_health() {
 // ---------------------------------------------------------------- decide, commit, speak
 
 bool Leader::post(Command command) {
-  if (!plane_ || stopped_ || inbox_.size() >= settings_.max_inbox) {
+  if (!plane_ || stopping_ || inbox_.size() >= settings_.max_inbox) {
     if (command.refuse)
-      command.refuse(unavailable(!plane_    ? "the scheduler is not ready: " + detail_
-                                 : stopped_ ? "the scheduler is stopping"
-                                            : "the scheduler is busy: its inbox is full"));
+      command.refuse(unavailable(!plane_     ? "the scheduler is not ready: " + detail_
+                                 : stopping_ ? "the scheduler is stopping"
+                                             : "the scheduler is busy: its inbox is full"));
     return false;
   }
   inbox_.push_back(std::move(command));
@@ -211,12 +251,12 @@ bool Leader::post(Command command) {
 
 // Runs a batch soon: after everything that is already on its way to the inbox.
 void Leader::kick() {
-  if (kicked_ || committing_ || !plane_) return;
+  if (kicked_ || committing_ || !plane_ || stopping_) return;  // after the last word nothing is decided
   if (inbox_.empty() && !tick_due_) return;
   kicked_ = true;
   asio::post(executor_, [this] {
     kicked_ = false;
-    if (!committing_ && plane_) run_batch();
+    if (!committing_ && plane_ && !stopping_) run_batch();
   });
 }
 
@@ -250,13 +290,14 @@ void Leader::run_batch() {
                    failed(std::move(*shared), failure);
                  else
                    committed(std::move(*shared));
-                 if (stopped_) std::exchange(stopped_, nullptr)();
+                 if (stopping_) finish_stop();
                });
 }
 
 void Leader::committed(InFlight done) {
   if (!done.batch->empty()) {
     last_store_contact_ = boot_now();
+    confirmed_at_ = done.began;
     committed_since_load_ = true;
     retry_delay_ = kFirstRetry;
     commit_ms_ = to_seconds(last_store_contact_ - done.began) * 1e3;
@@ -293,10 +334,10 @@ void Leader::failed(InFlight lost, std::exception_ptr why) {
   if (!is_deposed(why)) recover(text_of(why));
 }
 
-// Every batch comes here. A tick that is due sooner stays as it is: batches that follow each other closely must
-// not put it off, or no lease would end while there is much to do.
+// Every batch comes here. A tick that is due sooner stays as it is: batches that follow each other closely
+// must not put it off, or no lease would end while there is much to do.
 void Leader::arm_timer() {
-  if (!plane_ || stopped_) return;
+  if (!plane_ || stopping_) return;
   const Mono at = boot_now() + plane_->next_wake(now());
   if (tick_at_ && *tick_at_ <= at) return;
   tick_at_ = at;
@@ -368,16 +409,6 @@ void Leader::read(Query query, std::function<void(Error)> failed) {
   store_.read(std::move(query), [failed = std::move(failed)](std::exception_ptr e) {
     failed(unavailable("the store cannot be read: " + text_of(e)));
   });
-}
-
-ServiceStatus Leader::status() const {
-  return ServiceStatus{.ready = plane_ != nullptr,
-                       .detail = detail_,
-                       .leader = settings_.holder,
-                       .term = term_.value,
-                       .commit_ms = commit_ms_,
-                       .inbox = inbox_.size(),
-                       .inbox_limit = settings_.max_inbox};
 }
 
 std::string Leader::metrics_text() const { return metrics_.text(plane_.get(), inbox_.size()); }

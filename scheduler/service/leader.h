@@ -10,6 +10,11 @@
 // word) must not stop the service. After a refused batch the commands that follow, the same ones again among
 // them, are decided one to a transaction; the one that is refused alone is answered with Errc::internal.
 //
+// While another scheduler leads this one is a standby: it waits for the lock, and looks each second who
+// leads. A process that has led and is deposed never leads again: it ends, and is started anew. Leases are
+// renewed only while it is known that we led lately, and after a take-over the former leader's leases are
+// believed in until it is known to be over (docs/design/0016-replicas.md).
+//
 // Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
 // Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
 // every command is answered exactly once: by its decision after the commit, or refused with
@@ -34,7 +39,8 @@ namespace tutti {
 
 struct LeaderSettings {
   ControlSettings control;
-  std::string holder;              // who leads, for people: "host:pid"
+  std::string holder;  // who leads, for people: "host:pid"
+  LeaderCard card{.renews_for = std::chrono::minutes(10)};
   std::size_t max_inbox = 20'000;  // commands; beyond: Errc::unavailable
   std::size_t max_batch = 1'000;   // commands decided in one transaction
   std::size_t max_reads = 1'000;   // queries waiting for a read thread
@@ -61,10 +67,22 @@ class Leader : public Backend {
   Leader(boost::asio::any_io_executor executor, LeaderSettings settings, StoreThread& store,
          LeaseTable& leases, Metrics& metrics);
 
+  // Before start(): what is told of this scheduler while it leads.
+  void introduce(LeaderCard card) { settings_.card = std::move(card); }
+
   // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
-  // when somebody else has taken over: this process has nothing left to do.
+  // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
+  // left to do.
   void start(WorkerMessages& workers, std::function<void(std::string why)> deposed);
-  void stop(std::function<void()> stopped);  // commits what is under way, refuses the rest
+  // Commits what is under way, refuses the rest, resigns. Workers' connections are closed before this.
+  void stop(std::function<void()> stopped);
+
+  bool leads() const { return term_ && !deposed_already_; }
+  Term term() const { return term_; }
+  // Whether a heartbeat may be acknowledged now.
+  bool may_renew() const;
+  // Who leads as far as the store says; null: it has not been read yet. For standbys.
+  const LeaderView* seen() const { return seen_ ? &*seen_ : nullptr; }
 
   // False: refused (the refuse callback has been called).
   bool post(Command command);
@@ -102,6 +120,12 @@ class Leader : public Backend {
   void failed(InFlight lost, std::exception_ptr why);
   void recover(std::string why);
   void take_lead();
+  void led(Term term, Duration others_renew, Mono asked_at);
+  void ask_again_for_the_lock();
+  void watch_leader();
+  void look_at_leader(const LeaderView& leader);
+  void ask_predecessors();
+  void finish_stop();
   void load();
   void loaded(std::shared_ptr<Snapshot> snapshot);
   void retry_later(std::function<void()> what);
@@ -111,6 +135,8 @@ class Leader : public Backend {
   void log_events(const Batch& batch) const;
   bool is_deposed(std::exception_ptr why);
   static bool is_refused(std::exception_ptr why);
+  static bool is_taken(std::exception_ptr why);
+  bool is_standby() const;
 
   boost::asio::any_io_executor executor_;
   LeaderSettings settings_;
@@ -120,6 +146,7 @@ class Leader : public Backend {
   WorkerMessages* workers_ = nullptr;
   std::function<void(std::string)> deposed_;
   std::function<void()> stopped_;
+  bool stopping_ = false;
 
   std::unique_ptr<ControlPlane> plane_;  // null while recovering
   std::deque<Command> inbox_;
@@ -132,7 +159,15 @@ class Leader : public Backend {
   std::optional<Mono> tick_at_;  // when timer_ goes off
   boost::asio::steady_timer retry_timer_;
   boost::asio::steady_timer health_timer_;
+  boost::asio::steady_timer watch_timer_;
   Mono last_store_contact_{};
+  Mono confirmed_at_{};        // when the question was sent whose answer said last that we lead
+  Mono others_renew_until_{};  // former leaders may renew leases until then
+  bool asking_predecessors_ = false;
+  bool deposed_already_ = false;
+  bool lock_is_taken_ = false;  // by another session: it was waited for in vain
+  std::optional<LeaderView> seen_;
+  Term told_of_;                                           // the last one that the log names
   mutable Instant latest_wall_{};                          // of now() and of the rows
   mutable Mono latest_mono_{};                             // of now()
   Duration retry_delay_ = std::chrono::milliseconds(100);  // after a commit; doubles to a second

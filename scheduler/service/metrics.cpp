@@ -53,6 +53,13 @@ Metrics::Metrics()
                           .Help("Workers with an open connection")
                           .Register(registry_)
                           .Add({})),
+      leads_(BuildGauge().Name("tutti_leader").Help("1: this scheduler leads").Register(registry_).Add({})),
+      leader_changes_(
+          BuildCounter()
+              .Name("tutti_leader_changes_total")
+              .Help("Times that another scheduler than before was seen to lead, this one or another")
+              .Register(registry_)
+              .Add({})),
       measurements_dropped_(
           BuildCounter()
               .Name("tutti_measurements_dropped_total")
@@ -157,6 +164,11 @@ void Metrics::count_gpu_time(const AttemptRow& a) {
   if (lost > 0)
     lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", theirs ? "user" : "us"}})
         .Increment(lost);
+}
+
+void Metrics::leader_changed(bool us) {
+  leads_.Set(us ? 1 : 0);
+  leader_changes_.Increment();
 }
 
 void Metrics::measurements_dropped(std::string_view why, std::size_t n) {

@@ -27,6 +27,8 @@ class Metrics {
   prometheus::Counter& commit_failures() { return commit_failures_; }
   prometheus::Counter& heartbeats() { return heartbeats_; }
   prometheus::Gauge& workers_linked() { return workers_linked_; }
+  /// Somebody else leads now; `us`: this scheduler.
+  void leader_changed(bool us);
   void measurements_dropped(std::string_view why, std::size_t n);
   void measurements_written(std::size_t rows, bool ok);
 
@@ -44,6 +46,8 @@ class Metrics {
   prometheus::Counter& recoveries_;
   prometheus::Counter& heartbeats_;
   prometheus::Gauge& workers_linked_;
+  prometheus::Gauge& leads_;
+  prometheus::Counter& leader_changes_;
   prometheus::Family<prometheus::Counter>& measurements_dropped_;
   prometheus::Family<prometheus::Counter>& measurement_rows_;
   prometheus::Gauge& inbox_;

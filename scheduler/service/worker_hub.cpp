@@ -165,6 +165,7 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
     spdlog::error("a worker that calls itself {} is refused", hello.node);
     return refuse(c, why);
   }
+  if (!leader_.leads() || !leader_.may_renew()) return send_to_leader(c);
   c->name = hello.node;
   c->said_hello = true;
   welcome_meanwhile(c, hello);
@@ -210,6 +211,18 @@ std::string WorkerHub::why_refused(const Connection& c, const protocol::Hello& h
          "; give each worker its own --node";
 }
 
+// A standby grants nothing, nor does a leader that has not been told for too long that it is one. The worker
+// goes to whoever leads.
+void WorkerHub::send_to_leader(const ConnectionPtr& c) {
+  const LeaderView* leader = leader_.seen();
+  const bool known = !leader_.leads() && leader != nullptr && leader->term && !leader->over;
+  protocol::Refused refused;
+  refused.leader = known ? leader->url : "";
+  refused.why = known ? "this scheduler is a standby, " + leader->holder + " leads"
+                      : "this scheduler does not lead, or cannot ask its database whether it does";
+  c->link->send(wire::encode(protocol::ToWorker(std::move(refused))));
+}
+
 // It is left open until the worker has read why, and is nobody's meanwhile; the worker closes it.
 void WorkerHub::refuse(const ConnectionPtr& c, const std::string& why) {
   spdlog::error("worker {} from {} is refused: {}", c->name, c->link->peer(), why);
@@ -221,7 +234,7 @@ void WorkerHub::refuse(const ConnectionPtr& c, const std::string& why) {
 // Renewing is always safe. The Welcome that follows the commit says what it is really to keep.
 void WorkerHub::welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello) {
   auto it = known_.find(hello.node);
-  if (it == known_.end() || it->second.boot_id != hello.boot_id ||
+  if (it == known_.end() || it->second.boot_id != hello.boot_id || !leader_.may_renew() ||
       !leases_.renew(it->second.node, boot_now()))
     return;
   protocol::Welcome welcome;
@@ -229,6 +242,7 @@ void WorkerHub::welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello&
   welcome.lease_us = leases_.settings().lease.count();
   welcome.heartbeat_us = leases_.settings().heartbeat.count();
   for (const auto& status : hello.attempts) welcome.keep.push_back(status.key);
+  welcome.term = leader_.term().value;
   bind(c, it->second.node);
   c->link->send(wire::encode(protocol::ToWorker(std::move(welcome))));
 }
@@ -246,11 +260,15 @@ void WorkerHub::bind(const ConnectionPtr& c, NodeId node) {
 }
 
 void WorkerHub::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat) {
-  if (!c->node) return;                       // its hello is not committed yet
+  if (!c->node) return;  // its hello is not committed yet
+  // For too long nothing has told us that we lead: another may by now, and count this lease down. The worker
+  // looks for it.
+  if (!leader_.may_renew()) return c->link->abort();
   if (!leases_.renew(c->node, boot_now())) {  // declared dead: it has to register again
     c->link->abort();
     return;
   }
+  if (beat.term == leader_.term().value) leases_.settle(c->node);
   metrics_.heartbeats().Increment();
   c->link->send(wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat.seq})));
   const ControlPlane* plane = leader_.plane();
@@ -316,8 +334,10 @@ void WorkerHub::deliver(Effect effect) {
     prepare->secret = secret_of(to_string(prepare->key.job) + "-" + to_string(prepare->key.epoch));
     if (!effect.spec->secrets.empty()) return add_secrets(c, std::move(*prepare), effect.spec);
   }
-  if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message))
+  if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message)) {
     welcome->peer_secret = secret_of("peers");
+    welcome->term = leader_.term().value;
+  }
   c->link->send(wire::encode(effect.message));
 }
 

@@ -75,6 +75,7 @@ class WorkerHub : public WorkerMessages {
   void on_log_chunk(protocol::LogChunk chunk);
   void on_closed(const ConnectionPtr& c, const std::string& why);
   void refuse(const ConnectionPtr& c, const std::string& why);
+  void send_to_leader(const ConnectionPtr& c);
   std::string why_refused(const Connection& c, const protocol::Hello& hello) const;
   void welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello);
   void bind(const ConnectionPtr& c, NodeId node);

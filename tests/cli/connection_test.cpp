@@ -169,6 +169,22 @@ TEST_F(ConnectionTest, ATokenFileIsReadToItsFirstLine) {
   EXPECT_EQ(find_connection(flags).token, "abc");
 }
 
+TEST(Servers, SeveralAreDividedByCommas) {
+  const Connection connection = parse_server("https://a:7443/, https://b ,https://a:7443");
+  EXPECT_EQ(connection.server, "https://a:7443");
+  EXPECT_EQ(connection.others, std::vector<std::string>{"https://b"});
+  EXPECT_EQ(url_of(connection), "https://a:7443,https://b");
+  for (const char* url : {"https://a,b", ",", "https://a,http+unix:///x"})
+    EXPECT_THROW(parse_server(url), Failure) << url;
+}
+
+TEST(Servers, OneOfAContextsServersMayHaveItsToken) {
+  EXPECT_TRUE(same_server("https://b", "https://a,https://b"));
+  EXPECT_TRUE(same_server("https://b,https://a", "https://a,https://b"));
+  EXPECT_FALSE(same_server("https://a,https://evil", "https://a,https://b"));
+  EXPECT_FALSE(same_server("https://a,https://b", "https://a"));
+}
+
 TEST_F(ConnectionTest, UnixSocketsAreServersToo) {
   const Connection connection = parse_server("http+unix:///run/tutti.sock");
   EXPECT_EQ(connection.unix_socket, "/run/tutti.sock");

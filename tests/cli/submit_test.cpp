@@ -44,6 +44,24 @@ TEST(Submit, EditsMakeItJson) {
                                                      "resources":{"gpus":4},"nodes":2})"));
 }
 
+TEST(Submit, GoesToTheNextSchedulerWhenOneIsGoneOrDoesNotLead) {
+  FakeScheduler standby, leader;
+  standby.routes.post("/v1/jobs", [](const Request&) {
+    return http::problem(503, "no_leader", "no scheduler leads at the moment").set("Retry-After", "30");
+  });
+  leader.routes.post("/v1/jobs", [](const Request&) { return http::json(201, job(7, "queued")); });
+  standby.start();
+  leader.start();
+  const std::string servers = "http://127.0.0.1:1," + standby.url() + "," + leader.url();
+  const Finished ended = run_tutti({"submit", "-", "--retry-for", "0"}, kYaml,
+                                   {{"TUTTI_SERVER", servers}, {"TUTTI_TOKEN", "secret"}});
+  EXPECT_EQ(ended.status, 0) << ended.err;
+  EXPECT_EQ(ended.out, "job 7 (hello) queued\n");
+  EXPECT_EQ(standby.asked().size(), 1U);
+  ASSERT_EQ(leader.asked().size(), 1U);
+  EXPECT_EQ(standby.asked().at(0).key, leader.asked().at(0).key);
+}
+
 TEST(Submit, IsRepeatedWithTheSameKeyAfter503AndWaitsAsAsked) {
   FakeScheduler scheduler;
   std::atomic<int> tries = 0;

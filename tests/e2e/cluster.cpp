@@ -79,6 +79,7 @@ Cluster::Cluster(ClusterOptions options) : options_(options) {
     connection_ = postgres().connection_string(database);
   }
   start_scheduler();
+  if (options_.standby) start_standby();
   for (int i = 1; i <= options_.workers; ++i) {
     const std::string name = "n" + std::to_string(i);
     workers_.push_back(std::make_unique<Worker>(name, i, directory_ + "/" + name));
@@ -101,6 +102,7 @@ Cluster::Cluster(ClusterOptions options) : options_(options) {
 Cluster::~Cluster() {
   for (auto& worker : workers_) worker->process().kill();
   scheduler_.kill();
+  standby_.kill();
   for (const auto* name : {"TUTTI_ATTEMPT_DIR", "E2E_ROOT"}) kill_all(name, directory_ + "/", seconds(20));
   remove_cgroups(directory_);
   remove_mounts(directory_);
@@ -113,12 +115,12 @@ Cluster::~Cluster() {
     }
 }
 
-void Cluster::start_scheduler() {
-  const std::string data = directory_ + "/data";
+SpawnOptions Cluster::scheduler_options(const std::string& data, std::uint16_t port,
+                                        const std::string& log) const {
   SpawnOptions options;
   options.argv = {Site::instance().program("tutti-scheduler"),
                   "--listen",
-                  (options_.namespaces ? "0.0.0.0:" : "127.0.0.1:") + std::to_string(port_),
+                  (options_.namespaces ? "0.0.0.0:" : "127.0.0.1:") + std::to_string(port),
                   "--data",
                   data,
                   options_.embedded ? "--embedded-db-no-fsync" : "--db=" + connection_,
@@ -137,8 +139,13 @@ void Cluster::start_scheduler() {
       options.argv.push_back(word);
   options.env = options_.scheduler_env;
   options.env["E2E_ROOT"] = directory_ + "/";
-  options.log = directory_ + "/scheduler.log";
-  scheduler_ = Process(options);
+  options.log = log;
+  return options;
+}
+
+void Cluster::start_scheduler() {
+  const std::string data = directory_ + "/data";
+  scheduler_ = Process(scheduler_options(data, port_, directory_ + "/scheduler.log"));
   const auto still_runs = [this] {
     if (!scheduler_.running())
       throw Failure("the scheduler has ended: " + end_of(directory_ + "/scheduler.log", 2000));
@@ -155,9 +162,37 @@ void Cluster::start_scheduler() {
     token_ = first_line(data + "/token");
     rest_ = std::make_unique<Rest>(port_, token_);
   }
+  Rest asked = rest();
   await_true("the scheduler is ready", kPatience, [&] {
     still_runs();
-    return rest_->raw("GET", "/readyz").status == 200;
+    return asked.raw("GET", "/readyz").status == 200;
+  });
+}
+
+void Cluster::start_standby() {
+  const std::string data = directory_ + "/standby";
+  fs::create_directory(data);
+  for (const char* shared : {"/token", "/secret"})
+    fs::copy_file(directory_ + "/data" + shared, data + shared, fs::copy_options::overwrite_existing);
+  standby_ = Process(scheduler_options(data, standby_port_, directory_ + "/standby.log"));
+  const auto still_runs = [this] {
+    if (!standby_.running())
+      throw Failure("the standby has ended: " + end_of(directory_ + "/standby.log", 2000));
+  };
+  if (standby_port_ == 0) {
+    const auto url = await(
+        "the standby's endpoint",
+        [&] {
+          still_runs();
+          return first_line(data + "/endpoint");
+        },
+        {}, kPatience);
+    standby_port_ = static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1)));
+  }
+  Rest asked = standby_rest();
+  await_true("the standby is ready", kPatience, [&] {
+    still_runs();
+    return asked.raw("GET", "/readyz").status == 200;
   });
 }
 
@@ -196,26 +231,28 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
         directory_ + "/passwd",
         directory_ + "/group"};
   }
-  const std::vector<std::string> words = {
-      site.program("tutti-worker"),
-      "--scheduler",
-      "http://" + (network ? network->scheduler_address() : "127.0.0.1") + ":" + std::to_string(port_),
-      "--token-file",
-      directory_ + "/data/token",
-      "--node",
-      w.name(),
-      "--address",
-      network ? network->address(w.number()) : "127.0.0.1",
-      "--state-dir",
-      w.directory() + "/state",
-      "--boot-id",
-      w.name() + "-boot-" + std::to_string(w.boots_),
-      "--cpus",
-      "64",
-      "--nvml-library",
-      site.nvml_double(),
-      "--run-as",
-      options_.accounts.empty() ? "job-user" : "owner"};
+  const std::string host = "http://" + (network ? network->scheduler_address() : "127.0.0.1") + ":";
+  std::string schedulers = host + std::to_string(port_);
+  if (standby_port_ != 0) schedulers += "," + host + std::to_string(standby_port_);
+  const std::vector<std::string> words = {site.program("tutti-worker"),
+                                          "--scheduler",
+                                          schedulers,
+                                          "--token-file",
+                                          directory_ + "/data/token",
+                                          "--node",
+                                          w.name(),
+                                          "--address",
+                                          network ? network->address(w.number()) : "127.0.0.1",
+                                          "--state-dir",
+                                          w.directory() + "/state",
+                                          "--boot-id",
+                                          w.name() + "-boot-" + std::to_string(w.boots_),
+                                          "--cpus",
+                                          "64",
+                                          "--nvml-library",
+                                          site.nvml_double(),
+                                          "--run-as",
+                                          options_.accounts.empty() ? "job-user" : "owner"};
   options.argv.insert(options.argv.end(), words.begin(), words.end());
   if (options_.check_shared) {
     std::filesystem::create_directories(checked());
@@ -442,6 +479,7 @@ void Cluster::check_gpus() {
 
 void Cluster::check_logs() const {
   std::vector<std::string> files = {directory_ + "/scheduler.log"};
+  if (options_.standby) files.push_back(directory_ + "/standby.log");
   for (const auto& worker : workers_) {
     files.push_back(worker->log());
     std::error_code ec;
@@ -474,6 +512,13 @@ void Cluster::finish() {
       throw Failure("worker " + worker->name() + ": " + describe_status(*status) + "\n" +
                     end_of(worker->log(), 4000));
   }
+  if (options_.standby) {
+    standby_.signal(SIGTERM);
+    const auto ended = standby_.wait(kPatience);
+    if (!ended || *ended != 0)
+      throw Failure("the standby " + (ended ? "ended with " + describe_status(*ended) : "does not stop") +
+                    "\n" + end_of(directory_ + "/standby.log", 4000));
+  }
   scheduler_.signal(SIGTERM);
   const auto status = scheduler_.wait(kPatience);
   if (!status || *status != 0)
@@ -484,6 +529,7 @@ void Cluster::finish() {
 
 std::string Cluster::logs() const {
   std::string out = "---- scheduler\n" + end_of(directory_ + "/scheduler.log", 6000);
+  if (options_.standby) out += "---- standby\n" + end_of(directory_ + "/standby.log", 6000);
   for (const auto& worker : workers_) {
     out += "---- " + worker->name() + "\n" + end_of(worker->log(), 3000);
     std::error_code ec;

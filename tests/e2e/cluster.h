@@ -28,6 +28,7 @@ struct ClusterOptions {
   bool namespaces = false;  // each worker with an interface, an address and a host name of its own
   bool own_database = false;
   bool embedded = false;           // the scheduler's own PostgreSQL
+  bool standby = false;            // a second scheduler on the same database
   double lease = 6, margin = 1.5;  // as delivered
   double continue_minutes = 10;    // likewise
   bool blames = true;              // a history of faults sets hardware aside, as delivered
@@ -74,6 +75,12 @@ class Cluster {
   // ---- parts
   void start_scheduler();  // on the port it had; returns when it is ready
   void kill_scheduler();
+  void start_standby();  // likewise, with the first one's token and secret; not embedded
+  Process& standby() { return standby_; }
+  Rest standby_rest() const { return {standby_port_, token_}; }
+  std::uint16_t standby_port() const { return standby_port_; }
+  /// Whom the questions below are put to; at first the scheduler.
+  void talk_to_standby(bool yes) { rest_ = std::make_unique<Rest>(yes ? standby_port_ : port_, token_); }
   Process& scheduler() { return scheduler_; }
   PostgresServer& postgres() { return own_postgres_ ? *own_postgres_ : Site::instance().postgres(); }
   std::vector<std::string> sql(const std::string& text) { return sql_rows(connection_, text); }
@@ -141,6 +148,7 @@ class Cluster {
   std::string logs() const;
 
  private:
+  SpawnOptions scheduler_options(const std::string& data, std::uint16_t port, const std::string& log) const;
   void stop_jobs();
   void check_gpus();
   void check_logs() const;
@@ -149,7 +157,8 @@ class Cluster {
   std::string directory_, shared_, connection_, token_;
   std::uint16_t port_ = 0;
   std::unique_ptr<PostgresServer> own_postgres_;
-  Process scheduler_;
+  Process scheduler_, standby_;
+  std::uint16_t standby_port_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Rest> rest_;
 };

@@ -57,6 +57,47 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class SeveralServersTest(unittest.TestCase):
+    """Schedulers of one cluster: addresses with commas."""
+
+    @staticmethod
+    def refused():
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            return f"http://127.0.0.1:{nobody.getsockname()[1]}"
+
+    def test_a_refused_connection_is_tried_elsewhere_at_once(self):
+        server = FakeServer(lambda request, n: (200, {}, {"id": 7}))
+        client = tutti.Client(f"{self.refused()}, {server.url}", "t", retries=0)
+        self.assertEqual(client.submit({"name": "a"})["id"], 7)
+        self.assertEqual(client.job(7)["id"], 7)
+        self.assertEqual(len(server.requests), 2)
+
+    def test_one_that_leads_not_is_left_for_the_next(self):
+        standby = FakeServer(lambda request, n: (503, {"Retry-After": "1"}, {"code": "no_leader"}))
+        leader = FakeServer(lambda request, n: (200, {}, {"id": 7}))
+        client = tutti.Client(f"{standby.url},{leader.url}", "t", retries=0)
+        client.requeue(7)  # nothing has happened at the standby, so it may be asked for elsewhere
+        client.requeue(7)
+        self.assertEqual(len(standby.requests), 1, "what answered last is asked first")
+        self.assertEqual(len(leader.requests), 2)
+
+    def test_when_nobody_leads_the_round_ends(self):
+        servers = [FakeServer(lambda request, n: (503, {}, {"code": "no_leader"})) for _ in range(3)]
+        client = tutti.Client(",".join(server.url for server in servers), "t", retries=0)
+        with self.assertRaises(tutti.ServerError):
+            client.job(7)
+        self.assertEqual([len(server.requests) for server in servers], [1, 1, 1])
+
+    def test_what_may_have_happened_is_not_done_elsewhere(self):
+        lost = FakeServer(lambda request, n: None)
+        other = FakeServer(lambda request, n: (200, {}, {"id": 7}))
+        client = tutti.Client(f"{lost.url},{other.url}", "t", retries=3)
+        with self.assertRaises(tutti.NotReachable):
+            client.requeue(7)
+        self.assertEqual(len(other.requests), 0)
+
+
 class ClientTest(unittest.TestCase):
     def serve(self, script):
         server = FakeServer(script)

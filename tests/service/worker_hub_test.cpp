@@ -14,6 +14,7 @@
 #include "db/memory/memory_secrets.h"
 #include "db/memory/memory_store.h"
 #include "scheduler/secrets/secret_vault.h"
+#include "scheduler/service/clocks.h"
 #include "scheduler/service/side_thread.h"
 
 namespace tutti {
@@ -305,6 +306,64 @@ TEST_F(WorkerHubTest, WhatARegisteredWorkerMeasuresIsPassedOn) {
   report.ranks.resize(3);
   link->say(report);
   EXPECT_EQ(samples.heard, (std::vector<std::string>{"1 GPU-0", "1 GPU-1", "1 step 12", "1 ranks 3"}));
+}
+
+// ---------------------------------------------------------------- several schedulers
+
+TEST_F(WorkerHubTest, AHeartbeatUnderOurTermEndsTheWaitForALeaderOfBefore) {
+  leases.others_renew_until(boot_now() + std::chrono::hours(1));
+  const auto link = connect();
+  link->say(hello());
+  until([&] { return link->heard<protocol::Welcome>() != nullptr; });
+  EXPECT_EQ(link->heard<protocol::Welcome>()->term, leader->term().value);
+  link->say(protocol::Heartbeat{1});
+  ASSERT_NE(link->heard<protocol::HeartbeatAck>(), nullptr);
+  const auto soon = [] { return boot_now() + std::chrono::minutes(1); };
+  EXPECT_GT(leases.expires_at(NodeId(1)), soon()) << "an older worker may go back to the one before";
+  protocol::Heartbeat beat{2};
+  beat.term = leader->term().value;
+  link->say(beat);
+  EXPECT_LT(leases.expires_at(NodeId(1)), soon());
+}
+
+struct StandbyHub : WorkerHubTest {
+  std::unique_ptr<db::MemoryStore> other = std::make_unique<db::MemoryStore>(database);
+
+  void SetUp() override {
+    ASSERT_GE(sodium_init(), 0);
+    LeaderCard card;
+    card.url = "http://b:7070";
+    card.instance = "b";
+    other->introduce(card);
+    other->acquire_leadership("b:1");
+    store = std::make_unique<StoreThread>(io.get_executor(), std::make_unique<db::MemoryStore>(database),
+                                          std::make_shared<db::MemoryReader>(database), 1);
+    LeaderSettings settings;
+    settings.holder = "test";
+    leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
+    hub = std::make_unique<WorkerHub>(io.get_executor(), *leader, leases, metrics, std::string(32, 'k'));
+    leader->start(*hub, [](const std::string&) {});
+    until([&] { return leader->status().standby; });
+  }
+};
+
+TEST_F(StandbyHub, SendsWorkersToTheLeaderAndGrantsNothing) {
+  const auto link = connect();
+  link->say(hello());
+  const auto* refused = link->heard<protocol::Refused>();
+  ASSERT_NE(refused, nullptr);
+  EXPECT_EQ(refused->leader, "http://b:7070");
+  EXPECT_EQ(link->heard<protocol::Welcome>(), nullptr);
+  EXPECT_FALSE(leases.held(NodeId(1)));
+}
+
+TEST_F(StandbyHub, TakesWorkersAsSoonAsItLeads) {
+  other.reset();  // its session ends
+  until([&] { return leader->plane() != nullptr; });
+  const auto link = connect();
+  link->say(hello());
+  until([&] { return link->heard<protocol::Welcome>() != nullptr; });
+  EXPECT_EQ(link->heard<protocol::Welcome>()->term, 2);
 }
 
 }  // namespace

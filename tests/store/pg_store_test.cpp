@@ -178,7 +178,7 @@ TEST_F(PgStoreTest, NewLeaderWaitsForACommitUnderWay) {
   auto acquired = std::async(std::launch::async, [&] { return second.acquire_leadership("b"); });
   wait_until_sql(
       "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = "
-      "current_database() AND query LIKE 'UPDATE leader%'");
+      "current_database() AND query LIKE '%UPDATE leader%'");
   commit_under_way.release();
   EXPECT_EQ(acquired.get(), Term(2));
 }
@@ -194,6 +194,23 @@ TEST_F(PgStoreTest, SilentLeaderLosesItsSessionWhenAsked) {
   EXPECT_EQ(second.acquire_leadership("b"), Term(2));
   EXPECT_EQ(kind_of([&] { first.commit({}); }), StoreError::unavailable);
   EXPECT_EQ(kind_of([&] { first.load(); }), StoreError::deposed);
+}
+
+// A million rows are looked at for longer than a frozen leader is waited for.
+TEST_F(PgStoreTest, ALeaderThatWorksOnWhatItHasLoadedKeepsItsSession) {
+  auto o = options();
+  o.leader_idle_timeout = milliseconds(200);
+  db::PgStore first(o);
+  first.acquire_leadership("a");
+  first.load();
+  auto patient = options();
+  patient.leadership_wait = std::chrono::seconds(1);
+  db::PgStore second(patient);
+  EXPECT_EQ(kind_of([&] { second.acquire_leadership("b"); }), StoreError::deposed);
+  first.commit(submission(1));
+  patient.leadership_wait = std::chrono::seconds(6);
+  db::PgStore third(patient);
+  EXPECT_EQ(third.acquire_leadership("c"), Term(2)) << "it has spoken, and is waited for as ever";
 }
 
 TEST_F(PgStoreTest, ConnectionStringReachesLibpqUnchanged) {

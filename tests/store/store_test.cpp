@@ -463,6 +463,90 @@ TEST_P(StoreTest, RowsThatBreakARuleAreCorrupt) {
   EXPECT_THAT(store_->load().jobs, IsEmpty());
 }
 
+// ---------------------------------------------------------------- terms: who renews leases still
+
+LeaderCard card(const std::string& instance, Duration renews_for = std::chrono::minutes(10)) {
+  return {.url = "http://" + instance + ":7070",
+          .instance = instance,
+          .key_print = "print",
+          .renews_for = renews_for};
+}
+
+TEST_P(StoreTest, ALeaderIsPublishedWithItsTerm) {
+  store_.reset();
+  auto second = world_->store();
+  second->introduce(card("a"));
+  second->acquire_leadership("host:7");
+  const auto leader = reader_->leader();
+  EXPECT_EQ(leader.term, Term(2));
+  EXPECT_EQ(leader.url, "http://a:7070");
+  EXPECT_EQ(leader.key_print, "print");
+  EXPECT_FALSE(leader.over);
+}
+
+TEST_P(StoreTest, APredecessorThatWasLostMayStillRenewLeases) {
+  EXPECT_EQ(store_->predecessors_renew(), Duration::zero()) << "nobody led before";
+  store_.reset();
+  auto a = world_->store();
+  a->introduce(card("a"));
+  a->acquire_leadership("a");
+  EXPECT_EQ(a->predecessors_renew(), Duration::zero()) << "the first one renews for no time by itself";
+  world_->cut_session(*a);
+  auto b = world_->store();
+  b->introduce(card("b", std::chrono::minutes(1)));
+  b->acquire_leadership("b");
+  EXPECT_GT(b->predecessors_renew(), std::chrono::minutes(9));
+  EXPECT_LE(b->predecessors_renew(), std::chrono::minutes(10));
+  world_->cut_session(*b);
+  auto c = world_->store();
+  c->introduce(card("c"));
+  c->acquire_leadership("c");
+  EXPECT_GT(c->predecessors_renew(), std::chrono::minutes(9)) << "the longest of all that are not over";
+}
+
+TEST_P(StoreTest, APredecessorThatResignedRenewsNothing) {
+  store_.reset();
+  auto a = world_->store();
+  a->introduce(card("a"));
+  a->acquire_leadership("a");
+  a->resign();
+  EXPECT_TRUE(reader_->leader().over);
+  auto b = world_->store();
+  b->introduce(card("b"));
+  b->acquire_leadership("b");
+  EXPECT_EQ(b->predecessors_renew(), Duration::zero());
+  EXPECT_FALSE(reader_->leader().over);
+}
+
+// What asks for the lead a second time has not led the first time.
+TEST_P(StoreTest, ATermOfOurOwnThatWasRaisedInVainIsNobodyElses) {
+  store_.reset();
+  auto a = world_->store();
+  a->introduce(card("a"));
+  a->acquire_leadership("a");
+  EXPECT_EQ(a->acquire_leadership("a"), Term(3));
+  EXPECT_EQ(a->predecessors_renew(), Duration::zero());
+}
+
+TEST_P(StoreTest, TermsOfAnInstanceThatStartsAgainAreOver) {
+  store_.reset();
+  auto a = world_->store();
+  a->introduce(card("a"));
+  a->acquire_leadership("a");
+  world_->cut_session(*a);
+  auto b = world_->store();
+  b->introduce(card("b"));
+  b->acquire_leadership("b");
+  EXPECT_GT(b->predecessors_renew(), Duration::zero());
+  auto a_again = world_->store();
+  a_again->introduce(card("a"));
+  EXPECT_THROW(a_again->acquire_leadership("a"), StoreError) << "b leads";
+  EXPECT_EQ(b->predecessors_renew(), Duration::zero());
+  world_->cut_session(*b);
+  EXPECT_EQ(a_again->acquire_leadership("a"), Term(4));
+  EXPECT_GT(a_again->predecessors_renew(), Duration::zero()) << "b may live";
+}
+
 // ---------------------------------------------------------------- leadership and lost sessions
 
 TEST_P(StoreTest, TermRisesWithEveryLeader) {

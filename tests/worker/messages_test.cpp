@@ -419,6 +419,19 @@ TEST(Messages, RefusalNamesTheField) {
   EXPECT_EQ(r.error().field, "seq");
 }
 
+TEST(Messages, ATermAndALeaderMayBeAbsent) {
+  Welcome welcome{3, 6'000'000, 1'000'000, {}, {}};
+  EXPECT_FALSE(there_and_back(welcome).term);
+  welcome.term = 7;
+  EXPECT_EQ(there_and_back(welcome).term, 7);
+  EXPECT_FALSE(there_and_back(Refused{"no"}).leader);
+  EXPECT_EQ(there_and_back(Refused{"no", ""}).leader, "") << "nobody leads";
+  EXPECT_EQ(there_and_back(Refused{"no", "http://b:7070"}).leader, "http://b:7070");
+  Heartbeat beat{17};
+  beat.term = 7;
+  EXPECT_EQ(there_and_back(beat).term, 7);
+}
+
 TEST(Messages, GarbageIsRefused) {
   for (auto text :
        {"", "{", "[]", "null", "17", "{}", R"({"type":7})", R"({"type":"dance"})", "\xFF\xFE",

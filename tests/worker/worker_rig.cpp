@@ -104,8 +104,13 @@ struct FakeScheduler::State {
       if (const auto* hello = std::get_if<protocol::Hello>(&*message)) {
         node = hello->node;
         links[node] = link;
-        protocol::Welcome welcome{1, owner.lease_us, owner.heartbeat_us, kept[node], {}};
-        link->send(wire::encode(protocol::ToWorker(std::move(welcome))));
+        if (leader) {
+          link->send(wire::encode(protocol::ToWorker(protocol::Refused{"a standby", leader})));
+        } else {
+          protocol::Welcome welcome{1, owner.lease_us, owner.heartbeat_us, kept[node], {}};
+          welcome.term = term;
+          link->send(wire::encode(protocol::ToWorker(std::move(welcome))));
+        }
       } else if (const auto* beat = std::get_if<protocol::Heartbeat>(&*message); beat && acknowledging) {
         link->send(wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat->seq})));
       }
@@ -130,6 +135,8 @@ struct FakeScheduler::State {
   std::map<std::string, std::vector<AttemptKey>> kept;
   std::string trouble;
   bool acknowledging = true;
+  std::optional<std::int64_t> term;
+  std::optional<std::string> leader;  // who leads instead of this one
 };
 
 FakeScheduler::FakeScheduler() : state_(std::make_unique<State>(*this)) {}
@@ -160,6 +167,17 @@ void FakeScheduler::acknowledge(bool yes) {
 void FakeScheduler::cut(const std::string& node) {
   const std::scoped_lock lock(state_->mutex);
   state_->links.at(node)->abort();
+}
+
+void FakeScheduler::lead(std::int64_t term) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->term = term;
+  state_->leader.reset();
+}
+
+void FakeScheduler::stand_by(const std::string& leader_url) {
+  const std::scoped_lock lock(state_->mutex);
+  state_->leader = leader_url;
 }
 
 void FakeScheduler::send(const std::string& node, const protocol::ToWorker& message) {

@@ -37,7 +37,10 @@ class FakeScheduler {
   std::int64_t heartbeat_us = 100'000;
   void keep(const std::string& node, std::vector<AttemptKey> attempts);
   void acknowledge(bool yes);
-  void cut(const std::string& node);  // its connection
+  void cut(const std::string& node);             // its connection
+  void lead(std::int64_t term);                  // from the next Hello on
+  void stand_by(const std::string& leader_url);  // likewise: it sends workers there
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port()); }
 
   void send(const std::string& node, const protocol::ToWorker& message);
 

@@ -71,6 +71,7 @@ void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
   if (!connected_) return;
   enforce_leases(now);
   welcome_ = true;
+  term_ = w.term;
   lease_ = Duration(std::max<std::int64_t>(w.lease_us, 0));
   heartbeat_every_ = std::clamp(Duration(w.heartbeat_us), Duration(std::chrono::milliseconds(10)),
                                 Duration(std::chrono::minutes(1)));
@@ -101,6 +102,7 @@ void WorkerCore::heartbeat(Now now) {
     heartbeats_under_way_.erase(heartbeats_under_way_.begin());
   protocol::Heartbeat beat{seq, now.wall.time_since_epoch().count()};
   if (connected_) beat.loads = std::exchange(loads_, std::nullopt);
+  if (welcome_) beat.term = term_;
   send(std::move(beat));
 }
 

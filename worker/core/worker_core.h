@@ -229,6 +229,7 @@ class WorkerCore {
   Duration heartbeat_every_ = std::chrono::seconds(1);
   Mono next_heartbeat_{};
   std::int64_t heartbeat_seq_ = 0;
+  std::optional<std::int64_t> term_;  // of the leader that we obey, kept where our successor finds it
   std::map<std::int64_t, Mono> heartbeats_under_way_;  // seq → sent at; bounded
   Mono lease_until_{};                                 // zero = none yet
   PeerWatch peers_;
@@ -249,8 +250,8 @@ class WorkerCore {
   NodeConditions conditions_;
   node::FaultPairs fault_pairs_;
   std::optional<std::vector<protocol::GpuLoad>> loads_;  // of the last sample, until a heartbeat has said it
-  std::map<std::string, std::uint64_t> idle_memory_;  // UUID → the least memory it was seen to use
-  std::optional<std::int64_t> switch_fault_at_;       // CLOCK_BOOTTIME
+  std::map<std::string, std::uint64_t> idle_memory_;     // UUID → the least memory it was seen to use
+  std::optional<std::int64_t> switch_fault_at_;          // CLOCK_BOOTTIME
   bool inspecting_ = false;
   std::optional<protocol::InspectionReport> inspection_;  // the last one
   Instant inspected_at_;

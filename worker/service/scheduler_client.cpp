@@ -4,11 +4,34 @@
 
 #include <algorithm>
 #include <boost/asio/steady_timer.hpp>
+#include <optional>
 #include <random>
+#include <stdexcept>
+#include <utility>
 
 #include "api/http/link_io.h"
+#include "worker/service/addresses.h"
 
 namespace tutti::worker {
+
+namespace {
+constexpr int kQuickRedirections =
+    3;  // two standbys that each take the other for the leader are not asked faster
+
+/// Where to go, if that is somewhere, and no worse place for our token than where we are.
+std::optional<Peer> usable(const std::string& leader, const Peer& from) {
+  if (leader.empty()) return std::nullopt;
+  try {
+    Peer peer = parse_address(leader);
+    if (from.tls && !peer.tls) return std::nullopt;
+    if (peer == from) return std::nullopt;
+    return peer;
+  } catch (const std::runtime_error& e) {
+    spdlog::warn("a standby names a leader at {}", e.what());
+    return std::nullopt;
+  }
+}
+}  // namespace
 
 struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::State> {
   State(boost::asio::io_context& io_, const Settings& settings_, Events events_)
@@ -18,7 +41,7 @@ struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::St
         timer(io_),
         back_off(settings_.back_off_min) {}
 
-  const Peer& peer() const { return settings.schedulers[at % settings.schedulers.size()]; }
+  const Peer& peer() const { return told ? *told : settings.schedulers[at % settings.schedulers.size()]; }
 
   void connect() {
     if (closed) return;
@@ -73,13 +96,16 @@ struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::St
   }
 
   void try_next() {
-    if (!welcomed) ++at;
+    const auto next = std::exchange(next_told, std::nullopt);
+    if (!welcomed && !next) ++at;
+    told = next;
     welcomed = false;
     // Full jitter above the least wait: a restarted scheduler is not met by all its workers at once.
-    std::uniform_int_distribution<std::int64_t> dice(settings.back_off_min.count(),
-                                                     std::max(back_off, settings.back_off_min).count());
+    const auto longest = next && ++redirections <= kQuickRedirections ? settings.back_off_min : back_off;
+    std::uniform_int_distribution<std::int64_t> dice(settings.back_off_min.count() / (next ? 4 : 1),
+                                                     std::max(longest, settings.back_off_min).count());
     timer.expires_after(std::chrono::milliseconds(dice(random)));
-    back_off = std::min(back_off * 2, settings.back_off_max);
+    if (!next) back_off = std::min(back_off * 2, settings.back_off_max);
     timer.async_wait([self = shared_from_this()](boost::system::error_code ec) {
       if (!ec) self->connect();
     });
@@ -93,8 +119,10 @@ struct SchedulerClient::State : std::enable_shared_from_this<SchedulerClient::St
   std::shared_ptr<http::Link> link;
   std::mt19937_64 random{std::random_device{}()};
   std::string last_trouble;
-  std::size_t at = 0;     // which address
-  std::int64_t life = 0;  // callbacks of a former link know by it that they are late
+  std::size_t at = 0;                   // which address
+  std::optional<Peer> told, next_told;  // instead of it: where a standby says that the leader is
+  int redirections = 0;                 // since the last welcome
+  std::int64_t life = 0;                // callbacks of a former link know by it that they are late
   bool welcomed = false, closed = false;
 };
 
@@ -116,8 +144,25 @@ void SchedulerClient::send(std::string text) {
 void SchedulerClient::on_welcome() {
   state_->timer.cancel();
   state_->welcomed = true;
+  state_->redirections = 0;
   state_->last_trouble.clear();
   state_->back_off = state_->settings.back_off_min;
+}
+
+void SchedulerClient::redirected(const std::string& why, const std::string& leader) {
+  const auto next = usable(leader, state_->peer());
+  if (why != state_->last_trouble)
+    spdlog::info("scheduler {}:{}: {}{}", state_->peer().host, state_->peer().port, why,
+                 next ? ", at " + leader : "");
+  if (next) {
+    // One of ours: then it stays the first to be asked.
+    const auto known = std::ranges::find(state_->settings.schedulers, *next);
+    if (known != state_->settings.schedulers.end())
+      state_->at = static_cast<std::size_t>(known - state_->settings.schedulers.begin());
+    state_->next_told = next;
+  }
+  state_->lost("not the leader");
+  state_->last_trouble = why;
 }
 
 void SchedulerClient::refused(const std::string& why) {

@@ -1,5 +1,6 @@
-// Keeps one link to whichever scheduler accepts it: addresses in turn, jittered back-off between tries. Lives
-// on the worker's thread. Nothing is queued while there is no link: the worker says everything again anyway.
+// Keeps one link to whichever scheduler accepts it: addresses in turn, jittered back-off between tries, and
+// where a standby says that the leader is. Lives on the worker's thread. Nothing is queued while there is no
+// link: the worker says everything again anyway.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -27,6 +28,9 @@ class SchedulerClient {
   void on_welcome();
   /// It has not: logged once, the link is given up, the next address is tried.
   void refused(const std::string& why);
+  /// It is a standby, and this is the leader's URL ("": nobody leads): that address is tried next, unless it
+  /// is not encrypted and the standby's is.
+  void redirected(const std::string& why, const std::string& leader);
 
  private:
   struct State;

@@ -8,6 +8,7 @@
 
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
+#include <charconv>
 #include <csignal>
 #include <stdexcept>
 
@@ -214,6 +215,8 @@ void Worker::start() {
                settings_.address, settings_.cpus, as_owner ? "their owners" : settings_.job_user.name,
                kill_mode_in_use(settings_));
   recover();
+  if (const auto text = supervisor::read_file(settings_.state_dir + "/term", 32))
+    (void)std::from_chars(text->data(), text->data() + text->size(), term_);
   // After the ends of the former boot are recorded: a crash before this line only repeats that.
   supervisor::replace_file(settings_.state_dir + "/boot_id", settings_.boot_id, true);
   settle();
@@ -305,14 +308,22 @@ void Worker::handle(const std::string& text) {
     Worker& w;
     Now now;
     void operator()(const protocol::Welcome& m) {
+      if (!w.obey(m)) return;
       spdlog::info("registered as node {}, lease {} ms", m.node_id, m.lease_us / 1000);
       w.client_->on_welcome();
       w.use_peer_secret(m.peer_secret);
-      w.core_.on_welcome(now, m);
+      protocol::Welcome welcome = m;
+      if (w.term_ == 0) welcome.term.reset();
+      w.core_.on_welcome(now, welcome);
       w.say_ranks_again();
       for (auto& [key, watch] : w.watches_) watch.collective_said = false;
     }
-    void operator()(const protocol::Refused& m) { w.client_->refused(m.why); }
+    void operator()(const protocol::Refused& m) {
+      if (m.leader)
+        w.client_->redirected(m.why, *m.leader);
+      else
+        w.client_->refused(m.why);
+    }
     void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }
     void operator()(const protocol::Prepare& m) { w.prepare(m); }
     void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
@@ -330,6 +341,29 @@ void Worker::handle(const std::string& text) {
   };
   std::visit(Dispatch{*this, now}, *message);
   settle();
+}
+
+// Terms do not fall while anything lives here: the new leader counts on it that the one before renews no
+// lease any more. So the term stands on the disk before anything is said under it.
+bool Worker::obey(const protocol::Welcome& welcome) {
+  if (!welcome.term) {  // an older scheduler
+    term_ = 0;
+    return true;
+  }
+  if (*welcome.term < term_ && !links_.empty()) {
+    client_->refused("its term " + std::to_string(*welcome.term) + " is over, term " + std::to_string(term_) +
+                     " has been obeyed here");
+    return false;
+  }
+  if (*welcome.term == term_) return true;
+  try {
+    supervisor::replace_file(settings_.state_dir + "/term", std::to_string(*welcome.term), true);
+    term_ = *welcome.term;
+  } catch (const std::exception& e) {
+    spdlog::error("the leader's term cannot be kept: {}", e.what());
+    term_ = 0;  // nothing is claimed
+  }
+  return true;
 }
 
 // Its owner's account first, which may take a while. A Stop that comes meanwhile finds no attempt, and then

@@ -91,6 +91,7 @@ class Worker {
   void open_peer_link();
   void use_peer_secret(const std::string&);
   void handle(const std::string& text);
+  bool obey(const protocol::Welcome&);  // false: its leader's term is over
   void prepare(const protocol::Prepare&);
   void open_shell(const protocol::OpenShell&);
   const Account* user_of(AttemptKey);         // none: nothing was ever started for it
@@ -202,6 +203,7 @@ class Worker {
   std::unique_ptr<NodeWatch> node_;
   std::optional<std::uint64_t> log_number_saved_;
   std::unique_ptr<SchedulerClient> client_;
+  std::int64_t term_ = 0;  // the highest leader's term that was obeyed here; 0: none, or it cannot be kept
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
   bool settling_ = false;
   bool polling_logs_ = false;

@@ -25,6 +25,7 @@ JobRef = Union[int, str]  # an id, or a name: the newest job of that name
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 _RETRIED = frozenset({429, 502, 503, 504})
+_ELSEWHERE = frozenset({421, 503})  # nothing has happened there; another scheduler may know who leads
 
 
 class _Server(NamedTuple):
@@ -42,6 +43,14 @@ def _parse_server(text: str) -> _Server:
     if url.scheme not in ("http", "https") or not url.hostname:
         raise TuttiError(f"server {text}: expected http://HOST:PORT or https://HOST")
     return _Server(url, "")
+
+
+def _parse_servers(text: str) -> list[_Server]:
+    """One address, or several with commas: schedulers of one cluster."""
+    servers = [_parse_server(one.strip()) for one in text.split(",") if one.strip()]
+    if not servers:
+        raise TuttiError("the server's address is empty")
+    return servers
 
 
 def _read_json(path: str) -> Json:
@@ -93,12 +102,14 @@ class Client:
 
     def __init__(self, server: Optional[str] = None, token: Optional[str] = None, *, user: Optional[str] = None,
                  timeout: float = 30.0, retries: int = 5) -> None:
-        """`timeout`: seconds for each answer. `retries`: after a lost connection, 429, 502, 503 or 504."""
+        """`server`: one address, or those of several schedulers with commas. `timeout`: seconds for each answer.
+        `retries`: after a lost connection, 429, 502, 503 or 504."""
         context: Json = {} if server or os.environ.get("TUTTI_SERVER") else _context()
         address = server or os.environ.get("TUTTI_SERVER") or context.get("server")
         if not address:
             raise TuttiError("no server: pass one, set TUTTI_SERVER, or run `tutti up` or `tutti login`")
-        self._server = _parse_server(str(address))
+        self._servers = _parse_servers(str(address))
+        self._server = self._servers[0]  # the one that answered last
         # A token in the context file is for its own server only.
         self._token = token or os.environ.get("TUTTI_TOKEN") or str(context.get("token") or "")
         self._ca = os.environ.get("TUTTI_CA") or os.environ.get("TUTTI_CACERT") or context.get("ca")
@@ -252,13 +263,15 @@ class Client:
         # What is not known to have been done may be done twice: only a key makes that harmless.
         repeatable = method == "GET" or "Idempotency-Key" in headers or path.endswith((":simulate", ":cancel", ":hold"))
         trouble: Exception = NotReachable("never tried")
-        for attempt in range(self._retries + 1):
-            if attempt:
-                self._pause(attempt, deadline, trouble)
+        attempt = 0
+        others = len(self._servers) - 1  # not asked in this round
+        while True:
+            elsewhere = False
             try:
                 return self._once(method, target, body, headers, deadline)
             except ServerError as error:
-                if error.status not in _RETRIED or not repeatable:
+                elsewhere = error.status in _ELSEWHERE
+                if not (elsewhere and others) and (error.status not in _RETRIED or not repeatable):
                     raise
                 trouble = error
             except ssl.SSLCertVerificationError as error:
@@ -266,8 +279,19 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 _check(deadline)
                 trouble = error
-                if not repeatable and not isinstance(error, ConnectionRefusedError):
+                elsewhere = isinstance(error, ConnectionRefusedError)
+                if not repeatable and not elsewhere:
                     break
+            if len(self._servers) > 1 and (elsewhere or repeatable):
+                self._server = self._servers[(self._servers.index(self._server) + 1) % len(self._servers)]
+                if others:
+                    others -= 1
+                    continue  # once round, before anything is waited for
+            others = len(self._servers) - 1
+            attempt += 1
+            if attempt > self._retries:
+                break
+            self._pause(attempt, deadline, trouble)
         if isinstance(trouble, ServerError):
             raise trouble
         raise NotReachable(f"{self._name()} does not answer: {trouble}") from trouble

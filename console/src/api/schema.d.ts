@@ -3050,8 +3050,15 @@ export interface components {
         ControlPlane: {
             /** @description This scheduler leads, and the store answers. */
             ready: boolean;
+            /**
+             * @description Of the scheduler that answers; none: it recovers, or cannot reach the store.
+             * @enum {string}
+             */
+            role: "leader" | "standby" | "none";
             detail: string;
             leader: string;
+            /** @description Where the leader is reached; empty if it does not say. */
+            leader_url: string;
             term: number;
             /**
              * Format: date-time
@@ -3110,8 +3117,13 @@ export interface components {
         Ready: {
             /** @enum {string} */
             status: "ok";
+            /** @enum {string} */
+            role: "leader" | "standby";
             detail: string;
+            /** @description Who leads: host and process. */
             leader: string;
+            /** @description Where it is reached; empty if it does not say. */
+            leader_url: string;
             term: number;
         };
         /** @description A name and a password, or a token alone. */

@@ -1,0 +1,411 @@
+#include "scheduler/service/leader_proxy.h"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace tutti {
+namespace {
+
+constexpr long kConnectMs = 2000;
+constexpr long kKeepIdle = 10, kKeepEvery = 5;  // seconds; TCP asks whether the leader's machine is there
+constexpr std::size_t kWhole = 1 << 20;         // answers up to this are sent whole
+constexpr std::size_t kUnread = 256 << 10;      // of a stream, before the leader is made to wait
+constexpr std::size_t kStreamBuffer = 1 << 20;
+constexpr int kTurnMs = 1000;  // the loop looks around so often by itself
+
+std::chrono::seconds wall_now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+      std::chrono::system_clock::now().time_since_epoch());
+}
+
+http::Response nobody_leads(const std::string& why) {
+  return http::problem(503, "no_leader", why + "; nothing has happened", "try again in a second")
+      .set("Retry-After", "1");
+}
+
+http::Response lost(const std::string& why) {
+  return http::problem(502, "leader_lost",
+                       "the connection to the leader was lost, it is not known whether this happened: " + why,
+                       "repeat it under the same Idempotency-Key, or look first");
+}
+
+constexpr auto kNotSent =
+    std::to_array<CURLcode>({CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_SSL_CONNECT_ERROR,
+                             CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CACERT_BADFILE, CURLE_URL_MALFORMAT,
+                             CURLE_UNSUPPORTED_PROTOCOL});
+
+// The leader cannot have seen the request.
+bool was_not_sent(CURL* easy, CURLcode code) {
+  if (std::ranges::find(kNotSent, code) != kNotSent.end()) return true;
+  curl_off_t ready = 0;  // after the handshake, before the first byte of the request
+  curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &ready);
+  return code == CURLE_OPERATION_TIMEDOUT && ready == 0;
+}
+
+bool is_read(http::Method method) { return method == http::Method::get || method == http::Method::head; }
+
+}  // namespace
+
+// ---------------------------------------------------------------- the thread
+
+class LeaderProxy::Engine {
+ public:
+  explicit Engine(LeaderProxySettings settings) : settings_(std::move(settings)) {
+    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    multi_ = ready == CURLE_OK ? curl_multi_init() : nullptr;
+    if (multi_ == nullptr) throw std::runtime_error("libcurl cannot start");
+    wakeup_ = std::make_shared<Wakeup>();
+    wakeup_->multi = multi_;
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Engine() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wakeup_->ring();
+    thread_.join();
+    {
+      std::lock_guard lock(wakeup_->mutex);
+      wakeup_->multi = nullptr;  // streams that outlive us ring nowhere
+    }
+    curl_multi_cleanup(multi_);
+  }
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  struct Order {
+    http::Request request;
+    http::Responder responder;
+    std::string url, mark;
+  };
+
+  void give_up() {
+    give_up_ = true;
+    wakeup_->ring();
+  }
+
+  /// Nothing: it is under way. Else the order comes back: too many are.
+  std::optional<Order> take(Order order) {
+    {
+      std::lock_guard lock(mutex_);
+      if (under_way_ + waiting_.size() >= settings_.at_once) return order;
+      waiting_.push_back(std::move(order));
+    }
+    wakeup_->ring();
+    return std::nullopt;
+  }
+
+ private:
+  // What the sessions' threads may touch of us, also when we are gone.
+  struct Wakeup {
+    std::mutex mutex;
+    CURLM* multi = nullptr;
+    void ring() {
+      std::lock_guard lock(mutex);
+      if (multi != nullptr) curl_multi_wakeup(multi);
+    }
+  };
+  struct Flow {  // shared with the stream's callbacks
+    std::atomic<bool> drained{false};
+    std::atomic<bool> closed{false};
+  };
+  struct Transfer {
+    Order order;
+    CURL* easy = nullptr;
+    curl_slist* headers = nullptr;
+    int status = 0;  // of the answer, as its head
+    http::Headers head;
+    std::string body;  // while it may be sent whole
+    std::shared_ptr<http::Stream> stream;
+    std::shared_ptr<Flow> flow = std::make_shared<Flow>();
+    std::shared_ptr<Wakeup> wakeup;
+    std::size_t unread = 0;
+    bool paused = false;
+    char error[CURL_ERROR_SIZE] = "";
+
+    Transfer(Order o, std::shared_ptr<Wakeup> w) : order(std::move(o)), wakeup(std::move(w)) {}
+    ~Transfer() {
+      curl_slist_free_all(headers);
+      curl_easy_cleanup(easy);
+    }
+    Transfer(const Transfer&) = delete;
+    Transfer& operator=(const Transfer&) = delete;
+
+    void add(const std::string& line) { headers = curl_slist_append(headers, line.c_str()); }
+  };
+
+  void run() {
+    for (;;) {
+      std::deque<Order> fresh;
+      {
+        std::lock_guard lock(mutex_);
+        if (stopping_) break;
+        fresh = std::exchange(waiting_, {});
+        under_way_ = transfers_.size() + fresh.size();
+      }
+      for (auto& order : fresh) begin(std::move(order));
+      int running = 0;
+      curl_multi_perform(multi_, &running);
+      int left = 0;
+      bool ended = false;
+      while (const CURLMsg* message = curl_multi_info_read(multi_, &left)) {
+        if (message->msg != CURLMSG_DONE) continue;
+        ended = true;
+        end(message->easy_handle, message->data.result);
+      }
+      tend_streams();
+      if (give_up_.exchange(false)) end_all();
+      if (!ended) curl_multi_poll(multi_, nullptr, 0, kTurnMs, nullptr);
+    }
+    for (auto& [easy, transfer] : transfers_) {
+      curl_multi_remove_handle(multi_, easy);
+      if (transfer->stream) transfer->stream->abort();
+    }
+    transfers_.clear();
+  }
+
+  void end_all() {
+    std::vector<CURL*> all;
+    for (const auto& [easy, transfer] : transfers_) all.push_back(easy);
+    for (CURL* easy : all) end(easy, CURLE_ABORTED_BY_CALLBACK);
+  }
+
+  // Those whose client has gone are ended, those whose client has read go on.
+  void tend_streams() {
+    std::vector<CURL*> gone, ready;
+    for (auto& [easy, transfer] : transfers_) {
+      if (!transfer->stream) continue;
+      if (transfer->flow->closed)
+        gone.push_back(easy);
+      else if (transfer->paused && transfer->flow->drained.exchange(false))
+        ready.push_back(easy);
+    }
+    for (CURL* easy : gone) forget(easy);
+    for (CURL* easy : ready) {
+      Transfer& transfer = *transfers_.at(easy);
+      transfer.paused = false;
+      transfer.unread = 0;
+      curl_easy_pause(easy, CURLPAUSE_CONT);  // may call on_body at once
+    }
+  }
+
+  void forget(CURL* easy) {
+    curl_multi_remove_handle(multi_, easy);
+    transfers_.erase(easy);
+    std::lock_guard lock(mutex_);
+    under_way_ = transfers_.size();
+  }
+
+  static std::size_t on_head(char* data, std::size_t size, std::size_t count, void* to) {
+    auto& transfer = *static_cast<Transfer*>(to);
+    std::string_view line(data, size * count);
+    if (line.starts_with("HTTP/")) {  // another head follows a 1xx
+      transfer.head.clear();
+      return size * count;
+    }
+    while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
+    if (line.empty()) take_head(transfer);
+    if (const auto colon = line.find(':'); colon != std::string_view::npos) {
+      auto value = line.substr(colon + 1);
+      while (value.starts_with(' ') || value.starts_with('\t')) value.remove_prefix(1);
+      transfer.head.push_back({std::string(line.substr(0, colon)), std::string(value)});
+    }
+    return size * count;
+  }
+
+  static bool is_short(const Transfer& transfer) {
+    const std::string* length = http::find_header(transfer.head, "Content-Length");
+    std::size_t bytes = 0;
+    return length != nullptr &&
+           std::from_chars(length->data(), length->data() + length->size(), bytes).ec == std::errc{} &&
+           bytes <= kWhole;
+  }
+
+  // Of an answer that may take its time the head is passed on at once: its reader waits for that.
+  static void take_head(Transfer& transfer) {
+    long status = 0;
+    curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200) return;
+    transfer.status = static_cast<int>(status);
+    const bool bare = status == 204 || status == 304 || transfer.order.request.method == http::Method::head;
+    if (!bare && !transfer.stream && !is_short(transfer)) open_stream(transfer);
+  }
+
+  static void open_stream(Transfer& transfer) {
+    http::StreamOptions options;
+    options.max_buffer = kStreamBuffer;
+    transfer.stream = transfer.order.responder.stream(
+        transfer.status, headers_from_leader(transfer.head, transfer.status), options);
+    transfer.stream->set_on_close([flow = transfer.flow, wakeup = transfer.wakeup] {
+      flow->closed = true;
+      wakeup->ring();
+    });
+  }
+
+  static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* to) {
+    auto& transfer = *static_cast<Transfer*>(to);
+    const std::size_t n = size * count;
+    if (!transfer.stream) {
+      transfer.body.append(data, n);
+      return transfer.body.size() <= kWhole ? n : 0;  // more than it said
+    }
+    if (transfer.unread >= kUnread) {
+      transfer.paused = true;
+      transfer.stream->when_drained([flow = transfer.flow, wakeup = transfer.wakeup] {
+        flow->drained = true;
+        wakeup->ring();
+      });
+      return CURL_WRITEFUNC_PAUSE;
+    }
+    transfer.unread += n;
+    return transfer.stream->write(std::string(data, n)) ? n : 0;
+  }
+
+  void begin(Order order) {
+    auto made = std::make_unique<Transfer>(std::move(order), wakeup_);
+    made->easy = curl_easy_init();
+    if (made->easy == nullptr) return made->order.responder.respond(nobody_leads("libcurl cannot begin"));
+    Transfer& transfer = *made;
+    CURL* easy = transfer.easy;
+    const http::Request& request = transfer.order.request;
+    for (const auto& [name, value] : headers_to_leader(request))
+      transfer.add(value.empty() ? name + ";" : name + ": " + value);
+    transfer.add(std::string(ForwardMark::kHeader) + ": " + transfer.order.mark);
+    transfer.add("Expect:");                                              // no wait for 100
+    for (const char* unasked : {"Accept", "User-Agent", "Content-Type"})  // curl would say its own
+      if (!request.header(unasked)) transfer.add(std::string(unasked) + ":");
+    const std::string url = transfer.order.url + request.target;
+    curl_easy_setopt(easy, CURLOPT_URL, url.c_str());
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_PROXY, "");  // schedulers reach each other directly
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, kConnectMs);
+    // A log that is followed may say nothing for hours: whether the leader is there TCP knows, and whether it
+    // is frozen look().
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, kKeepIdle);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, kKeepEvery);
+    if (request.method == http::Method::head) curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    if (!is_read(request.method)) {
+      curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+      curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings_.silence.count()));
+      curl_easy_setopt(easy, CURLOPT_POST, 1L);
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.data());
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+      const std::string method(http::to_string(request.method));
+      curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method.c_str());
+      // On a kept connection that breaks curl would send it again by itself.
+      curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+      curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    }
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Engine::on_head);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Engine::on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.error);
+    if (!settings_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, settings_.ca_file.c_str());
+    curl_multi_add_handle(multi_, easy);
+    transfers_.emplace(easy, std::move(made));
+  }
+
+  void end(CURL* easy, CURLcode code) {
+    const auto found = transfers_.find(easy);
+    if (found == transfers_.end()) return;
+    Transfer& transfer = *found->second;
+    const std::string why = code == CURLE_ABORTED_BY_CALLBACK ? "another scheduler leads now"
+                            : transfer.error[0] != '\0'       ? transfer.error
+                                                              : curl_easy_strerror(code);
+    if (transfer.stream) {
+      if (code == CURLE_OK)
+        transfer.stream->close();
+      else
+        transfer.stream->abort();  // so that its reader can tell that from an end
+      return forget(easy);
+    }
+    http::Response answer;
+    if (code == CURLE_OK)
+      answer = {transfer.status, headers_from_leader(transfer.head, transfer.status),
+                std::move(transfer.body)};
+    else if (was_not_sent(easy, code))
+      answer = nobody_leads("the leader cannot be reached: " + why);
+    else
+      answer = lost(why);
+    http::Responder responder = std::move(transfer.order.responder);
+    forget(easy);  // first: whoever hears the answer finds the place free
+    responder.respond(std::move(answer));
+  }
+
+  LeaderProxySettings settings_;
+  CURLM* multi_ = nullptr;
+  std::shared_ptr<Wakeup> wakeup_;
+  std::mutex mutex_;
+  std::deque<Order> waiting_;  // under the mutex, as the next two
+  std::size_t under_way_ = 0;
+  bool stopping_ = false;
+  std::atomic<bool> give_up_{false};
+  std::map<CURL*, std::unique_ptr<Transfer>> transfers_;  // the thread's own
+  std::thread thread_;
+};
+
+// ---------------------------------------------------------------- the control thread
+
+LeaderProxy::LeaderProxy(std::function<Leading()> leading, ForwardMark mark, LeaderProxySettings settings)
+    : leading_(std::move(leading)),
+      mark_(std::move(mark)),
+      engine_(std::make_unique<Engine>(std::move(settings))) {}
+LeaderProxy::~LeaderProxy() = default;
+
+void LeaderProxy::forward(http::Request request, http::Responder responder) {
+  if (request.header(ForwardMark::kHeader))
+    return responder.respond(nobody_leads("another scheduler took this one for the leader, which it is not"));
+  const Leading leading = leading_();
+  if (leading.url.empty())
+    return responder.respond(nobody_leads(
+        leading.holder.empty() ? "no scheduler leads at the moment"
+                               : leading.holder + " leads, and does not say where it is reached"));
+  if (http::wants_websocket(request.headers))
+    return responder.respond(http::problem(421, "not_leader",
+                                           "this scheduler is a standby, " + leading.holder + " leads",
+                                           "ask " + leading.url, {{"leader", leading.url}}));
+  sent_to_ = leading.url;
+  std::string mark = mark_.make({request.peer, http::to_string(request.method), request.target}, wall_now());
+  Engine::Order order{std::move(request), std::move(responder), leading.url, std::move(mark)};
+  if (auto refused = engine_->take(std::move(order)))
+    refused->responder.respond(nobody_leads("too many requests are on their way to the leader"));
+}
+
+void LeaderProxy::look() {
+  if (sent_to_.empty()) return;
+  const Leading now = leading_();
+  if (!now.ours && (now.url == sent_to_ || now.url.empty())) return;
+  sent_to_.clear();
+  engine_->give_up();
+}
+
+BeforeHook seen_from_client(BeforeHook inner, ForwardMark mark) {
+  return [inner = std::move(inner), mark = std::move(mark)](http::Request& request) {
+    if (const auto said = request.header(ForwardMark::kHeader))
+      if (auto peer = mark.peer_of(*said, http::to_string(request.method), request.target, wall_now()))
+        request.peer = *std::move(peer);
+    return inner ? inner(request) : std::nullopt;
+  };
+}
+
+}  // namespace tutti
