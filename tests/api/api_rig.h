@@ -230,6 +230,7 @@ class ApiRig {
   TestShells shells;
   bool history_broken = false;
   std::function<void()> on_replay;  // before a replay is computed, if set
+  bool replay_dies = false;         // its process, before it has answered
   History history;
   db::MemoryAccounts account_store;
   Accounts accounts;  // "secret" is the admin's token
