@@ -1,5 +1,7 @@
 #include "db/pg/side_session.h"
 
+#include "db/too_much.h"
+
 namespace tutti::db {
 namespace {
 
@@ -7,11 +9,15 @@ constexpr std::chrono::seconds kPatience{10};
 
 Connection::Deadline deadline() { return std::chrono::steady_clock::now() + kPatience; }
 
-StoreError store_error(const SqlError& e) {
+[[noreturn]] void throw_store_error(const SqlError& e) {
   if (e.sqlstate.starts_with("23") || e.sqlstate == "40001")  // integrity constraint, serialization
-    return {StoreError::conflict, e.what()};
-  if (e.sqlstate.starts_with("42") || e.sqlstate.starts_with("22")) return {StoreError::corrupt, e.what()};
-  return {StoreError::unavailable, e.what()};
+    throw StoreError(StoreError::conflict, e.what());
+  if (e.sqlstate.starts_with("42") || e.sqlstate.starts_with("22"))
+    throw StoreError(StoreError::corrupt, e.what());
+  // Its time, or that for a lock, is over; a limit of the program, or of memory.
+  if (e.sqlstate == "57014" || e.sqlstate == "55P03" || e.sqlstate.starts_with("54") || e.sqlstate == "53200")
+    throw TooMuch(e.what());
+  throw StoreError(StoreError::unavailable, e.what());
 }
 
 }  // namespace
@@ -37,7 +43,7 @@ auto SideSession::guarded(Work work) {
     return work(*connection_);
   } catch (const SqlError& e) {
     if (connection_->in_transaction()) connection_.reset();
-    throw store_error(e);
+    throw_store_error(e);
   } catch (const ConnectionLost& e) {
     connection_.reset();
     throw StoreError(StoreError::in_doubt, e.what());
