@@ -323,19 +323,26 @@ void SeriesRecord::finish() {
       });
 }
 
+// One piece of each tier at a time: of a store that hangs no more is asked than that.
 void SeriesRecord::forget(Now now) {
   constexpr Duration kEvery = std::chrono::minutes(1);
+  if (failing_) return;  // it is away
   for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
-    if (forgotten_[tier] && now.mono - *forgotten_[tier] < kEvery) continue;
-    forgotten_[tier] = now.mono;
+    auto& [last, under_way] = forgetting_[tier];
+    if (under_way || (last && now.mono - *last < kEvery)) continue;
+    last = now.mono;
+    under_way = true;
     auto more = std::make_shared<bool>(false);
     // Of its last block something is still to be kept.
     const Instant before = now.wall - settings_.keep[tier] - kTiers[tier].block;
     writer_.aside([store = writer_.store, tier, before, most = settings_.forget_at_once,
                    more] { *more = store->forget(kTiers[tier].step, before, most); },
                   [this, tier, more](std::exception_ptr failure) {
-                    if (*more) forgotten_[tier].reset();  // with the next step
-                    if (failure) spdlog::warn("old measurements could not be dropped: {}", text_of(failure));
+                    forgetting_[tier].under_way = false;
+                    if (*more) forgetting_[tier].last.reset();  // with the next step
+                    if (failure && !std::exchange(forget_failing_, true))
+                      spdlog::warn("old measurements could not be dropped: {}", text_of(failure));
+                    if (!failure) forget_failing_ = false;
                   });
   }
 }

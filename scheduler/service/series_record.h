@@ -92,7 +92,12 @@ class SeriesRecord final : public SeriesHistory, public SampleSink {
   bool writing_ = false;
   int refusals_ = 0;  // of the first
   bool failing_ = false;
-  std::array<std::optional<Mono>, series::kTiers.size()> forgotten_{};
+  struct Forgetting {
+    std::optional<Mono> last;
+    bool under_way = false;
+  };
+  std::array<Forgetting, series::kTiers.size()> forgetting_{};
+  bool forget_failing_ = false;
   std::set<series::Owner> warned_;  // of what is too much; bounded
 };
 

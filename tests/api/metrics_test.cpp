@@ -91,6 +91,8 @@ class MetricsTest : public ::testing::Test {
   NodeId first, second;
   std::string path;
   bool broken = false;
+  bool hangs = false;  // the store, and
+  int asked = 0;       // so often it was asked then
   std::map<std::string, std::size_t> dropped;
   SeriesSettings settings;
   std::shared_ptr<LimitedSeries> rows = std::make_shared<LimitedSeries>();
@@ -98,6 +100,7 @@ class MetricsTest : public ::testing::Test {
   ApiRig rig{[this](TestBackend& backend) {
     const Aside aside = [this](const std::function<void()>& work,
                                const std::function<void(std::exception_ptr)>& done) {
+      if (hangs) return void(++asked);
       if (broken) return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "broken")));
       std::exception_ptr failure;
       try {
@@ -384,6 +387,15 @@ TEST_F(MetricsTest, OldRowsAreForgottenAndCoarserOnesLater) {
   rig.backend.tick(24h * 365);
   record->step();
   EXPECT_EQ(rows->size(), 0u);
+}
+
+TEST_F(MetricsTest, AStoreThatHangsIsNotAskedAgain) {
+  hangs = true;
+  for (int i = 0; i < 10; ++i) {
+    pass(1min);
+    record->step();
+  }
+  EXPECT_EQ(asked, 3) << "to forget, once of each tier";
 }
 
 TEST_F(MetricsTest, NothingIsTakenWhileThisSchedulerDoesNotLead) {
