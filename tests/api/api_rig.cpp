@@ -500,6 +500,21 @@ Identity user(std::string name, std::map<std::string, Role, std::less<>> roles) 
   return who;
 }
 
+void ApiRig::submit_many(int jobs, const std::function<void(JobSpec&, int)>& shape) {
+  backend.change([&](ControlPlane& plane, Now now) {
+    for (int i = 0; i < jobs; ++i) {
+      auto spec = std::make_shared<JobSpec>();
+      spec->name = spec->run = "x";
+      if (shape) shape(*spec, i);
+      EXPECT_TRUE(plane.on_submit(now, SubmitRequest{.spec = spec,
+                                                     .spec_json = wire::encode_spec(*spec),
+                                                     .owner = "eve",
+                                                     .idempotency_key = "",
+                                                     .body_hash = 0}));
+    }
+  });
+}
+
 JobId ApiRig::submit(std::string spec, http::Headers headers) {
   const auto answer = post("/v1/jobs", std::move(spec), std::move(headers));
   EXPECT_EQ(answer.status(), 201) << answer.response->body;
