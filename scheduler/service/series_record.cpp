@@ -172,6 +172,8 @@ void SeriesRecord::on_loads(NodeId id, const std::vector<protocol::GpuLoad>& loa
     const auto take = [&](std::string_view name, const auto& value, double unit) {
       if (value) add(owner, node->row.simulated_gpus, name, gpu->row.id.value, unit * double(*value));
     };
+    if (load.utilisation_percent)
+      uses_[gpu->row.id] = {std::clamp(*load.utilisation_percent, 0, 100), backend_.now().mono};
     take(series::kUtilisation, load.utilisation_percent, 1);
     take(series::kMemory, load.memory_bytes, 1);
     take(series::kPower, load.power_mw, 1e-3);
@@ -348,6 +350,13 @@ void SeriesRecord::forget(Now now) {
 }
 
 // ---------------------------------------------------------------- what was measured
+
+std::optional<std::int32_t> SeriesRecord::utilisation(GpuId gpu, Mono now) const {
+  constexpr Duration kLasts = std::chrono::seconds(30);  // six samples
+  const auto use = uses_.find(gpu);
+  if (use == uses_.end() || now - use->second.at > kLasts) return std::nullopt;
+  return use->second.percent;
+}
 
 void SeriesRecord::find(SeriesQuery query, std::function<std::string(const SeriesFound&)> render,
                         std::function<void(Result<std::string>)> done) {

@@ -14,6 +14,7 @@
 #include <array>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -70,6 +71,7 @@ class SeriesRecord final : public SeriesHistory, public SampleSink {
   // ---- SeriesHistory
   void find(SeriesQuery query, std::function<std::string(const SeriesFound&)> render,
             std::function<void(Result<std::string>)> done) override;
+  std::optional<std::int32_t> utilisation(GpuId gpu, Mono now) const override;
 
  private:
   using Blocks = std::shared_ptr<const std::vector<series::Block>>;
@@ -88,6 +90,11 @@ class SeriesRecord final : public SeriesHistory, public SampleSink {
   SeriesAside writer_, reader_;
   SeriesSettings settings_;
   SeriesBook book_;
+  struct Use {
+    std::int32_t percent = 0;
+    Mono at{};
+  };
+  std::map<GpuId, Use> uses_;    // the newest of each GPU that has told it
   std::deque<Blocks> to_write_;  // the first is being written, or will be again
   bool writing_ = false;
   int refusals_ = 0;  // of the first

@@ -169,6 +169,26 @@ TEST_F(MetricsTest, OfANodeWhatIsStoredAndWhatIsNotYet) {
   }
 }
 
+TEST_F(MetricsTest, TheMapSaysWhatGpusDoNow) {
+  const auto n1 = rig.backend.add_node("n1", 3);
+  const auto use = [&] { return rig.get("/v1/map").body().at("nodes").at(0).at("utilisation"); };
+  EXPECT_TRUE(use().is_null()) << "nothing has been measured";
+  load(n1, gpu("n1", 0), 97);
+  load(n1, gpu("n1", 2), 0);
+  EXPECT_EQ(use(), json::parse("[97,null,0]"));
+  const auto tag = rig.get("/v1/map").header("ETag");
+  load(n1, gpu("n1", 0), 12);
+  EXPECT_EQ(rig.get("/v1/map", {{"If-None-Match", tag}}).status(), 200);
+  EXPECT_EQ(use(), json::parse("[12,null,0]"));
+  pass(20s);
+  load(n1, gpu("n1", 2), 5);
+  EXPECT_EQ(use(), json::parse("[12,null,5]"));
+  pass(20s);
+  EXPECT_EQ(use(), json::parse("[null,null,5]")) << "the first has said nothing for 40 s";
+  pass(20s);
+  EXPECT_TRUE(use().is_null());
+}
+
 TEST_F(MetricsTest, OfAnAttemptItsRanksAndItsOwnGpusOnly) {
   const auto key = run_on_two_nodes();
   rig.backend.tick(20s);
