@@ -26,7 +26,7 @@ Connection& SideSession::connection() {
   if (connection_ && (!connection_->alive() || connection_->closed_by_server())) connection_.reset();
   if (!connection_)
     connection_ = std::make_unique<Connection>(
-        ConnectOptions{connection_string_, "tutti-accounts",
+        ConnectOptions{connection_string_, name_,
                        "SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s'; "
                        "SET lock_timeout = '5s'; SET jit = off; SET client_min_messages = warning"});
   return *connection_;
