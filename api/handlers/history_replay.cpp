@@ -1,6 +1,6 @@
 // POST /v1/history:replay: the jobs of a stretch of the past under several policies, in virtual time, on as
-// many nodes as there are now. The planner itself (scheduler/replay), in a process of its own: one replay at a
-// time, and not for long.
+// many nodes as there are now. The planner itself (scheduler/replay), in a process of its own: one replay at
+// a time, and not for long.
 #include <algorithm>
 #include <chrono>
 #include <map>

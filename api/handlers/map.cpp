@@ -141,8 +141,8 @@ void get_map(const ApiPtr& api, const http::Request& request, Answer answer) {
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   if (!api->map) api->map = std::make_shared<MapKept>();
   const auto visible = visible_to(identity_of(request));
-  const auto& picture = api->map->of({*plane, api->services.series, api->backend.now(), visible},
-                                     api->backend.status().term);
+  const auto& picture =
+      api->map->of({*plane, api->services.series, api->backend.now(), visible}, api->backend.status().term);
   answer.header("ETag", picture.etag);
   answer.header("Cache-Control", "no-cache");
   if (http::has_current(request, picture.etag))

@@ -63,7 +63,7 @@ class QueueKept {
   std::vector<Group> groups_;
   std::map<std::tuple<std::string, std::string, std::string>, std::uint32_t, std::less<>> group_by_;
   std::vector<Entry> ready_, others_;
-  std::vector<std::string> codes_;  // of reasons; a few dozen
+  std::vector<std::string> codes_;                   // of reasons; a few dozen
   std::map<std::tuple<int, int, int>, Kind> kinds_;  // shape, queue, project: quotas are of these
 };
 

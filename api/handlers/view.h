@@ -45,7 +45,8 @@ boost::json::object attempt_view(const AttemptRow& row, const Cluster& cluster, 
 boost::json::object event_view(const EventRow& row, const Cluster* cluster);
 boost::json::object fault_view(const FaultRow& row, const Cluster& cluster);
 /// `visible`: of a job that is hidden there is no id.
-boost::json::object gpu_view(const Gpu& gpu, const ControlPlane& plane, const std::optional<Visible>& visible);
+boost::json::object gpu_view(const Gpu& gpu, const ControlPlane& plane,
+                             const std::optional<Visible>& visible);
 /// GPUs that their nodes no longer report, by node: gathered once for a list of nodes.
 using AbsentGpus = std::map<NodeId, std::vector<const Gpu*>>;
 AbsentGpus absent_gpus(const Cluster& cluster);

@@ -158,8 +158,8 @@ SELECT (SELECT count(*) FROM job WHERE created_at >= $1::timestamptz AND created
         WHERE ended_at >= $1::timestamptz AND created_at >= $1::timestamptz AND created_at < $2::timestamptz AND
               NOT (ran_us > 0 AND gpus_per_node > 0)))"};
 
-// queued_at moves when a job is released that was held: after its first start that wait is not the one that is
-// asked for, and all that is known of it is when it was submitted.
+// queued_at moves when a job is released that was held: after its first start that wait is not the one that
+// is asked for, and all that is known of it is when it was submitted.
 constexpr Statement kWaits{"history_waits", R"(
 SELECT width_bucket((extract(epoch FROM greatest(interval '0', a.placed_at - greatest(
                        CASE WHEN j.queued_at > a.placed_at THEN j.created_at ELSE j.queued_at END, p.begin_at)))
@@ -337,8 +337,8 @@ PastJobs PgHistory::jobs(Instant at) {
   return out;
 }
 
-// It grows with all that ever ended. Where that is too much for the time a statement has, the other numbers are
-// told nevertheless, and it is not tried for a while.
+// It grows with all that ever ended. Where that is too much for the time a statement has, the other numbers
+// are told nevertheless, and it is not tried for a while.
 bool PgHistory::count_ended(Instant at, StateCounts& into) {
   constexpr std::chrono::minutes kPause{10};
   const auto now = std::chrono::steady_clock::now();

@@ -11,7 +11,8 @@ namespace tutti::db {
 
 class PgHistory final : public HistoryStore {
  public:
-  explicit PgHistory(std::string connection_string) : session_(std::move(connection_string), "tutti-history") {}
+  explicit PgHistory(std::string connection_string)
+      : session_(std::move(connection_string), "tutti-history") {}
 
   std::optional<Instant> first_event() override;
   std::vector<DecisionCount> density(Instant since, Instant until, int pieces) override;

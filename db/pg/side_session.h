@@ -1,5 +1,5 @@
-// One session for what is stored beside the scheduling rows: accounts, measurements, the past. It belongs to one
-// thread, connects at the first statement, and again after a loss.
+// One session for what is stored beside the scheduling rows: accounts, measurements, the past. It belongs to
+// one thread, connects at the first statement, and again after a loss.
 //
 // Called by: the Pg… classes beside PgStore and PgReader, one each. Blocks; every statement has a deadline.
 // Throws StoreError: unavailable (nothing happened, or the session was lost before an answer: in_doubt),

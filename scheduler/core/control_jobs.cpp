@@ -303,10 +303,11 @@ namespace {
 // What a signal cannot reach, or nothing.
 std::optional<Error> deaf(const GangMember& member, const Node& node) {
   if (member.state < MemberState::running)
-    return Error{.code = Errc::illegal_transition,
-                 .message = "the ranks on node " + member.node_name + " do not run yet: they would not hear it",
-                 .hint = "nothing was sent; try again when they do",
-                 .field = ""};
+    return Error{
+        .code = Errc::illegal_transition,
+        .message = "the ranks on node " + member.node_name + " do not run yet: they would not hear it",
+        .hint = "nothing was sent; try again when they do",
+        .field = ""};
   if (!node.linked)
     return Error{.code = Errc::unavailable,
                  .message = "node " + member.node_name + " is not connected: its ranks would not hear it",

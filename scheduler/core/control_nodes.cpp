@@ -193,14 +193,12 @@ Gpu* ControlPlane::register_gpu(Node& node, const protocol::GpuInfo& info, Now n
     gpu.row.present = false;
     came = "moved here from node " + former.row.name;
   }
-  // Where GPUs were is read from this, also from the word "moved" (db/history.h). Those that come with their node need no word.
+  // Where GPUs were is read from this, also from the word "moved" (db/history.h). Those that come with their
+  // node need no word.
   const bool with_node = created && node.row.registered_at == now.wall;
   if (!with_node && (created || !gpu.row.present))
     record_node(node.row.id, now,
-                {.kind = "gpu",
-                 .from = gpu.row.uuid,
-                 .to = created ? "added" : "present",
-                 .detail = came});
+                {.kind = "gpu", .from = gpu.row.uuid, .to = created ? "added" : "present", .detail = came});
   gpu.row.node = node.row.id;
   gpu.row.index = info.index;
   gpu.row.pci = info.pci;

@@ -5,9 +5,9 @@
 // Called by: scheduler/service/series_record, on the control thread.
 //   1. Everything is bounded: names of an item, lines of an owner, lines and points of all. What is too much
 //      is not taken, and said so.
-//   2. The buckets of a line are in order of time and each is there once: a sample that is a little older than
-//      the bucket under way counts in that one. After one that is much older the clock was ahead, and what was
-//      gathered for that time to come is let go.
+//   2. The buckets of a line are in order of time and each is there once: a sample that is a little
+//      older than the bucket under way counts in that one. After one that is much older the clock was ahead,
+//      and what was gathered for that time to come is let go.
 //   3. An owner of whom nothing more comes is written to the end and forgotten.
 #pragma once
 

@@ -1,5 +1,5 @@
-// One workload under several policies, as it is asked of another process: question and answer as text. A bug of
-// the planner under odd jobs ends that process, and not the one that leads.
+// One workload under several policies, as it is asked of another process: question and answer as text. A bug
+// of the planner under odd jobs ends that process, and not the one that leads.
 //
 // Called by: scheduler/service/replay_process (both ends), tests. Pure, std only.
 #pragma once

@@ -27,7 +27,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kMostAnswer = 64 << 10;  // bytes
 
 void check(int error, const char* what) {
-  if (error != 0) throw StoreError(StoreError::unavailable, what + (": " + std::generic_category().message(error)));
+  if (error != 0)
+    throw StoreError(StoreError::unavailable, what + (": " + std::generic_category().message(error)));
 }
 
 class Fd {
@@ -149,7 +150,8 @@ replay::Compared ReplayProcess::compare(const replay::Comparison& comparison) co
   if (!in_time) return {.results = {}, .given_up = true};
   auto compared = replay::decode_compared(text);
   if (!compared || (!compared->given_up && compared->results.size() != comparison.policies.size()))
-    throw StoreError(StoreError::unavailable, "the process of the replay ended without an answer, with " + how);
+    throw StoreError(StoreError::unavailable,
+                     "the process of the replay ended without an answer, with " + how);
   return *std::move(compared);
 }
 

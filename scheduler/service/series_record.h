@@ -4,9 +4,9 @@
 // Called by: worker_hub (samples), a timer of scheduler/main.cpp and tests (step), the handlers (find).
 // Control thread; rows are encoded, written, read and decoded aside, writes and reads each on a thread and a
 // session of their own, so that the control plane waits for neither and neither for the other.
-//   1. One write is under way at most, and it is bounded. What could not be written is written again as it is: a
-//      point that is stored twice is read as one. Meanwhile the book gathers, up to its limits. What a store
-//      that is there finds too much, again and again, is written in halves, and a single row is let go.
+//   1. One write is under way at most, and it is bounded. What could not be written is written again as it
+//      is: a point that is stored twice is read as one. Meanwhile the book gathers, up to its limits. What a
+//      store that is there finds too much, again and again, is written in halves, and a single row is let go.
 //   2. What is being written is still found: a reader sees no gap.
 //   3. Samples are taken of the attempt that the control plane knows, and while this scheduler leads.
 #pragma once
@@ -36,7 +36,7 @@ struct SeriesSettings {
                                 std::chrono::hours(24 * 365)};
   SeriesLimits limits;
   SeriesBounds bounds;                 // of one answer
-  std::size_t owners_per_write = 200;      // in a second; two thousand nodes need ten
+  std::size_t owners_per_write = 200;  // in a second; two thousand nodes need ten
   std::size_t points_per_write = 100'000;  // about; a second or two of the store
   int refusals = 3;                        // "too much", before it is tried with less
   int forget_at_once = 2'000;              // rows

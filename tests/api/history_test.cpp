@@ -186,7 +186,8 @@ TEST(HistoryOfManyJobs, SaysWhatItCannotCount) {
   const auto jobs = rig.get("/v1/history/cluster?at=1s").body().at("jobs");
   EXPECT_EQ(jobs.at("queued"), 1);
   EXPECT_EQ(jobs.at("running"), 0);
-  for (const auto* state : {"succeeded", "failed", "cancelled"}) EXPECT_TRUE(jobs.at(state).is_null()) << state;
+  for (const auto* state : {"succeeded", "failed", "cancelled"})
+    EXPECT_TRUE(jobs.at(state).is_null()) << state;
 }
 
 TEST_F(HistoryApi, WhatWasDecided) {

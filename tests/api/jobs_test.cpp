@@ -97,8 +97,8 @@ TEST(JobCount, CountsInGroupsWithTheSameFilters) {
 
 TEST(JobList, RefusesWhatItDoesNotKnow) {
   ApiRig rig;
-  for (const auto query : {"state=gone", "state=queued,gone", "since=yesterday", "until=yesterday", "page_size=0", "page_size=x",
-                           "page_token=x", "page_token=-1", "sort=id"})
+  for (const auto query : {"state=gone", "state=queued,gone", "since=yesterday", "until=yesterday",
+                           "page_size=0", "page_size=x", "page_token=x", "page_token=-1", "sort=id"})
     EXPECT_EQ(rig.get("/v1/jobs?" + std::string(query)).status(), 422) << query;
   EXPECT_EQ(ids(rig.get("/v1/jobs?page_size=99999&state=&since=").body()), (Ids{}))
       << "empty values mean any";

@@ -135,8 +135,8 @@ TEST(Map, DoesNotSayWhichJobsOfOthers) {
   expect({}, {a.value, b.value}, {a.value, b.value});
   expect(rig.user("ann", {{"nlp", Role::member}}), {0, a.value}, {a.value});
   expect(rig.user("new", {}), {0, 0}, {});
-  const auto reported = rig.post("/v1/nodes/n1:report", R"({"reason":"slow"})",
-                                 rig.user("amy", {{"nlp", Role::member}}));
+  const auto reported =
+      rig.post("/v1/nodes/n1:report", R"({"reason":"slow"})", rig.user("amy", {{"nlp", Role::member}}));
   EXPECT_EQ(reported.status(), 200) << reported.body();
   EXPECT_EQ(reported.body().at("jobs"), json::array{a.value});
 }

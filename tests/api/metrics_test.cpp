@@ -345,7 +345,8 @@ TEST_F(MetricsTest, WhatIsTooMuchAtOnceIsWrittenInHalves) {
   const auto go_on = [&](int minutes) {
     for (int i = 0; i < minutes * 12; ++i) {
       pass(5s);
-      for (int n = 1; n <= 4; ++n) load(nodes[static_cast<std::size_t>(n - 1)], gpu("n" + std::to_string(n), 0), 50);
+      for (int n = 1; n <= 4; ++n)
+        load(nodes[static_cast<std::size_t>(n - 1)], gpu("n" + std::to_string(n), 0), 50);
       record->step();
     }
   };

@@ -357,7 +357,8 @@ TEST_P(HistoryTest, WhatRanAndHowLongItWaited) {
   released.queued_at = at(60);
   again.jobs = {{released, 1}};
   store_->commit(again);
-  EXPECT_THAT(waits("vision", 0), ElementsAre(0, 0, 1)) << "its first start was after thirty seconds as before";
+  EXPECT_THAT(waits("vision", 0), ElementsAre(0, 0, 1))
+      << "its first start was after thirty seconds as before";
 }
 
 }  // namespace

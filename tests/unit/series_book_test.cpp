@@ -108,7 +108,8 @@ TEST_F(SeriesBookTest, AClockThatWasAheadForAMomentStopsNothing) {
   EXPECT_THAT(seen(1), ElementsAre(Point{bucket(1, 0s), 1, 2, 1.5}, Point{bucket(1, 0s), 5, 6, 5.5}))
       << "of the minute there are two parts: the leap has finished the first";
   EXPECT_GT(book.take_lost(), 0u);
-  EXPECT_THAT(of_tier(book.take(kBegin + 2min + 5s, kAll), 0), SizeIs(1)) << "it is due as if nothing had been";
+  EXPECT_THAT(of_tier(book.take(kBegin + 2min + 5s, kAll), 0), SizeIs(1))
+      << "it is due as if nothing had been";
 }
 
 TEST_F(SeriesBookTest, WhoWasLastHeardOfInATimeToComeIsForgottenToo) {
