@@ -1,11 +1,15 @@
 // Where things of `tutti up` are: programs, the driver double, and the files below the data directory. Used
 // by up.cpp.
 //
+// clang-format off
 //   DIR/token endpoint secret postgres/   made by the scheduler
-//   DIR/context.json                      server and token, for people (TUTTI_CONTEXT) and tests; once all
-//   nodes are connected DIR/logs/scheduler.log, n1.log, …     what they print DIR/nodes/n1/gpu the simulated
-//   machine of n1 (tutti-gpu-sim) DIR/nodes/n1/state                    the worker's own DIR/up.lock held
-//   while a `tutti up` runs here
+//   DIR/context.json                      server and token, for people (TUTTI_CONTEXT) and tests; once all nodes
+//                                         are connected
+//   DIR/logs/scheduler.log, n1.log, …     what they print
+//   DIR/nodes/n1/gpu                      the simulated machine of n1 (tutti-gpu-sim)
+//   DIR/nodes/n1/state                    the worker's own
+//   DIR/up.lock                           held while a `tutti up` runs here
+// clang-format on
 #pragma once
 
 #include <string>

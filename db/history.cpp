@@ -12,6 +12,13 @@ std::string subject_of(const EventRow& e, bool of_presence) {
   return of_presence ? e.from : e.detail.substr(0, e.detail.find(": "));
 }
 
+// Of a GPU that came from another node (control_nodes.cpp says so); "" of others.
+std::string_view node_before(const EventRow& e) {
+  constexpr std::string_view kMoved = "moved here from node ";
+  const std::string_view detail = e.detail;
+  return detail.starts_with(kMoved) ? detail.substr(kMoved.size()) : std::string_view();
+}
+
 bool is_presence(const EventRow& e) { return e.to == "absent" || e.to == "present" || e.to == "added"; }
 
 std::optional<GpuHealth> parse_health(std::string_view text) {
@@ -70,12 +77,18 @@ std::vector<PastNode> taken_back(const std::vector<NodeRow>& nodes, const std::v
                                  const std::vector<EventRow>& events, Instant at) {
   const Later later(events);
   auto then = nodes_then(nodes, later, at);
+  std::map<std::string_view, NodeId> by_name;
+  for (const auto& row : nodes) by_name.emplace(row.name, row.id);
   for (const auto& row : gpus) {
     PastGpu gpu{row, std::nullopt};
     if (const auto* presence = find(later.presence, row.uuid)) {
       if (presence->to == "added") continue;
       gpu.row.present = presence->to == "absent";  // what it became is what it was not
-      if (gpu.row.present) gpu.row.node = presence->node;
+      const auto former = by_name.find(node_before(*presence));
+      if (gpu.row.present)
+        gpu.row.node = presence->node;
+      else if (former != by_name.end())
+        gpu.row.node = former->second;  // it was away from there
     }
     if (const auto* health = find(later.health, row.uuid)) gpu.row.health = *parse_health(health->from);
     if (const auto node = then.find(gpu.row.node); node != then.end())

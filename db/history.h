@@ -56,6 +56,11 @@ struct PastQueue {
   bool cut = false;               // there were more, of lower priority
 };
 
+struct PastJobs {
+  StateCounts by_state{};
+  bool ended_known = true;  // false: too many have ended to be counted
+};
+
 // ---------------------------------------------------------------- decisions
 
 /// What the scheduler decided, or carried out for somebody: starts, stops, ends, holds, preemptions, nodes
@@ -122,7 +127,7 @@ class HistoryStore {
 
   virtual PastMachines machines(Instant at) = 0;
   /// Jobs that were there or had ended by then, by state.
-  virtual StateCounts jobs(Instant at) = 0;
+  virtual PastJobs jobs(Instant at) = 0;
   virtual PastQueue queue(Instant at, const std::optional<Visible>& visible, int most) = 0;
   virtual RanJobs ran(Instant since, Instant until, int most) = 0;
 

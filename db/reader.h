@@ -39,6 +39,7 @@ struct JobFilter {                 // all given parts must hold; empty = any
   std::optional<Visible> visible{};  // nullopt: all
   std::vector<Cause> causes{};       // one of these
   std::string name_part{};           // somewhere in the name; letters of ASCII in either case
+  std::optional<Instant> until{};    // created before
 };
 
 enum class JobKey : std::uint8_t {

@@ -42,6 +42,7 @@
 #include "scheduler/service/leader_proxy.h"
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
+#include "scheduler/service/replay_process.h"
 #include "scheduler/service/sealed.h"
 #include "scheduler/service/side_thread.h"
 #include "scheduler/service/waiting_record.h"
@@ -375,7 +376,9 @@ int run(const Flags& f) {
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
   SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
-  History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside());
+  const ReplayProcess replays(ReplayProcess::this_program());
+  History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside(),
+                  [replays](const replay::Comparison& question) { return replays.compare(question); });
   Services services;
   services.history = &history;
   services.waiting = &record;
@@ -471,6 +474,7 @@ int run(const Flags& f) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && argv[1] == kReplayVerb) return answer_one_replay();
   const Flags flags = read_flags(argc, argv);
   spdlog::set_level(spdlog::level::from_str(flags.log_level));
   spdlog::flush_on(spdlog::level::info);

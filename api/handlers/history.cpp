@@ -175,7 +175,7 @@ void get_map_then(const ApiPtr& api, const http::Request& request, Answer answer
 
 struct ClusterThen {
   PastMachines machines;
-  StateCounts jobs{};
+  PastJobs jobs;
 };
 
 json::object gpu_counts(const PastMachines& machines) {
@@ -209,8 +209,11 @@ void get_cluster_then(const ApiPtr& api, const http::Request& request, Answer an
       },
       [answer, at = *at](const ClusterThen& then) {
         json::object jobs;
-        for (const auto state : kJobStates)
-          jobs.emplace(name(state), then.jobs[static_cast<std::size_t>(state)]);
+        for (const auto state : kJobStates) {
+          const bool known = then.jobs.ended_known || !is_terminal(state);
+          const auto count = then.jobs.by_state[static_cast<std::size_t>(state)];
+          jobs.emplace(name(state), known ? json::value(count) : json::value(nullptr));
+        }
         answer.json(200, json::object{{"at", wire::format_instant(at)},
                                       {"nodes_known_since", known_since_view(then.machines.known_since)},
                                       {"nodes", then.machines.nodes.size()},

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -18,15 +19,27 @@
 
 namespace tutti {
 
+namespace replay {
+struct Comparison;
+struct Compared;
+}  // namespace replay
+
 class History {
  public:
+  /// Of a replay; throws where there is no answer. One that leads has it done by another process.
+  using Compare = std::function<replay::Compared(const replay::Comparison&)>;
+
   /// `read` has a thread of its own and refuses when too many wait; so has `compute`, for replays.
-  History(std::shared_ptr<HistoryStore> store, Aside read, Aside compute)
-      : store_(std::move(store)), read_(std::move(read)), compute_(std::move(compute)) {}
+  History(std::shared_ptr<HistoryStore> store, Aside read, Aside compute, Compare compare)
+      : store_(std::move(store)),
+        read_(std::move(read)),
+        compute_(std::move(compute)),
+        compare_(std::move(compare)) {}
 
   const std::shared_ptr<HistoryStore>& store() const { return store_; }
   const Aside& reading() const { return read_; }
   const Aside& computing() const { return compute_; }
+  const Compare& compare() const { return compare_; }
   /// The right to the one replay at a time, until it is dropped; null: another one has it.
   std::shared_ptr<void> take_replay() {
     if (*replaying_) return nullptr;
@@ -37,6 +50,7 @@ class History {
  private:
   std::shared_ptr<HistoryStore> store_;
   Aside read_, compute_;
+  Compare compare_;
   std::shared_ptr<bool> replaying_ = std::make_shared<bool>(false);
 };
 

@@ -1,6 +1,6 @@
 // POST /v1/history:replay: the jobs of a stretch of the past under several policies, in virtual time, on as
-// many nodes as there are now. The planner itself (scheduler/replay), on a thread of its own: one replay at a
-// time, and not for long.
+// many nodes as there are now. The planner itself (scheduler/replay), in a process of its own: one replay at
+// a time, and not for long.
 #include <algorithm>
 #include <chrono>
 #include <map>
@@ -10,7 +10,7 @@
 #include "api/wire/strict_json.h"
 #include "api/wire/text_values.h"
 #include "scheduler/planner/policy.h"
-#include "scheduler/replay/report.h"
+#include "scheduler/replay/comparison.h"
 
 namespace tutti::api {
 namespace {
@@ -125,54 +125,44 @@ replay::Trace trace_of(const RanJobs& ran) {
   return trace;
 }
 
-struct Outcome {
-  std::vector<replay::Report> reports;  // one per policy
-  bool given_up = false;
-};
-
-Outcome replay_all(const replay::Trace& trace, const std::vector<planner::Policy>& policies, Size size) {
-  const auto until = std::chrono::steady_clock::now() + kPatience;
-  Outcome out;
-  for (const auto& policy : policies) {
-    replay::ReplayOptions options;
-    options.policy = policy;
-    options.nodes = size.nodes;
-    options.node_size = size.node_size;
-    options.give_up = [until] { return std::chrono::steady_clock::now() >= until; };
-    const auto result = replay::replay(trace, options);
-    out.given_up = result.given_up;
-    if (out.given_up) return out;
-    out.reports.push_back(replay::report_of(trace, options, result));
-  }
-  return out;
+json::object result_view(const planner::Policy& policy, const replay::PolicyResult& result) {
+  const bool any = result.jobs > 0;
+  return {{"policy", policy.name},
+          {"wait_p50_seconds", any ? json::value(result.wait_p50_seconds) : json::value(nullptr)},
+          {"wait_p90_seconds", any ? json::value(result.wait_p90_seconds) : json::value(nullptr)},
+          {"utilisation", result.utilisation},
+          {"preemptions", result.preemptions},
+          {"goodput", result.goodput},
+          {"jobs", result.jobs},
+          {"never", result.never}};
 }
 
-json::object result_view(const planner::Policy& policy, const replay::Report& report) {
-  const bool any = report.jobs > 0;
-  return {{"policy", policy.name},
-          {"wait_p50_seconds", any ? json::value(report.wait_seconds.p50) : json::value(nullptr)},
-          {"wait_p90_seconds", any ? json::value(report.wait_seconds.p90) : json::value(nullptr)},
-          {"utilisation", report.utilisation},
-          {"preemptions", report.preemptions},
-          {"goodput", report.goodput},
-          {"jobs", report.jobs},
-          {"never", report.never}};
+Error replay_failed(const std::exception_ptr& failure) {
+  return {.code = Errc::unavailable,
+          .message = "the replay has failed: " + text_of(failure),
+          .hint = "ask for another stretch of time or other policies; the log of the scheduler says more",
+          .field = ""};
 }
 
 void compute(const ApiPtr& api, const Answer& answer, const Wish& wish, const RanJobs& ran, Size size,
              const std::shared_ptr<void>& turn) {
-  auto trace = std::make_shared<replay::Trace>(trace_of(ran));
-  auto outcome = std::make_shared<Outcome>();
+  auto question = std::make_shared<replay::Comparison>();
+  question->trace = trace_of(ran);
+  question->policies = wish.policies;
+  question->nodes = size.nodes;
+  question->node_size = size.node_size;
+  question->patience = kPatience;
+  auto outcome = std::make_shared<replay::Compared>();
   api->services.history->computing()(
-      [trace, outcome, policies = wish.policies, size] { *outcome = replay_all(*trace, policies, size); },
+      [question, outcome, compare = api->services.history->compare()] { *outcome = compare(*question); },
       [answer, outcome, wish, size, turn, left_out = ran.others](std::exception_ptr failure) {
-        if (failure) return answer.fail(history_unreadable(failure));
+        if (failure) return answer.fail(replay_failed(failure));
         if (outcome->given_up)
           return answer.fail(bad_field("since", "the replay did not end within 10 seconds",
                                        "ask for a shorter time, or for fewer policies"));
         json::array results;
         for (std::size_t i = 0; i < wish.policies.size(); ++i)
-          results.push_back(result_view(wish.policies[i], outcome->reports[i]));
+          results.push_back(result_view(wish.policies[i], outcome->results[i]));
         answer.json(200, json::object{{"since", wire::format_instant(wish.interval.since)},
                                       {"until", wire::format_instant(wish.interval.until)},
                                       {"nodes", size.nodes},

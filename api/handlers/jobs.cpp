@@ -58,11 +58,12 @@ Result<ListQuery> parse_list_query(const http::Request& request, Now now, bool c
       out.filter.owner = value;
     } else if (key == "name") {
       out.filter.name = value;
-    } else if (key == "since") {
+    } else if (key == "since" || key == "until") {
       if (value.empty()) continue;
-      out.filter.since = parse_since(value, now);
-      if (!out.filter.since)
-        return bad_field("since", "not a time: '" + value + "'",
+      auto& bound = key == "since" ? out.filter.since : out.filter.until;
+      bound = parse_since(value, now);
+      if (!bound)
+        return bad_field(key, "not a time: '" + value.substr(0, 100) + "'",
                          "like 2026-10-01T02:00:00Z, or 7d for so long ago");
     } else if (key == "array") {
       const auto id = parse_id(value);
@@ -84,7 +85,7 @@ Result<ListQuery> parse_list_query(const http::Request& request, Now now, bool c
       out.after = JobId(*id);
     } else if (counting || key != "page_size") {
       return bad_field(key, "unknown parameter",
-                       std::string("state, project, queue, user, name, q, cause, since, array, ") +
+                       std::string("state, project, queue, user, name, q, cause, since, until, array, ") +
                            (counting ? "or group_by" : "page_size or page_token"));
     }
   }

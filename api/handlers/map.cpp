@@ -13,6 +13,7 @@
 #include "api/handlers/answer.h"
 #include "api/handlers/job_filter.h"
 #include "api/handlers/map_view.h"
+#include "api/handlers/series_history.h"
 #include "api/handlers/view.h"
 #include "api/http/static_files.h"
 #include "api/wire/text_values.h"
@@ -34,7 +35,28 @@ char letter_of(const Gpu& gpu, const ControlPlane& plane) {
   return attempt != nullptr && attempt->row.state == AttemptState::preflight ? 'p' : 'a';
 }
 
-json::object node_of_map(const Node& node, const ControlPlane& plane, const std::optional<Visible>& visible) {
+struct Seen {
+  const ControlPlane& plane;
+  const SeriesHistory* series;  // null: nothing is measured
+  Now now;
+  const std::optional<Visible>& visible;
+};
+
+// Percent of each, null where it is not measured; null for all where none is.
+json::value utilisation_of(const std::vector<const Gpu*>& gpus, const Seen& seen) {
+  json::array out;
+  bool any = false;
+  for (const Gpu* gpu : gpus) {
+    const auto percent =
+        seen.series == nullptr ? std::nullopt : seen.series->utilisation(gpu->row.id, seen.now.mono);
+    any = any || percent;
+    out.push_back(percent ? json::value(*percent) : json::value(nullptr));
+  }
+  return any ? json::value(std::move(out)) : json::value(nullptr);
+}
+
+json::object node_of_map(const Node& node, const Seen& seen) {
+  const auto& [plane, series, now, visible] = seen;
   std::vector<const Gpu*> gpus;
   for (const auto* ids : {&node.gpus, &node.absent})
     for (const GpuId id : *ids) gpus.push_back(&plane.cluster().gpus.at(id));
@@ -52,13 +74,14 @@ json::object node_of_map(const Node& node, const ControlPlane& plane, const std:
           {"service", name(node.row.service)},
           {"conditions", node.conditions.size()},
           {"gpus", std::move(letters)},
-          {"jobs", std::move(jobs)}};
+          {"jobs", std::move(jobs)},
+          {"utilisation", utilisation_of(gpus, seen)}};
 }
 
-json::object map_view(const ControlPlane& plane, const std::optional<Visible>& visible) {
+json::object map_view(const Seen& seen) {
   std::vector<Standing> nodes;
-  for (const auto& [id, node] : plane.cluster().nodes)
-    nodes.push_back({place_of(node.row.labels), node.row.name, node_of_map(node, plane, visible)});
+  for (const auto& [id, node] : seen.plane.cluster().nodes)
+    nodes.push_back({place_of(node.row.labels), node.row.name, node_of_map(node, seen)});
   return racks_and_nodes(std::move(nodes));
 }
 
@@ -73,8 +96,8 @@ struct Picture {
 /// Pictures of the last second, by who sees them: a large one takes ten milliseconds to make.
 class MapKept {
  public:
-  const Picture& of(const ControlPlane& plane, std::int64_t term, Now now,
-                    const std::optional<Visible>& visible) {
+  const Picture& of(const Seen& seen, std::int64_t term) {
+    const auto& [plane, series, now, visible] = seen;
     constexpr std::size_t kAlwaysNew = 256, kMost = 64;  // nodes, pictures
     constexpr Duration kLasts = std::chrono::seconds(1);
     const bool same = plane_ == &plane && term_ == term && now.mono - at_ < kLasts &&
@@ -86,7 +109,7 @@ class MapKept {
     plane_ = &plane;
     term_ = term;
     const auto [known, fresh] = by_.try_emplace(key_of(visible));
-    if (fresh) known->second = drawn(plane, now, visible);
+    if (fresh) known->second = drawn(seen);
     return known->second;
   }
 
@@ -95,13 +118,13 @@ class MapKept {
   static Key key_of(const std::optional<Visible>& visible) {
     return visible ? Key{false, visible->owner, visible->projects} : Key{true, {}, {}};
   }
-  static Picture drawn(const ControlPlane& plane, Now now, const std::optional<Visible>& visible) {
+  static Picture drawn(const Seen& seen) {
     Picture out;
-    out.text = json::serialize(map_view(plane, visible)).substr(1);
+    out.text = json::serialize(map_view(seen)).substr(1);
     // Of what is to be seen, not of when: most events of jobs change no GPU.
     out.etag = "\"" + sha256_hex(out.text).substr(0, 32) + "\"";
-    out.at = wire::format_instant(now.wall);
-    out.event = plane.last_event();
+    out.at = wire::format_instant(seen.now.wall);
+    out.event = seen.plane.last_event();
     return out;
   }
 
@@ -117,8 +140,9 @@ void get_map(const ApiPtr& api, const http::Request& request, Answer answer) {
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   if (!api->map) api->map = std::make_shared<MapKept>();
-  const auto& picture = api->map->of(*plane, api->backend.status().term, api->backend.now(),
-                                     visible_to(identity_of(request)));
+  const auto visible = visible_to(identity_of(request));
+  const auto& picture =
+      api->map->of({*plane, api->services.series, api->backend.now(), visible}, api->backend.status().term);
   answer.header("ETag", picture.etag);
   answer.header("Cache-Control", "no-cache");
   if (http::has_current(request, picture.etag))

@@ -1,7 +1,8 @@
 // GET /v1/nodes, /v1/nodes/{name}, /v1/nodes/{name}/inspection, /v1/gpus and POST /v1/nodes/{name}:VERB,
 // where an operator takes it out of service and back, has it inspected, or a user says that it is bad. From
-// memory.
+// memory. Of jobs that the caller may not see there is no id.
 #include "api/handlers/answer.h"
+#include "api/handlers/job_filter.h"
 #include "api/handlers/view.h"
 #include "api/wire/text_values.h"
 
@@ -10,21 +11,24 @@ namespace {
 
 namespace json = boost::json;
 
-void list_nodes(const ApiPtr& api, const http::Request&, Answer answer) {
+void list_nodes(const ApiPtr& api, const http::Request& request, Answer answer) {
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   const auto absent = absent_gpus(plane->cluster());
+  const auto visible = visible_to(identity_of(request));
   json::array nodes;
-  for (const auto& [id, node] : plane->cluster().nodes) nodes.push_back(node_view(node, *plane, absent));
+  for (const auto& [id, node] : plane->cluster().nodes)
+    nodes.push_back(node_view(node, *plane, absent, visible));
   answer.json(200, json::object{{"nodes", std::move(nodes)}});
 }
 
-void list_gpus(const ApiPtr& api, const http::Request&, Answer answer) {
+void list_gpus(const ApiPtr& api, const http::Request& request, Answer answer) {
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
+  const auto visible = visible_to(identity_of(request));
   json::array gpus;
   for (const auto& [id, gpu] : plane->cluster().gpus) {
-    auto view = gpu_view(gpu);
+    auto view = gpu_view(gpu, *plane, visible);
     const Node* node = plane->cluster().find(gpu.row.node);
     view.emplace("node", node == nullptr ? "" : node->row.name);
     gpus.push_back(std::move(view));
@@ -32,20 +36,21 @@ void list_gpus(const ApiPtr& api, const http::Request&, Answer answer) {
   answer.json(200, json::object{{"gpus", std::move(gpus)}});
 }
 
-void answer_with_node(const ApiPtr& api, const Answer& answer, const std::string& name) {
+void answer_with_node(const ApiPtr& api, const Answer& answer, const std::string& name,
+                      const std::optional<Visible>& visible) {
   const ControlPlane* plane = api->backend.plane();
   if (plane == nullptr) return answer.fail(not_ready(api->backend));
   const auto it = plane->cluster().node_by_name.find(name);
   if (it == plane->cluster().node_by_name.end())
     return answer.fail(not_found("no node '" + name + "'", "GET /v1/nodes lists the nodes there are"));
   const Node& node = plane->cluster().nodes.at(it->second);
-  auto view = node_view(node, *plane, absent_gpus(plane->cluster()));
+  auto view = node_view(node, *plane, absent_gpus(plane->cluster()), visible);
   view.emplace("lemon", lemon_view(*plane, node, api->backend.now()));
   answer.json(200, view);
 }
 
 void get_node(const ApiPtr& api, const http::Request& request, Answer answer) {
-  answer_with_node(api, answer, request.param("name"));
+  answer_with_node(api, answer, request.param("name"), visible_to(identity_of(request)));
 }
 
 /// An instant, or "+2h" from now; the epoch for nothing.
@@ -72,9 +77,9 @@ void set_service(const ApiPtr& api, const http::Request& request, const Answer& 
       [=, why = std::move(*reason), end = *until](ControlPlane& plane, Now now) {
         return plane.on_node_service(now, name, service, why, end);
       },
-      [api, answer, name](const Result<NodeId>& done) {
+      [api, answer, name, visible = visible_to(identity_of(request))](const Result<NodeId>& done) {
         if (!done) return answer.fail(done.error());
-        answer_with_node(api, answer, name);
+        answer_with_node(api, answer, name, visible);
       });
 }
 
@@ -86,9 +91,9 @@ void report_node(const ApiPtr& api, const http::Request& request, Answer answer)
       [=, who = identity_of(request).owner, why = std::move(*reason)](ControlPlane& plane, Now now) {
         return plane.on_node_report(now, name, who, why);
       },
-      [api, answer, name](const Result<NodeId>& done) {
+      [api, answer, name, visible = visible_to(identity_of(request))](const Result<NodeId>& done) {
         if (!done) return answer.fail(done.error());
-        answer_with_node(api, answer, name);
+        answer_with_node(api, answer, name, visible);
       });
 }
 

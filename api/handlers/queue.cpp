@@ -25,22 +25,25 @@ bool is_about(const QueueQuestion& q, const QueueKept::Group& of) {
   return q.asks_for(of.queue, of.project, of.owner) && is_visible(q.visible, of.project, of.owner);
 }
 
+// The sums are of all reasons, also where the page is of one.
 Page page_of(const QueueKept& queue, const QueueQuestion& q) {
   Page page;
+  const auto reason = queue.number_of(q.reason);
   std::vector<char> asked;  // by group
   for (const auto& group : queue.groups()) {
     asked.push_back(is_about(q, group) ? 1 : 0);
     if (asked.back() == 0) continue;
-    page.total += group.jobs;
     for (const auto& [code, sum] : group.by_reason) {
+      if (q.reason.empty() || code == q.reason) page.total += sum.jobs;
       page.by_reason[code].jobs += sum.jobs;
       page.by_reason[code].gpus += sum.gpus;
     }
   }
+  if (!q.reason.empty() && !reason) return page;
   std::size_t at = 0;
   for (const auto* list : {&queue.ready(), &queue.others()})
     for (const auto& entry : *list) {
-      if (asked[entry.group] == 0) continue;
+      if (asked[entry.group] == 0 || (reason && entry.reason != *reason)) continue;
       if (at == q.end()) return page;
       if (at++ >= q.begin) page.jobs.push_back(entry);
     }

@@ -27,6 +27,7 @@ void QueueKept::look(const ControlPlane& plane, std::int64_t term, Now now) {
   groups_.clear();
   group_by_.clear();
   kinds_.clear();
+  codes_.clear();
   look_at_ready(plane, now);
   look_at_others(plane);
 }
@@ -58,6 +59,12 @@ void QueueKept::look_at_others(const ControlPlane& plane) {
   }
 }
 
+std::optional<std::uint32_t> QueueKept::number_of(std::string_view code) const {
+  const auto known = std::ranges::find(codes_, code);
+  if (known == codes_.end()) return std::nullopt;
+  return static_cast<std::uint32_t>(known - codes_.begin());
+}
+
 std::uint32_t QueueKept::group_of(const Job& job) {
   const auto key = std::tie(job.row.queue, job.row.project, job.row.owner);
   const auto known = group_by_.find(key);
@@ -74,6 +81,12 @@ std::uint32_t QueueKept::group_of(const Job& job) {
 
 void QueueKept::count(const Job& job, std::string_view code, Entry& entry) {
   entry.group = group_of(job);
+  if (const auto known = number_of(code)) {
+    entry.reason = *known;
+  } else {
+    entry.reason = static_cast<std::uint32_t>(codes_.size());
+    codes_.emplace_back(code);
+  }
   Group& group = groups_[entry.group];
   ++group.jobs;
   auto& sum = group.by_reason[std::string(code)];

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -29,6 +30,7 @@ class QueueKept {
     JobId id;
     std::uint32_t group = 0;
     std::uint32_t position = 0;  // in its queue, of those that are ready
+    std::uint32_t reason = 0;    // the main one: number_of
   };
   /// What the nodes say is the same for all jobs of one shape and place.
   struct Kind {
@@ -42,6 +44,8 @@ class QueueKept {
   const std::vector<Group>& groups() const { return groups_; }
   const std::vector<Entry>& ready() const { return ready_; }    // as the planner looks at them
   const std::vector<Entry>& others() const { return others_; }  // delayed ones by time, then the rest
+  /// Of a reason's code; nothing: no job waits for it.
+  std::optional<std::uint32_t> number_of(std::string_view code) const;
   /// nullptr: it is of a kind that has not been looked at, and no more than `most` are, of all.
   const Kind* kind_of(const ControlPlane& plane, const planner::Waiting& waiting, Now now, std::size_t most);
   std::size_t kinds() const { return kinds_.size(); }
@@ -59,6 +63,7 @@ class QueueKept {
   std::vector<Group> groups_;
   std::map<std::tuple<std::string, std::string, std::string>, std::uint32_t, std::less<>> group_by_;
   std::vector<Entry> ready_, others_;
+  std::vector<std::string> codes_;                   // of reasons; a few dozen
   std::map<std::tuple<int, int, int>, Kind> kinds_;  // shape, queue, project: quotas are of these
 };
 

@@ -10,6 +10,7 @@ namespace tutti::api {
 
 struct QueueQuestion {
   std::string queue, project, owner;  // empty: all
+  std::string reason;                 // the code of the main one; of a queue of now only. Empty: all
   std::optional<Visible> visible;     // nothing: everything
   std::size_t begin = 0, size = 0;    // of the page
 
@@ -22,7 +23,7 @@ struct QueueQuestion {
   }
 };
 
-/// From `queue`, `project`, `user`, `page_size` and `page_token`; an error names the parameter.
+/// From `queue`, `project`, `user`, `reason`, `page_size` and `page_token`; an error names the parameter.
 Result<QueueQuestion> parse_queue_question(const http::Request& request);
 
 }  // namespace tutti::api

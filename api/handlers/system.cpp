@@ -100,25 +100,28 @@ json::array worker_versions(const ControlPlane* plane) {
   return out;
 }
 
+json::object control_plane_view(const ApiPtr& api, const std::optional<LeaderView>& leader) {
+  const auto status = api->backend.status();
+  return {{"ready", status.ready && leader},
+           {"role", role_of(status)},
+          {"detail", leader || !status.ready ? status.detail : "the store cannot be read"},
+          {"leader", leader ? leader->holder : status.leader},
+          {"term", leader ? leader->term.value : status.term},
+          {"since", leader ? instant_or_null(leader->since) : json::value(nullptr)},
+          {"inbox", json::object{{"depth", status.inbox}, {"limit", status.inbox_limit}}},
+          {"last_commit_seconds", status.commit_ms / 1000},
+          {"workers", worker_versions(api->backend.plane())},
+          {"version", api->settings.version},
+          {"uptime_seconds", to_seconds(api->backend.now().mono - api->started)}};
+}
+
+// Asked for above all when something is wrong: without the store it tells what this process knows.
 void get_control_plane(const ApiPtr& api, const http::Request&, Answer answer) {
-  read_rows(
-      api, answer, [](Reader& reader) { return reader.leader(); },
-      [api, answer](const LeaderView& leader) {
-        const auto status = api->backend.status();
-        answer.json(
-            200, json::object{{"ready", status.ready},
-                              {"role", role_of(status)},
-                              {"detail", status.detail},
-                              {"leader", leader.holder},
-                              {"leader_url", leader.url},
-                              {"term", leader.term.value},
-                              {"since", instant_or_null(leader.since)},
-                              {"inbox", json::object{{"depth", status.inbox}, {"limit", status.inbox_limit}}},
-                              {"last_commit_seconds", status.commit_ms / 1000},
-                              {"workers", worker_versions(api->backend.plane())},
-                              {"version", api->settings.version},
-                              {"uptime_seconds", to_seconds(api->backend.now().mono - api->started)}});
-      });
+  api->backend.read(
+      [api, answer](Reader& reader) -> std::function<void()> {
+        return [api, answer, leader = reader.leader()] { answer.json(200, control_plane_view(api, leader)); };
+      },
+      [api, answer](const Error&) { answer.json(200, control_plane_view(api, std::nullopt)); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <boost/json/serialize.hpp>
 #include <cmath>
 
+#include "api/handlers/job_filter.h"
 #include "api/wire/text_values.h"
 #include "scheduler/core/lost_work.h"
 #include "scheduler/model/condition_table.h"
@@ -300,7 +301,8 @@ std::string_view gpu_state(const Gpu& gpu) {
   return gpu.holder.job ? "allocated" : "free";
 }
 
-json::object gpu_view(const Gpu& gpu) {
+json::object gpu_view(const Gpu& gpu, const ControlPlane& plane, const std::optional<Visible>& visible) {
+  const JobId job = gpu.holder.job;
   return {{"index", gpu.row.index},
           {"uuid", gpu.row.uuid},
           {"model", gpu.row.model},
@@ -309,7 +311,7 @@ json::object gpu_view(const Gpu& gpu) {
           {"health", name(gpu.row.health)},
           {"health_reason", gpu.row.health_reason},
           {"state", gpu_state(gpu)},
-          {"job_id", id_or_null(gpu.holder.job)}};
+          {"job_id", id_or_null(job && is_visible(visible, plane, job) ? job : JobId())}};
 }
 
 AbsentGpus absent_gpus(const Cluster& cluster) {
@@ -335,17 +337,19 @@ json::object lemon_view(const ControlPlane& plane, const Node& node, Now now) {
           {"terms", std::move(terms)}};
 }
 
-json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent) {
+json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent,
+                       const std::optional<Visible>& visible) {
   const Cluster& cluster = plane.cluster();
   const auto index = plane.planner().nodes().find(node.row.id);
   const auto* held = index ? &plane.planner().nodes().at(*index) : nullptr;
   json::object labels;
   for (const auto& [key, value] : node.row.labels) labels.emplace(key, value);
   json::array gpus, jobs;
-  for (const GpuId id : node.gpus) gpus.push_back(gpu_view(cluster.gpus.at(id)));
+  for (const GpuId id : node.gpus) gpus.push_back(gpu_view(cluster.gpus.at(id), plane, visible));
   if (const auto it = absent.find(node.row.id); it != absent.end())
-    for (const Gpu* gpu : it->second) gpus.push_back(gpu_view(*gpu));
-  for (const auto& key : node.members) jobs.emplace_back(key.job.value);
+    for (const Gpu* gpu : it->second) gpus.push_back(gpu_view(*gpu, plane, visible));
+  for (const auto& key : node.members)
+    if (is_visible(visible, plane, key.job)) jobs.emplace_back(key.job.value);
   json::array conditions;
   for (const auto& c : node.conditions)
     conditions.push_back(json::object{{"kind", c.kind},

@@ -44,14 +44,17 @@ boost::json::object attempt_view(const AttemptRow& row, const Cluster& cluster, 
                                  const std::vector<CheckpointRow>& checkpoints);
 boost::json::object event_view(const EventRow& row, const Cluster* cluster);
 boost::json::object fault_view(const FaultRow& row, const Cluster& cluster);
-boost::json::object gpu_view(const Gpu& gpu);
+/// `visible`: of a job that is hidden there is no id.
+boost::json::object gpu_view(const Gpu& gpu, const ControlPlane& plane,
+                             const std::optional<Visible>& visible);
 /// GPUs that their nodes no longer report, by node: gathered once for a list of nodes.
 using AbsentGpus = std::map<NodeId, std::vector<const Gpu*>>;
 AbsentGpus absent_gpus(const Cluster& cluster);
 boost::json::object explanation_view(const Explanation& explanation);
 boost::json::value eta_view(const std::optional<Eta>& eta);
 boost::json::object lemon_view(const ControlPlane& plane, const Node& node, Now now);
-boost::json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent);
+boost::json::object node_view(const Node& node, const ControlPlane& plane, const AbsentGpus& absent,
+                              const std::optional<Visible>& visible);
 boost::json::object inspection_view(const Node& node);
 boost::json::array reasons_view(const std::vector<Reason>& reasons);
 

@@ -211,7 +211,11 @@ void add_job_changes(CommandLine& line) {
     verb->add_flag("--array", o->array, "every task of the array that begins with the job");
     verb->add_flag("--dry-run", o->dry_run, "show what would be changed");
     if (o->verb == "cancel")
-      verb->add_option("--signal", o->signal, "send the running ranks this and end nothing: USR1, INT, …");
+      verb->add_option(
+          "--signal", o->signal,
+          "send the running ranks this, and cancel nothing: USR1, INT, …; a program that does not "
+          "handle it ends by it, also a script that the line of the job only calls "
+          "(bash train.sh): trap it there");
     verb->add_option("--limit", o->limit, "of a filter: at most so many [10000]")
         ->check(CLI::Range(1, 1'000'000));
   }

@@ -146,10 +146,10 @@ void MemoryHistory::each_job_at(Instant at, Each each) const {
     if (row.ended_at > at && row.job.created_at <= at) each(row.job);
 }
 
-StateCounts MemoryHistory::jobs(Instant at) {
+PastJobs MemoryHistory::jobs(Instant at) {
   std::lock_guard lock(database_->mutex_);
-  StateCounts out{};
-  const auto count = [&](JobState state) { ++out[static_cast<std::size_t>(state)]; };
+  PastJobs out;
+  const auto count = [&](JobState state) { ++out.by_state[static_cast<std::size_t>(state)]; };
   each_job_at(at, [&](const JobRow& row) {
     const EventRow* last = last_state(row.id, at);
     const auto state = last == nullptr ? std::nullopt : parse_job_state(last->to);
@@ -221,8 +221,10 @@ WaitCounts MemoryHistory::waits(const std::string& project, const std::optional<
       continue;
     const auto first = database_->attempts_.lower_bound({id, Epoch(0)});
     if (first == database_->attempts_.end() || first->first.job != id) continue;
-    const Instant ready = std::max(job->queued_at, begin_time_in(spec_json(id)));
-    const Duration wait = std::max(Duration::zero(), first->second.placed_at - ready);
+    const Instant placed = first->second.placed_at;
+    const Instant queued = job->queued_at > placed ? job->created_at : job->queued_at;
+    const Instant ready = std::max(queued, begin_time_in(spec_json(id)));
+    const Duration wait = std::max(Duration::zero(), placed - ready);
     ++out.below.at(static_cast<std::size_t>(std::ranges::upper_bound(bounds, wait) - bounds.begin()));
   }
   return out;

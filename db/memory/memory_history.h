@@ -9,7 +9,7 @@
 
 namespace tutti::db {
 
-class MemoryHistory final : public HistoryStore {
+class MemoryHistory : public HistoryStore {
  public:
   /// `reasons` may be null: none were recorded.
   explicit MemoryHistory(std::shared_ptr<MemoryDatabase> database,
@@ -20,7 +20,7 @@ class MemoryHistory final : public HistoryStore {
   std::vector<DecisionCount> density(Instant since, Instant until, int pieces) override;
   std::vector<Decision> decisions(const DecisionQuery& query) override;
   PastMachines machines(Instant at) override;
-  StateCounts jobs(Instant at) override;
+  PastJobs jobs(Instant at) override;
   PastQueue queue(Instant at, const std::optional<Visible>& visible, int most) override;
   RanJobs ran(Instant since, Instant until, int most) override;
   std::vector<NodeAttempt> node_attempts(NodeId node, int limit, int skip) override;

@@ -34,10 +34,10 @@ bool passes(const JobFilter& f, const JobRow& j, const SpecRow& s) {
   return (f.states.empty() || std::find(f.states.begin(), f.states.end(), j.state) != f.states.end()) &&
          (f.project.empty() || j.project == f.project) && (f.queue.empty() || j.queue == f.queue) &&
          (f.owner.empty() || j.owner == f.owner) && (f.name.empty() || s.name == f.name) &&
-         (!f.since || j.created_at >= *f.since) && (!f.first || j.id >= f.first) &&
-         (!f.last || j.id <= f.last) && (f.causes.empty() || std::ranges::count(f.causes, j.cause) > 0) &&
-         contains(s.name, f.name_part) && (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) &&
-         (!f.visible || is_visible(*f.visible, j));
+         (!f.since || j.created_at >= *f.since) && (!f.until || j.created_at < *f.until) &&
+         (!f.first || j.id >= f.first) && (!f.last || j.id <= f.last) &&
+         (f.causes.empty() || std::ranges::count(f.causes, j.cause) > 0) && contains(s.name, f.name_part) &&
+         (f.ids.empty() || std::ranges::count(f.ids, j.id) > 0) && (!f.visible || is_visible(*f.visible, j));
 }
 
 bool passes(const FaultFilter& f, const FaultRow& row) {

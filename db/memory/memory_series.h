@@ -10,7 +10,7 @@
 
 namespace tutti::db {
 
-class MemorySeries final : public SeriesStore {
+class MemorySeries : public SeriesStore {
  public:
   void add(const std::vector<SeriesRow>& rows) override {
     for (const auto& row : rows) rows_[{row.owner, row.step, row.at}] += row.body;

@@ -10,7 +10,8 @@ namespace tutti::db {
 
 class PgAccounts final : public AccountStore {
  public:
-  explicit PgAccounts(std::string connection_string) : session_(std::move(connection_string)) {}
+  explicit PgAccounts(std::string connection_string)
+      : session_(std::move(connection_string), "tutti-accounts") {}
 
   std::int64_t revision() override;
   AccountSnapshot load() override;

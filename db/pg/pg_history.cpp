@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "db/pg/row_codec.h"
+#include "db/too_much.h"
 
 namespace tutti::db {
 namespace {
@@ -137,8 +138,9 @@ CROSS JOIN LATERAL (
   SELECT e.to_name FROM job_event e
   WHERE e.job = t.id AND e.kind = 'state' AND e.at <= $1::timestamptz AND e.at >= t.created_at - interval '1 day'
   ORDER BY e.id DESC LIMIT 1) s
-GROUP BY 1
-UNION ALL
+GROUP BY 1)"};
+
+constexpr Statement kEnded{"history_ended", R"(
 SELECT n.name, count(*) FROM job_done d JOIN job_state_name n USING (state)
 WHERE d.ended_at <= $1::timestamptz GROUP BY 1)"};
 
@@ -156,14 +158,17 @@ SELECT (SELECT count(*) FROM job WHERE created_at >= $1::timestamptz AND created
         WHERE ended_at >= $1::timestamptz AND created_at >= $1::timestamptz AND created_at < $2::timestamptz AND
               NOT (ran_us > 0 AND gpus_per_node > 0)))"};
 
+// queued_at moves when a job is released that was held: after its first start that wait is not the one that
+// is asked for, and all that is known of it is when it was submitted.
 constexpr Statement kWaits{"history_waits", R"(
-SELECT width_bucket((extract(epoch FROM greatest(interval '0', a.placed_at - greatest(j.queued_at, p.begin_at)))
+SELECT width_bucket((extract(epoch FROM greatest(interval '0', a.placed_at - greatest(
+                       CASE WHEN j.queued_at > a.placed_at THEN j.created_at ELSE j.queued_at END, p.begin_at)))
                      * 1000000)::bigint, $3::bigint[]), count(*)
-FROM (SELECT id, queued_at FROM job
+FROM (SELECT id, created_at, queued_at FROM job
       WHERE project = $1::text AND created_at >= $2::timestamptz AND
             ($4::integer = 1 OR project = ANY($5::text[]) OR owner = $6::text)
       UNION ALL
-      SELECT id, queued_at FROM job_done
+      SELECT id, created_at, queued_at FROM job_done
       WHERE project = $1::text AND created_at >= $2::timestamptz AND ended_at >= $2::timestamptz AND
             ($4::integer = 1 OR project = ANY($5::text[]) OR owner = $6::text)) j
 JOIN LATERAL (SELECT placed_at FROM attempt a WHERE a.job = j.id ORDER BY a.epoch LIMIT 1) a ON true
@@ -172,6 +177,15 @@ LEFT JOIN LATERAL (
   FROM job_spec s
   WHERE s.id = j.id AND coalesce(s.changed_json, s.spec_json) LIKE '%"begin_time":"%') p ON true
 GROUP BY 1)"};
+
+void add_counts(const Result& r, StateCounts& into) {
+  for (int i = 0; i < r.rows(); ++i) {
+    RowReader row(r, i);
+    const auto state = parse_job_state(row.text());
+    const auto jobs = row.bigint();
+    if (state) into[static_cast<std::size_t>(*state)] += jobs;
+  }
+}
 
 PastWaiting read_past_job(RowReader& r) {
   PastWaiting job;
@@ -314,18 +328,30 @@ void PgHistory::find_holders(Instant at, PastMachines& machines) {
         gpu.holder = std::move(held->second);
 }
 
-StateCounts PgHistory::jobs(Instant at) {
+PastJobs PgHistory::jobs(Instant at) {
   Params params;
   params.timestamptz(at);
-  const Result r = session_.run(kJobs, std::move(params));
-  StateCounts out{};
-  for (int i = 0; i < r.rows(); ++i) {
-    RowReader row(r, i);
-    const auto state = parse_job_state(row.text());
-    const auto jobs = row.bigint();
-    if (state) out[static_cast<std::size_t>(*state)] += jobs;
-  }
+  PastJobs out;
+  add_counts(session_.run(kJobs, std::move(params)), out.by_state);
+  out.ended_known = count_ended(at, out.by_state);
   return out;
+}
+
+// It grows with all that ever ended. Where that is too much for the time a statement has, the other numbers
+// are told nevertheless, and it is not tried for a while.
+bool PgHistory::count_ended(Instant at, StateCounts& into) {
+  constexpr std::chrono::minutes kPause{10};
+  const auto now = std::chrono::steady_clock::now();
+  if (now < ended_again_) return false;
+  Params params;
+  params.timestamptz(at);
+  try {
+    add_counts(session_.run(kEnded, std::move(params)), into);
+    return true;
+  } catch (const TooMuch&) {
+    ended_again_ = now + kPause;
+    return false;
+  }
 }
 
 // Bounded before states are looked up. How many there were is told even where none of them waited: the outer

@@ -84,6 +84,10 @@ std::string conditions_of(const JobFilter& filter, Params& params) {
     params.timestamptz(*filter.since);
     conditions += " AND j.created_at >= $" + std::to_string(params.size()) + "::timestamptz";
   }
+  if (filter.until) {
+    params.timestamptz(*filter.until);
+    conditions += " AND j.created_at < $" + std::to_string(params.size()) + "::timestamptz";
+  }
   const auto id = [&](const char* compare, JobId bound) {
     if (!bound) return;
     params.bigint(bound.value);

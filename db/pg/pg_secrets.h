@@ -9,7 +9,8 @@ namespace tutti::db {
 
 class PgSecrets final : public SecretStore {
  public:
-  explicit PgSecrets(std::string connection_string) : session_(std::move(connection_string)) {}
+  explicit PgSecrets(std::string connection_string)
+      : session_(std::move(connection_string), "tutti-secrets") {}
 
   std::int64_t put(const std::string& project, const std::string& name, const SealedSecret& value,
                    const std::string& by, Instant at) override;

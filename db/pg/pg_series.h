@@ -9,7 +9,7 @@ namespace tutti::db {
 
 class PgSeries final : public SeriesStore {
  public:
-  explicit PgSeries(std::string connection_string) : session_(std::move(connection_string)) {}
+  explicit PgSeries(std::string connection_string) : session_(std::move(connection_string), "tutti-series") {}
 
   void add(const std::vector<SeriesRow>& rows) override;
   std::vector<SeriesRow> find(const SeriesRange& range, int most) override;

@@ -9,7 +9,8 @@ namespace tutti::db {
 
 class PgWaitingReasons final : public WaitingReasonStore {
  public:
-  explicit PgWaitingReasons(std::string connection_string) : session_(std::move(connection_string)) {}
+  explicit PgWaitingReasons(std::string connection_string)
+      : session_(std::move(connection_string), "tutti-waiting") {}
 
   void add(const std::vector<WaitingReasonRow>& rows) override;
   std::optional<WaitingReasonRow> find(JobId job, Instant at) override;

@@ -10,7 +10,8 @@ namespace tutti::db {
 
 class PgWebhooks final : public WebhookStore {
  public:
-  explicit PgWebhooks(std::string connection_string) : session_(std::move(connection_string)) {}
+  explicit PgWebhooks(std::string connection_string)
+      : session_(std::move(connection_string), "tutti-webhooks") {}
 
   std::vector<WebhookRow> webhooks() override;
   void put(const WebhookRow& row) override;

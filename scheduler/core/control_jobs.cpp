@@ -298,28 +298,54 @@ Result<JobId> ControlPlane::on_requeue(Now now, JobId id, std::string_view who) 
   return id;
 }
 
+namespace {
+
+// What a signal cannot reach, or nothing.
+std::optional<Error> deaf(const GangMember& member, const Node& node) {
+  if (member.state < MemberState::running)
+    return Error{
+        .code = Errc::illegal_transition,
+        .message = "the ranks on node " + member.node_name + " do not run yet: they would not hear it",
+        .hint = "nothing was sent; try again when they do",
+        .field = ""};
+  if (!node.linked)
+    return Error{.code = Errc::unavailable,
+                 .message = "node " + member.node_name + " is not connected: its ranks would not hear it",
+                 .hint = "nothing was sent; try again when it is back",
+                 .field = ""};
+  return std::nullopt;
+}
+
+}  // namespace
+
 // The message may be lost with a connection, and is not repeated: a signal that comes late is another signal.
+// So the history says to which nodes it was sent, and no more.
 Result<JobId> ControlPlane::on_signal(Now now, JobId id, const std::string& signal, std::string_view who) {
   if (auto over = is_over(id)) return *std::move(over);
   const Job& job = jobs_.at(id);
   const Attempt* attempt = find_attempt({id, job.row.epoch});
-  if (attempt == nullptr || attempt->row.state != AttemptState::running) {
+  std::vector<NodeId> to;
+  std::string names;
+  constexpr std::size_t kNamed = 8;
+  if (attempt != nullptr && attempt->row.state == AttemptState::running)
+    for (const auto& member : attempt->row.gang) {
+      if (member.ranks == 0 || member.state == MemberState::ended) continue;
+      if (auto error = deaf(member, cluster_.nodes.at(member.node))) return *std::move(error);
+      if (to.size() < kNamed) names += (to.empty() ? "" : ", ") + member.node_name;
+      to.push_back(member.node);
+    }
+  if (to.empty()) {
     Error error = illegal(job, "sent a signal");
     error.hint = "signals go to ranks that run";
     return error;
   }
-  std::vector<NodeId> to;
-  for (const auto& member : attempt->row.gang) {
-    if (member.ranks == 0 || member.state == MemberState::ended) continue;
-    if (!cluster_.nodes.at(member.node).linked)
-      return Error{.code = Errc::unavailable,
-                   .message = "node " + member.node_name + " is not connected: its ranks would not hear it",
-                   .hint = "nothing was sent; try again when it is back",
-                   .field = ""};
-    to.push_back(member.node);
-  }
+  if (to.size() > kNamed) names += " and " + std::to_string(to.size() - kNamed) + " more";
   for (const NodeId node : to) send(node, protocol::SignalRanks{{id, job.row.epoch}, signal});
-  record_job(job, now, {.kind = "signal", .from = "", .to = signal, .detail = "by " + std::string(who)});
+  record_job(job, now,
+             {.kind = "signal",
+              .from = "",
+              .to = signal,
+              .detail = "by " + std::string(who) + "; sent to " + names});
   return id;
 }
 

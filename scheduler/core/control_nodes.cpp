@@ -176,6 +176,7 @@ Gpu* ControlPlane::register_gpu(Node& node, const protocol::GpuInfo& info, Now n
     cluster_.gpus.emplace(last_gpu_, std::move(fresh));
   }
   Gpu& gpu = cluster_.gpus.at(known->second);
+  std::string came = created ? "reported for the first time" : "reported again";
   if (gpu.row.node != node.row.id && gpu.row.node) {  // a card that has moved, or two workers on one machine
     Node& former = cluster_.nodes.at(gpu.row.node);
     if (gpu.holder.job || former.linked || leases_.held(former.row.id)) {
@@ -195,15 +196,14 @@ Gpu* ControlPlane::register_gpu(Node& node, const protocol::GpuInfo& info, Now n
                    .to = "absent",
                    .detail = "node " + node.row.name + " has it now"});
     gpu.row.present = false;
+    came = "moved here from node " + former.row.name;
   }
-  // Where GPUs were is read from this (db/history.h). Those that come with their node need no word.
+  // Where GPUs were is read from this, also from the word "moved" (db/history.h). Those that come with their
+  // node need no word.
   const bool with_node = created && node.row.registered_at == now.wall;
   if (!with_node && (created || !gpu.row.present))
     record_node(node.row.id, now,
-                {.kind = "gpu",
-                 .from = gpu.row.uuid,
-                 .to = created ? "added" : "present",
-                 .detail = created ? "reported for the first time" : "reported again"});
+                {.kind = "gpu", .from = gpu.row.uuid, .to = created ? "added" : "present", .detail = came});
   gpu.row.node = node.row.id;
   gpu.row.index = info.index;
   gpu.row.pci = info.pci;

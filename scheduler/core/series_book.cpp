@@ -17,6 +17,9 @@ namespace {
 constexpr Duration kGone = std::chrono::minutes(3);
 static_assert(kGone > kTiers[0].every);
 
+// A sample that is older than the one before by more: the clock was ahead.
+constexpr Duration kAhead = std::chrono::minutes(1);
+
 // Owners begin at different times, or a scheduler that comes up would write all of them in the same second.
 Instant begun(const Owner& owner, Duration every, Instant at) {
   constexpr std::int64_t kSlots = 97;
@@ -47,6 +50,7 @@ Taken SeriesBook::add(const Owner& owner, bool simulated, std::string_view name,
   }
   Book& book = found->second;
   book.simulated = simulated;
+  if (book.last_at > at + kAhead) set_back(book, at);
   book.last_at = std::max(book.last_at, at);
   Gathered& line = book.lines[std::move(key)];
   for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
@@ -81,58 +85,87 @@ void SeriesBook::finish(Gathered& line, std::size_t tier) {
   ++points_;
 }
 
-std::vector<Block> SeriesBook::take(Instant now, std::size_t most_owners) {
-  std::vector<Block> out;
-  std::size_t owners = 0;
-  for (auto it = owners_.begin(); it != owners_.end() && owners < most_owners;) {
-    auto& [owner, book] = *it;
-    if (now - book.last_at >= kGone) {
-      take_owner(owner, book, out);
-      ++owners;
-      lines_ -= book.lines.size();
-      it = owners_.erase(it);
-      continue;
+// Points of a time to come would be before all that follow, and nothing would be due until then.
+void SeriesBook::set_back(Book& book, Instant at) {
+  book.last_at = at;
+  for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
+    book.written[tier] = std::min(book.written[tier], at);
+    const std::int64_t last = series::bucket_of(at, kTiers[tier].step) + 1;
+    for (auto& [key, line] : book.lines) {
+      if (auto& open = line.open[tier]; open.samples > 0 && open.number > last) open.samples = 0, ++lost_;
+      for (auto& done = line.done[tier]; !done.empty() && done.back().bucket > last; done.pop_back())
+        --points_, ++lost_;
     }
+  }
+}
+
+bool SeriesBook::has_more(const Book& book, std::size_t tier) {
+  return std::ranges::any_of(book.lines, [&](const auto& line) { return !line.second.done[tier].empty(); });
+}
+
+bool SeriesBook::is_empty(const Book& book) {
+  return std::ranges::all_of(book.lines, [](const auto& line) {
+    return std::ranges::all_of(line.second.open, [](const Bucket& open) { return open.samples == 0; }) &&
+           std::ranges::all_of(line.second.done, [](const auto& done) { return done.empty(); });
+  });
+}
+
+std::vector<Block> SeriesBook::take(Instant now, std::size_t most_owners, std::size_t most_points) {
+  std::vector<Block> out;
+  std::size_t owners = 0, points = 0;
+  for (auto it = owners_.begin(); it != owners_.end() && owners < most_owners && points < most_points;) {
+    auto& [owner, book] = *it;
+    if (book.last_at > now + kAhead) set_back(book, now);
+    const bool gone = now - book.last_at >= kGone;
     bool due = false;
-    for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
-      if (now - book.written[tier] < kTiers[tier].every) continue;
+    for (std::size_t tier = 0; tier < kTiers.size() && points < most_points; ++tier) {
+      if (!gone && now - book.written[tier] < kTiers[tier].every) continue;
       due = true;
-      book.written[tier] = now;
       const std::int64_t current = series::bucket_of(now, kTiers[tier].step);
       for (auto& [key, line] : book.lines)
-        if (line.open[tier].number < current) finish(line, tier);
-      take_tier(owner, book, tier, out);
+        if (gone || line.open[tier].number < current) finish(line, tier);
+      points += take_tier(owner, book, tier, most_points - points, out);
+      if (!has_more(book, tier)) book.written[tier] = now;
     }
     owners += due ? 1 : 0;
-    ++it;
+    if (gone && is_empty(book)) {
+      lines_ -= book.lines.size();
+      it = owners_.erase(it);
+    } else {
+      ++it;
+    }
   }
   return out;
 }
 
 std::vector<Block> SeriesBook::take_all() {
   std::vector<Block> out;
-  for (auto& [owner, book] : owners_) take_owner(owner, book, out);
+  for (auto& [owner, book] : owners_)
+    for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
+      for (auto& [key, line] : book.lines) finish(line, tier);
+      take_tier(owner, book, tier, SIZE_MAX, out);
+    }
   owners_.clear();
   lines_ = 0;
   return out;
 }
 
-void SeriesBook::take_owner(const Owner& owner, Book& book, std::vector<Block>& out) {
-  for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
-    for (auto& [key, line] : book.lines) finish(line, tier);
-    take_tier(owner, book, tier, out);
-  }
-}
-
 // Points that fall into two blocks of time become two blocks.
-void SeriesBook::take_tier(const Owner& owner, Book& book, std::size_t tier, std::vector<Block>& out) {
+std::size_t SeriesBook::take_tier(const Owner& owner, Book& book, std::size_t tier, std::size_t most,
+                                  std::vector<Block>& out) {
   const auto block_of = [&t = kTiers[tier]](const Point& point) {
     return series::bucket_of(series::begin_of(point.bucket, t.step), t.block);
   };
+  const std::size_t of_line = std::max<std::size_t>(1, most / std::max<std::size_t>(1, book.lines.size()));
   std::map<std::int64_t, Block> blocks;
+  std::size_t taken = 0;
   for (auto& [key, line] : book.lines) {
-    const auto points = std::exchange(line.done[tier], {});
-    points_ -= points.size();
+    auto points = std::exchange(line.done[tier], {});
+    if (points.size() > of_line) {
+      line.done[tier].assign(points.begin() + static_cast<std::ptrdiff_t>(of_line), points.end());
+      points.resize(of_line);
+    }
+    taken += points.size();
     for (auto begin = points.begin(); begin != points.end();) {
       const auto number = block_of(*begin);
       const auto end =
@@ -149,6 +182,8 @@ void SeriesBook::take_tier(const Owner& owner, Book& book, std::size_t tier, std
     }
   }
   for (auto& [number, block] : blocks) out.push_back(std::move(block));
+  points_ -= taken;
+  return taken;
 }
 
 std::vector<Point> SeriesBook::copy(const Gathered& line, std::size_t tier, const SeriesLook& look,

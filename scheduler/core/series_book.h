@@ -5,8 +5,9 @@
 // Called by: scheduler/service/series_record, on the control thread.
 //   1. Everything is bounded: names of an item, lines of an owner, lines and points of all. What is too much
 //      is not taken, and said so.
-//   2. The buckets of a line are in order of time and each is there once: a sample that is older than the
-//      bucket under way counts in that one.
+//   2. The buckets of a line are in order of time and each is there once: a sample that is a little
+//      older than the bucket under way counts in that one. After one that is much older the clock was ahead,
+//      and what was gathered for that time to come is let go.
 //   3. An owner of whom nothing more comes is written to the end and forgotten.
 #pragma once
 
@@ -58,8 +59,9 @@ class SeriesBook {
   Taken add(const series::Owner& owner, bool simulated, std::string_view name, std::int64_t item,
             double value, Instant at);
 
-  /// Finished buckets of owners who are due, of so many owners at most.
-  std::vector<series::Block> take(Instant now, std::size_t most_owners);
+  /// Finished buckets of owners who are due, of so many owners and of about so many points at most; the next
+  /// call goes on with those who have more.
+  std::vector<series::Block> take(Instant now, std::size_t most_owners, std::size_t most_points = SIZE_MAX);
   /// Everything, buckets under way too. For the end.
   std::vector<series::Block> take_all();
   /// What has not been taken of one owner, the bucket under way too: a copy, a block of each tier.
@@ -68,7 +70,7 @@ class SeriesBook {
   std::size_t owners() const { return owners_.size(); }
   std::size_t lines() const { return lines_; }
   std::size_t points() const { return points_; }
-  /// Points that were let go since this was last asked, because there were too many.
+  /// Points that were let go since this was last asked: there were too many, or the clock was wrong.
   std::size_t take_lost() { return std::exchange(lost_, 0); }
 
  private:
@@ -90,11 +92,15 @@ class SeriesBook {
   };
 
   static series::Point point_of(const Bucket& bucket);
+  static bool has_more(const Book& book, std::size_t tier);  // that is finished
+  static bool is_empty(const Book& book);
   static std::vector<series::Point> copy(const Gathered& line, std::size_t tier, const SeriesLook& look,
                                          std::size_t most);
   void finish(Gathered& line, std::size_t tier);
-  void take_tier(const series::Owner& owner, Book& book, std::size_t tier, std::vector<series::Block>& out);
-  void take_owner(const series::Owner& owner, Book& book, std::vector<series::Block>& out);
+  void set_back(Book& book, Instant at);
+  /// About so many points, the oldest; how many.
+  std::size_t take_tier(const series::Owner& owner, Book& book, std::size_t tier, std::size_t most,
+                        std::vector<series::Block>& out);
 
   SeriesLimits limits_;
   std::map<series::Owner, Book> owners_;

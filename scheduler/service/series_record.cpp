@@ -6,6 +6,8 @@
 #include <iterator>
 #include <utility>
 
+#include "db/too_much.h"
+
 namespace tutti {
 
 using series::Block;
@@ -45,6 +47,23 @@ bool is_refused(const std::exception_ptr& failure) {
   } catch (...) {
     return false;
   }
+}
+
+// It would have them if they were fewer.
+bool is_too_much(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const TooMuch&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+std::size_t points_of(const Block& block) {
+  std::size_t points = 0;
+  for (const auto& line : block.lines) points += line.points.size();
+  return points;
 }
 
 class IntoMerge final : public SeriesSink {
@@ -153,6 +172,8 @@ void SeriesRecord::on_loads(NodeId id, const std::vector<protocol::GpuLoad>& loa
     const auto take = [&](std::string_view name, const auto& value, double unit) {
       if (value) add(owner, node->row.simulated_gpus, name, gpu->row.id.value, unit * double(*value));
     };
+    if (load.utilisation_percent)
+      uses_[gpu->row.id] = {std::clamp(*load.utilisation_percent, 0, 100), backend_.now().mono};
     take(series::kUtilisation, load.utilisation_percent, 1);
     take(series::kMemory, load.memory_bytes, 1);
     take(series::kPower, load.power_mw, 1e-3);
@@ -235,68 +256,107 @@ void SeriesRecord::say_dropped(std::string_view why, std::size_t n) {
 void SeriesRecord::step() {
   const Now now = backend_.now();
   forget(now);
-  if (!writing_ && !under_way_) {
-    auto blocks = book_.take(now.wall, settings_.owners_per_write);
-    if (!blocks.empty()) under_way_ = std::make_shared<const std::vector<Block>>(std::move(blocks));
+  if (to_write_.empty()) {
+    auto blocks = book_.take(now.wall, settings_.owners_per_write, settings_.points_per_write);
+    if (!blocks.empty()) to_write_.push_back(std::make_shared<const std::vector<Block>>(std::move(blocks)));
   }
   say_dropped("memory", book_.take_lost());
   write();
 }
 
 void SeriesRecord::write() {
-  if (writing_ || !under_way_) return;
+  if (writing_ || to_write_.empty()) return;
   writing_ = true;
-  writer_.aside([store = writer_.store, blocks = under_way_] { store->add(rows_of(*blocks)); },
+  writer_.aside([store = writer_.store, blocks = to_write_.front()] { store->add(rows_of(*blocks)); },
                 [this](std::exception_ptr failure) { written(std::move(failure)); });
 }
 
 void SeriesRecord::written(std::exception_ptr failure) {
   writing_ = false;
-  const std::size_t rows = under_way_->size();
-  if (settings_.wrote) settings_.wrote(rows, !failure);
+  if (settings_.wrote) settings_.wrote(to_write_.front()->size(), !failure);
   if (!failure) {
     failing_ = false;
-    under_way_.reset();
-    return;
+    refusals_ = 0;
+    to_write_.pop_front();
+    return write();  // the other half
   }
   if (!std::exchange(failing_, true)) spdlog::warn("measurements could not be stored: {}", text_of(failure));
-  if (!is_refused(failure)) return;  // again with the next step
-  say_dropped("store", rows);
-  under_way_.reset();
+  if (is_refused(failure)) return drop_first();
+  if (is_too_much(failure) && ++refusals_ >= settings_.refusals) halve_first();
+  // Else again with the next step.
+}
+
+void SeriesRecord::drop_first() {
+  say_dropped("store", to_write_.front()->size());
+  to_write_.pop_front();
+  refusals_ = 0;
+}
+
+void SeriesRecord::halve_first() {
+  const Blocks all = to_write_.front();
+  if (all->size() == 1) return drop_first();
+  const auto middle = all->begin() + static_cast<std::ptrdiff_t>(all->size() / 2);
+  to_write_.front() = std::make_shared<const std::vector<Block>>(middle, all->end());
+  to_write_.push_front(std::make_shared<const std::vector<Block>>(all->begin(), middle));
+  refusals_ = 0;
 }
 
 void SeriesRecord::finish() {
   if (failing_) return;
-  const auto left = std::make_shared<const std::vector<Block>>(book_.take_all());
-  const Blocks before = writing_ ? nullptr : under_way_;
+  std::vector<Blocks> left(to_write_.begin() + (writing_ ? 1 : 0), to_write_.end());
+  std::vector<Block> piece;
+  std::size_t points = 0;
+  const auto end_piece = [&] {
+    left.push_back(std::make_shared<const std::vector<Block>>(std::exchange(piece, {})));
+    points = 0;
+  };
+  for (Block& block : book_.take_all()) {
+    points += points_of(block);
+    piece.push_back(std::move(block));
+    if (points >= settings_.points_per_write) end_piece();
+  }
+  end_piece();
   writer_.aside(
-      [store = writer_.store, before, left] {
-        if (before) store->add(rows_of(*before));
-        store->add(rows_of(*left));
+      [store = writer_.store, left = std::move(left)] {
+        for (const auto& blocks : left) store->add(rows_of(*blocks));
       },
       [](std::exception_ptr failure) {
         if (failure) spdlog::warn("the last measurements could not be stored: {}", text_of(failure));
       });
 }
 
+// One piece of each tier at a time: of a store that hangs no more is asked than that.
 void SeriesRecord::forget(Now now) {
   constexpr Duration kEvery = std::chrono::minutes(1);
+  if (failing_) return;  // it is away
   for (std::size_t tier = 0; tier < kTiers.size(); ++tier) {
-    if (forgotten_[tier] && now.mono - *forgotten_[tier] < kEvery) continue;
-    forgotten_[tier] = now.mono;
+    auto& [last, under_way] = forgetting_[tier];
+    if (under_way || (last && now.mono - *last < kEvery)) continue;
+    last = now.mono;
+    under_way = true;
     auto more = std::make_shared<bool>(false);
     // Of its last block something is still to be kept.
     const Instant before = now.wall - settings_.keep[tier] - kTiers[tier].block;
     writer_.aside([store = writer_.store, tier, before, most = settings_.forget_at_once,
                    more] { *more = store->forget(kTiers[tier].step, before, most); },
                   [this, tier, more](std::exception_ptr failure) {
-                    if (*more) forgotten_[tier].reset();  // with the next step
-                    if (failure) spdlog::warn("old measurements could not be dropped: {}", text_of(failure));
+                    forgetting_[tier].under_way = false;
+                    if (*more) forgetting_[tier].last.reset();  // with the next step
+                    if (failure && !std::exchange(forget_failing_, true))
+                      spdlog::warn("old measurements could not be dropped: {}", text_of(failure));
+                    if (!failure) forget_failing_ = false;
                   });
   }
 }
 
 // ---------------------------------------------------------------- what was measured
+
+std::optional<std::int32_t> SeriesRecord::utilisation(GpuId gpu, Mono now) const {
+  constexpr Duration kLasts = std::chrono::seconds(30);  // six samples
+  const auto use = uses_.find(gpu);
+  if (use == uses_.end() || now - use->second.at > kLasts) return std::nullopt;
+  return use->second.percent;
+}
 
 void SeriesRecord::find(SeriesQuery query, std::function<std::string(const SeriesFound&)> render,
                         std::function<void(Result<std::string>)> done) {
@@ -316,12 +376,12 @@ void SeriesRecord::find(SeriesQuery query, std::function<std::string(const Serie
   auto text = std::make_shared<std::string>();
   reader_.aside(
       [store = reader_.store, query = std::move(query), tier, settings = settings_, unsaved, text,
-       under_way = under_way_, render = std::move(render)] {
+       under_way = std::vector<Blocks>(to_write_.begin(), to_write_.end()), render = std::move(render)] {
         StoredRead stored(*store, query, settings);
         const std::size_t chosen = stored.choose(tier);
         SeriesMerge merge(query, chosen, settings.bounds);
         merge_blocks(*unsaved, chosen, merge);
-        if (under_way) merge_blocks(*under_way, chosen, merge);
+        for (const auto& blocks : under_way) merge_blocks(*blocks, chosen, merge);
         stored.read(chosen, merge);
         *text = render(merge.take());
       },

@@ -4,14 +4,17 @@
 // Called by: worker_hub (samples), a timer of scheduler/main.cpp and tests (step), the handlers (find).
 // Control thread; rows are encoded, written, read and decoded aside, writes and reads each on a thread and a
 // session of their own, so that the control plane waits for neither and neither for the other.
-//   1. One write is under way at most. What could not be written is written again as it is: a point that is
-//      stored twice is read as one. Meanwhile the book gathers, up to its limits.
+//   1. One write is under way at most, and it is bounded. What could not be written is written again as it
+//      is: a point that is stored twice is read as one. Meanwhile the book gathers, up to its limits. What a
+//      store that is there finds too much, again and again, is written in halves, and a single row is let go.
 //   2. What is being written is still found: a reader sees no gap.
 //   3. Samples are taken of the attempt that the control plane knows, and while this scheduler leads.
 #pragma once
 
 #include <array>
+#include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -33,8 +36,10 @@ struct SeriesSettings {
                                 std::chrono::hours(24 * 365)};
   SeriesLimits limits;
   SeriesBounds bounds;                 // of one answer
-  std::size_t owners_per_write = 200;  // in a second; two thousand nodes need twenty
-  int forget_at_once = 2'000;          // rows
+  std::size_t owners_per_write = 200;  // in a second; two thousand nodes need ten
+  std::size_t points_per_write = 100'000;  // about; a second or two of the store
+  int refusals = 3;                        // "too much", before it is tried with less
+  int forget_at_once = 2'000;              // rows
   // Of one answer. What would be more than that is answered from a coarser tier, and at the end cut.
   int rows_per_read = 2'048;
   std::int64_t bytes_per_read = 64LL << 20;
@@ -66,6 +71,7 @@ class SeriesRecord final : public SeriesHistory, public SampleSink {
   // ---- SeriesHistory
   void find(SeriesQuery query, std::function<std::string(const SeriesFound&)> render,
             std::function<void(Result<std::string>)> done) override;
+  std::optional<std::int32_t> utilisation(GpuId gpu, Mono now) const override;
 
  private:
   using Blocks = std::shared_ptr<const std::vector<series::Block>>;
@@ -76,16 +82,29 @@ class SeriesRecord final : public SeriesHistory, public SampleSink {
   void say_dropped(std::string_view why, std::size_t n);
   void write();
   void written(std::exception_ptr failure);
+  void drop_first();
+  void halve_first();
   void forget(Now now);
 
   Backend& backend_;
   SeriesAside writer_, reader_;
   SeriesSettings settings_;
   SeriesBook book_;
-  Blocks under_way_;  // being written, or to be written again
+  struct Use {
+    std::int32_t percent = 0;
+    Mono at{};
+  };
+  std::map<GpuId, Use> uses_;    // the newest of each GPU that has told it
+  std::deque<Blocks> to_write_;  // the first is being written, or will be again
   bool writing_ = false;
+  int refusals_ = 0;  // of the first
   bool failing_ = false;
-  std::array<std::optional<Mono>, series::kTiers.size()> forgotten_{};
+  struct Forgetting {
+    std::optional<Mono> last;
+    bool under_way = false;
+  };
+  std::array<Forgetting, series::kTiers.size()> forgetting_{};
+  bool forget_failing_ = false;
   std::set<series::Owner> warned_;  // of what is too much; bounded
 };
 

@@ -8,6 +8,7 @@
 #include "api/handlers/openapi.h"
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/tar_gz.h"
+#include "scheduler/replay/comparison.h"
 
 namespace tutti::testing {
 
@@ -397,6 +398,10 @@ ApiRig::ApiRig(const std::function<Services(TestBackend&)>& services)
           [this](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
             if (const auto first = on_replay) first();
             aside(work, done);
+          },
+          [this](const replay::Comparison& question) {
+            if (replay_dies) throw StoreError(StoreError::unavailable, "it ended with signal 6");
+            return replay::compare(question);
           }),
       accounts(account_store, aside, aside, account_settings(), [this] { return backend.now().wall; }) {
   EXPECT_GE(sodium_init(), 0);
@@ -493,6 +498,21 @@ Identity user(std::string name, std::map<std::string, Role, std::less<>> roles) 
   who.scopes = kAllScopes;
   who.credential = "test";
   return who;
+}
+
+void ApiRig::submit_many(int jobs, const std::function<void(JobSpec&, int)>& shape) {
+  backend.change([&](ControlPlane& plane, Now now) {
+    for (int i = 0; i < jobs; ++i) {
+      auto spec = std::make_shared<JobSpec>();
+      spec->name = spec->run = "x";
+      if (shape) shape(*spec, i);
+      EXPECT_TRUE(plane.on_submit(now, SubmitRequest{.spec = spec,
+                                                     .spec_json = wire::encode_spec(*spec),
+                                                     .owner = "eve",
+                                                     .idempotency_key = "",
+                                                     .body_hash = 0}));
+    }
+  });
 }
 
 JobId ApiRig::submit(std::string spec, http::Headers headers) {

@@ -222,6 +222,8 @@ class ApiRig {
   /// Whoever asks from now on is this one, whatever token is sent.
   void sign_in(Identity who);
   JobId submit(std::string spec = R"({"name":"a","run":"true"})", http::Headers headers = {});
+  /// So many jobs of eve in one command; `shape` says what is special about each.
+  void submit_many(int jobs, const std::function<void(JobSpec&, int number)>& shape = {});
 
   TestBackend backend;
   std::shared_ptr<db::MemorySecrets> secrets = std::make_shared<db::MemorySecrets>();
@@ -230,6 +232,7 @@ class ApiRig {
   TestShells shells;
   bool history_broken = false;
   std::function<void()> on_replay;  // before a replay is computed, if set
+  bool replay_dies = false;         // its process, before it has answered
   History history;
   db::MemoryAccounts account_store;
   Accounts accounts;  // "secret" is the admin's token

@@ -72,6 +72,16 @@ TEST_F(HistoryReplay, OneAtATime) {
   EXPECT_EQ(rig.post("/v1/history:replay", question(R"(["fair"])")).status(), 200);
 }
 
+TEST_F(HistoryReplay, ThatDiesIsNotAnswered) {
+  run_two_jobs();
+  rig.replay_dies = true;
+  const auto call = rig.post("/v1/history:replay", question(R"(["fair"])"));
+  EXPECT_EQ(call.status(), 503);
+  EXPECT_NE(call.body().at("detail").as_string().find("signal 6"), std::string::npos);
+  rig.replay_dies = false;
+  EXPECT_EQ(rig.post("/v1/history:replay", question(R"(["fair"])")).status(), 200) << "its turn is over";
+}
+
 TEST_F(HistoryReplay, NamesWhatIsWrong) {
   run_two_jobs();
   const auto field = [&](const std::string& body) {

@@ -159,6 +159,37 @@ TEST_F(HistoryApi, TheClusterInNumbers) {
   EXPECT_EQ(then("cluster", before_).body().at("nodes"), 0);
 }
 
+TEST(HistoryOfManyJobs, SaysWhatItCannotCount) {
+  struct Crowded final : db::MemoryHistory {
+    using MemoryHistory::MemoryHistory;
+    PastJobs jobs(Instant at) override {
+      auto all = MemoryHistory::jobs(at);
+      all.ended_known = false;
+      return all;
+    }
+  };
+  const Aside aside = [](const std::function<void()>& work,
+                         const std::function<void(std::exception_ptr)>& done) {
+    work();
+    done(nullptr);
+  };
+  std::unique_ptr<History> history;
+  ApiRig rig([&](TestBackend& backend) {
+    history = std::make_unique<History>(std::make_shared<Crowded>(backend.database()), aside, aside,
+                                        History::Compare());
+    Services services;
+    services.history = history.get();
+    return services;
+  });
+  rig.submit();
+  rig.backend.tick(2s);
+  const auto jobs = rig.get("/v1/history/cluster?at=1s").body().at("jobs");
+  EXPECT_EQ(jobs.at("queued"), 1);
+  EXPECT_EQ(jobs.at("running"), 0);
+  for (const auto* state : {"succeeded", "failed", "cancelled"})
+    EXPECT_TRUE(jobs.at(state).is_null()) << state;
+}
+
 TEST_F(HistoryApi, WhatWasDecided) {
   const auto all = [&](const std::string& query, http::Headers headers = {}) {
     std::string out;

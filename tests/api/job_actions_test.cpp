@@ -65,7 +65,7 @@ TEST(JobActions, ASignalLeavesTheJobRunningAndIsInItsHistory) {
   const auto event = std::ranges::find_if(events, [](const auto& e) { return e.at("kind") == "signal"; });
   ASSERT_NE(event, events.end());
   EXPECT_EQ(event->at("to"), "USR1");
-  EXPECT_EQ(event->at("detail"), "by ada: save now");
+  EXPECT_EQ(event->at("detail"), "by ada: save now; sent to n1");
   const auto audit = rig.get("/v1/audit?action=jobs.signal").body().at("entries").as_array();
   ASSERT_EQ(audit.size(), 2U) << "the refusal too";
   EXPECT_EQ(audit[0].at("after").at("asked").at("signal"), "SIGUSR1");

@@ -39,6 +39,8 @@ TEST(JobList, FiltersAndPages) {
   rig.backend.tick(2h);
   EXPECT_EQ(ids(rig.get("/v1/jobs?since=1h").body()), (Ids{}));
   EXPECT_EQ(ids(rig.get("/v1/jobs?since=2001-01-01T00:00:00Z").body()), (Ids{5, 4, 3, 2, 1}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?until=2001-01-01T00:00:00Z").body()), (Ids{}));
+  EXPECT_EQ(ids(rig.get("/v1/jobs?until=1h&page_size=2").body()), (Ids{5, 4}));
 
   Ids all;
   std::string token;
@@ -95,8 +97,8 @@ TEST(JobCount, CountsInGroupsWithTheSameFilters) {
 
 TEST(JobList, RefusesWhatItDoesNotKnow) {
   ApiRig rig;
-  for (const auto query : {"state=gone", "state=queued,gone", "since=yesterday", "page_size=0", "page_size=x",
-                           "page_token=x", "page_token=-1", "sort=id"})
+  for (const auto query : {"state=gone", "state=queued,gone", "since=yesterday", "until=yesterday",
+                           "page_size=0", "page_size=x", "page_token=x", "page_token=-1", "sort=id"})
     EXPECT_EQ(rig.get("/v1/jobs?" + std::string(query)).status(), 422) << query;
   EXPECT_EQ(ids(rig.get("/v1/jobs?page_size=99999&state=&since=").body()), (Ids{}))
       << "empty values mean any";

@@ -115,6 +115,30 @@ TEST(Map, DoesNotSayWhichJobsOfOthers) {
   EXPECT_EQ(jobs({}), (Ids{a.value, b.value}));
   EXPECT_EQ(jobs(rig.user("ada", {{"nlp", Role::member}})), (Ids{0, a.value}));
   EXPECT_EQ(jobs(rig.user("eve", {{"vision", Role::member}})), (Ids{0, b.value}));
+
+  // As little do the nodes and the GPUs.
+  const auto named = [](const json::value& gpus) {
+    Ids ids;
+    for (const auto& gpu : gpus.as_array()) {
+      EXPECT_EQ(gpu.at("state"), "allocated");
+      ids.insert(gpu.at("job_id").is_null() ? 0 : gpu.at("job_id").as_int64());
+    }
+    return ids;
+  };
+  const auto expect = [&](const http::Headers& headers, const Ids& gpus, const json::array& here) {
+    const auto node = rig.get("/v1/nodes/n1", headers).body();
+    EXPECT_EQ(named(node.at("gpus")), gpus);
+    EXPECT_EQ(node.at("jobs"), here);
+    EXPECT_EQ(rig.get("/v1/nodes", headers).body().at("nodes").at(0).at("jobs"), here);
+    EXPECT_EQ(named(rig.get("/v1/gpus", headers).body().at("gpus")), gpus);
+  };
+  expect({}, {a.value, b.value}, {a.value, b.value});
+  expect(rig.user("ann", {{"nlp", Role::member}}), {0, a.value}, {a.value});
+  expect(rig.user("new", {}), {0, 0}, {});
+  const auto reported =
+      rig.post("/v1/nodes/n1:report", R"({"reason":"slow"})", rig.user("amy", {{"nlp", Role::member}}));
+  EXPECT_EQ(reported.status(), 200) << reported.body();
+  EXPECT_EQ(reported.body().at("jobs"), json::array{a.value});
 }
 
 TEST(Map, OfManyNodesIsDrawnOnceASecond) {

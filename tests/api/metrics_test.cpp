@@ -7,6 +7,7 @@
 #include "api/wire/text_values.h"
 #include "api_rig.h"
 #include "db/memory/memory_series.h"
+#include "db/too_much.h"
 #include "scheduler/service/series_record.h"
 
 namespace tutti::testing {
@@ -16,6 +17,15 @@ namespace json = boost::json;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+
+struct LimitedSeries final : db::MemorySeries {
+  std::size_t most = SIZE_MAX;  // rows at once
+  int refused = 0;
+  void add(const std::vector<SeriesRow>& more) override {
+    if (more.size() > most && ++refused > 0) throw TooMuch("its time is over");
+    MemorySeries::add(more);
+  }
+};
 
 class MetricsTest : public ::testing::Test {
  protected:
@@ -81,16 +91,24 @@ class MetricsTest : public ::testing::Test {
   NodeId first, second;
   std::string path;
   bool broken = false;
+  bool hangs = false;  // the store, and
+  int asked = 0;       // so often it was asked then
   std::map<std::string, std::size_t> dropped;
   SeriesSettings settings;
-  std::shared_ptr<db::MemorySeries> rows = std::make_shared<db::MemorySeries>();
+  std::shared_ptr<LimitedSeries> rows = std::make_shared<LimitedSeries>();
   std::unique_ptr<SeriesRecord> record;
   ApiRig rig{[this](TestBackend& backend) {
     const Aside aside = [this](const std::function<void()>& work,
                                const std::function<void(std::exception_ptr)>& done) {
+      if (hangs) return void(++asked);
       if (broken) return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "broken")));
-      work();
-      done(nullptr);
+      std::exception_ptr failure;
+      try {
+        work();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      done(failure);
     };
     settings.dropped = [this](std::string_view why, std::size_t n) { dropped[std::string(why)] += n; };
     record =
@@ -149,6 +167,26 @@ TEST_F(MetricsTest, OfANodeWhatIsStoredAndWhatIsNotYet) {
     for (const auto& line : bounded.at("series").as_array())
       EXPECT_LE(line.at("mean").as_array().size(), static_cast<std::size_t>(points));
   }
+}
+
+TEST_F(MetricsTest, TheMapSaysWhatGpusDoNow) {
+  const auto n1 = rig.backend.add_node("n1", 3);
+  const auto use = [&] { return rig.get("/v1/map").body().at("nodes").at(0).at("utilisation"); };
+  EXPECT_TRUE(use().is_null()) << "nothing has been measured";
+  load(n1, gpu("n1", 0), 97);
+  load(n1, gpu("n1", 2), 0);
+  EXPECT_EQ(use(), json::parse("[97,null,0]"));
+  const auto tag = rig.get("/v1/map").header("ETag");
+  load(n1, gpu("n1", 0), 12);
+  EXPECT_EQ(rig.get("/v1/map", {{"If-None-Match", tag}}).status(), 200);
+  EXPECT_EQ(use(), json::parse("[12,null,0]"));
+  pass(20s);
+  load(n1, gpu("n1", 2), 5);
+  EXPECT_EQ(use(), json::parse("[12,null,5]"));
+  pass(20s);
+  EXPECT_EQ(use(), json::parse("[null,null,5]")) << "the first has said nothing for 40 s";
+  pass(20s);
+  EXPECT_TRUE(use().is_null());
 }
 
 TEST_F(MetricsTest, OfAnAttemptItsRanksAndItsOwnGpusOnly) {
@@ -300,6 +338,51 @@ TEST_F(MetricsTest, WhatCannotBeStoredIsStoredLater) {
   EXPECT_THAT(dropped, IsEmpty());
 }
 
+TEST_F(MetricsTest, WhatIsTooMuchAtOnceIsWrittenInHalves) {
+  std::vector<NodeId> nodes;
+  for (int n = 1; n <= 4; ++n) nodes.push_back(rig.backend.add_node("n" + std::to_string(n), 1));
+  until_ten_minutes_begin();
+  const auto go_on = [&](int minutes) {
+    for (int i = 0; i < minutes * 12; ++i) {
+      pass(5s);
+      for (int n = 1; n <= 4; ++n)
+        load(nodes[static_cast<std::size_t>(n - 1)], gpu("n" + std::to_string(n), 0), 50);
+      record->step();
+    }
+  };
+  broken = true;
+  go_on(10);  // a lot gathers
+  broken = false;
+  rows->most = 1;
+  go_on(10);
+  EXPECT_GT(rows->refused, 2);
+  EXPECT_GT(rows->size(), 0u);
+  EXPECT_THAT(dropped, IsEmpty());
+  rows->most = SIZE_MAX;
+  record->finish();
+  for (int n = 1; n <= 4; ++n)
+    EXPECT_THAT(numbers(metrics("/v1/nodes/n" + std::to_string(n) + "/metrics"), "gpu_utilisation", "mean"),
+                SizeIs(120));
+}
+
+TEST_F(MetricsTest, ARowThatIsTooMuchDoesNotStopTheOthers) {
+  const auto n1 = rig.backend.add_node("n1", 1);
+  const auto go_on = [&](int minutes) {
+    for (int i = 0; i < minutes * 12; ++i) {
+      pass(5s);
+      load(n1, gpu("n1", 0), 50);
+      record->step();
+    }
+  };
+  rows->most = 0;
+  go_on(6);
+  EXPECT_GT(dropped["store"], 0u);
+  EXPECT_EQ(rows->size(), 0u);
+  rows->most = SIZE_MAX;
+  go_on(6);
+  EXPECT_GT(rows->size(), 0u);
+}
+
 TEST_F(MetricsTest, OldRowsAreForgottenAndCoarserOnesLater) {
   const auto n1 = rig.backend.add_node("n1", 1);
   load(n1, gpu("n1", 0), 50);
@@ -325,6 +408,15 @@ TEST_F(MetricsTest, OldRowsAreForgottenAndCoarserOnesLater) {
   rig.backend.tick(24h * 365);
   record->step();
   EXPECT_EQ(rows->size(), 0u);
+}
+
+TEST_F(MetricsTest, AStoreThatHangsIsNotAskedAgain) {
+  hangs = true;
+  for (int i = 0; i < 10; ++i) {
+    pass(1min);
+    record->step();
+  }
+  EXPECT_EQ(asked, 3) << "to forget, once of each tier";
 }
 
 TEST_F(MetricsTest, NothingIsTakenWhileThisSchedulerDoesNotLead) {

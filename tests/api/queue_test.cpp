@@ -74,17 +74,9 @@ TEST(QueuePages, FindAllJobsOfWhoSeesFewFarBehindOthers) {
   ApiRig rig;
   rig.backend.add_project("nlp");
   rig.backend.add_project("secret");
-  rig.backend.change([](ControlPlane& plane, Now now) {
-    auto other = std::make_shared<JobSpec>();
-    other->name = other->run = "x";
-    other->project = "secret";
-    other->priority = 60;
-    for (int i = 0; i < 2100; ++i)
-      (void)plane.on_submit(now, SubmitRequest{.spec = other,
-                                               .spec_json = R"({"name":"x","run":"x","project":"secret"})",
-                                               .owner = "eve",
-                                               .idempotency_key = "",
-                                               .body_hash = 0});
+  rig.submit_many(2100, [](JobSpec& other, int) {
+    other.project = "secret";
+    other.priority = 60;
   });
   for (int i = 0; i < 3; ++i) rig.submit(spec("mine", R"(,"project":"nlp")"));
   const auto ada = rig.user("ada", {{"nlp", Role::member}});
@@ -95,25 +87,11 @@ TEST(QueuePages, FindAllJobsOfWhoSeesFewFarBehindOthers) {
   EXPECT_EQ(rig.get("/v1/queue?page_size=1").body().at("total"), 2103);
 }
 
-// Jobs of many shapes, submitted at once.
-void submit_many(ApiRig& rig, int jobs) {
-  rig.backend.change([&](ControlPlane& plane, Now now) {
-    for (int i = 0; i < jobs; ++i) {
-      auto spec = std::make_shared<JobSpec>();
-      spec->name = spec->run = "x";
-      spec->resources.cpus = 1 + i % 1000;
-      (void)plane.on_submit(now, SubmitRequest{.spec = spec,
-                                               .spec_json = R"({"name":"x","run":"x"})",
-                                               .owner = "eve",
-                                               .idempotency_key = "",
-                                               .body_hash = 0});
-    }
-  });
-}
+void of_many_shapes(JobSpec& spec, int number) { spec.resources.cpus = 1 + number % 1000; }
 
 TEST(QueuePages, OfManyJobsAreAsOfAMomentAgoAndNotMadeAnewForEachQuestion) {
   ApiRig rig;
-  submit_many(rig, 5'100);
+  rig.submit_many(5'100, of_many_shapes);
   EXPECT_EQ(rig.get("/v1/queue?page_size=1").body().at("total"), 5'100);
   rig.submit(spec("another", R"(,"priority":95)"));
   rig.post("/v1/jobs/1:cancel");
@@ -129,7 +107,7 @@ TEST(QueuePages, OfManyJobsAreAsOfAMomentAgoAndNotMadeAnewForEachQuestion) {
 TEST(QueuePages, ExplainOnlySoManyKindsOfJobsForOnePage) {
   ApiRig rig;
   rig.backend.add_node("n1", 1);
-  submit_many(rig, 1'000);
+  rig.submit_many(1'000, of_many_shapes);
   const auto page = rig.get("/v1/queue?page_size=1000").body();
   std::size_t explained = 0;
   for (const auto& job : page.at("jobs").as_array())
@@ -175,6 +153,29 @@ TEST(QueuePages, SumUpAllThatWaitByReason) {
   for (const auto& sum : queue.at("by_reason").as_array()) jobs += sum.at("jobs").as_int64();
   EXPECT_EQ(jobs, queue.at("total").as_int64());
   EXPECT_EQ(queue.at("by_reason").at(0).at("code"), "never") << "16 GPUs, the most";
+}
+
+TEST(QueuePages, AreOfAReason) {
+  ApiRig rig;
+  rig.backend.add_node("n1", 8);
+  rig.submit(spec("runs", R"(,"resources":{"gpus":8})"));
+  for (int i = 0; i < 3; ++i) rig.submit(spec("waits", R"(,"resources":{"gpus":4})"));
+  rig.submit(spec("never", R"(,"resources":{"gpus":16})"));
+  rig.submit(spec("waits", R"(,"resources":{"gpus":4})"), {{"Tutti-User", "ada"}});
+  rig.submit(spec("later", R"(,"begin_time":"+1h")"));
+  const auto busy = rig.get("/v1/queue?reason=gpus_busy").body();
+  EXPECT_EQ(ids(busy), (Ids{2, 3, 4, 6}));
+  EXPECT_EQ(busy.at("total"), 4);
+  EXPECT_EQ(busy.at("by_reason").as_array().size(), 3u) << "what else there is";
+  EXPECT_EQ(all_pages(rig, "reason=gpus_busy&page_size=1"), (Ids{2, 3, 4, 6}));
+  EXPECT_EQ(rig.get("/v1/queue?reason=gpus_busy&page_size=2").body().at("next_page_token"), "2");
+  EXPECT_EQ(ids(rig.get("/v1/queue?reason=gpus_busy&user=ada").body()), (Ids{6}));
+  EXPECT_EQ(ids(rig.get("/v1/queue?reason=delayed").body()), (Ids{7}));
+  const auto none = rig.get("/v1/queue?reason=quota").body();
+  EXPECT_EQ(ids(none), (Ids{}));
+  EXPECT_EQ(none.at("total"), 0);
+  for (const auto* query : {"reason=GPUs%20are%20busy", "reason=a%22b"})
+    EXPECT_EQ(rig.get("/v1/queue?" + std::string(query)).status(), 422) << query;
 }
 
 }  // namespace

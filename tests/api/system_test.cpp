@@ -68,8 +68,14 @@ TEST(System, TheControlPlaneInNumbers) {
   const auto recovering = rig.get("/v1/control-plane").body();
   EXPECT_EQ(recovering.at("ready"), false) << "that is when an admin looks here";
   EXPECT_TRUE(recovering.at("workers").as_array().empty());
+  rig.backend.recover();
   rig.backend.break_reads(true);
-  EXPECT_EQ(rig.get("/v1/control-plane").status(), 503);
+  const auto away = rig.get("/v1/control-plane");
+  ASSERT_EQ(away.status(), 200) << "as well as when the store is away";
+  EXPECT_EQ(away.body().at("ready"), false);
+  EXPECT_EQ(away.body().at("detail"), "the store cannot be read");
+  EXPECT_TRUE(away.body().at("since").is_null());
+  EXPECT_FALSE(away.body().at("workers").as_array().empty());
 }
 
 }  // namespace

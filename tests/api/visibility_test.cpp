@@ -79,17 +79,9 @@ TEST(Visibility, TheQueueCountsEverybodyAndShowsSome) {
 
 TEST(Visibility, JobsFarBehindInTheQueueAreFoundAsWell) {
   Shared rig;
-  rig.backend.change([](ControlPlane& plane, Now now) {
-    auto other = std::make_shared<JobSpec>();
-    other->name = other->run = "x";
-    other->project = "secret";
-    other->priority = 60;
-    for (int i = 0; i < 2500; ++i)
-      (void)plane.on_submit(now, SubmitRequest{.spec = other,
-                                               .spec_json = R"({"name":"x","run":"x","project":"secret"})",
-                                               .owner = "eve",
-                                               .idempotency_key = "",
-                                               .body_hash = 0});
+  rig.submit_many(2500, [](JobSpec& other, int) {
+    other.project = "secret";
+    other.priority = 60;
   });
   rig.sign_in_ada();
   const auto queue = rig.get("/v1/queue").body();

@@ -157,7 +157,8 @@ TEST_P(HistoryTest, NothingIsKnownOfNothing) {
   EXPECT_EQ(picture(10), "");
   EXPECT_EQ(history_->machines(at(10)).known_since.has_value(), GetParam()) << "in memory all is told";
   EXPECT_THAT(waiting(10), IsEmpty());
-  EXPECT_EQ(history_->jobs(at(10)), StateCounts{});
+  EXPECT_EQ(history_->jobs(at(10)).by_state, StateCounts{});
+  EXPECT_TRUE(history_->jobs(at(10)).ended_known);
   EXPECT_EQ(history_->density(at(0), at(10), 2), std::vector<DecisionCount>(2));
 }
 
@@ -205,7 +206,7 @@ TEST_P(HistoryTest, GpusThatCameOrMovedAreWhereTheyWere) {
   Batch b;
   b.gpus = {gpu(11, 2), gpu(21, 2)};
   say_of_node(b, 61, 1, "gpu", "GPU-11", "absent");
-  say_of_node(b, 62, 2, "gpu", "GPU-11", "present");
+  say_of_node(b, 62, 2, "gpu", "GPU-11", "present", "moved here from node n1");
   say_of_node(b, 63, 2, "gpu", "GPU-21", "added");
   say_of_node(b, 64, 2, "gpu", "GPU-21", "refused");
   store_->commit(b);
@@ -213,7 +214,7 @@ TEST_P(HistoryTest, GpusThatCameOrMovedAreWhereTheyWere) {
             "n1 reachable schedulable: 10=healthy,2bob 11=healthy; n2 reachable schedulable: 20=healthy");
   EXPECT_EQ(
       picture(61),
-      "n1 reachable schedulable: 10=healthy,2bob; n2 reachable schedulable: 11=absent,healthy 20=healthy");
+      "n1 reachable schedulable: 10=healthy,2bob 11=absent,healthy; n2 reachable schedulable: 20=healthy");
   EXPECT_EQ(picture(63),
             "n1 reachable schedulable: 10=healthy,2bob; n2 reachable schedulable: 11=healthy 20=healthy "
             "21=healthy");
@@ -248,7 +249,7 @@ TEST_P(HistoryTest, ReasonsOfAnEarlierWaitAreNotShown) {
 TEST_P(HistoryTest, JobsByState) {
   fill();
   const auto count = [&](int when, JobState state) {
-    return history_->jobs(at(when))[static_cast<std::size_t>(state)];
+    return history_->jobs(at(when)).by_state[static_cast<std::size_t>(state)];
   };
   EXPECT_EQ(count(15, JobState::queued), 2);
   EXPECT_EQ(count(21, JobState::starting), 1);
@@ -348,6 +349,16 @@ TEST_P(HistoryTest, WhatRanAndHowLongItWaited) {
   EXPECT_THAT(waits("vision", 0, Visible{{"nlp"}, "ann"}), ElementsAre(0, 0, 0));
   EXPECT_THAT(waits("vision", 0, Visible{{}, "bob"}), ElementsAre(0, 0, 1));
   EXPECT_THAT(waits("nlp", 11), ElementsAre(0, 0, 0)) << "the one that is held has not begun";
+
+  Batch scratch, again;  // it gave way, was held, and is released
+  submit(scratch, 2, "bob", "vision", 15, JobState::queued);
+  JobRow released = scratch.new_jobs[0];
+  released.version = 2;
+  released.queued_at = at(60);
+  again.jobs = {{released, 1}};
+  store_->commit(again);
+  EXPECT_THAT(waits("vision", 0), ElementsAre(0, 0, 1))
+      << "its first start was after thirty seconds as before";
 }
 
 }  // namespace

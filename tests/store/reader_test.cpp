@@ -62,6 +62,8 @@ TEST_P(ReaderTest, FiltersHoldTogether) {
   EXPECT_THAT(ids(f), ElementsAre(5, 3));
   f.states = {JobState::queued, JobState::failed};
   EXPECT_THAT(ids(f, 2), ElementsAre(5, 4));
+  f.until = at(5);
+  EXPECT_THAT(ids(f, 2), ElementsAre(4, 3)) << "before that instant, not at it";
   EXPECT_THAT(ids({.states = {JobState::queued}}), ElementsAre(10, 8, 6, 4, 2));
   EXPECT_THAT(ids({.states = {JobState::running}}), IsEmpty());
   EXPECT_THAT(ids({.project = "b", .queue = "big"}), ElementsAre(10));

@@ -37,6 +37,23 @@ TEST_F(ControlPlaneNodes, UnprovenKillLeavesTheGpusDirty) {
   EXPECT_EQ(env.state(next), JobState::starting);
 }
 
+TEST_F(ControlPlaneNodes, AGpuThatMovesSaysFromWhere) {
+  const NodeId a = env.add_node("a", 2), b = env.add_node("b", 0);
+  env.plane->on_link_lost(env.now, a, env.plane->cluster().nodes.at(a).link);
+  env.silent.insert(a);
+  env.tick_alive(1min);
+  env.rows = {};
+  auto hello = env.hello("b", 0);
+  hello.gpus = env.hello("a", 1).gpus;
+  env.register_node(hello);
+  ASSERT_EQ(env.plane->cluster().nodes.at(b).gpus.size(), 1u);
+  std::string told;  // db/history.cpp reads where it was from this
+  for (const auto& e : env.rows.events)
+    if (e.kind == "gpu") told += to_string(e.node) + " " + e.to + ": " + e.detail + "; ";
+  EXPECT_EQ(told, to_string(a) + " absent: node b has it now; " + to_string(b) +
+                      " present: moved here from node a; ");
+}
+
 TEST_F(ControlPlaneNodes, ADrainWithAnEndEndsByItself) {
   const NodeId a = env.add_node("a");
   const auto service = [&] { return env.plane->cluster().find(a)->row.service; };

@@ -122,7 +122,21 @@ TEST_F(ControlPlaneTest, ASignalGoesToEveryNodeOfARunningGangAndChangesNothing) 
   ASSERT_EQ(env.rows.events.size(), 1u);
   EXPECT_EQ(env.rows.events[0].kind, "signal");
   EXPECT_EQ(env.rows.events[0].to, "USR1");
-  EXPECT_EQ(env.rows.events[0].detail, "by ada: save now");
+  EXPECT_EQ(env.rows.events[0].detail, "by ada: save now; sent to a, b");
+}
+
+TEST_F(ControlPlaneTest, ASignalIsNotForThosePartsThatHaveEnded) {
+  const NodeId a = env.add_node("a"), b = env.add_node("b");
+  const JobId job = env.submit(job_spec(2, 8));
+  const AttemptKey key = env.run(job);
+  env.end(a, key, true);
+  env.rows = {};
+  ASSERT_TRUE(env.plane->on_signal(env.now, job, "USR1", "ada"));
+  env.step();
+  EXPECT_EQ(env.take<protocol::SignalRanks>(b).key, key);
+  EXPECT_EQ(env.count<protocol::SignalRanks>(), 0u);
+  ASSERT_FALSE(env.rows.events.empty());
+  EXPECT_EQ(env.rows.events[0].detail, "by ada; sent to b") << "who asks sees that it was one of two";
 }
 
 TEST_F(ControlPlaneTest, ASignalIsForWhatRunsOnNodesThatHearIt) {

@@ -6,7 +6,9 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <set>
+#include <vector>
 
 namespace tutti {
 namespace {
@@ -92,6 +94,70 @@ TEST_F(SeriesBookTest, AClockThatGoesBackMakesNoBucketTwice) {
   add(3s, 3);
   add(31s, 5);
   EXPECT_THAT(seen(0), ElementsAre(Point{bucket(0, 20s), 1, 3, 2}, Point{bucket(0, 30s), 5, 5, 5}));
+}
+
+TEST_F(SeriesBookTest, AClockThatWasAheadForAMomentStopsNothing) {
+  add(5s, 1);
+  add(15s, 2);
+  add(50h, 3);  // and 15 s is finished by it
+  add(50h + 10s, 4);
+  add(25s, 5);
+  add(35s, 6);
+  EXPECT_THAT(seen(0), ElementsAre(Point{bucket(0, 0s), 1, 1, 1}, Point{bucket(0, 10s), 2, 2, 2},
+                                   Point{bucket(0, 20s), 5, 5, 5}, Point{bucket(0, 30s), 6, 6, 6}));
+  EXPECT_THAT(seen(1), ElementsAre(Point{bucket(1, 0s), 1, 2, 1.5}, Point{bucket(1, 0s), 5, 6, 5.5}))
+      << "of the minute there are two parts: the leap has finished the first";
+  EXPECT_GT(book.take_lost(), 0u);
+  EXPECT_THAT(of_tier(book.take(kBegin + 2min + 5s, kAll), 0), SizeIs(1))
+      << "it is due as if nothing had been";
+}
+
+TEST_F(SeriesBookTest, WhoWasLastHeardOfInATimeToComeIsForgottenToo) {
+  add(0s, 1);
+  add(50h, 1);
+  book.take(kBegin + 10s, kAll);
+  book.take(kBegin + 10s + 3min, kAll);
+  EXPECT_EQ(book.owners(), 0u);
+  EXPECT_EQ(book.points(), 0u);
+}
+
+TEST_F(SeriesBookTest, OfManyPointsSomeAreTakenAndTheOthersNext) {
+  for (int i = 0; i <= 600; ++i)  // while the store was away
+    for (int rank = 0; rank < 4; ++rank) add(i * 10s, i, "loss", rank);
+  const Instant now = kBegin + 6'000s + 5s;
+  const std::size_t before = book.points();
+  std::map<std::int64_t, std::vector<std::int64_t>> written;  // of tier 0, by rank
+  int calls = 0;
+  for (;; ++calls) {
+    const auto blocks = book.take(now, kAll, 400);
+    std::size_t points = 0;
+    for (const auto& block : blocks)
+      for (const auto& line : block.lines) {
+        points += line.points.size();
+        if (block.tier != 0) continue;
+        for (const auto& point : line.points) written[line.key.item].push_back(point.bucket);
+      }
+    EXPECT_LE(points, 400u);
+    if (points == 0) break;
+  }
+  EXPECT_EQ(calls, static_cast<int>((before + 399) / 400)) << "each has as many as it may";
+  EXPECT_EQ(book.points(), 0u);
+  for (int rank = 0; rank < 4; ++rank) {
+    ASSERT_THAT(written[rank], SizeIs(600)) << rank;
+    for (int i = 0; i < 600; ++i) EXPECT_EQ(written[rank][i], bucket(0, i * 10s));
+  }
+  EXPECT_EQ(book.owners(), 1u) << "it goes on";
+}
+
+TEST_F(SeriesBookTest, WhoIsGoneIsForgottenWhenAllOfItIsTaken) {
+  for (int i = 0; i < 100; ++i) add(i * 10s, i);
+  std::size_t points = 0;
+  for (int call = 0; call < 100 && book.owners() > 0; ++call)
+    for (const auto& block : book.take(kBegin + 1h, kAll, 10))
+      for (const auto& line : block.lines) points += line.points.size();
+  EXPECT_EQ(book.owners(), 0u);
+  EXPECT_EQ(points, 100u + 17 + 2);
+  EXPECT_EQ(book.lines(), 0u);
 }
 
 TEST_F(SeriesBookTest, FinishedBucketsAreTakenWhenTheirTierIsDue) {
