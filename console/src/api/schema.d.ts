@@ -196,7 +196,7 @@ export interface paths {
         put?: never;
         /**
          * Send a signal to the ranks of a running job
-         * @description To the program of every rank that runs, once; nothing ends by it but what the program ends itself. Of a gang all nodes must be connected, else nothing is sent (503). KILL is refused: cancel the job. A worker of before this operation leaves it.
+         * @description To the program of every rank that runs, once. Of a gang all nodes must be connected (503) and their ranks must run (409), else nothing is sent. The history names the nodes it was sent to (kind signal); whether a program heeds it, its log tells: a worker that was started before this operation was there leaves it. A program that does not handle the signal ends by it as it would anywhere. Where `run` is a single command such as `bash train.sh`, the shell may have put it in its own place: then it gets the signal, and must trap it. KILL is refused: cancel the job.
          */
         post: operations["jobs.signal"];
         delete?: never;
@@ -1511,7 +1511,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** It leads and its store answers */
+        /** It leads and its store answers, or it is a standby that is ready to take over */
         get: operations["health.ready"];
         put?: never;
         post?: never;
@@ -2481,6 +2481,7 @@ export interface components {
             health: "healthy" | "dirty" | "quarantined";
             health_reason: string;
             state: components["schemas"]["GpuState"];
+            /** @description Of a job that the caller may see. */
             job_id: number | null;
         };
         GpuWithNode: {
@@ -2493,6 +2494,7 @@ export interface components {
             health: "healthy" | "dirty" | "quarantined";
             health_reason: string;
             state: components["schemas"]["GpuState"];
+            /** @description Of a job that the caller may see. */
             job_id: number | null;
             node: string;
         };
@@ -2541,7 +2543,7 @@ export interface components {
             /** Format: date-time */
             state_at: string | null;
             gpus: components["schemas"]["Gpu"][];
-            /** @description Jobs with a live part here. */
+            /** @description Jobs with a live part here that the caller may see. */
             jobs: number[];
         };
         /** @description How much more often it fails than the fleet, with what that is made of. Of one node only, not in lists. */
@@ -2681,6 +2683,8 @@ export interface components {
                 gpus: string;
                 /** @description Who holds each GPU. */
                 jobs: (number | null)[];
+                /** @description Percent of each GPU in use; null where it was not measured in the last half minute, and for the node where none was. */
+                utilisation?: (number | null)[] | null;
             }[];
         };
         History: {
@@ -2751,7 +2755,7 @@ export interface components {
                 quarantined: number;
                 dirty: number;
             };
-            /** @description Counts by state. */
+            /** @description Counts by state. Of ended ones null where so many have ended that they cannot be counted in time. */
             jobs: {
                 queued: number;
                 delayed: number;
@@ -2760,9 +2764,9 @@ export interface components {
                 starting: number;
                 running: number;
                 stopping: number;
-                succeeded: number;
-                failed: number;
-                cancelled: number;
+                succeeded: number | null;
+                failed: number | null;
+                cancelled: number | null;
             };
         };
         PastQueue: {
@@ -3506,6 +3510,8 @@ export interface operations {
                 cause?: string;
                 /** @description Created at or after: RFC 3339, or a duration (so long ago). */
                 since?: string;
+                /** @description Submitted before this: an instant, or so long ago (7d). */
+                until?: string;
                 /** @description Id of an array, which is that of its first task: only its tasks. */
                 array?: number;
                 /** @description At most 500. */
@@ -3628,6 +3634,8 @@ export interface operations {
                 q?: string;
                 cause?: string;
                 since?: string;
+                /** @description Submitted before this: an instant, or so long ago (7d). */
+                until?: string;
                 array?: number;
             };
             header?: never;
@@ -4350,6 +4358,8 @@ export interface operations {
                 project?: string;
                 /** @description Of this owner only. */
                 user?: string;
+                /** @description Those that wait for this one first: a code of by_reason, whose sums are of all reasons nevertheless. */
+                reason?: string;
                 /** @description At most 1000. */
                 page_size?: number;
                 /** @description next_page_token of the page before. The order moves on between two pages. */
