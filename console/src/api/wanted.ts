@@ -2,10 +2,6 @@
 // pages say so. When one has come: `npm run types`, and its type goes from here.
 import { wanted } from "./client";
 
-/** Of the map, beside what it has: how busy each GPU is. */
-export interface MapMore {
-  utilisation?: (number | null)[] | null;
-}
 export interface FaultMore {
   lost_gpu_seconds?: number | null;
 }
