@@ -132,7 +132,7 @@ export default function Overview() {
               <Loaded query={queue} rows={3}>{() => reasons.length === 0 ? <p className="faint">No job waits.</p> : (
                 <div className="bars">{reasons.slice(0, 7).map((reason) => (
                   <div className="bar-line" key={reason.code}>
-                    <span className="ellipsis" title={reason.text}>{reason.code.replaceAll("_", " ")}</span>
+                    <Link className="plain-link ellipsis" title={reason.text} to={`/queue?reason=${encodeURIComponent(reason.code)}`}>{reason.code.replaceAll("_", " ")}</Link>
                     <Meter value={reason.jobs} max={most} label={`${reason.jobs} jobs: ${reason.text}`} />
                     <span>{count(reason.jobs)}</span>
                   </div>
