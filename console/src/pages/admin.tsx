@@ -8,9 +8,9 @@ import type { Schema } from "@/api/types";
 import { Button, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Modal, Tabs, useToast } from "@/ui/overlay";
 import { Table, type Column } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { bytes, count, duration, plural } from "@/lib/format";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
-import { Text } from "./jobs";
 
 const kRoles = ["viewer", "member", "operator", "admin"] as const;
 const kScopes = ["read", "submit", "operate", "admin"] as const;

@@ -6,6 +6,7 @@ import { PriorityDialog } from "@/ui/actions";
 import { Button, Chip, Empty, EtaText, Loaded, Page, Panel, Problem, State } from "@/ui/bits";
 import { GanttView } from "@/ui/gantt";
 import { LongTable, type Column } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { useNow } from "@/ui/now";
 import { count, percent, plural } from "@/lib/format";
 import { may as mayDo } from "@/lib/permissions";
@@ -14,7 +15,6 @@ import { Rows, eachOnce } from "@/lib/rows";
 import { shareOf, type Share } from "@/lib/shares";
 import { withChosen } from "@/lib/summary";
 import { addressNow, readFilters, toQuery, withFilters } from "@/lib/url";
-import { Text } from "./jobs";
 
 export type QueueRow = QueuedJob & { share: Share | null };
 
