@@ -2,6 +2,11 @@
 // pages say so. When one has come: `npm run types`, and its type goes from here.
 import { wanted } from "./client";
 
+/** Of each policy of a replay. */
+export interface ReplayMore {
+  wait_mean_seconds?: number | null;
+  wait_p99_seconds?: number | null;
+}
 export interface FaultMore {
   lost_gpu_seconds?: number | null;
 }

@@ -7,10 +7,13 @@ import type { ControlPlaneMore } from "@/api/wanted";
 import type { Schema } from "@/api/types";
 import { Button, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Modal, Tabs, useToast } from "@/ui/overlay";
+import { Replay } from "@/ui/replay";
+import { Span } from "@/ui/span";
 import { Table, type Column } from "@/ui/table";
 import { Text } from "@/ui/text";
 import { bytes, count, duration, plural } from "@/lib/format";
 import { consoleAt, planeSays } from "@/lib/plane";
+import { asInstants } from "@/lib/span";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
 
 const kRoles = ["viewer", "member", "operator", "admin"] as const;
@@ -284,12 +287,20 @@ function ControlPlane() {
   );
 }
 
+/** What another policy would have made of the jobs of a stretch of the past. Nothing is changed by it. */
+function DryRun() {
+  const [span, setSpan] = useState({ since: "7d", until: "" });
+  return <Replay title="Dry run of a policy" stretch={() => asInstants(span, Date.now())} choose={<Span label="Jobs of" since={span.since} until={span.until} onSpan={(change) => setSpan((old) => ({ ...old, ...change }))} />}
+    about="The jobs of this time, at most 31 days, planned again from the begin under each of these, on as many nodes as there are now. Nothing is changed by it." />;
+}
+
 function Policies() {
   const policy = usePolicy();
   const reservations = useReservations();
   return (
     <div className="stack">
-      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; <code>tutti simulate</code> runs a recorded workload under another. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; what another would have made of the jobs there were, the dry run below shows. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <DryRun />
       <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Reservations"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td className="nowrap">{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td className="nowrap"><Time at={each.from} as="clock" /></td><td className="nowrap"><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
     </div>
   );
