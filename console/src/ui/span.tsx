@@ -3,7 +3,7 @@ import { Text } from "@/ui/text";
 import { chosenSpan, firstDay, kLast, lastDay, sinceOf, spanChosen, untilOf } from "@/lib/span";
 
 export function Span({ label, since, until, onSpan, any }: { label: string; since: string; until: string; onSpan: (span: { since?: string; until?: string }) => void; any?: string }) {
-  const choice = chosenSpan(since, until);
+  const choice = chosenSpan(since, until) || (any ? "" : "days"); // where there must be one, and both days were taken away
   const known = choice === "" || choice === "days" || kLast.some(([value]) => value === choice);
   return (
     <>
