@@ -142,6 +142,13 @@ test("Queue: every reason is there; a priority is tried before it is changed", a
   const row = (id: number) => page.getByRole("row").filter({ has: page.locator(`a[href$="/jobs/${id}"]`) });
   await expect(row(never.id)).toContainText("never");
   await expect(row(b.id).locator(".chip").first()).toBeVisible();
+  const byReason = page.getByRole("group", { name: "By what keeps them most" }).getByRole("button", { name: /^never/ });
+  await Promise.all([page.waitForRequest((request) => /\/v1\/queue\?.*reason=never/.test(request.url())), byReason.click()]);
+  await expect(page).toHaveURL(/reason=never/);
+  await expect(row(b.id)).toHaveCount(0);
+  await expect(row(never.id)).toBeVisible();
+  await byReason.click();
+  await expect(page).not.toHaveURL(/reason=/);
   await row(b.id).getByRole("button", { name: /Priority 50/ }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("Priority as a number").fill("80");
@@ -168,6 +175,13 @@ test("Jobs: filters stand in the address, views are kept, many are cancelled at 
   await page.getByLabel("State", { exact: true }).selectOption("pending");
   await expect(page).toHaveURL(/state=pending/);
   await expect(page.getByText("4 loaded of 4")).toBeVisible();
+  const submitted = page.getByLabel("Submitted", { exact: true });
+  await submitted.selectOption("days"); // the last seven, with today
+  await expect(page).toHaveURL(/since=.*until=/);
+  await expect(page.getByLabel("Submitted from")).toHaveValue(/^\d{4}-\d{2}-\d{2}$/);
+  await expect(page.getByText("4 loaded of 4")).toBeVisible();
+  await submitted.selectOption("");
+  await expect(page).not.toHaveURL(/since=|until=/);
   await page.getByRole("button", { name: "Views" }).click();
   await page.getByRole("menuitem", { name: /Save this view/ }).click();
   await page.getByLabel("Name", { exact: false }).last().fill("Sweeps");
@@ -231,7 +245,7 @@ test("Time travel: the slider goes back", async ({ page }) => {
   await expect(page.getByRole("heading", { name: /^Queue, then/ })).toBeVisible();
 });
 
-test("Admin: a user is made and removed, a token shown once, the audit trail tells", async ({ page }) => {
+test("Admin: a user is made and removed, a token shown once, the audit trail tells, a policy is tried on what has run", async ({ page }) => {
   await signIn(page, "ada", "admin");
   await page.getByRole("button", { name: "New user" }).click();
   const dialog = page.getByRole("dialog");
@@ -253,8 +267,21 @@ test("Admin: a user is made and removed, a token shown once, the audit trail tel
   await dialog.getByRole("button", { name: "Done" }).click();
   await page.getByRole("tab", { name: "Audit" }).click();
   await expect(page.getByRole("region", { name: "Audit trail" })).toContainText("users.delete");
+  const { id } = await submit({ name: "replayed", project: "nlp", launcher: "direct", resources: { gpus: 1 }, run: "true" });
+  await until(id, "succeeded");
+  await page.getByRole("tab", { name: "Policies" }).click();
+  const dry = page.locator("section.panel", { hasText: "Dry run of a policy" });
+  await dry.getByLabel("Jobs of", { exact: true }).selectOption("24h");
+  await dry.getByLabel("Against").selectOption("fair");
+  await dry.getByRole("checkbox", { name: "fifo" }).check();
+  await dry.getByRole("button", { name: "Replay" }).click();
+  const compared = dry.getByRole("region", { name: "Policies compared" });
+  await expect(compared).toBeVisible({ timeout: 20_000 });
+  await expect(compared.getByRole("row")).toHaveCount(4); // its head, fair, easy, fifo
+  await expect(compared.getByRole("row").nth(1)).toContainText("fair compared with");
   await page.getByRole("tab", { name: "Control plane" }).click();
-  await expect(page.getByText("Leader")).toBeVisible();
+  await expect(page.getByText("Who leads", { exact: true })).toBeVisible();
+  await expect(page.locator(".facts .chip")).toHaveText("leads");
 });
 
 test("A viewer cannot act: nothing is offered, and the server would refuse", async ({ page }) => {
@@ -272,6 +299,9 @@ test("A viewer cannot act: nothing is offered, and the server would refuse", asy
   await expect(page.getByText("You may not submit jobs")).toBeVisible();
   await page.goto("/console/admin");
   await expect(page.getByRole("tab", { name: "Users" })).toHaveCount(0);
+  await page.getByRole("tab", { name: "Policies" }).click();
+  await expect(page.getByText("You may not replay the past")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Replay" })).toHaveCount(0);
   expect((await page.request.post(`/v1/jobs/${id}:cancel`, { data: {}, headers: { "Sec-Fetch-Site": "same-origin", Origin: need("CONSOLE_URL") } })).status()).toBe(403);
   await call("POST", `/v1/jobs/${id}:cancel`, {});
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { ClusterMap } from "@/api/types";
-import { countCells, hit, hslBytes, layoutHeat, sameShape, step } from "@/lib/heatmap";
+import { countCells, hit, hslBytes, layoutHeat, meanBusy, modesOf, sameShape, step, busyLightness, busyOf } from "@/lib/heatmap";
 
 const make = (racks: number, each: number, gpus = 8): ClusterMap => ({
   at: "2026-10-01T00:00:00Z", event_id: 1,
@@ -71,6 +71,26 @@ describe("the heat map", () => {
     expect(step(layout, { node: 0, gpu: 0 }, "ArrowLeft")).toEqual({ node: 0, gpu: 0 });
   });
   it("has colours as bytes", () => expect([hslBytes(0, 1, 0.5), hslBytes(120, 1, 0.5), hslBytes(240, 1, 0.5), hslBytes(0, 0, 1)].map((each) => each.toString(16))).toEqual(["ff0000ff", "ff00ff00", "ffff0000", "ffffffff"]));
+  it("is coloured by use only where some node tells it", () => {
+    const map = make(1, 2, 2);
+    expect([modesOf(undefined), modesOf(map)]).toEqual([["state", "job"], ["state", "job"]]);
+    map.nodes[0]!.utilisation = null;
+    expect(modesOf(map)).toEqual(["state", "job"]);
+    map.nodes[1]!.utilisation = [null, 0];
+    expect(modesOf(map)).toEqual(["state", "job", "utilisation"]);
+  });
+  it("takes a GPU that was not measured for neither idle nor busy", () => {
+    const map = make(1, 3, 2);
+    expect(meanBusy(map)).toEqual({ gpus: 0, of: 0, mean: null });
+    for (const node of map.nodes) node.gpus = "aa";
+    map.nodes[0]!.utilisation = [100, null];
+    map.nodes[1]!.utilisation = [0, 50];
+    expect([busyOf(map.nodes[0]!, 1), busyOf(map.nodes[1]!, 0), busyOf(map.nodes[2]!, 0)]).toEqual([null, 0, null]);
+    expect(meanBusy(map)).toEqual({ gpus: 3, of: 6, mean: 50 });
+    map.nodes[0]!.gpus = "fa"; // it is free: what it does is nobody's work
+    expect(meanBusy(map)).toEqual({ gpus: 2, of: 5, mean: 25 });
+  });
+  it("makes busy GPUs stand out from the page", () => expect([busyLightness(100, false) < busyLightness(0, false), busyLightness(100, true) > busyLightness(0, true)]).toEqual([true, true]));
   it("counts free GPUs of nodes that take no work apart", () => {
     const map = make(1, 2);
     map.nodes[0]!.service = "draining";

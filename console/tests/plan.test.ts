@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Attempt, Job, Plan } from "@/api/types";
 import { ganttOf, packLanes, type Bar } from "@/lib/gantt";
 import { shareOf, treeOrder } from "@/lib/shares";
-import { goodputParts, pareto } from "@/lib/summary";
+import { goodputParts, pareto, withChosen } from "@/lib/summary";
 import { ticks, timelineOf } from "@/lib/timeline";
 
 const at = (minutes: number) => new Date(Date.UTC(2026, 9, 1, 12) + minutes * 60_000).toISOString();
@@ -83,4 +83,10 @@ describe("sums", () => {
     expect([shares.get("a"), shares.get("a1")?.due, shares.get("b")?.has]).toEqual([{ gpus: 6, has: 0.75, due: 0.75 }, 0.375, 0.25]);
     expect(shareOf([project("x", "y", 1, 0), project("y", "x", 1, 0)]).size).toBe(2);
   });
+});
+
+describe("why jobs wait", () => {
+  const reasons = [{ code: "free_gpus", text: "not enough are free", jobs: 3, gpus: 24 }];
+  it("is as the server says it", () => expect([withChosen(reasons, ""), withChosen(reasons, "free_gpus"), withChosen([], "")]).toEqual([reasons, reasons, []]));
+  it("has what is filtered by also when no job waits for it any more", () => expect(withChosen(reasons, "held").map((each) => [each.code, each.jobs])).toEqual([["free_gpus", 3], ["held", 0]]));
 });

@@ -7,7 +7,7 @@ import { useLive } from "./live";
 import { usePaged } from "./paged";
 import type { JobGroups, ListedJob } from "./types";
 
-export type JobFilters = Partial<Record<"state" | "cause" | "project" | "queue" | "user" | "q" | "name" | "since" | "array", string>>;
+export type JobFilters = Partial<Record<"state" | "cause" | "project" | "queue" | "user" | "q" | "name" | "since" | "until" | "array", string>>;
 export type GroupBy = "state" | "project" | "queue" | "user" | "cause" | "name";
 const kPage = 200;
 

@@ -52,11 +52,12 @@ export const useMap = () => useQuery({
   refetchInterval: 15_000,
 });
 
-const askQueue = (query: { queue?: string; project?: string; user?: string; page_size?: number; page_token?: string }) => ok(api.GET("/v1/queue", { params: { query } }));
+type QueueFilters = { queue?: string; project?: string; user?: string; reason?: string };
+const askQueue = (query: QueueFilters & { page_size?: number; page_token?: string }) => ok(api.GET("/v1/queue", { params: { query } }));
 /** How many wait, and why: sums over all; of the jobs only the first. */
 export const useQueue = () => useQuery({ queryKey: ["queue", "sums"], queryFn: () => askQueue({ page_size: 1 }), refetchInterval: 10_000 });
 /** Pending jobs in order, of any number. Behind the first page they are asked for again more seldom. */
-export const useQueueList = (filters: { queue?: string; project?: string; user?: string }) => usePaged(["queue", "list", filters], ["queue-kept", filters], (token) => askQueue({ ...filters, ...(token ? { page_token: token } : {}) }), { head: 10_000, kept: 20_000 });
+export const useQueueList = (filters: QueueFilters) => usePaged(["queue", "list", filters], ["queue-kept", filters], (token) => askQueue({ ...filters, ...(token ? { page_token: token } : {}) }), { head: 10_000, kept: 20_000 });
 export const usePlan = (queue: string, horizon: string) => useQuery({
   queryKey: ["plan", queue, horizon],
   queryFn: () => ok(api.GET("/v1/plan", { params: { query: { horizon, ...(queue ? { queue } : {}) } } })),

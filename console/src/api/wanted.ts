@@ -2,9 +2,10 @@
 // pages say so. When one has come: `npm run types`, and its type goes from here.
 import { wanted } from "./client";
 
-/** Of the map, beside what it has: how busy each GPU is. */
-export interface MapMore {
-  utilisation?: (number | null)[] | null;
+/** Of each policy of a replay. */
+export interface ReplayMore {
+  wait_mean_seconds?: number | null;
+  wait_p99_seconds?: number | null;
 }
 export interface FaultMore {
   lost_gpu_seconds?: number | null;

@@ -160,6 +160,28 @@ export function countCells(map: ClusterMap): Record<string, number> {
 }
 export const outOfService = (state: string, service: string) => state !== "reachable" || !["schedulable", "probation"].includes(service);
 
+export type HeatMode = "state" | "job" | "utilisation";
+/** What the cells can be coloured by: by how busy they are only where some node tells it. */
+export const modesOf = (map: ClusterMap | undefined): HeatMode[] => ["state", "job", ...(map?.nodes.some((node) => node.utilisation) ? ["utilisation" as const] : [])];
+
+/** How busy a GPU is in percent; null where it was not measured. */
+export const busyOf = (node: ClusterMap["nodes"][number], gpu: number): number | null => node.utilisation?.[gpu] ?? null;
+/** Busy GPUs stand out: dark on a light page, light on a dark one. */
+export const busyLightness = (percent: number, dark: boolean) => (dark ? 22 + percent * 0.42 : 92 - percent * 0.42) / 100;
+/** Of the GPUs that work is on: how many were measured, and their mean in percent. */
+export function meanBusy(map: ClusterMap): { gpus: number; of: number; mean: number | null } {
+  let [gpus, of, sum] = [0, 0, 0];
+  for (const node of map.nodes) for (let gpu = 0; gpu < node.gpus.length; ++gpu) {
+    if (node.gpus[gpu] !== "a" && node.gpus[gpu] !== "p") continue;
+    of += 1;
+    const use = busyOf(node, gpu);
+    if (use === null) continue;
+    gpus += 1;
+    sum += use;
+  }
+  return { gpus, of, mean: gpus > 0 ? sum / gpus : null };
+}
+
 /** A hue for a job that is the same on every page; neighbours differ. */
 export const jobHue = (job: number) => Math.round((job * 137.508) % 360);
 

@@ -30,9 +30,9 @@ export const kCauseText: Record<string, string> = {
 export const causeIsUsers = (cause: string) => cause === "user" || cause === "oom" || cause === "time_limit";
 
 /** The filter of a change to all that the list shows. null: the list is filtered by what such a change cannot be, and "all" would be too many. */
-export function bulkFilter(filters: Partial<Record<"state" | "cause" | "project" | "queue" | "user" | "q" | "name" | "since" | "array", string>>): NonNullable<Schema["BulkRequest"]["filter"]> | null {
-  const { state, cause, q, array, project, queue, user, name, since } = filters;
-  if (cause || q) return null;
+export function bulkFilter(filters: Partial<Record<"state" | "cause" | "project" | "queue" | "user" | "q" | "name" | "since" | "until" | "array", string>>): NonNullable<Schema["BulkRequest"]["filter"]> | null {
+  const { state, cause, q, array, project, queue, user, name, since, until } = filters;
+  if (cause || q || until) return null;
   const states = state ? state.split(",").flatMap((each): string[] => (each === "pending" ? [...kPending] : each === "active" ? [...kActive] : [each])).filter((each) => each !== "terminal" && !isTerminal(each)) : [];
   if (state && states.length === 0) return null; // they are over: there is nothing to change
   const out = { ...(states.length ? { state: states as never } : {}), ...(project ? { project } : {}), ...(queue ? { queue } : {}), ...(user ? { user } : {}), ...(name ? { name } : {}), ...(since ? { since } : {}), ...(array ? { array: Number(array) } : {}) };

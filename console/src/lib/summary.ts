@@ -22,6 +22,9 @@ export function goodputParts(total: Schema["UsageSums"] & UsageMore): GoodputPar
   return parts.filter((part) => part.seconds > 0);
 }
 
+/** The reasons for which jobs wait, with the chosen one among them also when no job waits for it any more: it must be seen to be taken away. */
+export const withChosen = (reasons: Schema["Queue"]["by_reason"], chosen: string): Schema["Queue"]["by_reason"] => (chosen && !reasons.some((each) => each.code === chosen) ? [...reasons, { code: chosen, text: "no job waits for it now", jobs: 0, gpus: 0 }] : reasons);
+
 export interface ParetoRow {
   key: string;
   faults: number;

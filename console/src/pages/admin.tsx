@@ -7,10 +7,14 @@ import type { ControlPlaneMore } from "@/api/wanted";
 import type { Schema } from "@/api/types";
 import { Button, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Modal, Tabs, useToast } from "@/ui/overlay";
+import { Replay } from "@/ui/replay";
+import { Span } from "@/ui/span";
 import { Table, type Column } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { bytes, count, duration, plural } from "@/lib/format";
+import { consoleAt, planeSays } from "@/lib/plane";
+import { asInstants } from "@/lib/span";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
-import { Text } from "./jobs";
 
 const kRoles = ["viewer", "member", "operator", "admin"] as const;
 const kScopes = ["read", "submit", "operate", "admin"] as const;
@@ -260,19 +264,22 @@ function ControlPlane() {
   return (
     <Loaded query={plane} rows={6}>{(plain) => {
       const data: typeof plain & ControlPlaneMore = plain;
+      const says = planeSays(data);
+      const there = consoleAt(data.leader_url);
       const full = data.inbox.limit > 0 ? data.inbox.depth / data.inbox.limit : 0;
       const all = data.workers.reduce((sum, each) => sum + each.nodes, 0);
       return (
         <div className="stack">
-          {!data.ready && <p className="notice warn"><span><b>It is not ready.</b> {data.detail}</span></p>}
+          {says.tone !== "good" && <p className="notice warn" role="status"><span><b>{says.head}</b> {says.text}</span></p>}
           <Panel title="Scheduler"><Facts items={[
-            ["Ready", <span className="row"><State state={data.ready ? "ok" : "failed"} /></span>], ["Leader", data.leader || "–"], ["Term", <>{count(data.term)}{data.since && <span className="faint"> since <Time at={data.since} /></span>}</>], ["Version", data.version], ["Up for", duration(data.uptime_seconds)],
+            ["This one", <Chip tone={says.tone}>{data.role === "none" ? "neither leads nor stands by" : data.role === "leader" ? "leads" : "standby"}</Chip>], ["Who leads", data.leader || "not known"], ["Reached at", there && data.role !== "leader" ? <a href={there}>{data.leader_url}</a> : data.leader_url || <span className="faint">it does not say</span>],
+            ["Leads since", data.since ? <Time at={data.since} as="both" /> : <span className="faint">not known now</span>], ["Term", data.term > 0 ? count(data.term) : "not known"], ["State", data.detail || "–"], ["Version", data.version], ["Up for", duration(data.uptime_seconds)],
             ["Inbox", <span className="row">{count(data.inbox.depth)} of {count(data.inbox.limit)}<Meter value={data.inbox.depth} max={data.inbox.limit} label={`${data.inbox.depth} of ${data.inbox.limit} commands wait`} tone={full > 0.8 ? "bad" : full > 0.4 ? "warn" : "accent"} /></span>],
             ["Last commit took", duration(data.last_commit_seconds)],
             ...(data.cycle_seconds_p99 !== undefined ? [["Cycle, median and 99 of 100", `${duration(data.cycle_seconds_p50)}, ${duration(data.cycle_seconds_p99)}`] as const] : []),
             ...(cluster.data ? [["Lease of a node", duration(cluster.data.lease_seconds)] as const, ["Kill margin", duration(cluster.data.kill_margin_seconds)] as const] : []),
           ]} /></Panel>
-          <Panel title="Database">{data.database ? <Facts items={[["Version", data.database.version], ["Size", bytes(data.database.size_bytes)], ["Connections", data.database.connections], ["Lag", data.database.lag_bytes === null ? "no replica" : bytes(data.database.lag_bytes)], ["Last backup", data.database.last_backup_at ? <Time at={data.database.last_backup_at} /> : "not known"]]} /> : <p className="faint">It answers{data.ready ? "" : " or not: see above"}. Its size, lag and connections are not offered by this server; <a href="/metrics">/metrics</a> has how long commits and cycles take.</p>}</Panel>
+          <Panel title="Database">{data.database ? <Facts items={[["Version", data.database.version], ["Size", bytes(data.database.size_bytes)], ["Connections", data.database.connections], ["Lag", data.database.lag_bytes === null ? "no replica" : bytes(data.database.lag_bytes)], ["Last backup", data.database.last_backup_at ? <Time at={data.database.last_backup_at} /> : "not known"]]} /> : <p className="faint">{data.ready || (data.role === "standby" && data.since) ? "It answers." : "It may be away: see above."} Its size, lag and connections are not offered by this server; <a href="/metrics">/metrics</a> has how long commits and cycles take.</p>}</Panel>
           <Panel title="Workers" flush>{data.workers.length === 0 ? <Empty title="No node has joined yet" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Workers by version"><table><thead><tr><th scope="col">Version</th><th scope="col" className="num">Nodes</th><th scope="col">Against the scheduler</th></tr></thead><tbody>{data.workers.map((each) => <tr key={each.version}><td>{each.version}</td><td className="num">{count(each.nodes)}</td><td>{each.version === data.version ? "the same" : <Chip tone="warn">another</Chip>}</td></tr>)}</tbody></table><p className="table-foot">{plural(all, "node")}</p></div>}</Panel>
         </div>
       );
@@ -280,12 +287,20 @@ function ControlPlane() {
   );
 }
 
+/** What another policy would have made of the jobs of a stretch of the past. Nothing is changed by it. */
+function DryRun() {
+  const [span, setSpan] = useState({ since: "7d", until: "" });
+  return <Replay title="Dry run of a policy" stretch={() => asInstants(span, Date.now())} choose={<Span label="Jobs of" since={span.since} until={span.until} onSpan={(change) => setSpan((old) => ({ ...old, ...change }))} />}
+    about="The jobs of this time, at most 31 days, planned again from the begin under each of these, on as many nodes as there are now. Nothing is changed by it." />;
+}
+
 function Policies() {
   const policy = usePolicy();
   const reservations = useReservations();
   return (
     <div className="stack">
-      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; <code>tutti simulate</code> runs a recorded workload under another. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; what another would have made of the jobs there were, the dry run below shows. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <DryRun />
       <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Reservations"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td className="nowrap">{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td className="nowrap"><Time at={each.from} as="clock" /></td><td className="nowrap"><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
     </div>
   );

@@ -7,10 +7,10 @@ import type { Fault } from "@/api/types";
 import type { FaultMore } from "@/api/wanted";
 import { Button, Chip, Empty, Loaded, Page, Panel, Time } from "@/ui/bits";
 import { Table, type Column } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { count, gpuHours, percent, plural } from "@/lib/format";
 import { pareto } from "@/lib/summary";
 import { addressNow, readFilters, toQuery, withFilters } from "@/lib/url";
-import { Text } from "./jobs";
 
 type Row = Fault & FaultMore;
 const kFields = ["node", "job", "gpu", "class", "action", "since"] as const;

@@ -8,12 +8,15 @@ import { BulkDialog, type BulkTarget } from "@/ui/actions";
 import { Button, Cause, Empty, Loaded, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Menu, Modal, type Choice } from "@/ui/overlay";
 import { Selection, useChosen } from "@/ui/selection";
+import { Span } from "@/ui/span";
 import { LongTable, type Column } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { count, number, percent, plural } from "@/lib/format";
 import { bulkFilter, kCauseText, kStates, verbsOf } from "@/lib/jobs";
+import { isInstant } from "@/lib/span";
 import { addressNow, parseViews, putView, readFilters, toQuery, withFilters, type SavedView } from "@/lib/url";
 
-const kFields = ["state", "cause", "project", "queue", "user", "q", "name", "since", "array"] as const;
+const kFields = ["state", "cause", "project", "queue", "user", "q", "name", "since", "until", "array"] as const;
 const kGroups: readonly GroupBy[] = ["state", "project", "queue", "user", "cause", "name"];
 const kGroupText: Record<GroupBy, string> = { state: "state", project: "project", queue: "queue", user: "owner", cause: "cause", name: "name" };
 const kMostAtOnce = 1000; // ids that one change takes
@@ -148,7 +151,8 @@ function Filters({ filters, set, group }: { filters: Record<(typeof kFields)[num
       <select aria-label="Project" value={filters.project} onChange={(event) => set({ project: event.target.value })}><option value="">Any project</option>{named(projects.data?.projects.map((project) => project.name), filters.project)}</select>
       <select aria-label="Queue" value={filters.queue} onChange={(event) => set({ queue: event.target.value })}><option value="">Any queue</option>{named(queues.data?.queues.map((queue) => queue.name), filters.queue)}</select>
       <Text label="Owner" value={filters.user} onValue={(value) => set({ user: value })} />
-      <select aria-label="Submitted" value={filters.since} onChange={(event) => set({ since: event.target.value })}>{[["", "Any time"], ["1h", "Last hour"], ["24h", "Last 24 h"], ["7d", "Last 7 days"], ["30d", "Last 30 days"]].map(([value, label]) => <option key={value} value={value}>{label}</option>)}</select>
+      <Span label="Submitted" any="Any time" since={filters.since} until={filters.until} onSpan={set} />
+      {filters.until && !isInstant(filters.until) && <Button small title="Also later ones" onClick={() => set({ until: null })}>more than {filters.until} ago<X size={12} aria-hidden /></Button>}
       <select aria-label="Group by" value={group ?? ""} onChange={(event) => set({ group: event.target.value })}><option value="">No groups</option>{kGroups.map((each) => <option key={each} value={each}>By {kGroupText[each]}</option>)}</select>
       {filters.name && <Button small title="Also other names" onClick={() => set({ name: null })}><span className="ellipsis">named {filters.name}</span><X size={12} aria-hidden /></Button>}
       {filters.array && <Button small title="Also other jobs" onClick={() => set({ array: null })}>tasks of array {filters.array}<X size={12} aria-hidden /></Button>}
@@ -187,16 +191,4 @@ export default function Jobs() {
       <BulkDialog action={bulk?.action ?? null} target={bulk?.target ?? { ids: [] }} onClose={() => setBulk(null)} onDone={() => selection.clear()} />
     </Page>
   );
-}
-
-/** Text that becomes part of the address when one stops typing. */
-export function Text({ label, value, onValue }: { label: string; value: string; onValue: (value: string) => void }) {
-  const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
-  useEffect(() => {
-    if (text === value) return;
-    const timer = setTimeout(() => onValue(text.trim()), 350);
-    return () => clearTimeout(timer);
-  }, [text]); // eslint-disable-line react-hooks/exhaustive-deps
-  return <input aria-label={label} placeholder={label} value={text} onChange={(event) => setText(event.target.value)} spellCheck={false} autoComplete="off" />;
 }

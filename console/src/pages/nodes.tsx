@@ -5,9 +5,9 @@ import type { Node } from "@/api/types";
 import { NodeActions } from "@/ui/node-actions";
 import { Chip, Empty, Loaded, Meter, Page, Panel, State, Time } from "@/ui/bits";
 import { Table, type Column, type SortingState } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { byName, bytes, count, percent, plural } from "@/lib/format";
 import { addressNow, readFilters, withFilters } from "@/lib/url";
-import { Text } from "./jobs";
 
 const kFields = ["state", "service", "queue", "find"] as const;
 const kLook: Record<string, string> = { free: "", allocated: "allocated", dirty: "dirty", quarantined: "quarantined", absent: "absent" };

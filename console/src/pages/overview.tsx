@@ -2,12 +2,13 @@ import { memo, useEffect, useMemo, useState } from "react";
 import { Link } from "react-router";
 import { useCluster, useFaults, useFaultSummary, useMap, useNextStarts, useQueue, useUsage } from "@/api/queries";
 import { useLive } from "@/api/live";
-import type { ApiEvent, MapNode } from "@/api/types";
-import type { MapMore, UsageMore } from "@/api/wanted";
+import type { ApiEvent, ClusterMap } from "@/api/types";
+import type { UsageMore } from "@/api/wanted";
 import { Button, Chip, Empty, EtaText, Loaded, Meter, Page, Panel, Stat, Time } from "@/ui/bits";
-import { Heat, type HeatMode } from "@/ui/heat";
+import { useDark } from "@/app/theme";
+import { Heat } from "@/ui/heat";
 import { count, gpuHours, percent, plural } from "@/lib/format";
-import { countCells, outOfService } from "@/lib/heatmap";
+import { countCells, meanBusy, modesOf, outOfService, busyLightness, type HeatMode } from "@/lib/heatmap";
 import { kActive, kPending } from "@/lib/jobs";
 import { goodputParts } from "@/lib/summary";
 
@@ -16,22 +17,36 @@ export function HeatLegend({ cells, off = 0 }: { cells: Record<string, number>; 
   return <div className="legend">{words.map((word) => <span key={word}><i className={`swatch ${word === "out of service" ? "off" : word}`} aria-hidden="true" />{word} {count(cells[word] ?? 0)}</span>)}{off > 0 && <span><i className="swatch struck" aria-hidden="true" />struck through: {plural(off, "node")} taking no work</span>}</div>;
 }
 
+/** What the shades of a busy GPU mean, beside the legend of the states. */
+function BusyLegend({ map }: { map: ClusterMap }) {
+  const dark = useDark();
+  const { gpus, of, mean } = useMemo(() => meanBusy(map), [map]);
+  return (
+    <div className="legend">
+      <span>0 %<svg width="60" height="12" aria-hidden="true">{[0, 25, 50, 75, 100].map((use, i) => <rect key={use} x={i * 12} width="12" height="12" fill={`hsl(222 60% ${busyLightness(use, dark) * 100}%)`} />)}</svg>100 % in use</span>
+      <span><svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="2" className="unmeasured" /></svg>not measured in the last half minute {count(of - gpus)}</span>
+      {mean !== null && <span>{percent(mean / 100)} on average of {plural(gpus, "GPU")}</span>}
+    </div>
+  );
+}
+
 const Heated = memo(Heat);
 /** On its own: neither does a click here draw the page anew, nor news elsewhere the map. */
 function HeatPanel() {
   const map = useMap();
-  const [mode, setMode] = useState<HeatMode>("state");
+  const [chosen, setMode] = useState<HeatMode>("state");
   const cells = useMemo(() => (map.data ? countCells(map.data) : {}), [map.data]);
-  const measured = useMemo(() => map.data?.nodes.some((node: MapNode & MapMore) => node.utilisation) ?? false, [map.data]);
+  const modes = useMemo(() => modesOf(map.data), [map.data]);
+  const mode = modes.includes(chosen) ? chosen : "state"; // nothing is measured any more
   return (
     <Panel title="GPUs by rack and node" actions={
       <div className="segmented" role="group" aria-label="Colour by">
-        {(["state", "job", ...(measured ? ["utilisation" as const] : [])] as HeatMode[]).map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
+        {modes.map((each) => <Button key={each} small aria-pressed={mode === each} onClick={() => setMode(each)}>{each}</Button>)}
       </div>
     }>
       <Loaded query={map} rows={8}>{(data) => data.nodes.length === 0
         ? <Empty title="No node has joined yet">On each GPU machine: <code>tutti-worker --scheduler URL --join-token TOKEN</code>. An admin makes the token with <code>tutti join-token create</code>.</Empty>
-        : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} /><Heated map={data} mode={mode} /></div>}</Loaded>
+        : <div className="stack tight"><HeatLegend cells={cells} off={data.nodes.filter((node) => outOfService(node.state, node.service)).length} />{mode === "utilisation" && <BusyLegend map={data} />}<Heated map={data} mode={mode} /></div>}</Loaded>
     </Panel>
   );
 }
@@ -117,7 +132,7 @@ export default function Overview() {
               <Loaded query={queue} rows={3}>{() => reasons.length === 0 ? <p className="faint">No job waits.</p> : (
                 <div className="bars">{reasons.slice(0, 7).map((reason) => (
                   <div className="bar-line" key={reason.code}>
-                    <span className="ellipsis" title={reason.text}>{reason.code.replaceAll("_", " ")}</span>
+                    <Link className="plain-link ellipsis" title={reason.text} to={`/queue?reason=${encodeURIComponent(reason.code)}`}>{reason.code.replaceAll("_", " ")}</Link>
                     <Meter value={reason.jobs} max={most} label={`${reason.jobs} jobs: ${reason.text}`} />
                     <span>{count(reason.jobs)}</span>
                   </div>

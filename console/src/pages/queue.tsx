@@ -3,17 +3,18 @@ import { Link, useSearchParams } from "react-router";
 import { useMay, useMe, usePlan, useProjects, useQueueList, useQueues } from "@/api/queries";
 import type { QueuedJob } from "@/api/types";
 import { PriorityDialog } from "@/ui/actions";
-import { Button, Chip, Empty, EtaText, Loaded, Page, Panel, Problem, Skeleton, State } from "@/ui/bits";
+import { Button, Chip, Empty, EtaText, Loaded, Page, Panel, Problem, State } from "@/ui/bits";
 import { GanttView } from "@/ui/gantt";
 import { LongTable, type Column } from "@/ui/table";
+import { Text } from "@/ui/text";
 import { useNow } from "@/ui/now";
 import { count, percent, plural } from "@/lib/format";
 import { may as mayDo } from "@/lib/permissions";
 import { ganttOf } from "@/lib/gantt";
 import { Rows, eachOnce } from "@/lib/rows";
 import { shareOf, type Share } from "@/lib/shares";
+import { withChosen } from "@/lib/summary";
 import { addressNow, readFilters, toQuery, withFilters } from "@/lib/url";
-import { Text } from "./jobs";
 
 export type QueueRow = QueuedJob & { share: Share | null };
 
@@ -76,7 +77,7 @@ const kFields = ["queue", "project", "user", "reason"] as const;
 export default function QueuePage() {
   useEffect(() => { document.title = "Queue · Tutti"; }, []);
   const [params, setParams] = useSearchParams();
-  const { reason, ...filters } = readFilters(params, kFields);
+  const filters = readFilters(params, kFields);
   const view = params.get("view") === "plan" ? "plan" : "list";
   const list = useQueueList(toQuery(filters));
   const projects = useProjects();
@@ -87,21 +88,18 @@ export default function QueuePage() {
   const loaded = useMemo(() => eachOnce(head.data?.jobs ?? [], pages?.map((page) => page.jobs) ?? []), [head.data, pages]);
   const rows = useMemo(() => {
     const shares = shareOf(projects.data?.projects ?? []);
-    return new Rows([loaded.filter((job) => !reason || job.reasons.some((each) => each.code === reason) || job.state === reason).map((job): QueueRow => ({ ...job, share: shares.get(job.project) ?? null }))]);
-  }, [loaded, projects.data, reason]);
-  const reasons = head.data?.by_reason ?? [];
+    return new Rows([loaded.map((job): QueueRow => ({ ...job, share: shares.get(job.project) ?? null }))]);
+  }, [loaded, projects.data]);
+  const reasons = withChosen(head.data?.by_reason ?? [], filters.reason);
   const mayAny = may("submit");
   const me = useMe().data;
   const columns = useMemo(() => queueColumns(mayAny ? setChanging : null, (row) => mayDo(me, "change-job", { project: row.project, owner: row.owner })), [mayAny, me]);
   const fetchMore = useRef(list.fetchMore);
   fetchMore.current = list.fetchMore;
   const onEnd = useCallback(() => fetchMore.current(), []);
-  // A reason that no loaded job has may be that of one behind them.
-  const seeks = !!reason && rows.length === 0 && list.hasMore;
-  useEffect(() => { if (seeks && !list.fetching) fetchMore.current(); }, [seeks, list.fetching]);
   const set = (change: Record<string, string | null>) => setParams(withFilters(addressNow(), change), { replace: true });
   const named = (names: string[] | undefined, chosen: string) => [...new Set([...(names ?? []), ...(chosen ? [chosen] : [])])].map((name) => <option key={name}>{name}</option>);
-  const anyFilter = !!(reason || filters.project || filters.user || filters.queue);
+  const anyFilter = Object.values(filters).some(Boolean);
   return (
     <Page title="Queue" sub={head.data ? `${plural(head.data.total, "job")} pending${anyFilter ? " that match" : ""}` : undefined} actions={<>
       <div className="segmented" role="group" aria-label="View">{(["list", "plan"] as const).map((each) => <Button key={each} aria-pressed={view === each} onClick={() => set({ view: each === "list" ? null : each })}>{each === "list" ? "List" : "Plan"}</Button>)}</div>
@@ -112,14 +110,14 @@ export default function QueuePage() {
           <div className="filters" role="search" aria-label="Filter the queue">
             <select aria-label="Project" value={filters.project} onChange={(event) => set({ project: event.target.value })}><option value="">Any project</option>{named(projects.data?.projects.map((each) => each.name), filters.project)}</select>
             <Text label="Owner" value={filters.user} onValue={(user) => set({ user })} />
-            {reasons.length > 0 && <span className="chips" role="group" aria-label="By what keeps them most">{reasons.map((each) => <Button key={each.code} small aria-pressed={reason === each.code} title={`${each.text}: ${plural(each.jobs, "job")} that ask for ${plural(each.gpus, "GPU")}`} onClick={() => set({ reason: reason === each.code ? null : each.code })}>{each.code.replaceAll("_", " ")} <span className="faint">{count(each.jobs)}</span></Button>)}</span>}
+            {reasons.length > 0 && <span className="chips" role="group" aria-label="By what keeps them most">{reasons.map((each) => <Button key={each.code} small aria-pressed={filters.reason === each.code} title={`${each.text}: ${plural(each.jobs, "job")} that ask for ${plural(each.gpus, "GPU")}`} onClick={() => set({ reason: filters.reason === each.code ? null : each.code })}>{each.code.replaceAll("_", " ")} <span className="faint">{count(each.jobs)}</span></Button>)}</span>}
             {anyFilter && <Button small kind="quiet" onClick={() => set({ queue: null, project: null, user: null, reason: null })}>Clear</Button>}
           </div>
-          <Loaded query={head} rows={10}>{(data) => seeks ? <Skeleton rows={10} /> : <>
-            <LongTable label="Pending jobs" columns={columns} rows={rows} id={(job) => String(job.id)} rowHeight={38} onEnd={onEnd} {...(reason ? {} : { total: data.total })}
+          <Loaded query={head} rows={10}>{(data) => <>
+            <LongTable label="Pending jobs" columns={columns} rows={rows} id={(job) => String(job.id)} rowHeight={38} onEnd={onEnd} total={data.total}
               empty={<Empty title={anyFilter ? "No job that waits matches" : "No job waits"}>{anyFilter ? <Button small onClick={() => set({ queue: null, project: null, user: null, reason: null })}>All that wait</Button> : "What is submitted now starts as soon as it fits."}</Empty>} />
             {list.error ? <Problem error={list.error} retry={list.fetchMore} /> : null}
-            {rows.length > 0 && list.hasMore && <div className="table-foot"><span>{reason ? `${count(rows.length)} with this reason among the first ${count(loaded.length)}` : `${count(loaded.length)} of ${count(data.total)} loaded`}, in the planner's order</span><span>{list.fetching ? "Loading more" : "Scroll for more"}</span></div>}
+            {rows.length > 0 && list.hasMore && <div className="table-foot"><span>{count(loaded.length)} of {count(data.total)} loaded, in the planner's order</span><span>{list.fetching ? "Loading more" : "Scroll for more"}</span></div>}
           </>}</Loaded>
         </Panel>
       )}

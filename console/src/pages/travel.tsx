@@ -1,15 +1,14 @@
 // The cluster and the queue as they were, and what other policies would have made of it.
-import { useMutation } from "@tanstack/react-query";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useMemo } from "react";
 import { Link, useSearchParams } from "react-router";
-import { api, ok } from "@/api/client";
 import { useDecisions, useHistory, useMay, usePastMap, usePastQueue } from "@/api/queries";
 import type { ClusterMap, History, PastMap } from "@/api/types";
-import { Button, Chip, Empty, Loaded, Page, Panel, Problem, Time } from "@/ui/bits";
+import { Button, Chip, Empty, Loaded, Page, Panel, Time } from "@/ui/bits";
 import { Heat } from "@/ui/heat";
+import { Replay } from "@/ui/replay";
 import { Table } from "@/ui/table";
 import { useNow } from "@/ui/now";
-import { count, duration, localTime, percent, plural, utcTime } from "@/lib/format";
+import { count, localTime, plural, utcTime } from "@/lib/format";
 import { countCells, outOfService } from "@/lib/heatmap";
 import { addressNow, withFilters } from "@/lib/url";
 import { useSettled } from "@/ui/actions";
@@ -35,27 +34,6 @@ function Slider({ from, until, at, setAt, marks, label }: { from: number; until:
         <span className="row wrap">{steps.slice(0, 2).map(([text, by]) => <Button key={text} small onClick={() => setAt(at + by)} disabled={at <= from}>{text}</Button>)}<b title={utcTime(at)}>{localTime(at, now, true)}</b>{steps.slice(2).map(([text, by]) => <Button key={text} small onClick={() => setAt(at + by)} disabled={at >= until}>{text}</Button>)}</span>
         <span className="faint" title={utcTime(until)}>{localTime(until, now)}</span></div>
     </div>
-  );
-}
-
-const kPolicies = ["fair", "checkpoint", "las", "easy", "fifo", "srtf", "srsf"] as const;
-/** The jobs of these days again, under other policies. */
-function Replay({ history }: { history: History }) {
-  const [chosen, setChosen] = useState<string[]>(["fair", "easy"]);
-  const replay = useMutation({ mutationFn: () => ok(api.POST("/v1/history:replay", { body: { since: history.from, until: history.until, policies: chosen } })) });
-  return (
-    <Panel title="Compare policies by replay" actions={<Button small onClick={() => replay.mutate()} disabled={replay.isPending || chosen.length === 0}>{replay.isPending ? "Replaying" : "Replay"}</Button>}>
-      <div className="stack">
-        <div className="row wrap" role="group" aria-label="Policies">{kPolicies.map((each) => <label className="check" key={each}><input type="checkbox" checked={chosen.includes(each)} onChange={() => setChosen(chosen.includes(each) ? chosen.filter((other) => other !== each) : [...chosen, each])} />{each}</label>)}</div>
-        {replay.error ? <Problem error={replay.error} /> : null}
-        {!replay.data && !replay.error && <p className="faint">What was submitted in the time above, planned again from the begin; each job runs as long as it did. Faults, quotas and reservations are not replayed.</p>}
-        {replay.data && <>
-          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Policies compared"><table><thead><tr><th scope="col">Policy</th><th scope="col" className="num">Median wait</th><th scope="col" className="num">9 of 10 below</th><th scope="col" className="num">In use</th><th scope="col" className="num">Goodput</th><th scope="col" className="num">Preemptions</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Did not fit</th></tr></thead>
-            <tbody>{replay.data.results.map((each) => <tr key={each.policy}><td>{each.policy}</td><td className="num">{duration(each.wait_p50_seconds)}</td><td className="num">{duration(each.wait_p90_seconds)}</td><td className="num">{percent(each.utilisation, 1)}</td><td className="num">{percent(each.goodput, 1)}</td><td className="num">{count(each.preemptions)}</td><td className="num">{count(each.jobs)}</td><td className="num">{count(each.never)}</td></tr>)}</tbody></table></div>
-          <p className="faint">On {plural(replay.data.nodes, "node")} of {plural(replay.data.gpus_per_node, "GPU")}. {plural(replay.data.left_out, "job")} left out: not finished, without GPUs, or never run.</p>
-        </>}
-      </div>
-    </Panel>
   );
 }
 
@@ -95,7 +73,7 @@ function Recorded({ history, since, setSince }: { history: History; since: strin
           {rows.length < data.total && <p className="table-foot">The first {count(rows.length)} of {count(data.total)}{data.cut && ", more were not looked at"}.</p>}
         </>}</Loaded>
       </Panel>
-      {may("replay") && <Replay history={history} />}
+      {may("replay") && <Replay title="Compare policies by replay" stretch={() => ({ since: history.from, until: history.until })} about="What was submitted in the time above, planned again from the begin." />}
     </div>
   );
 }

@@ -1,17 +1,13 @@
 // The heat map: a canvas with a keyboard. Drawn once per change; a second, small frame shows what the mouse or the keyboard is on.
 import { useCallback, useEffect, useId, useMemo, useRef, useState, type KeyboardEvent, type PointerEvent } from "react";
 import { useNavigate } from "react-router";
-import type { ClusterMap, MapNode } from "@/api/types";
-import type { MapMore } from "@/api/wanted";
+import type { ClusterMap } from "@/api/types";
 import { colours, useDark } from "@/app/theme";
-import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, sameShape, step, type HeatHit, type HeatLayout } from "@/lib/heatmap";
+import { hit, hslBytes, jobHue, kGpuWord, layoutHeat, outOfService, sameShape, step, busyLightness, busyOf, type HeatHit, type HeatLayout, type HeatMode } from "@/lib/heatmap";
 import { useRem } from "@/ui/rem";
 import { useWidth } from "@/ui/use-width";
 
-export type HeatMode = "state" | "job" | "utilisation";
 const kColours = ["cell-free", "cell-busy", "cell-warn", "cell-bad", "cell-off", "cell-ink", "muted", "faint", "line-strong", "surface", "accent"] as const;
-/** How busy a GPU is, where that is measured. */
-const useOf = (node: MapNode & MapMore, gpu: number) => node.utilisation?.[gpu];
 type Paint = Record<(typeof kColours)[number], string>;
 
 /** Colours of the sheet as bytes: "rgb(1, 2, 3)", "color(srgb …)" and the like, through a canvas of one pixel. Few, and remembered. */
@@ -47,7 +43,7 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
   };
   const of = Object.fromEntries(kColours.map((name) => [name, bytesOf(paint[name])])) as Record<(typeof kColours)[number], number>;
   const jobFill = new Map<number, number>();
-  const fillOf = (letter: string, job: number | null, use: number | null | undefined) => {
+  const fillOf = (letter: string, job: number | null, use: number | null) => {
     if (letter === "d") return of["cell-warn"];
     if (letter === "q") return of["cell-bad"];
     if (letter !== "a" && letter !== "p") return of["cell-free"];
@@ -56,7 +52,7 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
       if (fill === undefined) jobFill.set(job, (fill = hslBytes(jobHue(job), dark ? 0.45 : 0.5, dark ? 0.55 : 0.58)));
       return fill;
     }
-    if (mode === "utilisation" && use !== null && use !== undefined) return hslBytes(222, 0.6, (dark ? 22 + use * 0.42 : 92 - use * 0.42) / 100);
+    if (mode === "utilisation") return use === null ? of["cell-off"] : hslBytes(222, 0.6, busyLightness(use, dark));
     return of["cell-busy"];
   };
   const strokes: [letter: string, x: number, y: number][] = []; // few: what a rectangle cannot say
@@ -69,7 +65,7 @@ function draw(context: CanvasRenderingContext2D, map: ClusterMap, layout: HeatLa
       const x = place.x + g * layout.step;
       if (letter === "x" || letter === "d" || letter === "q") strokes.push([letter, x, place.y]);
       if (letter === "x") continue;
-      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, useOf(node, g)));
+      rect(x, place.y, cell, cell, off && letter === "f" ? of["cell-off"] : fillOf(letter, node.jobs[g] ?? null, busyOf(node, g)));
       if (letter === "p") rect(x, place.y + cell / 2, cell, cell / 2, of["cell-free"]);
       if (off) rect(x, place.y + Math.floor(cell / 2), cell, line, of["cell-ink"]);
     }
@@ -112,11 +108,11 @@ export function describe(map: ClusterMap, at: HeatHit): { head: string; lines: s
   if (!node) return { head: "", lines: [] };
   const job = node.jobs[at.gpu] ?? null;
   const { block, rack } = map.racks[node.rack] ?? { block: "", rack: "" };
-  const use = useOf(node, at.gpu);
+  const use = busyOf(node, at.gpu);
   return {
     head: `${node.name} · GPU ${at.gpu}`,
     lines: [
-      `${kGpuWord[node.gpus[at.gpu] ?? "x"] ?? "absent"}${job !== null ? `, job ${job}` : ""}${use !== null && use !== undefined ? `, ${use} % used` : ""}`,
+      `${kGpuWord[node.gpus[at.gpu] ?? "x"] ?? "absent"}${job !== null ? `, job ${job}` : ""}${use !== null ? `, ${use} % used` : ""}`,
       ...(node.state !== "reachable" || node.service !== "schedulable" ? [`node ${node.state}, ${node.service}`] : []),
       ...(node.conditions > 0 ? [`${node.conditions} condition${node.conditions > 1 ? "s" : ""}`] : []),
       ...(rack || block ? [[block && `block ${block}`, rack && `rack ${rack}`].filter(Boolean).join(", ")] : []),
