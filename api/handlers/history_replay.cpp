@@ -127,9 +127,12 @@ replay::Trace trace_of(const RanJobs& ran) {
 
 json::object result_view(const planner::Policy& policy, const replay::PolicyResult& result) {
   const bool any = result.jobs > 0;
+  const auto wait = [any](double seconds) { return any ? json::value(seconds) : json::value(nullptr); };
   return {{"policy", policy.name},
-          {"wait_p50_seconds", any ? json::value(result.wait_p50_seconds) : json::value(nullptr)},
-          {"wait_p90_seconds", any ? json::value(result.wait_p90_seconds) : json::value(nullptr)},
+          {"wait_mean_seconds", wait(result.wait_mean_seconds)},
+          {"wait_p50_seconds", wait(result.wait_p50_seconds)},
+          {"wait_p90_seconds", wait(result.wait_p90_seconds)},
+          {"wait_p99_seconds", wait(result.wait_p99_seconds)},
           {"utilisation", result.utilisation},
           {"preemptions", result.preemptions},
           {"goodput", result.goodput},

@@ -74,6 +74,7 @@ void answer_cluster(const ApiPtr& api, const Answer& answer) {
                                 {"jobs", std::move(jobs)},
                                 {"leader", status.leader},
                                 {"term", status.term},
+                                {"policy", plane->planner().policy().name},
                                 {"simulated_gpus", simulated}});
 }
 
@@ -103,9 +104,10 @@ json::array worker_versions(const ControlPlane* plane) {
 json::object control_plane_view(const ApiPtr& api, const std::optional<LeaderView>& leader) {
   const auto status = api->backend.status();
   return {{"ready", status.ready && leader},
-           {"role", role_of(status)},
+          {"role", role_of(status)},
           {"detail", leader || !status.ready ? status.detail : "the store cannot be read"},
           {"leader", leader ? leader->holder : status.leader},
+          {"leader_url", leader ? leader->url : status.leader_url},
           {"term", leader ? leader->term.value : status.term},
           {"since", leader ? instant_or_null(leader->since) : json::value(nullptr)},
           {"inbox", json::object{{"depth", status.inbox}, {"limit", status.inbox_limit}}},

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { changeText, compareTo, kMostPolicies, kPolicies, policiesAsked } from "@/lib/replay";
 
-const result = (policy: string, wait: number | null, utilisation = 0.5, more = {}) => ({ policy, wait_p50_seconds: wait, wait_p90_seconds: wait === null ? null : wait * 2, utilisation, preemptions: 0, goodput: 0.9, jobs: 10, never: 0, ...more });
+const result = (policy: string, wait: number | null, utilisation = 0.5, more = {}) => ({ policy, wait_mean_seconds: wait, wait_p50_seconds: wait, wait_p90_seconds: wait === null ? null : wait * 2, wait_p99_seconds: wait === null ? null : wait * 4, utilisation, preemptions: 0, goodput: 0.9, jobs: 10, never: 0, ...more });
 describe("what is asked for", () => {
   it("has the one that others are compared with first, and each once", () => expect(policiesAsked("las", ["fair", "las", "easy"])).toEqual(["las", "fair", "easy"]));
   it("is never more than the server takes, and of names that it knows", () => {
@@ -18,10 +18,10 @@ describe("each result beside that of one of them", () => {
     const rows = compareTo("fair", [result("easy", 90, 0.55), result("fair", 60, 0.5)]);
     expect(rows.map((row) => row.result.policy)).toEqual(["fair", "easy"]);
     expect(rows[0]).toMatchObject({ wait_p50: null, utilisation: null, goodput: null });
-    expect(rows[1]).toMatchObject({ wait_p50: 0.5, wait_p90: 0.5, goodput: 0, wait_mean: null, wait_p99: null });
+    expect(rows[1]).toMatchObject({ wait_p50: 0.5, wait_p90: 0.5, goodput: 0, wait_mean: 0.5, wait_p99: 0.5 });
     expect(rows[1]!.utilisation).toBeCloseTo(5);
   });
-  it("of means and the longest waits where the server tells them", () => expect(compareTo("a", [result("a", 1, 0.5, { wait_mean_seconds: 10, wait_p99_seconds: 100 }), result("b", 1, 0.5, { wait_mean_seconds: 20, wait_p99_seconds: 50 })])[1]).toMatchObject({ wait_mean: 1, wait_p99: -0.5 }));
+  it("of means and the longest waits", () => expect(compareTo("a", [result("a", 1, 0.5, { wait_mean_seconds: 10, wait_p99_seconds: 100 }), result("b", 1, 0.5, { wait_mean_seconds: 20, wait_p99_seconds: 50 })])[1]).toMatchObject({ wait_mean: 1, wait_p99: -0.5 }));
   it("makes nothing up: no wait, a wait of nothing, or no such policy in the answer", () => {
     expect(compareTo("fair", [result("fair", null), result("easy", 5)])[1]!.wait_p50).toBeNull();
     expect(compareTo("fair", [result("fair", 5), result("easy", null)])[1]!.wait_p50).toBeNull();

@@ -65,8 +65,10 @@ Compared compare(const Comparison& comparison) {
     const auto result = replay(comparison.trace, options);
     if (result.given_up) return {.results = {}, .given_up = true};
     const Report report = report_of(comparison.trace, options, result);
-    out.results.push_back({.wait_p50_seconds = report.wait_seconds.p50,
+    out.results.push_back({.wait_mean_seconds = report.wait_seconds.mean,
+                           .wait_p50_seconds = report.wait_seconds.p50,
                            .wait_p90_seconds = report.wait_seconds.p90,
+                           .wait_p99_seconds = report.wait_seconds.p99,
                            .utilisation = report.utilisation,
                            .goodput = report.goodput,
                            .preemptions = report.preemptions,
@@ -110,8 +112,9 @@ std::string encode(const Compared& compared) {
   auto out = writer();
   if (compared.given_up) out << "given_up\n";
   for (const auto& r : compared.results)
-    out << "result " << r.wait_p50_seconds << ' ' << r.wait_p90_seconds << ' ' << r.utilisation << ' '
-        << r.goodput << ' ' << r.preemptions << ' ' << r.jobs << ' ' << r.never << '\n';
+    out << "result " << r.wait_mean_seconds << ' ' << r.wait_p50_seconds << ' ' << r.wait_p90_seconds << ' '
+        << r.wait_p99_seconds << ' ' << r.utilisation << ' ' << r.goodput << ' ' << r.preemptions << ' '
+        << r.jobs << ' ' << r.never << '\n';
   out << kEnd << '\n';
   return std::move(out).str();
 }
@@ -125,8 +128,8 @@ std::optional<Compared> decode_compared(std::string_view text) {
       out.given_up = true;
     } else if (word == "result") {
       PolicyResult r;
-      if (!(in >> r.wait_p50_seconds >> r.wait_p90_seconds >> r.utilisation >> r.goodput >> r.preemptions >>
-            r.jobs >> r.never))
+      if (!(in >> r.wait_mean_seconds >> r.wait_p50_seconds >> r.wait_p90_seconds >> r.wait_p99_seconds >>
+            r.utilisation >> r.goodput >> r.preemptions >> r.jobs >> r.never))
         return std::nullopt;
       out.results.push_back(r);
     } else {

@@ -24,7 +24,7 @@ struct Comparison {
 
 // What is told of a Report.
 struct PolicyResult {
-  double wait_p50_seconds = 0, wait_p90_seconds = 0;
+  double wait_mean_seconds = 0, wait_p50_seconds = 0, wait_p90_seconds = 0, wait_p99_seconds = 0;
   double utilisation = 0, goodput = 0;
   std::uint64_t preemptions = 0, jobs = 0, never = 0;
   bool operator==(const PolicyResult&) const = default;

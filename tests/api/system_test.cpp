@@ -36,6 +36,7 @@ TEST(System, ClusterInNumbers) {
   EXPECT_EQ(cluster.at("jobs").at("queued"), 1);
   EXPECT_EQ(cluster.at("lease_seconds"), 6.0);
   EXPECT_EQ(cluster.at("kill_margin_seconds"), 1.5);
+  EXPECT_EQ(cluster.at("policy"), "fair");
   EXPECT_EQ(cluster.at("simulated_gpus"), true);
   EXPECT_EQ(cluster.at("leader"), "test");
 
@@ -60,6 +61,8 @@ TEST(System, TheControlPlaneInNumbers) {
   EXPECT_EQ(plane.at("leader"), "test");
   EXPECT_EQ(plane.at("term"), 1);
   EXPECT_EQ(plane.at("ready"), true);
+  EXPECT_EQ(plane.at("role"), "leader");
+  EXPECT_TRUE(plane.at("leader_url").is_string());
   EXPECT_EQ(plane.at("inbox"), boost::json::parse(R"({"depth":0,"limit":100})"));
   EXPECT_EQ(plane.at("workers"), boost::json::parse(R"([{"version":"test","nodes":2}])"));
   EXPECT_GE(plane.at("uptime_seconds").to_number<double>(), 5.0);

@@ -3,7 +3,6 @@ import { QueryClient, keepPreviousData, useQuery } from "@tanstack/react-query";
 import { may, type About, type Act } from "@/lib/permissions";
 import { ApiError, api, ok } from "./client";
 import { usePaged } from "./paged";
-import { getPolicy } from "./wanted";
 import type { ClusterMap } from "./types";
 
 export function makeQueryClient() {
@@ -142,7 +141,6 @@ export const useJobEvents = (id: string) => useQuery({
   placeholderData: undefined,
 });
 export const useControlPlane = () => useQuery({ queryKey: ["control-plane"], queryFn: () => ok(api.GET("/v1/control-plane")), refetchInterval: 5000 });
-export const usePolicy = () => useQuery({ queryKey: ["policy"], queryFn: getPolicy, staleTime: 60_000 });
 
 // Measurements are kept in steps of ten seconds: asked for as often, and with no more points than a chart has pixels.
 const kPoints = 600;

@@ -2852,9 +2852,11 @@ export interface components {
             left_out: number;
             results: {
                 policy: string;
-                /** @description Completion minus run time. */
+                /** @description Waits are completion minus run time. */
+                wait_mean_seconds: number | null;
                 wait_p50_seconds: number | null;
                 wait_p90_seconds: number | null;
+                wait_p99_seconds: number | null;
                 /** @description Busy share of all GPU time while jobs arrive. */
                 utilisation: number;
                 preemptions: number;
@@ -3111,6 +3113,8 @@ export interface components {
             };
             leader: string;
             term: number;
+            /** @description How jobs are ordered: what the scheduler was started with as --policy. */
+            policy: string;
             /** @description Some node's GPUs are simulated. */
             simulated_gpus: boolean;
         };

@@ -3,10 +3,6 @@
 import { wanted } from "./client";
 
 /** Of each policy of a replay. */
-export interface ReplayMore {
-  wait_mean_seconds?: number | null;
-  wait_p99_seconds?: number | null;
-}
 export interface FaultMore {
   lost_gpu_seconds?: number | null;
 }
@@ -29,4 +25,3 @@ export interface ProjectMore {
 
 const part = encodeURIComponent;
 export const getShare = (name: string) => wanted<{ points: { at: string; usage_share: number; target_share: number; gpus: number; deserved_gpus: number }[] }>(`/v1/projects/${part(name)}/share`);
-export const getPolicy = () => wanted<{ active: { name: string; settings: Record<string, unknown> }; choices: string[] }>("/v1/policy");

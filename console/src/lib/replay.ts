@@ -1,6 +1,5 @@
 // Policies against one another, from POST /v1/history:replay: what to ask, and each result beside that of one of them. Pure.
 import type { Schema } from "@/api/types";
-import type { ReplayMore } from "@/api/wanted";
 
 /** What a scheduler can be started with, and two that know how long jobs run: no scheduler does, they are the bound. */
 export const kPolicies = ["fair", "checkpoint", "las", "easy", "fifo", "srtf", "srsf"] as const;
@@ -10,7 +9,7 @@ export const kMostPolicies = 5;
 /** What is asked for: the one that others are compared with first, each once, no more than are taken at a time. */
 export const policiesAsked = (against: string, chosen: readonly string[]) => [...new Set([against, ...chosen])].slice(0, kMostPolicies);
 
-type Result = Schema["ReplayResult"]["results"][number] & ReplayMore;
+type Result = Schema["ReplayResult"]["results"][number];
 export interface Compared {
   result: Result;
   /** Against that of the one they are compared with: of waits as a share of it, of use and goodput in points of percent. null: that one itself, or nothing to compare. */

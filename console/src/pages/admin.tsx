@@ -2,10 +2,10 @@ import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tansta
 import { useEffect, useMemo, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
 import { api, ok } from "@/api/client";
-import { useCluster, useControlPlane, useMay, useMe, usePolicy, useReservations } from "@/api/queries";
+import { useCluster, useControlPlane, useMay, useMe, useReservations } from "@/api/queries";
 import type { ControlPlaneMore } from "@/api/wanted";
 import type { Schema } from "@/api/types";
-import { Button, Chip, Empty, Facts, Loaded, Meter, NotRecorded, Page, Panel, Problem, State, Time } from "@/ui/bits";
+import { Button, Chip, Empty, Facts, Loaded, Meter, Page, Panel, Problem, State, Time } from "@/ui/bits";
 import { Modal, Tabs, useToast } from "@/ui/overlay";
 import { Replay } from "@/ui/replay";
 import { Span } from "@/ui/span";
@@ -295,11 +295,11 @@ function DryRun() {
 }
 
 function Policies() {
-  const policy = usePolicy();
+  const cluster = useCluster();
   const reservations = useReservations();
   return (
     <div className="stack">
-      <Panel title="Policy"><Loaded query={policy}>{(data) => data ? <Facts items={[["Active", data.active.name], ["Choices", data.choices.join(", ")], ...Object.entries(data.active.settings).map(([name, value]) => [name, String(value)] as const)]} /> : <NotRecorded what="The policy, and drafts of another">It is chosen when the scheduler starts, with <code>--policy</code>; what another would have made of the jobs there were, the dry run below shows. What a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</NotRecorded>}</Loaded></Panel>
+      <Panel title="Policy"><Loaded query={cluster} rows={2}>{(data) => <div className="stack tight"><Facts items={[["Active", data.policy]]} /><p className="faint">It is chosen when the scheduler starts, with <code>--policy</code>. What another would have made of the jobs there were, the dry run below shows; what a single job or priority would change, <Link to="/submit">Submit</Link> and the priorities of the <Link to="/queue">queue</Link> show before it is done.</p></div>}</Loaded></Panel>
       <DryRun />
       <Panel title="Reservations" flush><Loaded query={reservations} rows={2}>{(data) => data.reservations.length === 0 ? <Empty title="None" /> : <div className="table-wrap short" tabIndex={0} role="region" aria-label="Reservations"><table><thead><tr><th scope="col">Name</th><th scope="col">Nodes</th><th scope="col">For</th><th scope="col">From</th><th scope="col">Until</th><th scope="col">Reason</th></tr></thead><tbody>{data.reservations.map((each) => <tr key={each.name}><td className="nowrap">{each.name}</td><td>{each.nodes.join(", ")}</td><td>{each.projects.join(", ") || "maintenance"}</td><td className="nowrap"><Time at={each.from} as="clock" /></td><td className="nowrap"><Time at={each.until} as="clock" /></td><td>{each.reason}</td></tr>)}</tbody></table></div>}</Loaded></Panel>
     </div>

@@ -2,7 +2,7 @@
 import { useMutation } from "@tanstack/react-query";
 import { useState, type ReactNode } from "react";
 import { api, ok } from "@/api/client";
-import { useMay, usePolicy } from "@/api/queries";
+import { useCluster, useMay } from "@/api/queries";
 import type { Schema } from "@/api/types";
 import { count, duration, localTime, percent, plural, utcTime } from "@/lib/format";
 import { changeText, compareTo, kMostPolicies, knowsTheEnd, kPolicies, policiesAsked } from "@/lib/replay";
@@ -17,7 +17,7 @@ interface Asked extends Stretch {
 /** `stretch` is asked for at the click: null where it is none yet. `choose`: what it is chosen with, if it is chosen here. */
 export function Replay({ title, stretch, choose, about }: { title: string; stretch: () => Stretch | null; choose?: ReactNode; about: string }) {
   const may = useMay()("replay");
-  const active = usePolicy().data?.active.name;
+  const active = useCluster().data?.policy;
   const [other, setOther] = useState<string | null>(null);
   const against = other ?? active ?? "fair";
   const [chosen, setChosen] = useState<readonly string[]>(["easy"]);
@@ -41,7 +41,6 @@ export function Replay({ title, stretch, choose, about }: { title: string; stret
         </div>
         <div className="row wrap" role="group" aria-label="Policies">{kPolicies.filter((each) => each !== against).map((each) => <label className="check" key={each} title={knowsTheEnd(each) ? "Knows how long jobs run: no scheduler can, it is the bound" : undefined}>
           <input type="checkbox" checked={others.includes(each)} disabled={full && !others.includes(each)} onChange={() => setChosen(others.includes(each) ? others.filter((name) => name !== each) : [...others, each])} />{each}</label>)}</div>
-        {active === undefined && <p className="faint">This server does not say which policy is active; without <code>--policy</code> it is fair.</p>}
         {empty && <p className="notice warn" role="alert"><span>Choose the first day.</span></p>}
         {replay.error ? <Problem error={replay.error} /> : null}
         {replay.data && replay.variables ? <Results asked={replay.variables} data={replay.data} /> : <p className="faint">{about} Each job runs as long as it did. Faults, quotas and reservations are not replayed.</p>}
@@ -53,18 +52,17 @@ export function Replay({ title, stretch, choose, about }: { title: string; stret
 function Results({ asked, data }: { asked: Asked; data: Schema["ReplayResult"] }) {
   const rows = compareTo(asked.against, data.results);
   const now = Date.now();
-  const has = { mean: rows.some(({ result }) => result.wait_mean_seconds !== undefined), p99: rows.some(({ result }) => result.wait_p99_seconds !== undefined) };
   const beside = (change: number | null, unit: "share" | "points" = "share") => { const text = changeText(change, unit); return text && <span className="faint"> {text}</span>; };
   return (
     <>
       <div className="table-wrap short" tabIndex={0} role="region" aria-label="Policies compared"><table>
-        <thead><tr><th scope="col">Policy</th>{has.mean && <th scope="col" className="num">Mean wait</th>}<th scope="col" className="num">Median wait</th><th scope="col" className="num">9 of 10 below</th>{has.p99 && <th scope="col" className="num">99 of 100 below</th>}<th scope="col" className="num">In use</th><th scope="col" className="num">Goodput</th><th scope="col" className="num">Preemptions</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Did not fit</th></tr></thead>
+        <thead><tr><th scope="col">Policy</th><th scope="col" className="num">Mean wait</th><th scope="col" className="num">Median wait</th><th scope="col" className="num">9 of 10 below</th><th scope="col" className="num">99 of 100 below</th><th scope="col" className="num">In use</th><th scope="col" className="num">Goodput</th><th scope="col" className="num">Preemptions</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Did not fit</th></tr></thead>
         <tbody>{rows.map(({ result: each, ...change }) => <tr key={each.policy}>
           <td className="nowrap">{each.policy}{each.policy === asked.against && <span className="faint"> compared with</span>}</td>
-          {has.mean && <td className="num nowrap">{duration(each.wait_mean_seconds)}{beside(change.wait_mean)}</td>}
+          <td className="num nowrap">{duration(each.wait_mean_seconds)}{beside(change.wait_mean)}</td>
           <td className="num nowrap">{duration(each.wait_p50_seconds)}{beside(change.wait_p50)}</td>
           <td className="num nowrap">{duration(each.wait_p90_seconds)}{beside(change.wait_p90)}</td>
-          {has.p99 && <td className="num nowrap">{duration(each.wait_p99_seconds)}{beside(change.wait_p99)}</td>}
+          <td className="num nowrap">{duration(each.wait_p99_seconds)}{beside(change.wait_p99)}</td>
           <td className="num nowrap">{percent(each.utilisation, 1)}{beside(change.utilisation, "points")}</td>
           <td className="num nowrap">{percent(each.goodput, 1)}{beside(change.goodput, "points")}</td>
           <td className="num">{count(each.preemptions)}</td><td className="num">{count(each.jobs)}</td><td className="num">{count(each.never)}</td>
