@@ -123,8 +123,8 @@ void Fleet::begin(Phase phase) {
   }
   phase_timer_.expires_after(phase == Phase::join ? settings_.join_deadline
                                                   : from_seconds(settings_.seconds));
-  phase_timer_.async_wait([this](boost::system::error_code ec) {
-    if (ec) return;
+  phase_timer_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code ec) {
+    if (ec || alive.expired()) return;
     if (phase_ != Phase::join) return end_phase_when_all_was_tried();
     const auto here = std::ranges::count_if(workers_, [](const auto& w) { return w->welcome(); });
     finish("only " + std::to_string(here) + " of " + std::to_string(workers_.size()) +
@@ -192,8 +192,8 @@ void Fleet::finish(const std::string& trouble) {
 
 void Fleet::tick() {
   tick_timer_.expires_after(kTick);
-  tick_timer_.async_wait([this](boost::system::error_code ec) {
-    if (ec || phase_ == Phase::over) return;
+  tick_timer_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code ec) {
+    if (ec || alive.expired() || phase_ == Phase::over) return;
     const auto now = Clock::now();
     for (const auto& worker : workers_) worker->check_lease(now);
     if (sample_ && now > sample_->began + kSampleDeadline)
@@ -206,8 +206,8 @@ void Fleet::tick() {
 void Fleet::report() {
   if (settings_.report_every <= 0) return;
   report_timer_.expires_after(from_seconds(settings_.report_every));
-  report_timer_.async_wait([this](boost::system::error_code ec) {
-    if (ec || phase_ == Phase::over) return;
+  report_timer_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code ec) {
+    if (ec || alive.expired() || phase_ == Phase::over) return;
     print_(json::serialize(json::object{{"finished", finished_},
                                         {"submitted", submitted_},
                                         {"refused", refused_submissions_},
@@ -233,8 +233,8 @@ void Fleet::submit_batch(Submitter& by) {
     refused_submissions_ += jobs;
     last_refusal_ = trouble;
     retry_timer_.expires_after(kRetry);
-    retry_timer_.async_wait([this](boost::system::error_code ec) {
-      if (!ec) pump();
+    retry_timer_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code ec) {
+      if (!ec && !alive.expired()) pump();
     });
   });
 }
@@ -273,8 +273,8 @@ void Fleet::on_finished() {
 // The answer to the submission may come behind the end of the job.
 void Fleet::next_sample_soon() {
   retry_timer_.expires_after(kBetween);
-  retry_timer_.async_wait([this](boost::system::error_code ec) {
-    if (ec) return;
+  retry_timer_.async_wait([this, alive = std::weak_ptr(alive_)](boost::system::error_code ec) {
+    if (ec || alive.expired()) return;
     if (submitters_.front()->busy()) return next_sample_soon();
     next_sample();
   });

@@ -97,6 +97,8 @@ class Fleet {
 
   Phase phase_ = Phase::join;
   Clock::time_point began_{};
+  std::shared_ptr<bool> alive_ =
+      std::make_shared<bool>(true);  // a timer that has gone off may be heard after our end
   boost::asio::steady_timer phase_timer_, tick_timer_, report_timer_, retry_timer_;
   boost::json::object result_;
   bool told_ = false;  // that the first order has come

@@ -89,7 +89,7 @@ void Leader::finish_stop() {
 // ---------------------------------------------------------------- lead, load, recover
 
 void Leader::take_lead() {
-  if (stopping_) return;
+  if (stopping_ || deposed_already_) return;
   auto term = std::make_shared<Term>();
   auto others = std::make_shared<Duration>();
   store_.write(
@@ -102,7 +102,8 @@ void Leader::take_lead() {
         if (!failure) return led(*term, *others, asked_at);
         // Waiting for the lock is what a standby does; the next wait begins at once, so that it has the lock
         // the moment it comes free.
-        lock_is_taken_ = is_taken(failure);
+        const bool known = std::exchange(lock_is_taken_, is_taken(failure));
+        if (lock_is_taken_ && !known && seen_) look_at_leader(LeaderView(*seen_));
         if (lock_is_taken_) return ask_again_for_the_lock();
         detail_ = "waiting for the lead: " + text_of(failure);
         spdlog::warn("cannot lead yet: {}", text_of(failure));

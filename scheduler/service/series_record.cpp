@@ -117,7 +117,8 @@ class StoredRead {
     return range;
   }
 
-  /// A few rows at a time: one of a large attempt is some megabytes. False: there is more than the bounds allow.
+  /// A few rows at a time: one of a large attempt is some megabytes. False: there is more than the bounds
+  /// allow.
   bool read_owner(const Owner& owner, std::size_t tier, SeriesMerge& merge) {
     constexpr std::int64_t kAtOnce = 8LL << 20;  // bytes
     constexpr int kFirst = 2;
@@ -139,7 +140,8 @@ class StoredRead {
       bytes_left_ -= bytes;
       if (got < asked) return true;
       range.from = rows.back().at + Duration(1);
-      most = static_cast<int>(std::clamp<std::int64_t>(kAtOnce * got / std::max<std::int64_t>(1, bytes), 1, 256));
+      most = static_cast<int>(
+          std::clamp<std::int64_t>(kAtOnce * got / std::max<std::int64_t>(1, bytes), 1, 256));
     }
   }
 

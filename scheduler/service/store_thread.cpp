@@ -1,5 +1,6 @@
 #include "scheduler/service/store_thread.h"
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -20,8 +21,10 @@ StoreThread::~StoreThread() {
   readers_.join();
 }
 
+// Who runs the control thread until nothing is left to do waits for what is asked here.
 void StoreThread::write(std::function<void(Store&)> work, std::function<void(std::exception_ptr)> done) {
-  asio::post(writer_, [this, work = std::move(work), done = std::move(done)]() mutable {
+  asio::post(writer_, [this, guard = asio::make_work_guard(control_), work = std::move(work),
+                       done = std::move(done)]() mutable {
     std::exception_ptr failure;
     try {
       work(*store_);
@@ -35,7 +38,8 @@ void StoreThread::write(std::function<void(Store&)> work, std::function<void(std
 void StoreThread::read(std::function<std::function<void()>(Reader&)> query,
                        std::function<void(std::exception_ptr)> failed) {
   ++*reads_waiting_;
-  asio::post(readers_, [this, query = std::move(query), failed = std::move(failed)]() mutable {
+  asio::post(readers_, [this, guard = asio::make_work_guard(control_), query = std::move(query),
+                        failed = std::move(failed)]() mutable {
     std::function<void()> finish;
     try {
       finish = query(*reader_);

@@ -27,21 +27,22 @@ struct Standby : ::testing::Test {
     return services;
   }};
 
-  bool is_forwarded(const std::function<void()>& ask) {
+  // What the leader answers is its business: it is not held against openapi.json here.
+  bool is_forwarded(http::Method method, const std::string& target, const std::string& body = {}) {
     const auto before = leader.asked.size();
-    ask();
+    rig.start(method, target, body);
     return leader.asked.size() == before + 1;
   }
 };
 
 TEST_F(Standby, HandsOverWritesAndWhatOnlyTheLeaderKnows) {
-  EXPECT_TRUE(is_forwarded([&] { rig.post("/v1/jobs", R"({"name":"a","run":"true"})"); }));
+  EXPECT_TRUE(is_forwarded(http::Method::post, "/v1/jobs", R"({"name":"a","run":"true"})"));
   EXPECT_EQ(leader.asked.back().body, R"({"name":"a","run":"true"})");
-  EXPECT_TRUE(is_forwarded([&] { rig.get("/v1/nodes"); }));
-  EXPECT_TRUE(is_forwarded([&] { rig.get("/v1/queue"); }));
-  EXPECT_TRUE(is_forwarded([&] { rig.get("/v1/plan"); }));
-  EXPECT_TRUE(is_forwarded([&] { rig.get("/v1/jobs/1"); })) << "the leader judges who may see it";
-  EXPECT_TRUE(is_forwarded([&] { rig.get("/v1/users"); })) << "read every few seconds: may be old here";
+  EXPECT_TRUE(is_forwarded(http::Method::get, "/v1/nodes"));
+  EXPECT_TRUE(is_forwarded(http::Method::get, "/v1/queue"));
+  EXPECT_TRUE(is_forwarded(http::Method::get, "/v1/plan"));
+  EXPECT_TRUE(is_forwarded(http::Method::get, "/v1/jobs/1")) << "the leader judges who may see it";
+  EXPECT_TRUE(is_forwarded(http::Method::get, "/v1/users")) << "read every few seconds: may be old here";
 }
 
 TEST_F(Standby, AnswersWhatIsReadFromRows) {

@@ -201,9 +201,10 @@ TEST_F(LeaderProxyTest, TwoStandbysDoNotSendARequestRoundAndRound) {
 }
 
 TEST_F(LeaderProxyTest, AShellIsTheLeadersBusiness) {
-  const auto answer = ask(standby,
-                          "GET /v1/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+  const auto answer =
+      ask(standby,
+          "GET /v1/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
+          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
   EXPECT_EQ(status_of(answer), 421);
   EXPECT_NE(answer.find(url(leader->port())), std::string::npos);
 }

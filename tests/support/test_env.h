@@ -17,8 +17,14 @@ namespace tutti::testing {
 
 using namespace std::chrono_literals;
 
+// As the real text: specs that differ in what these tests let differ between equal names have texts that
+// differ.
 inline SpecText spec_text() {
-  return {.parse = {}, .encode = [](const JobSpec& spec) { return spec.name; }};
+  return {.parse = {}, .encode = [](const JobSpec& spec) {
+            std::string text = spec.name + " of " + to_string(spec.scheduled_by);
+            for (const auto& each : spec.depends_on) text += " after " + to_string(each.job);
+            return text;
+          }};
 }
 
 inline JobSpec job_spec(int nodes = 1, int gpus = 1, std::string name = "job") {
