@@ -106,6 +106,7 @@ struct Replicas : ::testing::Test {
   void stop(Replica& replica) {
     bool stopped = false;
     replica.leader->stop([&] { stopped = true; });
+    io.restart();  // it may have run out of work: one that has stopped before
     until([&] { return stopped; });
   }
   void TearDown() override {

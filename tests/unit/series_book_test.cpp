@@ -64,8 +64,8 @@ TEST_F(SeriesBookTest, ASampleCountsInABucketOfEachTier) {
 }
 
 TEST_F(SeriesBookTest, OnlySoMuchIsCopiedForAQuestion) {
-  for (int item = 0; item < 5; ++item)
-    for (int i = 0; i < 10; ++i)
+  for (int i = 0; i < 10; ++i)
+    for (int item = 0; item < 5; ++item)
       for (const auto* name : {"loss", "other"}) add(i * 10s, i, name, item);
   const std::set<std::string> names = {"loss"};
   SeriesLook look{.names = &names, .from = kBegin, .until = kBegin + 60s, .items_of_name = 3, .points = 12};
@@ -161,8 +161,9 @@ TEST_F(SeriesBookTest, WhoIsGoneIsForgottenWhenAllOfItIsTaken) {
 }
 
 TEST_F(SeriesBookTest, FinishedBucketsAreTakenWhenTheirTierIsDue) {
-  for (int s = 0; s <= 125; s += 5) add(std::chrono::seconds(s), s);
+  for (int s = 0; s <= 60; s += 5) add(std::chrono::seconds(s), s);
   EXPECT_THAT(book.take(kBegin + 1min, kAll), IsEmpty());
+  for (int s = 65; s <= 125; s += 5) add(std::chrono::seconds(s), s);
   auto blocks = book.take(kBegin + 2min + 5s, kAll);
   ASSERT_THAT(blocks, SizeIs(1)) << "the coarser tiers are not due";
   EXPECT_EQ(blocks[0].owner, kAttempt);
