@@ -50,6 +50,8 @@ void three_nodes(Lab&);
 void seven_nodes(Lab&);
 // rows_control.cpp
 void scheduler_killed(Lab&);
+void leader_killed(Lab&);
+LabOptions with_standby();
 void scheduler_killed_and_a_fault(Lab&);
 void scheduler_away(Lab&);
 void scheduler_frozen(Lab&);

@@ -37,6 +37,35 @@ void scheduler_killed(Lab& lab) {
   lab.watch_unharmed(1s);
 }
 
+LabOptions with_standby() {
+  LabOptions o;
+  o.cluster.standby = true;
+  return o;
+}
+
+// Of two schedulers the one that leads: the other takes over, and the one that comes back stands by.
+void leader_killed(Lab& lab) {
+  auto& c = lab.cluster();
+  lab.count_injection();
+  const bool second_leads = e2e::text_of(c.standby_rest().get("/readyz").as_object(), "role") == "leader";
+  auto& leader = second_leads ? c.standby() : c.scheduler();
+  const auto start_again = [&c, second_leads] { second_leads ? c.start_standby() : c.start_scheduler(); };
+  lab.mend_later([&c, &leader, start_again] {
+    if (!leader.running()) start_again();
+    c.talk_to_standby(false);
+    c.await_linked();
+  });
+  c.talk_to_standby(!second_leads);
+  const auto at = e2e::boot_us();
+  leader.kill();
+  await_true("a write is answered", 30s, [&lab] { return lab.try_submit().has_value(); });
+  lab.measured(Stage::back, at, e2e::boot_us());
+  lab.watch_unharmed(lab.dice().between(200ms, 2s));
+  start_again();
+  c.talk_to_standby(false);
+  lab.watch_unharmed(1s);
+}
+
 // What fails while nobody decides is decided by the next scheduler.
 void scheduler_killed_and_a_fault(Lab& lab) {
   auto& c = lab.cluster();

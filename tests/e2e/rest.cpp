@@ -23,7 +23,10 @@ http::ClientResponse Rest::raw(std::string_view method, const std::string& targe
   } catch (const std::runtime_error& e) {
     throw Unreachable(std::string(method) + " " + target + ": " + e.what());
   }
-  if (answer.status == 503) throw Unreachable(std::string(method) + " " + target + ": 503 " + answer.body);
+  // 502: a standby has lost the leader in the middle of it.
+  if (answer.status == 503 || answer.status == 502)
+    throw Unreachable(std::string(method) + " " + target + ": " + std::to_string(answer.status) + " " +
+                      answer.body);
   return answer;
 }
 
