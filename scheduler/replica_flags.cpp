@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 
@@ -29,14 +30,22 @@ std::string host_name() {
   return host;
 }
 
-// A copy of --data is another directory: a process that starts there knows nothing of the one that it was
-// copied from, and must not say that it is dead.
+// machine-id(5); empty where there is none.
+std::string machine_id() {
+  std::ifstream in("/etc/machine-id");
+  std::string id;
+  std::getline(in, id);
+  return id.substr(0, 32);
+}
+
+// A copy of --data is another directory, and that of a cloned machine is on another machine: a process that
+// starts there knows nothing of the one that it was copied from, and must not say that it is dead.
 std::string instance_of(const std::filesystem::path& data) {
   const std::string path = (data / "instance").string();
   const std::string name = load_or_make_secret(path).substr(0, 16);
   struct stat file{};
   if (::stat(path.c_str(), &file) != 0) throw std::runtime_error(path + ": " + std::strerror(errno));
-  return name + "-" + std::to_string(file.st_ino);
+  return name + "-" + std::to_string(file.st_ino) + "-" + host_name() + "-" + machine_id();
 }
 
 // Where others reach us: an address that means every one of ours is none for them.
@@ -92,6 +101,13 @@ LeaderCard leader_card(const ReplicaFlags& flags, const http::ServerConfig& conf
       card.url.find_first_of("/?# \t\r\n", scheme + 3) != std::string::npos || card.url.size() == scheme + 3)
     throw std::runtime_error("--advertise " + flags.advertise +
                              ": must be http://HOST:PORT or https://HOST:PORT");
+  // Workers follow it, and take no port for granted.
+  const auto host = card.url.substr(scheme + 3);
+  const auto colon = host.rfind(':');
+  if (colon == std::string::npos || colon + 1 == host.size() ||
+      host.find_first_not_of("0123456789", colon + 1) != std::string::npos)
+    throw std::runtime_error("--advertise " + flags.advertise + ": name the port, like " + card.url +
+                             ":7070");
   card.instance = instance_of(data);
   card.key_print = key_print(secrets.key, secrets.token);
   card.renews_for = from_seconds(flags.renew_minutes * 60);

@@ -92,8 +92,12 @@ class LeaderProxy::Engine {
     std::string url, mark;
   };
 
-  void give_up() {
-    give_up_ = true;
+  /// What goes elsewhere than to `but`.
+  void give_up(std::string but) {
+    {
+      std::lock_guard lock(mutex_);
+      give_up_but_ = std::move(but);
+    }
     wakeup_->ring();
   }
 
@@ -150,9 +154,11 @@ class LeaderProxy::Engine {
   void run() {
     for (;;) {
       std::deque<Order> fresh;
+      std::optional<std::string> give_up_but;
       {
         std::lock_guard lock(mutex_);
         if (stopping_) break;
+        give_up_but = std::exchange(give_up_but_, std::nullopt);
         fresh = std::exchange(waiting_, {});
         under_way_ = transfers_.size() + fresh.size();
       }
@@ -167,7 +173,7 @@ class LeaderProxy::Engine {
         end(message->easy_handle, message->data.result);
       }
       tend_streams();
-      if (give_up_.exchange(false)) end_all();
+      if (give_up_but) end_all_but(*give_up_but);
       if (!ended) curl_multi_poll(multi_, nullptr, 0, kTurnMs, nullptr);
     }
     for (auto& [easy, transfer] : transfers_) {
@@ -177,10 +183,11 @@ class LeaderProxy::Engine {
     transfers_.clear();
   }
 
-  void end_all() {
-    std::vector<CURL*> all;
-    for (const auto& [easy, transfer] : transfers_) all.push_back(easy);
-    for (CURL* easy : all) end(easy, CURLE_ABORTED_BY_CALLBACK);
+  void end_all_but(const std::string& url) {
+    std::vector<CURL*> elsewhere;
+    for (const auto& [easy, transfer] : transfers_)
+      if (transfer->order.url != url) elsewhere.push_back(easy);
+    for (CURL* easy : elsewhere) end(easy, CURLE_ABORTED_BY_CALLBACK);
   }
 
   // Those whose client has gone are ended, those whose client has read go on.
@@ -359,7 +366,7 @@ class LeaderProxy::Engine {
   std::deque<Order> waiting_;  // under the mutex, as the next two
   std::size_t under_way_ = 0;
   bool stopping_ = false;
-  std::atomic<bool> give_up_{false};
+  std::optional<std::string> give_up_but_;
   std::map<CURL*, std::unique_ptr<Transfer>> transfers_;  // the thread's own
   std::thread thread_;
 };
@@ -384,6 +391,7 @@ void LeaderProxy::forward(http::Request request, http::Responder responder) {
     return responder.respond(http::problem(421, "not_leader",
                                            "this scheduler is a standby, " + leading.holder + " leads",
                                            "ask " + leading.url, {{"leader", leading.url}}));
+  if (!sent_to_.empty() && sent_to_ != leading.url) engine_->give_up(leading.url);
   sent_to_ = leading.url;
   std::string mark = mark_.make({request.peer, http::to_string(request.method), request.target}, wall_now());
   Engine::Order order{std::move(request), std::move(responder), leading.url, std::move(mark)};
@@ -396,7 +404,7 @@ void LeaderProxy::look() {
   const Leading now = leading_();
   if (!now.ours && (now.url == sent_to_ || now.url.empty())) return;
   sent_to_.clear();
-  engine_->give_up();
+  engine_->give_up(now.ours ? "" : now.url);
 }
 
 BeforeHook seen_from_client(BeforeHook inner, ForwardMark mark) {

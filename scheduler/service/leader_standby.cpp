@@ -61,6 +61,7 @@ void Leader::look_at_leader(const LeaderView& leader) {
   seen_ = leader;
   if (leads() || deposed_already_ || !leader.term) return;
   if (!lock_is_taken_) return;  // the lock will tell in a moment
+  if (leader.over) return;      // its session is about to end: perhaps our own former self's
   if (!leader.key_print.empty() && !settings_.card.key_print.empty() &&
       leader.key_print != settings_.card.key_print) {
     deposed_already_ = true;

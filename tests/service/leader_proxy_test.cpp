@@ -7,6 +7,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/json/serialize.hpp>
 #include <mutex>
+#include <set>
 
 #include "tests/http/test_server.h"
 
@@ -207,6 +208,22 @@ TEST_F(LeaderProxyTest, AShellIsTheLeadersBusiness) {
           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
   EXPECT_EQ(status_of(answer), 421);
   EXPECT_NE(answer.find(url(leader->port())), std::string::npos);
+}
+
+// Somebody asks in the second before the standby looks for itself.
+TEST_F(LeaderProxyTest, AnOrderForTheNextLeaderGivesUpThoseForTheOneBefore) {
+  Mailbox<http::Response> answers;
+  const auto hand_over = [&](const char* target) {
+    proxy.forward(http::Request::make(http::Method::get, target),
+                  http::Responder::to([&](http::Response r) { answers.put(std::move(r)); }));
+  };
+  hand_over("/v1/slow");
+  auto frozen = held.take();
+  now_leads({.ours = false, .url = "http://127.0.0.1:1", .holder = "nobody there"});
+  hand_over("/v1/jobs");
+  proxy.look();
+  EXPECT_EQ(std::set({answers.take().status, answers.take().status}), (std::set{502, 503}));
+  frozen.respond(http::text(200, "too late"));
 }
 
 // It may be frozen: its connections stay open, and nothing comes.
