@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Attempt, Job, Plan } from "@/api/types";
 import { ganttOf, packLanes, type Bar } from "@/lib/gantt";
-import { shareOf, treeOrder } from "@/lib/shares";
+import { shareByDay, shareOf, treeOrder } from "@/lib/shares";
 import { goodputParts, pareto, withChosen } from "@/lib/summary";
 import { ticks, timelineOf } from "@/lib/timeline";
 
@@ -82,6 +82,10 @@ describe("sums", () => {
     const shares = shareOf([project("a", null, 3, 6), project("b", null, 1, 2), project("a1", "a", 1, 6), project("a2", "a", 1, 0)]);
     expect([shares.get("a"), shares.get("a1")?.due, shares.get("b")?.has]).toEqual([{ gpus: 6, has: 0.75, due: 0.75 }, 0.375, 0.25]);
     expect(shareOf([project("x", "y", 1, 0), project("y", "x", 1, 0)]).size).toBe(2);
+  });
+  it("by day, in order, of what was used at all", () => {
+    const rows = [{ project: "a", day: "2026-11-02", gpu_seconds: 30 }, { project: "b", day: "2026-11-02", gpu_seconds: 10 }, { project: "b", day: "2026-11-01", gpu_seconds: 5 }, { project: "a", day: "2026-11-03", gpu_seconds: 0 }];
+    expect([...shareByDay(rows, "a")]).toEqual([["2026-11-01", 0], ["2026-11-02", 0.75]]);
   });
 });
 

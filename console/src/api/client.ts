@@ -46,15 +46,6 @@ export async function ok<T>(answer: Promise<Answer<T>>): Promise<T> {
   return data as T;
 }
 
-/** For routes that are not in the document: answers null where this server does not have them. */
-export async function wanted<T>(path: string, init: RequestInit = {}): Promise<T | null> {
-  const response = await send(new Request(origin + path, { ...init, headers: { Accept: "application/json", ...init.headers } }));
-  if (response.status === 404 || response.status === 405 || response.status === 501) return null;
-  const body: unknown = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, body as Partial<Problem>);
-  return body as T;
-}
-
 export async function text(path: string, signal?: AbortSignal): Promise<{ text: string; response: Response }> {
   const response = await send(new Request(origin + path, signal ? { signal } : {}));
   if (!response.ok) throw new ApiError(response.status, ((await response.json().catch(() => ({}))) ?? {}) as Partial<Problem>);

@@ -1,8 +1,6 @@
-// Routes that the console asks for and that openapi.json does not have yet (API-WANTED.md). A server without them answers null here, and the
-// pages say so. When one has come: `npm run types`, and its type goes from here.
-import { wanted } from "./client";
+// What the console would show and openapi.json does not have yet (API-WANTED.md): a server without it leaves it out, and the pages say so.
+// When it has come: `npm run types`, and its type goes from here.
 
-/** Of each policy of a replay. */
 export interface FaultMore {
   lost_gpu_seconds?: number | null;
 }
@@ -22,6 +20,3 @@ export interface ProjectMore {
   target_share?: number;
   use: { borrowed_gpus?: number };
 }
-
-const part = encodeURIComponent;
-export const getShare = (name: string) => wanted<{ points: { at: string; usage_share: number; target_share: number; gpus: number; deserved_gpus: number }[] }>(`/v1/projects/${part(name)}/share`);

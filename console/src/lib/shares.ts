@@ -47,3 +47,15 @@ export function treeOrder<T extends { name: string; parent: string | null }>(pro
   for (const project of projects) walk(project, 0);
   return out;
 }
+
+/** What part of each day's GPU time was the project's, by usage grouped by project and day; days in order. */
+export function shareByDay(rows: readonly { project?: string | null; day?: string | null; gpu_seconds: number }[], project: string): Map<string, number> {
+  const all = new Map<string, number>();
+  const own = new Map<string, number>();
+  for (const { project: of, day, gpu_seconds: seconds } of rows) {
+    if (!day) continue;
+    all.set(day, (all.get(day) ?? 0) + seconds);
+    if (of === project) own.set(day, (own.get(day) ?? 0) + seconds);
+  }
+  return new Map([...all].filter(([, seconds]) => seconds > 0).sort(([a], [b]) => (a < b ? -1 : 1)).map(([day, seconds]) => [day, (own.get(day) ?? 0) / seconds]));
+}

@@ -1,16 +1,15 @@
-import { useQuery } from "@tanstack/react-query";
 import { Download } from "lucide-react";
 import { useEffect, useMemo, type ReactNode } from "react";
 import { Link, useSearchParams } from "react-router";
 import { useProjects, useQueues, useUsage, useWaits } from "@/api/queries";
 import type { Project, Schema } from "@/api/types";
-import { getShare, type ProjectMore } from "@/api/wanted";
+import type { ProjectMore } from "@/api/wanted";
 import { Button, Chip, Empty, Facts, Loaded, Meter, Page, Panel } from "@/ui/bits";
 import { Chart } from "@/ui/chart";
 import { LongTable, type Column } from "@/ui/table";
 import { count, duration, gpuHours, number, percent } from "@/lib/format";
 import { Rows } from "@/lib/rows";
-import { shareOf, treeOrder, type Share } from "@/lib/shares";
+import { shareByDay, shareOf, treeOrder, type Share } from "@/lib/shares";
 import { addressNow, withFilters } from "@/lib/url";
 
 const kSpans = [["24h", "24 h"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"]] as const;
@@ -28,24 +27,24 @@ function Waits({ buckets }: { buckets: Schema["ProjectWaits"]["buckets"] }) {
   );
 }
 
-function One({ project, since }: { project: Project & ProjectMore; since: string }) {
-  const share = useQuery({ queryKey: ["projects", project.name, "share"], queryFn: () => getShare(project.name), placeholderData: undefined });
+function One({ project, since, due }: { project: Project & ProjectMore; since: string; due: number | undefined }) {
+  const all = useUsage(since, "project,day");
   const days = useUsage(since, "day", { project: project.name });
   const users = useUsage(since, "user", { project: project.name });
   const waits = useWaits(project.name, since);
-  const points = share.data?.points;
-  const at = useMemo(() => (points ?? []).map((point) => Date.parse(point.at) / 1000), [points]);
-  const lines = useMemo(() => (points ? [{ label: "usage", values: points.map((point) => point.usage_share) }, { label: "target", values: points.map((point) => point.target_share) }] : []), [points]);
+  const shares = useMemo(() => shareByDay(all.data?.rows ?? [], project.name), [all.data, project.name]);
+  const at = useMemo(() => [...shares.keys()].map((day) => Date.parse(day) / 1000), [shares]);
+  const lines = useMemo(() => [{ label: "of all GPU hours", values: [...shares.values()].map((share) => share * 100) }, ...(due === undefined ? [] : [{ label: "due by its weight now", values: at.map(() => due * 100) }])], [shares, at, due]);
   const most = Math.max(1, ...(days.data?.rows.map((row) => row.gpu_seconds) ?? []));
   return (
     <Panel title={project.name} actions={<Link className="button small" to={`/jobs?project=${encodeURIComponent(project.name)}`}>Jobs</Link>}>
       <div className="stack">
         <Facts items={[["Under", project.parent ?? "–"], ["Weight among its siblings", number(project.weight)], ["Held", count(project.use.gpus)], ["Most at one time", project.max_gpus === null ? "no limit" : count(project.max_gpus)], ...(project.use.borrowed_gpus === undefined ? [] : [["Borrowed", count(project.use.borrowed_gpus)] as const]), ["Wait, median", days.data ? duration(days.data.total.wait_p50_seconds) : "–"], ["Wait, 9 of 10 below", days.data ? duration(days.data.total.wait_p90_seconds) : "–"]]} />
-        {points && points.length > 1 ? <Chart title="Share over time" at={at} lines={lines} /> : share.data === null && <p className="faint">Share over time: not recorded by this server. GPU hours a day are below.</p>}
+        {at.length > 1 && <Chart title="Share of the GPU hours you may see, by day" unit="percent" at={at} lines={lines} />}
         <Loaded query={waits} rows={2}>{(data) => <Waits buckets={data.buckets} />}</Loaded>
         <Loaded query={days} rows={2}>{(data) => data.rows.length === 0 ? <p className="muted">Nothing was used.</p> : (
-          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Usage by day"><table><thead><tr><th scope="col">Day, UTC</th><th scope="col" className="num">GPU h</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Median wait</th></tr></thead>
-            <tbody>{[...data.rows].reverse().map((row) => <tr key={row.day}><td>{row.day}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="pareto"><span style={{ width: `${(row.gpu_seconds / most) * 100}%` }} /></td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{duration(row.wait_p50_seconds)}</td></tr>)}</tbody></table></div>
+          <div className="table-wrap short" tabIndex={0} role="region" aria-label="Usage by day"><table><thead><tr><th scope="col">Day, UTC</th><th scope="col" className="num">GPU h</th><th scope="col"><span className="visually-hidden">As a bar</span></th><th scope="col" className="num" title="Of the GPU hours of all projects that you may see">Share</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Median wait</th></tr></thead>
+            <tbody>{[...data.rows].reverse().map((row) => <tr key={row.day}><td>{row.day}</td><td className="num">{gpuHours(row.gpu_seconds)}</td><td className="pareto"><span style={{ width: `${(row.gpu_seconds / most) * 100}%` }} /></td><td className="num">{percent(shares.get(row.day ?? ""))}</td><td className="num">{gpuHours(row.lost_gpu_seconds)}</td><td className="num">{count(row.jobs)}</td><td className="num">{duration(row.wait_p50_seconds)}</td></tr>)}</tbody></table></div>
         )}</Loaded>
         <Loaded query={users} rows={2}>{(data) => data.rows.length === 0 ? null : (
           <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">User</th><th scope="col" className="num">GPU h</th><th scope="col" className="num">Lost</th><th scope="col" className="num">Jobs</th><th scope="col" className="num">Succeeded</th><th scope="col" className="num">Failed</th></tr></thead>
@@ -70,7 +69,7 @@ function projectColumns(chosen: string | null, choose: (name: string | null) => 
     plain("held", "GPUs held", 84, ({ project }) => count(project.use.gpus)),
     { id: "most", header: "Of its most", meta: { width: 128 }, cell: ({ row: { original: { project } } }) => project.max_gpus === null ? <span className="faint">no limit</span> : <span className="row"><Meter value={project.use.gpus} max={project.max_gpus} label={`${project.use.gpus} of ${project.max_gpus} GPUs`} tone={project.use.gpus >= project.max_gpus ? "warn" : "accent"} /><span className="faint">{count(project.max_gpus)}</span></span> },
     plain("share", "Share held", 92, ({ share }) => share ? <span className={share.has > share.due ? "share over" : ""}>{share.has > share.due ? "▲ " : ""}{percent(share.has)}</span> : "–"),
-    plain("due", "Due by weight", 104, ({ share }) => percent(share?.due)),
+    plain("due", "Due by weight", 118, ({ share }) => percent(share?.due)),
     plain("active", "Active", 70, ({ project }) => count(project.use.active_jobs)),
     plain("pending", "Pending", 76, ({ project }) => count(project.use.pending_jobs)),
     plain("hours", "GPU h", 80, ({ used }) => used ? gpuHours(used.gpu_seconds) : "0"),
@@ -102,7 +101,7 @@ export default function Projects() {
         <Panel flush>
           <Loaded query={projects} rows={5}>{() => <LongTable label="Projects" columns={columns} rows={rows} id={(row) => row.project.name} marked={(row) => row.project.name === name} empty={<Empty title="No project yet" />} />}</Loaded>
         </Panel>
-        {chosen && <One key={chosen.name} project={chosen} since={since} />}
+        {chosen && <One key={chosen.name} project={chosen} since={since} due={shares.get(chosen.name)?.due} />}
         <Panel title="Queues" flush>
           <Loaded query={queues} rows={3}>{(data) => (
             <div className="table-wrap short" tabIndex={0} role="region" aria-label="Table"><table><thead><tr><th scope="col">Queue</th><th scope="col">Nodes of</th><th scope="col" className="num">Quota</th><th scope="col" className="num">GPUs held</th><th scope="col" className="num">Borrowed</th><th scope="col" className="num">May borrow</th><th scope="col" className="num">May lend</th><th scope="col" className="num">Active</th><th scope="col" className="num">Pending</th></tr></thead>

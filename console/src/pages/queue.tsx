@@ -30,12 +30,12 @@ export function queueColumns(onPriority: ((id: number) => void) | null, mayChang
     { id: "owner", header: "Owner", accessorKey: "owner", meta: { width: 92, wide: true } },
     { id: "priority", header: "Priority", accessorKey: "priority", meta: { width: 84, num: true }, cell: ({ row }) => onPriority && mayChange(row.original)
       ? <button type="button" className="button quiet small" title="What if its priority were another?" aria-label={`Priority ${row.original.priority} of job ${row.original.id}: what if?`} onClick={() => onPriority(row.original.id)}>{row.original.priority}</button> : row.original.priority },
-    { id: "need", header: "Needs / could have", meta: { width: 132, num: true }, accessorFn: (job) => job.nodes * job.gpus_per_node, cell: ({ row }) => {
+    { id: "need", header: "Needs / could have", meta: { width: 150, num: true }, accessorFn: (job) => job.nodes * job.gpus_per_node, cell: ({ row }) => {
       const { nodes, gpus_per_node: gpus, gpu_model: model, best_available: best } = row.original;
       const text = `needs ${plural(nodes, "node")} of ${plural(gpus, "GPU")}${model && ` ${model}`}; ${best ? `most of its gang that could have nodes now: ${plural(best.gpus, "GPU")} on ${plural(best.nodes, "node")}` : "it is not ready, so nothing is looked for"}`;
       return <span title={text}>{count(nodes * gpus)}<span className="faint"> / {best ? count(best.gpus) : "–"}</span></span>;
     } },
-    { id: "eta", header: "Start, with range", meta: { width: 186 }, accessorFn: (job) => (job.eta ? Date.parse(job.eta.at) : Infinity), cell: ({ row }) => <EtaText eta={row.original.eta} /> },
+    { id: "eta", header: "Start, with range", meta: { width: 178 }, accessorFn: (job) => (job.eta ? Date.parse(job.eta.at) : Infinity), cell: ({ row }) => <EtaText eta={row.original.eta} /> },
     { id: "reasons", header: "Every reason", enableSorting: false, meta: { wrap: true }, cell: ({ row }) => <span className="chips">{row.original.reasons.map((reason, i) => <Chip key={i} title={reason.text} tone={reason.code === "never" ? "bad" : reason.code === "held" ? "warn" : "neutral"}>{reason.code.replaceAll("_", " ")}{reason.need > 0 && <span className="faint"> {count(reason.have)}/{count(reason.need)}</span>}</Chip>)}</span> },
   ];
 }

@@ -124,7 +124,7 @@ export function LongTable<T>({ label, columns, rows: all, id, empty, selection, 
   }, [last, all.length, onEnd]);
   const before = shown[0]?.start ?? 0;
   const after = virtual.getTotalSize() - (shown.at(-1)?.end ?? 0);
-  const minWidth = shownColumns.reduce((sum, column) => sum + (column.meta?.width ?? (column.meta?.wrap ? 320 : 160)), selection ? 40 : 0) * rem;
+  const minWidth = shownColumns.reduce((sum, column) => sum + (column.meta?.width ?? (column.meta?.wrap ? 240 : 160)), selection ? 40 : 0) * rem;
   const span = shownColumns.length + (selection ? 1 : 0);
   const measure = shownColumns.some((column) => column.meta?.wrap) ? virtual.measureElement : undefined;
 
