@@ -218,14 +218,13 @@ void Lab::power_on(const std::string& node) {
   cluster().start_worker(cluster().worker(node), true);
 }
 
-std::optional<std::int64_t> Lab::try_submit() {
+std::optional<std::int64_t> Lab::try_submit(e2e::Rest asked) {
   auto& c = cluster();
   const std::string name = "own-" + std::to_string(++submissions_);
   in_doubt_.insert(name);
   try {
-    auto rest = c.rest();
     const auto spec = forgiving(c.spec(name, c.rank("--steps 5"), 1, 1));
-    const auto id = number_of(rest.post("/v1/jobs", spec, name).as_object(), "id");
+    const auto id = number_of(asked.post("/v1/jobs", spec, name).as_object(), "id");
     expect_success(name, id);
     in_doubt_.erase(name);
     return id;

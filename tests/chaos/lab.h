@@ -109,7 +109,8 @@ class Lab {
   /// Must end, and succeed, like the traffic.
   void expect_success(const std::string& name, std::int64_t id) { own_[name] = id; }
   /// A small job under a new key; nothing when it was not accepted now (it is asked for again at the end).
-  std::optional<std::int64_t> try_submit();
+  std::optional<std::int64_t> try_submit() { return try_submit(cluster().rest()); }
+  std::optional<std::int64_t> try_submit(e2e::Rest asked);
   /// A condition of the node holds, or not.
   void await_condition(const std::string& node, const std::string& kind, bool holds);
   /// A gang of 2 × 2 ranks in lockstep, as in collectives, that tells each step; of `rank`'s options more.

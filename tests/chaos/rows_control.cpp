@@ -58,7 +58,8 @@ void leader_killed(Lab& lab) {
   c.talk_to_standby(!second_leads);
   const auto at = e2e::boot_us();
   leader.kill();
-  await_true("a write is answered", 30s, [&lab] { return lab.try_submit().has_value(); });
+  await_true("a write is answered", 30s,
+             [&] { return lab.try_submit(second_leads ? c.rest() : c.standby_rest()).has_value(); });
   lab.measured(Stage::back, at, e2e::boot_us());
   lab.watch_unharmed(lab.dice().between(200ms, 2s));
   start_again();
