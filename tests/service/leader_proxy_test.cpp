@@ -50,6 +50,7 @@ struct LeaderProxyTest : ::testing::Test {
   Mailbox<http::Request> seen;
   Mailbox<std::shared_ptr<http::Stream>> streams;
   Mailbox<http::Responder> held;
+  Mailbox<http::Response> answers;  // to hand_over()
   std::optional<TestServer> leader{std::in_place, leader_routes(seen, streams, held), http::ServerConfig{},
                                    leader_hooks()};
   std::mutex mutex;
@@ -77,6 +78,10 @@ struct LeaderProxyTest : ::testing::Test {
   void now_leads(LeaderProxy::Leading who) {
     const std::scoped_lock lock(mutex);
     leads = std::move(who);
+  }
+  void hand_over(const char* target) {
+    proxy.forward(http::Request::make(http::Method::get, target),
+                  http::Responder::to([this](http::Response r) { answers.put(std::move(r)); }));
   }
   static void SetUpTestSuite() { ASSERT_GE(sodium_init(), 0); }
 };
@@ -212,11 +217,6 @@ TEST_F(LeaderProxyTest, AShellIsTheLeadersBusiness) {
 
 // Somebody asks in the second before the standby looks for itself.
 TEST_F(LeaderProxyTest, AnOrderForTheNextLeaderGivesUpThoseForTheOneBefore) {
-  Mailbox<http::Response> answers;
-  const auto hand_over = [&](const char* target) {
-    proxy.forward(http::Request::make(http::Method::get, target),
-                  http::Responder::to([&](http::Response r) { answers.put(std::move(r)); }));
-  };
   hand_over("/v1/slow");
   auto frozen = held.take();
   now_leads({.ours = false, .url = "http://127.0.0.1:1", .holder = "nobody there"});
@@ -228,11 +228,6 @@ TEST_F(LeaderProxyTest, AnOrderForTheNextLeaderGivesUpThoseForTheOneBefore) {
 
 // It may be frozen: its connections stay open, and nothing comes.
 TEST_F(LeaderProxyTest, WhatIsUnderWayToALeaderOfBeforeIsGivenUp) {
-  Mailbox<http::Response> answers;
-  const auto hand_over = [&](const char* target) {
-    proxy.forward(http::Request::make(http::Method::get, target),
-                  http::Responder::to([&](http::Response r) { answers.put(std::move(r)); }));
-  };
   hand_over("/v1/slow");
   auto frozen = held.take();
   proxy.look();

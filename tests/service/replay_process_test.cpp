@@ -45,7 +45,7 @@ std::string failure_of(const ReplayProcess& process, std::size_t jobs = 3) {
 
 TEST(ReplayProcess, AnswersAsThePlannerHereDoes) {
   const char* bin = std::getenv("TUTTI_BIN");
-  if (bin == nullptr) GTEST_SKIP() << "TUTTI_BIN: where tutti-scheduler is; ctest sets it";
+  ASSERT_NE(bin, nullptr) << "TUTTI_BIN: where tutti-scheduler is; ctest sets it";
   auto program = ReplayProcess::this_program();
   program.path = std::string(bin) + "/tutti-scheduler";
   program.grace = 60s;
