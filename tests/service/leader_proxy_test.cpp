@@ -262,18 +262,17 @@ TEST_F(LeaderProxyTest, AQuietAnswerIsWaitedForAndAQuietWriteIsNot) {
 
 TEST_F(LeaderProxyTest, TooManyAreRefusedAtOnce) {
   LeaderProxy narrow([this] { return leads; }, kMark, {.at_once = 1});
-  Mailbox<http::Response> answers;
-  const auto hand_over = [&](const char* target) {
+  const auto ask_narrow = [&](const char* target) {
     narrow.forward(http::Request::make(http::Method::get, target),
                    http::Responder::to([&](http::Response r) { answers.put(std::move(r)); }));
   };
-  hand_over("/v1/slow");
+  ask_narrow("/v1/slow");
   auto first = held.take();
-  hand_over("/v1/slow");
+  ask_narrow("/v1/slow");
   EXPECT_EQ(answers.take().status, 503);
   first.respond(http::text(200, "at last"));
   EXPECT_EQ(answers.take().body, "at last");
-  hand_over("/v1/slow");
+  ask_narrow("/v1/slow");
   held.take().respond(http::text(200, "the place is free again"));
   EXPECT_EQ(answers.take().status, 200);
 }
