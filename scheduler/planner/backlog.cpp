@@ -152,7 +152,7 @@ void Backlog::push(Waiting job, Instant now, std::optional<double> base) {
   const bool first =
       bucket.jobs.empty() || place < std::pair(std::get<Instant>(bucket.head), std::get<JobId>(bucket.head));
   if (first) unlink(bucket);
-  bucket.jobs.insert(bucket.jobs.end(), place);  // as a rule it is the last
+  bucket.jobs.insert(place);
   if (first) link(bucket);
 }
 
@@ -198,7 +198,7 @@ std::vector<JobId> Backlog::first(std::size_t most, int queue) const {
   struct Next {
     Cell::Head head;
     const Bucket* bucket;
-    std::set<std::pair<Instant, JobId>>::const_iterator at;
+    RankedJobs::const_iterator at;
     bool operator>(const Next& other) const { return head > other.head; }
   };
   std::vector<Next> begins;
@@ -219,17 +219,39 @@ std::vector<JobId> Backlog::first(std::size_t most, int queue) const {
   return out;
 }
 
-std::size_t Backlog::ahead_of(JobId id) const {
-  const Cell::Head own = head_of(id);
-  const int queue = jobs_.at(id).bucket->cell->queue;
-  std::size_t ahead = 0;
-  for (const Bucket* bucket : turn_) {
-    if (bucket->cell->queue != queue || bucket->head >= own) continue;
-    for (const auto& [at, other] : bucket->jobs) {
-      if (head_of(other) >= own) break;
-      ++ahead;
-    }
+// Nobody passes those before it in its bucket. Those that came back stand first, and may have waited less than
+// those behind them, who then wait for them: the latest of their heads counts.
+Cell::Head Backlog::turn_of(const Bucket& bucket, const std::pair<Instant, JobId>& place) const {
+  Cell::Head turn = head_of(place.second);
+  int looked_at = 0;
+  for (auto at = bucket.jobs.begin(); *at != place && jobs_.at(at->second).job.since > at->first; ++at) {
+    turn = std::max(turn, head_of(at->second));
+    if (++looked_at == kLookedAt) break;
   }
+  return turn;
+}
+
+// How many of the bucket's jobs.
+std::size_t Backlog::before(const Cell::Head& turn, const Bucket& bucket) const {
+  std::size_t low = 0, high = bucket.jobs.size();
+  while (low < high) {
+    const std::size_t middle = (low + high) / 2;
+    if (turn_of(bucket, *bucket.jobs.find_by_order(middle)) < turn)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+std::size_t Backlog::ahead_of(JobId id) const {
+  const Entry& own = jobs_.at(id);
+  const std::pair place{own.job.rank_at, id};
+  const Cell::Head turn = turn_of(*own.bucket, place);
+  std::size_t ahead = own.bucket->jobs.order_of_key(place);
+  for (const Bucket* bucket : turn_)
+    if (bucket != own.bucket && bucket->cell->queue == own.bucket->cell->queue && bucket->head < turn)
+      ahead += before(turn, *bucket);
   return ahead;
 }
 

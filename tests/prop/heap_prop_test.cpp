@@ -1,4 +1,4 @@
-// The heap of delayed jobs against a sorted list.
+// The heap of delayed jobs and the backlog against sorted lists.
 #include <gtest/gtest.h>
 
 #include <rapidcheck/gtest.h>
@@ -7,6 +7,7 @@
 #include <set>
 
 #include "scheduler/core/delay_queue.h"
+#include "scheduler/planner/backlog.h"
 
 namespace tutti {
 namespace {
@@ -63,6 +64,33 @@ RC_GTEST_PROP(DelayQueue, DelayedJobsComeInOrderOfTheirTimeAndNotBefore, ()) {
     if (!reference.empty()) RC_ASSERT(*queue.earliest() > now);
   }
   RC_ASSERT(reference.empty());
+}
+
+// Jobs of two queues and some users come and go; a few have come back, and waited for less than their like.
+RC_GTEST_PROP(Backlog, EachKnowsHowManyOfItsQueueComeBeforeIt, ()) {
+  planner::Backlog backlog(1.0, std::chrono::hours(1),
+                           [](const planner::Bucket& bucket, Instant) { return 30.0 * bucket.kind.user; });
+  std::map<JobId, int> queue_of;
+  const int n = *inRange(1, 80);
+  for (std::int64_t id = 1; id <= n; ++id) {
+    const bool came_back = id <= 6;
+    const Instant came(std::chrono::seconds(came_back ? *inRange(0, 10) : *inRange(10, 100)));
+    const auto away = std::chrono::seconds(came_back ? *inRange(1, 80) : 0);
+    planner::Waiting job{.what = {}, .since = came + away, .rank_at = came};
+    job.what.id = JobId(id);
+    job.what.kind.user = *inRange(0, 4);
+    job.what.kind.queue = queue_of[JobId(id)] = *inRange(0, 2);
+    backlog.push(job, Instant{});
+    if (*inRange(0, 4) > 0) continue;
+    const JobId gone = queue_of.begin()->first;
+    RC_ASSERT(backlog.erase(gone).has_value());
+    queue_of.erase(gone);
+  }
+  for (int queue = 0; queue < 2; ++queue) {
+    const auto order = backlog.first(queue_of.size(), queue);
+    for (std::size_t i = 0; i < order.size(); ++i)
+      RC_ASSERT(backlog.ahead_of(order[i]) == i);
+  }
 }
 
 }  // namespace
