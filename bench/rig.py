@@ -71,10 +71,14 @@ class Postgres:
         subprocess.run(as_postgres([pg_tool("initdb"), "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]),
                        check=True, cwd="/", stdout=subprocess.DEVNULL)
         options = [f"-c {k}={v}" for k, v in {**self.SETTINGS, **settings, "unix_socket_directories": self.directory}.items()]
-        self.command([pg_tool("pg_ctl"), "-D", self.data, "-w", "-t", "60", "-l", os.path.join(self.directory, "log"), "-o",
-                      " ".join(options), "start"])
+        self.options = " ".join(options)
+        self.start()
         self.createdb("tutti")
         home.keep(self)
+
+    def start(self):
+        self.command([pg_tool("pg_ctl"), "-D", self.data, "-w", "-t", "60", "-l", os.path.join(self.directory, "log"), "-o", self.options,
+                      "start"])
 
     @staticmethod
     def command(command):
