@@ -35,7 +35,7 @@ class Tutti:
         library = os.path.join(self.bin, "..", "lib", "nvml-double", "libnvidia-ml.so.1")
         command = [os.path.join(self.bin, "tutti-worker"), "--scheduler", self.scheduler.url, "--token-file",
                    os.path.join(self.scheduler.data, "token"), "--node", node, "--address", "127.0.0.1", "--state-dir", folder + "/state",
-                   "--nvml-library", os.path.abspath(library), "--run-as", "job-user", "--cpus", "64", "--kill-mode", "process-group", "--log-level", "warn"]
+                   "--nvml-library", os.path.abspath(library), "--run-as", "job-user", "--cpus", "64", "--log-level", "warn"]
         log = open(os.path.join(self.home.path, node + ".log"), "a")
         self.workers[node] = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ, TUTTI_NVML_DOUBLE_STATE=folder + "/gpu"))
 

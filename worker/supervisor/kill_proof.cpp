@@ -55,10 +55,6 @@ int kill_pids(const std::vector<pid_t>& pids, const std::function<bool(pid_t)>& 
   return static_cast<int>(killed.size());
 }
 
-bool contains(const std::vector<pid_t>& pids, pid_t pid) {
-  return std::find(pids.begin(), pids.end(), pid) != pids.end();
-}
-
 // The simulated devices that are ours to clear: those the supervisor has locked, or that we can lock now
 // because no supervisor lives that would.
 class OwnDevices {
@@ -89,15 +85,13 @@ class OwnDevices {
 // what holds one and is not the job's user's, "" = none.
 std::string clear_devices(const Config& config, const OwnDevices& devices, std::int64_t deadline_us,
                           int& killed) {
-  for (const std::string& path : devices.paths()) {
-    for (const pid_t pid : find_holders(path)) {
-      const auto ours = [&](pid_t p) { return owner_of(p) == config.uid && contains(find_holders(path), p); };
-      if (!ours(pid)) {
-        if (contains(find_holders(path), pid)) return "process " + describe(pid) + " holds " + path;
-        continue;
-      }
-      killed += kill_pids({pid}, ours, deadline_us);
+  for (const auto& [pid, path] : find_holders(devices.paths())) {
+    const auto ours = [&config, &path](pid_t p) { return owner_of(p) == config.uid && holds(p, path); };
+    if (!ours(pid)) {
+      if (holds(pid, path)) return "process " + describe(pid) + " holds " + path;
+      continue;
     }
+    killed += kill_pids({pid}, ours, deadline_us);
   }
   return {};
 }

@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <sstream>
+#include <unordered_map>
 
 #include "worker/supervisor/files.h"
 
@@ -43,12 +45,10 @@ Kin kin_of(pid_t pid) {
   if (!stat) return {};
   const std::size_t name_end = stat->rfind(')');  // the name may hold spaces and parentheses
   if (name_end == std::string::npos || name_end + 4 >= stat->size()) return {};
-  std::istringstream fields(stat->substr(name_end + 2));
-  Kin kin;
-  std::string skip;
-  fields >> kin.state >> kin.parent;
-  for (int i = 0; i < 15; ++i) fields >> skip;
-  fields >> kin.threads;  // field 20
+  Kin kin;  // from fields 3, 4 and 20 of proc(5)
+  std::sscanf(stat->c_str() + name_end + 2,
+              "%c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d", &kin.state, &kin.parent,
+              &kin.threads);
   return kin;
 }
 
@@ -74,56 +74,105 @@ bool bears_marker(pid_t pid, const Kin& kin, const Config& config) {
   return found;
 }
 
-bool descends(pid_t pid, pid_t root) {
+// Of one process; within a walk over all of them each is read once.
+using KinOf = std::function<Kin(pid_t)>;
+
+bool descends(pid_t pid, pid_t root, const KinOf& kin) {
   constexpr int kDeepest = 1000;  // pids may be reused while we climb: no loop without an end
   for (int steps = 0; root != 0 && pid > 1 && steps < kDeepest; ++steps) {
-    pid = kin_of(pid).parent;
+    pid = kin(pid).parent;
     if (pid == root) return true;
   }
   return false;
+}
+
+bool belongs(pid_t pid, const Config& config, pid_t root, const KinOf& kin_of_any) {
+  if (pid == getpid() || pid == root) return false;
+  const Kin kin = kin_of_any(pid);
+  return kin.alive() &&
+         (descends(pid, root, kin_of_any) || (owner_of(pid) == config.uid && bears_marker(pid, kin, config)));
 }
 
 }  // namespace
 
 std::string key_text(AttemptKey key) { return to_string(key.job) + "-" + to_string(key.epoch); }
 
-bool belongs(pid_t pid, const Config& config, pid_t root) {
-  if (pid == getpid() || pid == root) return false;
-  const Kin kin = kin_of(pid);
-  return kin.alive() &&
-         (descends(pid, root) || (owner_of(pid) == config.uid && bears_marker(pid, kin, config)));
-}
+bool belongs(pid_t pid, const Config& config, pid_t root) { return belongs(pid, config, root, kin_of); }
 
 std::vector<pid_t> find_processes(const Config& config, pid_t root) {
+  std::unordered_map<pid_t, Kin> read;
+  const KinOf once = [&](pid_t pid) {
+    const auto known = read.find(pid);
+    return known != read.end() ? known->second : read[pid] = kin_of(pid);
+  };
   std::vector<pid_t> found;
   for_each_pid([&](pid_t pid) {
-    if (belongs(pid, config, root)) found.push_back(pid);
+    if (belongs(pid, config, root, once)) found.push_back(pid);
+  });
+  return found;
+}
+
+namespace {
+
+struct Wanted {
+  const std::string* path;
+  std::string_view leaf;  // with its slash
+  struct stat is{};
+};
+
+std::vector<Wanted> existing(const std::vector<std::string>& paths) {
+  std::vector<Wanted> files;
+  for (const std::string& path : paths) {
+    Wanted file{.path = &path, .leaf = std::string_view(path).substr(path.rfind('/'))};
+    if (stat(path.c_str(), &file.is) == 0) files.push_back(file);
+  }
+  return files;
+}
+
+void find_held(pid_t pid, const std::vector<Wanted>& files, std::vector<Holder>& found) {
+  const std::string fds = proc(pid, "fd");
+  for_each_entry(fds, [&](const char* name) {
+    const std::string link = fds + "/" + name;
+    char target[PATH_MAX];
+    // The text first: stat() of a descriptor may touch a dead file server.
+    const ssize_t n = readlink(link.c_str(), target, sizeof target);
+    if (n <= 0 || target[0] != '/') return;
+    const std::string_view whole(target, static_cast<std::size_t>(n));
+    const std::string_view leaf = whole.substr(whole.rfind('/'));
+    for (const Wanted& file : files) {
+      struct stat s{};
+      if (leaf != file.leaf || stat(link.c_str(), &s) != 0 || s.st_dev != file.is.st_dev ||
+          s.st_ino != file.is.st_ino)
+        continue;
+      const auto same = [&](const Holder& h) { return h.pid == pid && h.path == *file.path; };
+      if (std::ranges::none_of(found, same)) found.push_back({pid, *file.path});
+    }
+  });
+}
+
+}  // namespace
+
+std::vector<Holder> find_holders(const std::vector<std::string>& paths) {
+  const std::vector<Wanted> files = existing(paths);
+  std::vector<Holder> found;
+  if (files.empty()) return found;
+  for_each_pid([&](pid_t pid) {
+    if (pid != getpid()) find_held(pid, files, found);
   });
   return found;
 }
 
 std::vector<pid_t> find_holders(const std::string& path) {
-  struct stat wanted{};
-  if (stat(path.c_str(), &wanted) != 0) return {};
-  std::vector<pid_t> found;
-  for_each_pid([&](pid_t pid) {
-    if (pid == getpid()) return;
-    const std::string fds = proc(pid, "fd");
-    bool holds = false;
-    for_each_entry(fds, [&](const char* name) {
-      const std::string link = fds + "/" + name;
-      char target[PATH_MAX];
-      // The text first: stat() of a descriptor may touch a dead file server.
-      const ssize_t n = holds ? 0 : readlink(link.c_str(), target, sizeof target);
-      if (n <= 0 || target[0] != '/') return;
-      const std::string_view leaf(target, static_cast<std::size_t>(n));
-      if (leaf.substr(leaf.rfind('/')) != path.substr(path.rfind('/'))) return;
-      struct stat s{};
-      holds = stat(link.c_str(), &s) == 0 && s.st_dev == wanted.st_dev && s.st_ino == wanted.st_ino;
-    });
-    if (holds) found.push_back(pid);
-  });
-  return found;
+  std::vector<pid_t> pids;
+  for (const Holder& holder : find_holders(std::vector{path})) pids.push_back(holder.pid);
+  return pids;
+}
+
+bool holds(pid_t pid, const std::string& path) {
+  const std::vector paths{path};
+  std::vector<Holder> found;
+  if (pid != getpid()) find_held(pid, existing(paths), found);
+  return !found.empty();
 }
 
 std::string describe(pid_t pid) {

@@ -20,8 +20,14 @@ std::string key_text(AttemptKey key);  // "7-3"
 bool belongs(pid_t pid, const Config& config, pid_t root);
 // All of them (not zombies), without the caller and without `root`.
 std::vector<pid_t> find_processes(const Config& config, pid_t root);
-// Those that have the file open, without the caller.
+// Those that have one of the files open, and which, without the caller. One walk over all descriptors.
+struct Holder {
+  pid_t pid;
+  std::string path;
+};
+std::vector<Holder> find_holders(const std::vector<std::string>& paths);
 std::vector<pid_t> find_holders(const std::string& path);
+bool holds(pid_t pid, const std::string& path);
 
 std::string describe(pid_t pid);  // "4711 (python3)"
 uid_t owner_of(pid_t pid);        // its real user; -1 when it is gone
