@@ -117,10 +117,10 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   c.await_state(after, "succeeded");
   // Somebody asks the one that is paused: the request waits at its socket, and is the first thing that it
   // sees.
-  auto asked = std::async(std::launch::async, [rest = c.rest(), spec = json::serialize(c.spec(
-                                                                    "of the old term", c.rank("--steps 3"), 1, 0))]() mutable {
+  const auto spec = json::serialize(c.spec("of the old term", c.rank("--steps 3"), 1, 0));
+  auto asked = std::async(std::launch::async, [&c, spec] {
     try {
-      return rest.raw("POST", "/v1/jobs", spec, "of the old term").status;
+      return c.rest().raw("POST", "/v1/jobs", spec, "of the old term").status;
     } catch (const std::exception&) {
       return 0;  // it has ended without an answer
     }
@@ -132,7 +132,7 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   EXPECT_TRUE(WIFEXITED(*status));
   EXPECT_EQ(WEXITSTATUS(*status), 3);
   const int answer = asked.get();
-  EXPECT_TRUE(answer == 0 || answer == 503) << answer << ": nothing is accepted under a term that is over";
+  EXPECT_TRUE(answer == 0 || answer == 503 || answer == 504) << answer << ": nothing is accepted under a term that is over";
   EXPECT_EQ(term(c), "2");
   EXPECT_EQ(written(c), rows);
   EXPECT_TRUE(c.sql("SELECT id::text FROM job_spec WHERE spec_json LIKE '%of the old term%'").empty());
