@@ -87,7 +87,8 @@ class SwitchedStore : public Store {
 };
 
 struct Replica {
-  Replica(boost::asio::io_context& io, const std::shared_ptr<db::MemoryDatabase>& database, LeaderCard card) {
+  Replica(boost::asio::io_context& io, const std::shared_ptr<db::MemoryDatabase>& database, LeaderCard card,
+          Duration stood_still = std::chrono::seconds(10)) {
     auto switched = std::make_unique<SwitchedStore>(database);
     gate = switched.get();
     store = std::make_unique<StoreThread>(io.get_executor(), std::move(switched),
@@ -95,7 +96,7 @@ struct Replica {
     LeaderSettings settings;
     settings.holder = card.instance;
     settings.card = std::move(card);
-    settings.stood_still = std::chrono::milliseconds(1500);
+    settings.stood_still = stood_still;
     leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
   }
   void start() {
@@ -120,8 +121,8 @@ struct Replicas : ::testing::Test {
   boost::asio::io_context io{1};
   std::vector<std::unique_ptr<Replica>> all;
 
-  Replica& add(LeaderCard who) {
-    all.push_back(std::make_unique<Replica>(io, database, std::move(who)));
+  Replica& add(LeaderCard who, Duration stood_still = std::chrono::seconds(10)) {
+    all.push_back(std::make_unique<Replica>(io, database, std::move(who), stood_still));
     all.back()->start();
     return *all.back();
   }
@@ -230,7 +231,7 @@ void stand_still_for(Duration time) {  // as a process that is stopped: its loop
 }
 
 TEST_F(Replicas, WhoStoodStillRenewsNothingBeforeItHasProvenThatItLeads) {
-  Replica& a = add(card("a"));
+  Replica& a = add(card("a"), std::chrono::milliseconds(1500));
   until([&] { return a.leader->plane() != nullptr && a.leader->may_renew(); });
   const int before = a.gate->proofs_so_far();
   stand_still_for(std::chrono::milliseconds(1600));
@@ -240,7 +241,7 @@ TEST_F(Replicas, WhoStoodStillRenewsNothingBeforeItHasProvenThatItLeads) {
 }
 
 TEST_F(Replicas, WhoStoodStillAndWasFollowedRenewsNothingAndEnds) {
-  Replica& a = add(card("a"));
+  Replica& a = add(card("a"), std::chrono::milliseconds(1500));
   until([&] { return a.leader->plane() != nullptr && a.leader->may_renew(); });
   {
     const std::scoped_lock lock(a.gate->mutex);
