@@ -85,8 +85,8 @@ class Store {
   virtual std::vector<std::string> predecessor_urls() { return {}; }
 
   // Everything unfinished, as of one instant. If this store has led, it first makes sure, as
-  // prove_leadership() does, that it still does (deposed otherwise) and that no earlier transaction of its own
-  // is still under way: after in_doubt, what load() returns is what was decided. Reconnects if need be.
+  // prove_leadership() does, that it still does (deposed otherwise) and that no earlier transaction of its
+  // own is still under way: after in_doubt, what load() returns is what was decided. Reconnects if need be.
   virtual Snapshot load() = 0;
 
   // One transaction. An empty batch is a check of the term and of the session.

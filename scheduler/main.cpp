@@ -347,7 +347,8 @@ int run(const Flags& f) {
   store_options.connection_string = db;
   store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
   StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(store_options),
-                    std::make_shared<db::PgReader>(db), 2, std::make_shared<db::PgReader>(watcher_options(db)));
+                    std::make_shared<db::PgReader>(db), 2,
+                    std::make_shared<db::PgReader>(watcher_options(db)));
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   leader_settings.control.policy = *planner::find_policy(f.policy);
@@ -492,9 +493,9 @@ int run(const Flags& f) {
   io.run();
   for (SideThread* questions : {&series_reader, &history_thread, &replay_thread, &notice_thread})
     questions->let_go();
-  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
-                           &record_thread, &series_writer, &series_reader, &history_thread, &replay_thread,
-                           &notice_thread})
+  for (SideThread* side :
+       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
+        &series_writer, &series_reader, &history_thread, &replay_thread, &notice_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

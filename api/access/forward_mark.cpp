@@ -43,7 +43,8 @@ std::optional<Parts> parts_of(std::string_view mark) {
 
 bool is_recent(std::string_view seconds, std::chrono::seconds now) {
   const auto at = number(seconds);
-  return at && *at >= now.count() - ForwardMark::kHolds.count() && *at <= now.count() + ForwardMark::kHolds.count();
+  return at && *at >= now.count() - ForwardMark::kHolds.count() &&
+         *at <= now.count() + ForwardMark::kHolds.count();
 }
 
 }  // namespace

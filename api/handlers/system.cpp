@@ -33,11 +33,12 @@ void get_ready(const ApiPtr& api, const http::Request& request, Answer answer) {
   if (!status.ready && !status.standby) {
     std::string why;
     for (const auto& reason : status.reasons) why += (why.empty() ? "" : ", ") + reason;
-    return answer.fail(known ? not_ready(api->backend)
-                             : Error{.code = Errc::unavailable,
-                                     .message = "the scheduler is not ready" + (why.empty() ? "" : ": " + why),
-                                     .hint = "try again in a second; with a token it says more",
-                                     .field = ""});
+    return answer.fail(known
+                           ? not_ready(api->backend)
+                           : Error{.code = Errc::unavailable,
+                                   .message = "the scheduler is not ready" + (why.empty() ? "" : ": " + why),
+                                   .hint = "try again in a second; with a token it says more",
+                                   .field = ""});
   }
   json::object body{{"status", status.reasons.empty() ? "ok" : "degraded"},
                     {"role", role_of(status)},

@@ -541,8 +541,8 @@ void add_events(Pipeline& p, const std::vector<EventRow>& events) {
 constexpr Statement kBegin{"begin", "BEGIN"};
 constexpr Statement kCommit{"commit", "COMMIT"};
 constexpr Statement kCheckTerm{"check_term", "SELECT tutti_check_term($1::bigint)"};
-constexpr Statement kProve{
-    "prove", "UPDATE leader_term SET proven_at = clock_timestamp() WHERE term = $1::bigint"};
+constexpr Statement kProve{"prove",
+                           "UPDATE leader_term SET proven_at = clock_timestamp() WHERE term = $1::bigint"};
 
 void add_begin(Pipeline& p, Term term) {
   p.add(kBegin);

@@ -324,9 +324,10 @@ void Leader::failed(InFlight lost, std::exception_ptr why) {
   Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
   if (is_in_doubt(why))
     refusal = Error{.code = Errc::in_doubt,
-                    .message = "the store was lost while it took the change, it is not known whether this "
-                               "happened: " +
-                               text_of(why),
+                    .message =
+                        "the store was lost while it took the change, it is not known whether this "
+                        "happened: " +
+                        text_of(why),
                     .hint = "repeat it under the same Idempotency-Key, or look first",
                     .field = ""};
   if (is_refused(why)) {

@@ -12,8 +12,8 @@
 //
 // While another scheduler leads this one is a standby: it waits for the lock, and looks each second who
 // leads. A process that has led and is deposed never leads again: it ends, and is started anew. Leases are
-// renewed only while we have written lately that we lead, and after a take-over the former leader's leases are
-// believed in until it is known to be over (docs/design/0016-replicas.md).
+// renewed only while we have written lately that we lead, and after a take-over the former leader's leases
+// are believed in until it is known to be over (docs/design/0016-replicas.md).
 //
 // Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
 // Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
@@ -129,7 +129,10 @@ class Leader : public Backend {
   void run_batch();
   void committed(InFlight done);
   void failed(InFlight lost, std::exception_ptr why);
-  enum class Why : std::uint8_t { store_lost, batch_refused };
+  enum class Why : std::uint8_t {
+    store_lost,
+    batch_refused
+  };
   void recover(Why kind, const std::string& why);
   void depose(const std::string& why);
   void take_lead();
@@ -188,7 +191,7 @@ class Leader : public Backend {
   Mono pulse_at_{};      // when this thread has last looked at the time
   Mono doubted_at_{};    // what was confirmed before does not count: we stood still
   std::optional<Mono> store_lost_at_, outage_counted_to_;  // while it is away
-  Mono others_renew_until_{};  // former leaders may renew leases until then
+  Mono others_renew_until_{};                              // former leaders may renew leases until then
   bool asking_predecessors_ = false;
   bool deposed_already_ = false;
   bool lock_is_taken_ = false;  // by another session: it was waited for in vain

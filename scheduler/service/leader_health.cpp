@@ -36,7 +36,8 @@ void Leader::notice_pause() {
   const Duration stood = now - std::exchange(pulse_at_, now);
   if (stood <= settings_.stood_still) return;
   doubted_at_ = now;
-  if (leads()) spdlog::warn("this process stood still for {:.1f} s: it asks whether it leads", to_seconds(stood));
+  if (leads())
+    spdlog::warn("this process stood still for {:.1f} s: it asks whether it leads", to_seconds(stood));
 }
 
 // Notices a lost store while nothing is being written, and keeps the session from being taken for a frozen

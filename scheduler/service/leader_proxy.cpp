@@ -384,9 +384,10 @@ class LeaderProxy::Engine {
     if (found == transfers_.end()) return;
     Transfer& transfer = *found->second;
     // What libcurl says names the leader's address.
-    const std::string why = code == CURLE_ABORTED_BY_CALLBACK                          ? "another scheduler leads now"
-                            : transfer.order.caller.known && transfer.error[0] != '\0' ? transfer.error
-                                                                                       : curl_easy_strerror(code);
+    const std::string why = code == CURLE_ABORTED_BY_CALLBACK ? "another scheduler leads now"
+                            : transfer.order.caller.known && transfer.error[0] != '\0'
+                                ? transfer.error
+                                : curl_easy_strerror(code);
     if (transfer.stream) {
       if (code == CURLE_OK)
         transfer.stream->close();
@@ -437,10 +438,10 @@ void LeaderProxy::forward(http::Request request, http::Responder responder) {
   const Leading leading = leading_();
   Caller caller = caller_of(request);
   if (leading.url.empty())
-    return responder.respond(nobody_leads(
-        leading.holder.empty() ? "no scheduler leads at the moment"
-        : caller.known         ? leading.holder + " leads, and does not say where it is reached"
-                               : "the scheduler that leads does not say where it is reached"));
+    return responder.respond(
+        nobody_leads(leading.holder.empty() ? "no scheduler leads at the moment"
+                     : caller.known         ? leading.holder + " leads, and does not say where it is reached"
+                                            : "the scheduler that leads does not say where it is reached"));
   if (http::wants_websocket(request.headers) && !caller.known)
     return responder.respond(http::problem(401, "unauthenticated", "this scheduler does not know who asks",
                                            "sign in; a new token is known here after a second")

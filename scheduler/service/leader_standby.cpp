@@ -83,23 +83,24 @@ void Leader::ask_predecessors() {
   asking_predecessors_ = true;
   auto renew = std::make_shared<Duration>();
   auto urls = std::make_shared<std::vector<std::string>>();
-  store_.write([renew, urls](Store& store) {
-                 *renew = store.predecessors_renew();
-                 if (*renew > Duration::zero()) *urls = store.predecessor_urls();
-               },
-               [this, renew, urls](std::exception_ptr failure) {
-                 asking_predecessors_ = false;
-                 if (failure || stopping_ || deposed_already_) return;
-                 if (*renew > Duration::zero()) {
-                   if (tell_predecessors_ && !urls->empty()) tell_predecessors_(std::move(*urls), term_);
-                   return;
-                 }
-                 others_renew_until_ = {};
-                 leases_.nobody_else_renews(boot_now());
-                 spdlog::info("every leader before this one is over");
-                 tick_due_ = true;
-                 kick();
-               });
+  store_.write(
+      [renew, urls](Store& store) {
+        *renew = store.predecessors_renew();
+        if (*renew > Duration::zero()) *urls = store.predecessor_urls();
+      },
+      [this, renew, urls](std::exception_ptr failure) {
+        asking_predecessors_ = false;
+        if (failure || stopping_ || deposed_already_) return;
+        if (*renew > Duration::zero()) {
+          if (tell_predecessors_ && !urls->empty()) tell_predecessors_(std::move(*urls), term_);
+          return;
+        }
+        others_renew_until_ = {};
+        leases_.nobody_else_renews(boot_now());
+        spdlog::info("every leader before this one is over");
+        tick_due_ = true;
+        kick();
+      });
 }
 
 // Ready to take over, and able to say who leads meanwhile. Not so when the row is our own former self's: its

@@ -175,11 +175,12 @@ replay::Compared ReplayProcess::compare(const replay::Comparison& comparison) co
   if (!in_time) return {.results = {}, .given_up = true};
   auto compared = replay::decode_compared(text);
   if (!compared || (!compared->given_up && compared->results.size() != comparison.policies.size()))
-    throw StoreError(StoreError::unavailable,
-                     how == "exit status " + std::to_string(kNoMemory)
-                         ? "the replay takes more memory than it may: ask for fewer jobs or a shorter time, or "
-                           "start the scheduler with a larger --replay-memory-mb"
-                         : "the process of the replay ended without an answer, with " + how);
+    throw StoreError(
+        StoreError::unavailable,
+        how == "exit status " + std::to_string(kNoMemory)
+            ? "the replay takes more memory than it may: ask for fewer jobs or a shorter time, or "
+              "start the scheduler with a larger --replay-memory-mb"
+            : "the process of the replay ended without an answer, with " + how);
   return *std::move(compared);
 }
 

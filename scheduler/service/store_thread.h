@@ -31,7 +31,8 @@ class StoreThread {
   std::size_t reads_waiting() const { return *reads_waiting_; }
 
  private:
-  void ask(boost::asio::thread_pool& where, Reader& reader, std::function<std::function<void()>(Reader&)> query,
+  void ask(boost::asio::thread_pool& where, Reader& reader,
+           std::function<std::function<void()>(Reader&)> query,
            std::function<void(std::exception_ptr)> failed, std::function<void()> answered);
 
   boost::asio::any_io_executor control_;

@@ -36,8 +36,8 @@ bool TermNotice::tell_one(const std::string& url, const std::string& mark) const
   const std::unique_ptr<CURL, void (*)(CURL*)> easy(curl_easy_init(), curl_easy_cleanup);
   if (!easy) return false;
   const std::string header = std::string(TermMark::kHeader) + ": " + mark;
-  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
-      curl_slist_append(nullptr, header.c_str()), curl_slist_free_all);
+  const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(curl_slist_append(nullptr, header.c_str()),
+                                                                   curl_slist_free_all);
   const std::string target = url + std::string(kTermRoute);
   curl_easy_setopt(easy.get(), CURLOPT_URL, target.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_PROTOCOLS_STR, "http,https");
@@ -51,8 +51,7 @@ bool TermNotice::tell_one(const std::string& url, const std::string& mark) const
   curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, "");
   curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE, 0L);
   curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, ignore_body);
-  if (!settings_.ca_file.empty())
-    curl_easy_setopt(easy.get(), CURLOPT_CAINFO, settings_.ca_file.c_str());
+  if (!settings_.ca_file.empty()) curl_easy_setopt(easy.get(), CURLOPT_CAINFO, settings_.ca_file.c_str());
   long status = 0;
   return curl_easy_perform(easy.get()) == CURLE_OK &&
          curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status) == CURLE_OK && status == 202;

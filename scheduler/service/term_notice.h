@@ -1,6 +1,6 @@
-// "Term 7 is led by us", said to leaders of before that may still renew leases because they live without their
-// database: they end at once, instead of after R (docs/design/0016-replicas.md). Best effort; nothing depends
-// on it.
+// "Term 7 is led by us", said to leaders of before that may still renew leases because they live without
+// their database: they end at once, instead of after R (docs/design/0016-replicas.md). Best effort; nothing
+// depends on it.
 //
 // Called by: scheduler/main.cpp, both ends. tell() blocks, so on a side thread; the route runs on the control
 // thread.

@@ -47,8 +47,10 @@ TEST(System, WhomItDoesNotKnowIsToldItsRoleAndNoMore) {
 TEST(System, WhatTheStoreDoesNotTakeIsSaidSo) {
   ApiRig rig;
   const std::string job = R"({"name":"a","run":"true"})", batch = R"({"jobs":[)" + job + "," + job + "]}";
-  rig.backend.refuse_writes = Error{
-      .code = Errc::unavailable, .message = "the scheduler is busy: its inbox is full", .hint = "", .field = ""};
+  rig.backend.refuse_writes = Error{.code = Errc::unavailable,
+                                    .message = "the scheduler is busy: its inbox is full",
+                                    .hint = "",
+                                    .field = ""};
   for (const auto& refused : {rig.post("/v1/jobs", job), rig.post("/v1/jobs:batch", batch)}) {
     EXPECT_EQ(refused.status(), 503);
     EXPECT_EQ(refused.header("Retry-After"), "1");

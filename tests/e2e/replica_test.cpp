@@ -101,7 +101,8 @@ std::vector<std::string> written(Cluster& c) {
   return c.sql(
       "SELECT concat_ws(' ', (SELECT count(*) FROM job_spec), (SELECT count(*) FROM attempt),"
       " (SELECT count(*) FROM idempotency_key), (SELECT count(*) FROM fault),"
-      " (SELECT string_agg(concat_ws('/', term, holder, over_at IS NULL, CASE WHEN term = 1 THEN proven_at END),"
+      " (SELECT string_agg(concat_ws('/', term, holder, over_at IS NULL, CASE WHEN term = 1 THEN proven_at "
+      "END),"
       " ' ' ORDER BY term) FROM leader_term))");
 }
 
@@ -132,7 +133,8 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   EXPECT_TRUE(WIFEXITED(*status));
   EXPECT_EQ(WEXITSTATUS(*status), 3);
   const int answer = asked.get();
-  EXPECT_TRUE(answer == 0 || answer == 503 || answer == 504) << answer << ": nothing is accepted under a term that is over";
+  EXPECT_TRUE(answer == 0 || answer == 503 || answer == 504)
+      << answer << ": nothing is accepted under a term that is over";
   EXPECT_EQ(term(c), "2");
   EXPECT_EQ(written(c), rows);
   EXPECT_TRUE(c.sql("SELECT id::text FROM job_spec WHERE spec_json LIKE '%of the old term%'").empty());
