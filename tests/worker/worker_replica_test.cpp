@@ -111,6 +111,8 @@ TEST_F(WorkerReplica, WhatHasEndedIsNothingToLose) {
   run(a, worker);
   Stop stop;
   stop.key = kKey;
+  stop.cause = "cancelled";
+  stop.signal = "KILL";
   a.send("n1", stop);
   EXPECT_TRUE(a.wait_end("n1", kKey).end->proven);
   a.lead(1);
