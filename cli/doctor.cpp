@@ -152,7 +152,9 @@ class Doctor {
     if (ready.trouble == Trouble::none && ready.reply.status == 200)
       return say(
           "leader", Finding::ok,
-          text_of(body, "leader") + " leads, term " + text_of(body, "term") + "; the database answers");
+          text_of(body, "leader").empty()  // it does not know us
+              ? "ready, as " + text_of(body, "role")
+              : text_of(body, "leader") + " leads, term " + text_of(body, "term") + "; the database answers");
     std::string why = ready.trouble == Trouble::none ? text_of(body, "detail") : ready.why;
     if (why.empty()) why = "it answered " + std::to_string(ready.reply.status);
     say("leader", Finding::fail, "the server is not ready: " + why,

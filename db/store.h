@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "scheduler/model/rows.h"
 
@@ -79,13 +80,22 @@ class Store {
   // The last word of a leader that stops: no lease is renewed under its term any more. Gives the lock back.
   virtual void resign() noexcept {}
 
-  // Everything unfinished, as of one instant. If this store has led, it first makes sure that it still does
-  // (deposed otherwise) and that no earlier transaction of its own is still under way: after in_doubt, what
-  // load() returns is what was decided. Reconnects if need be.
+  // After acquire_leadership(): where leaders before us are reached that may still renew leases, at most a
+  // few. What is empty is none.
+  virtual std::vector<std::string> predecessor_urls() { return {}; }
+
+  // Everything unfinished, as of one instant. If this store has led, it first makes sure, as
+  // prove_leadership() does, that it still does (deposed otherwise) and that no earlier transaction of its
+  // own is still under way: after in_doubt, what load() returns is what was decided. Reconnects if need be.
   virtual Snapshot load() = 0;
 
   // One transaction. An empty batch is a check of the term and of the session.
   virtual void commit(const Batch& batch) = 0;
+
+  // Writes, under our term, that we lead, as durably as commit() does. A server that was replaced and does
+  // not know it may answer reads for ever, but with synchronous replication it finishes no write. Throws what
+  // commit() throws, and takes no longer.
+  virtual void prove_leadership() { commit(Batch{}); }
 
   // Asks the server (bounded, 2 s at most); false also when the session is lost. Never throws, never
   // reconnects. A leader that has nothing to commit calls this every few seconds: it keeps the session from

@@ -45,6 +45,7 @@
 #include "scheduler/service/replay_process.h"
 #include "scheduler/service/sealed.h"
 #include "scheduler/service/side_thread.h"
+#include "scheduler/service/term_notice.h"
 #include "scheduler/service/waiting_record.h"
 #include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
@@ -70,6 +71,7 @@ struct Flags {
   bool inspect_after_failure = true;
   double inspect_idle_hours = 24;
   double shell_idle_hours = 12;
+  std::int64_t replay_memory_mb = 4096;
   bool migrate_only = false;
   std::string fault_table;
   BlameLimits blame;
@@ -150,6 +152,10 @@ Flags read_flags(int argc, char** argv) {
   app.add_option("--shell-idle-hours", f.shell_idle_hours,
                  "a command of tutti exec is ended when nothing is typed or written for so long; 0: never")
       ->check(CLI::Range(0.0, 24.0 * 365))
+      ->capture_default_str();
+  app.add_option("--replay-memory-mb", f.replay_memory_mb,
+                 "MiB that a replay of the past under another policy may take, in its process; 0: no limit")
+      ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
   try {
@@ -288,6 +294,16 @@ class OwnDatabase {
   asio::steady_timer timer_;
 };
 
+// Of who leads: an old answer is of no use.
+db::PgReaderOptions watcher_options(const std::string& db) {
+  db::PgReaderOptions options;
+  options.connection_string = db;
+  options.application_name = "tutti-watch";
+  options.max_connections = 1;
+  options.statement_timeout = std::chrono::seconds(2);
+  return options;
+}
+
 void migrate_when_reachable(const std::string& db) {
   for (int attempt = 1;; ++attempt) {
     try {
@@ -331,7 +347,8 @@ int run(const Flags& f) {
   store_options.connection_string = db;
   store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
   StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(store_options),
-                    std::make_shared<db::PgReader>(db), 2);
+                    std::make_shared<db::PgReader>(db), 2,
+                    std::make_shared<db::PgReader>(watcher_options(db)));
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   leader_settings.control.policy = *planner::find_policy(f.policy);
@@ -376,7 +393,7 @@ int run(const Flags& f) {
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
   SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
-  const ReplayProcess replays(ReplayProcess::this_program());
+  const ReplayProcess replays(ReplayProcess::this_program(f.replay_memory_mb));
   History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside(),
                   [replays](const replay::Comparison& question) { return replays.compare(question); });
   Services services;
@@ -390,6 +407,13 @@ int run(const Flags& f) {
                     {.ca_file = f.replicas.ca_file});
   services.forwarding = &proxy;
   Repeated proxy_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { proxy.look(); });
+  SideThread notice_thread(io.get_executor(), 1);  // one round at a time, the others are left out
+  const TermNotice notice(TermMark(key), {.ca_file = f.replicas.ca_file});
+  leader.tell_predecessors_by([&](std::vector<std::string> urls, Term ours) {
+    notice_thread.run([&notice, urls = std::move(urls),
+                       says = TermMark::Says{ours.value, holder_name()}] { notice.tell(urls, says); },
+                      [](std::exception_ptr) {});
+  });
 
   const auto config = server_config(f.http, log_certificate);
   http::Router router;
@@ -412,6 +436,11 @@ int run(const Flags& f) {
         hub.accept(std::move(link), is_node ? who->name : "");
       },
       "worker");
+  add_term_route(router, TermMark(key), [&](const TermMark::Says& says) {
+    const bool ends = leader.leads() && Term(says.term) > leader.term();
+    if (ends) asio::post(io, [&leader, says] { leader.told_of_term(Term(says.term), says.holder); });
+    return ends;  // said before it does
+  });
   limits.weigh(router);
   http::Hooks hooks;
   hooks.arrive = seen_from_client(limits.arrive(), ForwardMark(key));
@@ -462,9 +491,11 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread}) questions->let_go();
-  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
-                           &record_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
+  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread, &notice_thread})
+    questions->let_go();
+  for (SideThread* side :
+       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
+        &series_writer, &series_reader, &history_thread, &replay_thread, &notice_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");
@@ -474,7 +505,7 @@ int run(const Flags& f) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && argv[1] == kReplayVerb) return answer_one_replay();
+  if (argc == 3 && argv[1] == kReplayVerb) return answer_one_replay(argv[2]);
   const Flags flags = read_flags(argc, argv);
   spdlog::set_level(spdlog::level::from_str(flags.log_level));
   spdlog::flush_on(spdlog::level::info);

@@ -32,6 +32,28 @@ class ForwardMark {
   std::string secret_;
 };
 
+/// "Term 7 is led by HOLDER", as one scheduler of a cluster says it to another: `<seconds since 1970> <MAC>
+/// <term> <holder>`. It cannot be made by others, nor out of a ForwardMark.
+class TermMark {
+ public:
+  static constexpr std::string_view kHeader = "Tutti-Term";
+
+  explicit TermMark(std::string secret) : secret_(std::move(secret)) {}
+
+  struct Says {
+    std::int64_t term = 0;
+    std::string holder = {};
+  };
+  std::string make(const Says& says, std::chrono::seconds now) const;
+  /// Nothing if one of us has not said that lately.
+  std::optional<Says> read(std::string_view mark, std::chrono::seconds now) const;
+
+ private:
+  std::string mac(std::string_view seconds, std::string_view what) const;
+
+  std::string secret_;
+};
+
 /// Of the files that replicas share, so that it can be told whether they do; says nothing of what is in them.
 std::string key_print(std::string_view secret, std::string_view token);
 

@@ -48,7 +48,7 @@ Error error_of(std::exception_ptr failure) {
               .hint = "try again",
               .field = ""};
     if (e.kind == StoreError::in_doubt)
-      return {.code = Errc::unavailable,
+      return {.code = Errc::in_doubt,
               .message = "the database went away while this was written: it may have happened",
               .hint = "look whether it has, then try again",
               .field = ""};

@@ -97,6 +97,7 @@ StatusAndCode status_of(Errc code) {
     case Errc::precondition_failed: return {412, "precondition_failed"};
     case Errc::too_large: return {413, "too_large"};
     case Errc::unavailable: return {503, "unavailable"};
+    case Errc::in_doubt: return {504, "in_doubt"};
     case Errc::internal: break;
   }
   return {500, "internal"};

@@ -12,9 +12,9 @@ namespace tutti {
 namespace {
 
 // Whoever asks: health, the description, the console's files, and where somebody becomes known.
-constexpr auto kOpenPaths =
-    std::to_array<std::string_view>({"/", "/healthz", "/livez", "/readyz", "/openapi.json", "/docs",
-                                     "/console", "/v1/login", "/v1/nodes:join"});
+constexpr auto kOpenPaths = std::to_array<std::string_view>(
+    {"/", "/healthz", "/livez", "/readyz", "/openapi.json", "/docs", "/console", "/v1/login",
+     "/v1/nodes:join", "/internal/term"});  // has a mark of its own
 
 bool is_open(std::string_view path) {
   return std::ranges::find(kOpenPaths, path) != kOpenPaths.end() || path.starts_with("/docs/") ||

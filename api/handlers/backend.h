@@ -30,13 +30,16 @@ struct ServiceStatus {
   std::size_t inbox_limit = 0;  // so many at most
   bool standby = false;         // another scheduler leads, this one is ready to take over
   std::string leader_url{};     // where it is reached, if it says so
+  // What is not as it should be, in words that programs may compare: "store_unavailable", "slow_commits",
+  // "inbox_full", "starting".
+  std::vector<std::string> reasons{};
 };
 
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // ---- writes. Errc::unavailable: nothing has happened, try again.
+  // ---- writes. Errc::unavailable: nothing has happened, try again. Errc::in_doubt: nobody knows.
   using SubmitReply = std::function<void(std::vector<Result<Submitted>>)>;  // one per request, same order
   virtual void submit(std::vector<SubmitRequest> requests, SubmitReply reply) = 0;
   // What people do to jobs: on_cancel, on_hold, …

@@ -222,9 +222,12 @@ void finish_batch(const ApiPtr& api, const Answer& answer, const BatchPtr& batch
 
 void on_batch_submitted(const ApiPtr& api, const Answer& answer, const BatchPtr& batch,
                         const std::vector<Result<Submitted>>& results) {
-  // Nothing has happened at all: one honest 503 instead of a thousand small ones.
-  const auto refused = [](const auto& r) { return !r && r.error().code == Errc::unavailable; };
-  if (!results.empty() && std::ranges::all_of(results, refused)) return answer.fail(results.front().error());
+  // Nothing has happened at all, or nobody knows: one honest 503 or 504 instead of a thousand small ones.
+  for (const Errc all : {Errc::unavailable, Errc::in_doubt}) {
+    const auto refused = [all](const auto& r) { return !r && r.error().code == all; };
+    if (!results.empty() && std::ranges::all_of(results, refused))
+      return answer.fail(results.front().error());
+  }
   for (std::size_t i = 0; i < batch->asked.size(); ++i) {
     const auto& [item, request] = batch->asked[i];
     const auto& result = results[batch->requests[i]];

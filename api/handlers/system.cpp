@@ -20,15 +20,37 @@ std::string_view role_of(const ServiceStatus& status) {
   return status.ready ? "leader" : status.standby ? "standby" : "none";
 }
 
-void get_ready(const ApiPtr& api, const http::Request&, Answer answer) {
+json::array reasons_of(const ServiceStatus& status) {
+  json::array reasons;
+  for (const auto& reason : status.reasons) reasons.emplace_back(reason);
+  return reasons;
+}
+
+// Everybody may ask; names of hosts, addresses and what the database says are for those whom we know.
+void get_ready(const ApiPtr& api, const http::Request& request, Answer answer) {
   const auto status = api->backend.status();
-  if (!status.ready && !status.standby) return answer.fail(not_ready(api->backend));
-  answer.json(200, json::object{{"status", "ok"},
-                                {"role", role_of(status)},
-                                {"detail", status.detail},
-                                {"leader", status.leader},
-                                {"leader_url", status.leader_url},
-                                {"term", status.term}});
+  const bool known = identity_of(request).kind != Identity::Kind::nobody;
+  if (!status.ready && !status.standby) {
+    std::string why;
+    for (const auto& reason : status.reasons) why += (why.empty() ? "" : ", ") + reason;
+    return answer.fail(known
+                           ? not_ready(api->backend)
+                           : Error{.code = Errc::unavailable,
+                                   .message = "the scheduler is not ready" + (why.empty() ? "" : ": " + why),
+                                   .hint = "try again in a second; with a token it says more",
+                                   .field = ""});
+  }
+  json::object body{{"status", status.reasons.empty() ? "ok" : "degraded"},
+                    {"role", role_of(status)},
+                    {"reasons", reasons_of(status)}};
+  if (known)
+    for (auto& [key, value] : json::object{{"detail", status.detail},
+                                           {"leader", status.leader},
+                                           {"leader_url", status.leader_url},
+                                           {"term", status.term},
+                                           {"last_commit_seconds", status.commit_ms / 1000}})
+      body.emplace(key, value);
+  answer.json(200, body);
 }
 
 void get_metrics(const ApiPtr& api, const http::Request&, Answer answer) {
@@ -112,6 +134,7 @@ json::object control_plane_view(const ApiPtr& api, const std::optional<LeaderVie
           {"since", leader ? instant_or_null(leader->since) : json::value(nullptr)},
           {"inbox", json::object{{"depth", status.inbox}, {"limit", status.inbox_limit}}},
           {"last_commit_seconds", status.commit_ms / 1000},
+          {"reasons", reasons_of(status)},
           {"workers", worker_versions(api->backend.plane())},
           {"version", api->settings.version},
           {"uptime_seconds", to_seconds(api->backend.now().mono - api->started)}};

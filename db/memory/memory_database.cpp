@@ -79,6 +79,18 @@ Duration MemoryDatabase::predecessors_renew(Term term, Instant now) const {
       longest = std::max(longest, led->second.card.renews_for - (now - next->second.began_at));
   return longest;
 }
+std::vector<std::string> MemoryDatabase::predecessor_urls(Term term, Instant now) const {
+  constexpr std::size_t kMost = 8;
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> urls;
+  for (auto next = terms_.lower_bound(term); next != terms_.begin() && urls.size() < kMost; --next) {
+    const Led& led = std::prev(next)->second;
+    const bool renews = next != terms_.end() && led.card.renews_for > now - next->second.began_at;
+    if (!led.over && renews && !led.card.url.empty() && std::ranges::find(urls, led.card.url) == urls.end())
+      urls.push_back(led.card.url);
+  }
+  return urls;
+}
 LeaderView MemoryDatabase::leader() const {
   std::lock_guard lock(mutex_);
   LeaderView view{term_, holder_, since_};

@@ -30,6 +30,7 @@ class MemoryDatabase {
   void end_terms_of(const std::string& instance);
   void end_term(Term term);
   Duration predecessors_renew(Term term, Instant now) const;
+  std::vector<std::string> predecessor_urls(Term term, Instant now) const;  // the latest first
   void take_lock(std::int64_t session);
   LeaderView leader() const;
 

@@ -36,6 +36,11 @@ Duration MemoryStore::predecessors_renew() {
   return database_->predecessors_renew(term_, now_ ? now_() : Instant{});
 }
 
+std::vector<std::string> MemoryStore::predecessor_urls() {
+  if (session_ == 0) throw StoreError(StoreError::unavailable, "the session with the database is lost");
+  return database_->predecessor_urls(term_, now_ ? now_() : Instant{});
+}
+
 void MemoryStore::resign() noexcept {
   if (session_ != 0 && term_) database_->end_term(term_);
   drop_session();

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "db/memory/memory_database.h"
 
@@ -29,6 +30,7 @@ class MemoryStore final : public Store {
   void introduce(LeaderCard card) override { card_ = std::move(card); }
   Term acquire_leadership(const std::string& holder) override;
   Duration predecessors_renew() override;
+  std::vector<std::string> predecessor_urls() override;
   void resign() noexcept override;
   Snapshot load() override;
   void commit(const Batch& batch) override;

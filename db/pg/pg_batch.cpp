@@ -541,14 +541,26 @@ void add_events(Pipeline& p, const std::vector<EventRow>& events) {
 constexpr Statement kBegin{"begin", "BEGIN"};
 constexpr Statement kCommit{"commit", "COMMIT"};
 constexpr Statement kCheckTerm{"check_term", "SELECT tutti_check_term($1::bigint)"};
+constexpr Statement kProve{"prove",
+                           "UPDATE leader_term SET proven_at = clock_timestamp() WHERE term = $1::bigint"};
 
-}  // namespace
-
-std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
+void add_begin(Pipeline& p, Term term) {
   p.add(kBegin);
   Params params;
   params.bigint(term.value);
   p.add(kCheckTerm, std::move(params));
+}
+
+std::size_t add_commit(Pipeline& p) {
+  const std::size_t commit = p.size();
+  p.add(kCommit);
+  return commit;
+}
+
+}  // namespace
+
+std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
+  add_begin(p, term);
   forget_keys(p, batch.forgotten_keys);
   add_specs(p, batch.new_specs);
   change_specs(p, batch.changed_specs);
@@ -565,9 +577,15 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
   add_done(p, batch.done);
   add_events(p, batch.events);
   add_shares(p, batch);
-  const std::size_t commit = p.size();
-  p.add(kCommit);
-  return commit;
+  return add_commit(p);
+}
+
+std::size_t add_proof(Pipeline& p, Term term) {
+  add_begin(p, term);
+  Params params;
+  params.bigint(term.value);
+  p.add(kProve, std::move(params));
+  return add_commit(p);
 }
 
 }  // namespace tutti::db

@@ -9,4 +9,7 @@ namespace tutti::db {
 // BEGIN, the check of the term, the rows, COMMIT. Returns the index of COMMIT in the pipeline.
 std::size_t add_transaction(Pipeline& pipeline, const Batch& batch, Term term);
 
+// Likewise, with nothing but the word that this term leads.
+std::size_t add_proof(Pipeline& pipeline, Term term);
+
 }  // namespace tutti::db

@@ -1,7 +1,6 @@
 #include "db/pg/pg_store.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "db/pg/connection.h"
 #include "db/pg/pg_batch.h"
@@ -14,7 +13,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr auto kLockPoll = milliseconds(50);
 constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory of a load
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
@@ -232,153 +230,6 @@ void PgStore::lose_session() {
   has_lock_ = false;
 }
 
-// A session of ours that was cut off may still hold the lock, in the middle of a COMMIT even. It is told to
-// end; either way the lock comes free only when its transaction is decided.
-void PgStore::take_lock() {
-  Connection& c = session();
-  if (has_lock_) return;
-  if (last_backend_ != 0) {
-    Params params;
-    params.integer(last_backend_);
-    c.run(Statement{"",
-                    "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND "
-                    "database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted "
-                    "AND (classid::bigint << 32 | objid::bigint) = 7381204461550002 AND pid = $1::integer"},
-          &params, in(kShort));
-  }
-  // Asked for again and again: a wait inside the server would hold a snapshot, which keeps vacuum from its
-  // work, and each end of one is an error in the server's log.
-  for (const auto until = in(options_.leadership_wait);;) {
-    const Result r =
-        c.run(Statement{"try_lead", "SELECT pg_try_advisory_lock(7381204461550002)"}, nullptr, in(kShort));
-    if (RowReader(r, 0).boolean()) break;
-    if (steady_clock::now() + kLockPoll > until)
-      throw StoreError(StoreError::deposed, "another session holds the leadership");
-    std::this_thread::sleep_for(kLockPoll);  // the store's own thread; it has nothing else to do
-  }
-  has_lock_ = true;
-  last_backend_ = c.backend_pid();
-}
-
-void PgStore::check_still_leader() {
-  Params params;
-  params.bigint(term_.value);
-  const Result r =
-      connection_->run(Statement{"", "SELECT term = $1::bigint, term FROM leader"}, &params, in(kShort));
-  if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
-  RowReader row(r, 0);
-  if (row.boolean()) return;
-  const std::string newest = std::to_string(row.bigint());
-  lose_session();  // gives the lock back
-  throw StoreError(StoreError::deposed, "term " + to_string(term_) + " is over, the newest is " + newest);
-}
-
-void PgStore::confirm_leadership() {
-  session();
-  check_still_leader();
-  try {
-    take_lock();
-  } catch (const StoreError& e) {
-    if (e.kind != StoreError::deposed) throw;
-    // The term is ours and the lock is not: an old session of ours is still on its way out, or somebody is
-    // about to raise the term. The next call will tell.
-    throw StoreError(StoreError::unavailable, "another session still holds the leadership lock");
-  }
-  check_still_leader();
-}
-
-// Before the lock is waited for: whoever leads now learns of it.
-void PgStore::end_former_terms() {
-  session();
-  if (former_terms_ended_ || card_.instance.empty()) return;
-  Params params;
-  params.text(card_.instance);
-  connection_->run(Statement{"",
-                             "UPDATE leader_term SET over_at = clock_timestamp()"
-                             " WHERE instance = $1::text AND over_at IS NULL"},
-                   &params, in(kShort));
-  former_terms_ended_ = true;
-}
-
-Term PgStore::acquire_leadership(const std::string& holder) {
-  try {
-    end_former_terms();
-    take_lock();
-    former_terms_ended_ = false;  // if this fails after the term has been raised, that term was never led
-    Params params;
-    params.text(holder).text(card_.url).text(card_.instance).text(card_.key_print);
-    params.bigint(card_.renews_for.count());
-    // Waits for a commit of the leader before us that is still under way: it holds the row FOR SHARE.
-    const Result r = connection_->run(
-        Statement{"",
-                  "WITH next AS (UPDATE leader SET term = term + 1, holder = $1::text,"
-                  " since = clock_timestamp() RETURNING term, since)"
-                  " INSERT INTO leader_term (term, holder, url, instance, key_print, renews_us, began_at)"
-                  " SELECT term, $1::text, $2::text, $3::text, $4::text, $5::bigint, since FROM next"
-                  " RETURNING term"},
-        &params, in(options_.commit_timeout));
-    if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
-    RowReader row(r, 0);
-    term_ = Term(row.bigint());
-    // Keys are remembered for a week, counted on the clock of the leaders that wrote them.
-    connection_->run(Statement{"",
-                               "DELETE FROM idempotency_key WHERE created_at < "
-                               "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
-                     nullptr, in(options_.commit_timeout));
-    connection_->run(
-        Statement{"", "DELETE FROM leader_term WHERE over_at < clock_timestamp() - interval '400 days'"},
-        nullptr, in(options_.commit_timeout));
-    partitions_end_ = Instant{};
-    make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
-    return term_;
-  } catch (const SqlError& e) {
-    fail(e);
-  } catch (const ConnectionLost& e) {
-    has_lock_ = false;
-    throw StoreError(StoreError::unavailable, e.what());
-  }
-}
-
-// A term ended before the next one began, and its leader renews for so long after that at most.
-Duration PgStore::predecessors_renew() {
-  try {
-    if (!connection_ || connection_->closed_by_server())
-      throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
-    Params params;
-    params.bigint(term_.value);
-    const Result r =
-        connection_->run(Statement{"",
-                                   "SELECT greatest(0, max(t.renews_us -"
-                                   " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
-                                   " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
-                                   " WHERE term > t.term ORDER BY term LIMIT 1) n"
-                                   " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
-                         &params, in(kShort));
-    RowReader row(r, 0);
-    return Duration(row.bigint());
-  } catch (const SqlError& e) {
-    fail(e);
-  } catch (const ConnectionLost& e) {
-    lose_session();
-    throw StoreError(StoreError::unavailable, e.what());
-  }
-}
-
-void PgStore::resign() noexcept {
-  try {
-    if (connection_ && !connection_->closed_by_server() && term_) {
-      Params params;
-      params.bigint(term_.value);
-      connection_->run(Statement{"",
-                                 "UPDATE leader_term SET over_at = clock_timestamp()"
-                                 " WHERE term = $1::bigint AND over_at IS NULL"},
-                       &params, in(kShort));
-    }
-  } catch (const std::exception&) {  // the next leader waits, or our successor here says it
-  }
-  lose_session();
-}
-
 // Own transaction, and no part of the batch: it waits for readers of the events, and may be given up.
 void PgStore::make_partitions(Instant at) {
   if (at + kPartitionLead < partitions_end_) return;
@@ -424,23 +275,38 @@ Snapshot PgStore::load() {
 
 void PgStore::commit(const Batch& batch) {
   require_well_formed(batch);
+  const auto newest = std::max_element(batch.events.begin(), batch.events.end(),
+                                       [](const EventRow& a, const EventRow& b) { return a.at < b.at; });
+  transact(
+      [&] {
+        if (newest != batch.events.end()) make_partitions(newest->at);
+        plan_anew_if_grown(batch);
+      },
+      [&](Pipeline& pipeline) { return add_transaction(pipeline, batch, term_); });
+}
+
+// A statement's timeout ends no COMMIT that waits for a synchronous standby: our own deadline does, which
+// closes the session. It stays at the server, with the lock, until take_lock() ends it.
+void PgStore::prove_leadership() {
+  transact([] {}, [&](Pipeline& pipeline) { return add_proof(pipeline, term_); });
+}
+
+void PgStore::transact(const std::function<void()>& first,
+                       const std::function<std::size_t(Pipeline&)>& fill) {
   if (!term_) throw StoreError(StoreError::deposed, "this store has never led");
   // Known before anything is sent, so not in doubt.
   if (!connection_ || connection_->closed_by_server() || !has_lock_) {
     has_lock_ = false;
     throw StoreError(StoreError::unavailable, "the session with PostgreSQL is lost");
   }
-  const auto newest = std::max_element(batch.events.begin(), batch.events.end(),
-                                       [](const EventRow& a, const EventRow& b) { return a.at < b.at; });
   std::size_t commit_at = 0, reached = 0;
   bool sent = false;
   try {
-    if (newest != batch.events.end()) make_partitions(newest->at);
-    plan_anew_if_grown(batch);
+    first();
     if (just_loaded_) may_be_idle_for(options_.leader_idle_timeout);
     {
       Pipeline pipeline(*connection_);
-      commit_at = add_transaction(pipeline, batch, term_);
+      commit_at = fill(pipeline);
       sent = true;
       try {
         pipeline.run(in(options_.commit_timeout));

@@ -9,15 +9,18 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "db/store.h"
 
 namespace tutti::db {
 
 class Connection;
+class Pipeline;
 class SqlError;
 
 struct PgStoreOptions {
@@ -41,19 +44,26 @@ class PgStore final : public Store {
   void introduce(LeaderCard card) override { card_ = std::move(card); }
   Term acquire_leadership(const std::string& holder) override;
   Duration predecessors_renew() override;
+  std::vector<std::string> predecessor_urls() override;
   void resign() noexcept override;
   Snapshot load() override;
   void commit(const Batch& batch) override;
+  void prove_leadership() override;
   bool healthy() noexcept override;
 
   int backend_pid() const;  // of the session, 0 = none (tests, logs)
 
  private:
-  Connection& session();             // connects if there is none
-  void end_former_terms();           // of our own instance
-  void take_lock();                  // throws deposed if another session keeps it
-  void check_still_leader();         // throws deposed
-  void confirm_leadership();         // both, after a session was lost
+  Connection& session();      // connects if there is none
+  void end_former_terms();    // of our own instance
+  void take_lock();           // throws deposed if another session keeps it
+  void check_still_leader();  // throws deposed
+  void confirm_leadership();  // both, after a session was lost, and proves it
+  void forget_former_terms();
+  // What `fill` puts in, after `first`, as one transaction; `fill` returns where its COMMIT is.
+  void transact(const std::function<void()>& first, const std::function<std::size_t(Pipeline&)>& fill);
+  template <class Ask>
+  auto asked(Ask ask);               // a question of the session that is there
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
   void plan_anew_if_grown(const Batch& batch);
   void may_be_idle_for(std::chrono::milliseconds time);

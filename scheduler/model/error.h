@@ -20,6 +20,7 @@ enum class Errc : std::uint8_t {
   precondition_failed,   // 412: it is no longer what the caller has seen (If-Match)
   too_large,             // 413
   unavailable,           // 503: try again, nothing has happened
+  in_doubt,              // 504: whether it happened is not known; repeat under the same key, or look
   internal               // 500
 };
 

@@ -17,7 +17,6 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr Duration kHealthEvery = std::chrono::seconds(1);
 constexpr std::size_t kAloneAfterRefusal = 1'000;
 constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
 
@@ -61,6 +60,7 @@ Now Leader::now() const {
 
 void Leader::start(WorkerMessages& workers, std::function<void(std::string)> deposed) {
   workers_ = &workers;
+  pulse_at_ = boot_now();
   deposed_ = std::move(deposed);
   store_.write([card = settings_.card](Store& store) { store.introduce(card); }, [](std::exception_ptr) {});
   take_lead();
@@ -99,14 +99,16 @@ void Leader::take_lead() {
       },
       [this, term, others, asked_at = boot_now()](std::exception_ptr failure) {
         if (stopping_) return;
+        if (!failure) store_answers();
         if (!failure) return led(*term, *others, asked_at);
         // Waiting for the lock is what a standby does; the next wait begins at once, so that it has the lock
         // the moment it comes free.
         const bool known = std::exchange(lock_is_taken_, is_taken(failure));
+        if (lock_is_taken_) store_answers();
         if (lock_is_taken_ && !known && seen_) look_at_leader(LeaderView(*seen_));
         if (lock_is_taken_) return ask_again_for_the_lock();
         detail_ = "waiting for the lead: " + text_of(failure);
-        spdlog::warn("cannot lead yet: {}", text_of(failure));
+        store_lost(text_of(failure));
         retry_later([this] { take_lead(); });
       });
 }
@@ -134,17 +136,19 @@ void Leader::load() {
   store_.write([snapshot](Store& store) { *snapshot = store.load(); },
                [this, snapshot, asked_at = boot_now()](std::exception_ptr failure) {
                  if (!failure) {
-                   confirmed_at_ = asked_at;
+                   confirmed_at_ = asked_at;  // it has written that
+                   store_answers();
                    return loaded(snapshot);
                  }
                  if (is_deposed(failure)) return;
+                 store_lost(text_of(failure));
                  detail_ = "recovering: " + text_of(failure);
                  retry_later([this] { load(); });
                });
 }
 
 void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
-  if (stopping_) return;
+  if (stopping_ || deposed_already_) return;
   for (const auto& a : snapshot->allocations) latest_wall_ = std::max(latest_wall_, a.from);
   for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
@@ -162,8 +166,11 @@ void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   arm_timer();
 }
 
-void Leader::recover(std::string why) {
-  spdlog::error("store lost, recovering from rows: {}", why);
+void Leader::recover(Why kind, const std::string& why) {
+  if (kind == Why::store_lost)
+    store_lost(why);
+  else
+    spdlog::error("a batch is refused by the store, recovering from rows: {}", why);
   metrics_.recoveries().Increment();
   plane_.reset();
   detail_ = "recovering: " + why;
@@ -185,15 +192,19 @@ bool Leader::is_deposed(std::exception_ptr why) {
     std::rethrow_exception(why);
   } catch (const StoreError& error) {
     if (error.kind != StoreError::deposed) return false;
-    plane_.reset();
-    deposed_already_ = true;  // from here on no lease is renewed
-    detail_ = "deposed";
-    refuse_all("this scheduler no longer leads");
-    deposed_(error.what());
+    depose(error.what());
     return true;
   } catch (...) {
     return false;
   }
+}
+
+void Leader::depose(const std::string& why) {
+  if (std::exchange(deposed_already_, true)) return;  // from here on no lease is renewed
+  plane_.reset();
+  detail_ = "deposed";
+  refuse_all("this scheduler no longer leads");
+  deposed_(why);
 }
 
 // The store has looked at the batch and will not have it, today or tomorrow.
@@ -207,44 +218,33 @@ bool Leader::is_refused(std::exception_ptr why) {
   }
 }
 
-void Leader::refuse_all(const std::string& why) {
-  for (auto& command : std::exchange(inbox_, {}))
-    if (command.refuse) command.refuse(unavailable(why));
+bool Leader::is_in_doubt(std::exception_ptr why) {
+  try {
+    std::rethrow_exception(why);
+  } catch (const StoreError& error) {
+    return error.kind == StoreError::in_doubt;
+  } catch (...) {
+    return false;
+  }
 }
 
-// Notices a lost store while nothing is being written.
-void Leader::check_health() {
-  health_timer_.expires_after(kHealthEvery);
-  health_timer_.async_wait([this](boost::system::error_code ec) {
-    if (ec) return;
-    ask_predecessors();
-    if (plane_ && !committing_ && boot_now() - last_store_contact_ >= kHealthEvery) {
-      committing_ = true;
-      auto healthy = std::make_shared<bool>(false);
-      store_.write([healthy](Store& store) { *healthy = store.healthy(); },
-                   [this, healthy, asked_at = boot_now()](std::exception_ptr) {
-                     committing_ = false;
-                     if (stopping_) return finish_stop();
-                     if (!*healthy) return recover("the session is lost");
-                     confirmed_at_ = asked_at;
-                     last_store_contact_ = boot_now();
-                     kick();
-                   });
-    }
-    check_health();
-  });
+void Leader::refuse_all(const std::string& why) {
+  inbox_weight_ = 0;
+  for (auto& command : std::exchange(inbox_, {}))
+    if (command.refuse) command.refuse(unavailable(why));
 }
 
 // ---------------------------------------------------------------- decide, commit, speak
 
 bool Leader::post(Command command) {
-  if (!plane_ || stopping_ || inbox_.size() >= settings_.max_inbox) {
+  if (!plane_ || stopping_ || inbox_weight_ >= settings_.max_inbox) {
     if (command.refuse)
       command.refuse(unavailable(!plane_     ? "the scheduler is not ready: " + detail_
                                  : stopping_ ? "the scheduler is stopping"
                                              : "the scheduler is busy: its inbox is full"));
     return false;
   }
+  inbox_weight_ += command.weight;
   inbox_.push_back(std::move(command));
   kick();
   return true;
@@ -267,6 +267,7 @@ void Leader::run_batch() {
   work.began = time.mono;
   const std::size_t most = alone_ == 0 ? settings_.max_batch : tick_due_ ? 0 : 1;
   while (!inbox_.empty() && work.commands.size() < most) {
+    inbox_weight_ -= inbox_.front().weight;
     work.commands.push_back(std::move(inbox_.front()));
     inbox_.pop_front();
     if (auto after = work.commands.back().decide(*plane_, time)) work.afters.push_back(std::move(after));
@@ -282,11 +283,13 @@ void Leader::run_batch() {
   arm_timer();
   if (work.batch->empty()) return committed(std::move(work));
   committing_ = true;
+  commit_began_ = work.began;
   auto batch = work.batch;
   auto shared = std::make_shared<InFlight>(std::move(work));
   store_.write([batch](Store& store) { store.commit(*batch); },
                [this, shared](std::exception_ptr failure) {
                  committing_ = false;
+                 commit_began_.reset();
                  if (failure)
                    failed(std::move(*shared), failure);
                  else
@@ -297,7 +300,7 @@ void Leader::run_batch() {
 
 void Leader::committed(InFlight done) {
   if (!done.batch->empty()) {
-    last_store_contact_ = boot_now();
+    last_store_contact_ = committed_at_ = boot_now();
     confirmed_at_ = done.began;
     committed_since_load_ = true;
     retry_delay_ = kFirstRetry;
@@ -319,6 +322,14 @@ void Leader::committed(InFlight done) {
 void Leader::failed(InFlight lost, std::exception_ptr why) {
   metrics_.commit_failures().Increment();
   Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
+  if (is_in_doubt(why))
+    refusal = Error{.code = Errc::in_doubt,
+                    .message =
+                        "the store was lost while it took the change, it is not known whether this "
+                        "happened: " +
+                        text_of(why),
+                    .hint = "repeat it under the same Idempotency-Key, or look first",
+                    .field = ""};
   if (is_refused(why)) {
     if (alone_ > 0 && lost.commands.size() == 1) {
       spdlog::error("one command is refused by the store, and dropped: {}", text_of(why));
@@ -332,7 +343,7 @@ void Leader::failed(InFlight lost, std::exception_ptr why) {
   }
   for (auto& command : lost.commands)
     if (command.refuse) command.refuse(refusal);
-  if (!is_deposed(why)) recover(text_of(why));
+  if (!is_deposed(why)) recover(is_refused(why) ? Why::batch_refused : Why::store_lost, text_of(why));
 }
 
 // Every batch comes here. A tick that is due sooner stays as it is: batches that follow each other closely
@@ -383,6 +394,7 @@ void Leader::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
   const std::size_t n = requests.size();
   auto shared = std::make_shared<SubmitReply>(std::move(reply));
   Command command;
+  command.weight = std::max<std::size_t>(n, 1);
   command.decide = [requests = std::move(requests), shared](ControlPlane& plane,
                                                             Now time) -> std::function<void()> {
     auto results = plane.on_submit_all(time, requests);

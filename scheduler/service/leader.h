@@ -12,13 +12,13 @@
 //
 // While another scheduler leads this one is a standby: it waits for the lock, and looks each second who
 // leads. A process that has led and is deposed never leads again: it ends, and is started anew. Leases are
-// renewed only while it is known that we led lately, and after a take-over the former leader's leases are
-// believed in until it is known to be over (docs/design/0016-replicas.md).
+// renewed only while we have written lately that we lead, and after a take-over the former leader's leases
+// are believed in until it is known to be over (docs/design/0016-replicas.md).
 //
 // Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
 // Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
 // every command is answered exactly once: by its decision after the commit, or refused with
-// Errc::unavailable or Errc::internal.
+// Errc::unavailable, Errc::internal, or, when it may have been committed, Errc::in_doubt.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -41,15 +41,19 @@ struct LeaderSettings {
   ControlSettings control;
   std::string holder;  // who leads, for people: "host:pid"
   LeaderCard card{.renews_for = std::chrono::minutes(10)};
-  std::size_t max_inbox = 20'000;  // commands; beyond: Errc::unavailable
+  std::size_t max_inbox = 20'000;  // commands, or jobs of submissions; beyond: Errc::unavailable
   std::size_t max_batch = 1'000;   // commands decided in one transaction
   std::size_t max_reads = 1'000;   // queries waiting for a read thread
+  Duration slow_commit = std::chrono::seconds(1);  // one that takes as long is a reason in /readyz
+  // A process that stood still for so long may have been taken for dead. A second is nothing.
+  Duration stood_still = std::chrono::seconds(4);
 };
 
 // One thing to decide. `decide` runs on the control plane and returns what to do after the commit.
 struct Command {
   std::function<std::function<void()>(ControlPlane&, Now)> decide;
   std::function<void(const Error&)> refuse;  // may be empty
+  std::size_t weight = 1;                    // of its place in the inbox: so many jobs it brings
 };
 
 // Where messages to workers go; implemented by WorkerHub.
@@ -74,6 +78,13 @@ class Leader : public Backend {
   // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
   // left to do.
   void start(WorkerMessages& workers, std::function<void(std::string why)> deposed);
+  // While a leader before us may still renew leases: where they are reached, to tell them our term.
+  void tell_predecessors_by(std::function<void(std::vector<std::string> urls, Term ours)> tell) {
+    tell_predecessors_ = std::move(tell);
+  }
+  // Another scheduler of this cluster says that it leads with that term. If it is a later one than ours, we
+  // have been deposed without having seen it. False: it tells us nothing.
+  bool told_of_term(Term term, const std::string& holder);
   // Commits what is under way, refuses the rest, resigns. Workers' connections are closed before this.
   void stop(std::function<void()> stopped);
 
@@ -118,7 +129,12 @@ class Leader : public Backend {
   void run_batch();
   void committed(InFlight done);
   void failed(InFlight lost, std::exception_ptr why);
-  void recover(std::string why);
+  enum class Why : std::uint8_t {
+    store_lost,
+    batch_refused
+  };
+  void recover(Why kind, const std::string& why);
+  void depose(const std::string& why);
   void take_lead();
   void led(Term term, Duration others_renew, Mono asked_at);
   void ask_again_for_the_lock();
@@ -132,9 +148,17 @@ class Leader : public Backend {
   void refuse_all(const std::string& why);
   void arm_timer();
   void check_health();
+  void ask_store();
+  void notice_pause();
+  void store_lost(const std::string& why);
+  void store_answers();
+  void count_outage();
+  bool commits_are_slow() const;
+  std::vector<std::string> reasons() const;
   void log_events(const Batch& batch) const;
   bool is_deposed(std::exception_ptr why);
   static bool is_refused(std::exception_ptr why);
+  static bool is_in_doubt(std::exception_ptr why);
   static bool is_taken(std::exception_ptr why);
   bool is_standby() const;
 
@@ -150,7 +174,9 @@ class Leader : public Backend {
 
   std::unique_ptr<ControlPlane> plane_;  // null while recovering
   std::deque<Command> inbox_;
+  std::size_t inbox_weight_ = 0;
   bool committing_ = false;
+  std::optional<Mono> commit_began_;  // of the one under way
   bool kicked_ = false;
   bool tick_due_ = true;
   bool committed_since_load_ = false;
@@ -161,8 +187,11 @@ class Leader : public Backend {
   boost::asio::steady_timer health_timer_;
   boost::asio::steady_timer watch_timer_;
   Mono last_store_contact_{};
-  Mono confirmed_at_{};        // when the question was sent whose answer said last that we lead
-  Mono others_renew_until_{};  // former leaders may renew leases until then
+  Mono confirmed_at_{};  // when the write was sent whose success said last that we lead
+  Mono pulse_at_{};      // when this thread has last looked at the time
+  Mono doubted_at_{};    // what was confirmed before does not count: we stood still
+  std::optional<Mono> store_lost_at_, outage_counted_to_;  // while it is away
+  Mono others_renew_until_{};                              // former leaders may renew leases until then
   bool asking_predecessors_ = false;
   bool deposed_already_ = false;
   bool lock_is_taken_ = false;  // by another session: it was waited for in vain
@@ -174,6 +203,8 @@ class Leader : public Backend {
   Term term_;
   std::string detail_ = "starting";
   double commit_ms_ = 0;
+  Mono committed_at_{};
+  std::function<void(std::vector<std::string>, Term)> tell_predecessors_;
   std::uint64_t next_subscription_ = 1;
   std::map<std::uint64_t, EventSink> subscriptions_;
 };

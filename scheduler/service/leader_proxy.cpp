@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <any>
 #include <array>
 #include <atomic>
 #include <charconv>
@@ -12,8 +13,12 @@
 #include <optional>
 #include <stdexcept>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "api/access/identity.h"
+#include "api/http/address.h"
 
 namespace tutti {
 namespace {
@@ -28,6 +33,17 @@ constexpr int kTurnMs = 1000;  // the loop looks around so often by itself
 std::chrono::seconds wall_now() {
   return std::chrono::duration_cast<std::chrono::seconds>(
       std::chrono::system_clock::now().time_since_epoch());
+}
+
+// Whom one of many requests comes from: a user, or the address of somebody whom we do not know.
+struct Caller {
+  std::string name;
+  bool known = false;
+};
+Caller caller_of(const http::Request& request) {
+  const auto* who = std::any_cast<Identity>(&request.identity);
+  if (who != nullptr && who->kind != Identity::Kind::nobody) return {"user " + who->name, true};
+  return {"from " + http::address_group(request.peer), false};
 }
 
 http::Response nobody_leads(const std::string& why) {
@@ -90,6 +106,7 @@ class LeaderProxy::Engine {
     http::Request request;
     http::Responder responder;
     std::string url, mark;
+    Caller caller;
   };
 
   /// What goes elsewhere than to `but`.
@@ -105,7 +122,16 @@ class LeaderProxy::Engine {
   std::optional<Order> take(Order order) {
     {
       std::lock_guard lock(mutex_);
-      if (under_way_ + waiting_.size() >= settings_.at_once) return order;
+      std::size_t& its = of_caller_[order.caller.name];
+      const bool full = held_ >= settings_.at_once || its >= settings_.of_a_caller ||
+                        (!order.caller.known && held_by_strangers_ >= settings_.strangers);
+      if (full) {
+        if (its == 0) of_caller_.erase(order.caller.name);
+        return order;
+      }
+      ++its;
+      ++held_;
+      held_by_strangers_ += order.caller.known ? 0 : 1;
       waiting_.push_back(std::move(order));
     }
     wakeup_->ring();
@@ -138,9 +164,12 @@ class LeaderProxy::Engine {
     std::shared_ptr<Wakeup> wakeup;
     std::size_t unread = 0;
     bool paused = false;
+    bool one_too_many = false;  // it would be a stream, of which there are enough
+    Engine* engine;
     char error[CURL_ERROR_SIZE] = "";
 
-    Transfer(Order o, std::shared_ptr<Wakeup> w) : order(std::move(o)), wakeup(std::move(w)) {}
+    Transfer(Order o, std::shared_ptr<Wakeup> w, Engine& e)
+        : order(std::move(o)), wakeup(std::move(w)), engine(&e) {}
     ~Transfer() {
       curl_slist_free_all(headers);
       curl_easy_cleanup(easy);
@@ -160,7 +189,6 @@ class LeaderProxy::Engine {
         if (stopping_) break;
         give_up_but = std::exchange(give_up_but_, std::nullopt);
         fresh = std::exchange(waiting_, {});
-        under_way_ = transfers_.size() + fresh.size();
       }
       for (auto& order : fresh) begin(std::move(order));
       int running = 0;
@@ -211,9 +239,19 @@ class LeaderProxy::Engine {
 
   void forget(CURL* easy) {
     curl_multi_remove_handle(multi_, easy);
-    transfers_.erase(easy);
+    const auto found = transfers_.find(easy);
+    const Caller caller = std::move(found->second->order.caller);
+    if (found->second->stream) --streams_;
+    transfers_.erase(found);
+    free_place(caller);
+  }
+
+  void free_place(const Caller& caller) {
     std::lock_guard lock(mutex_);
-    under_way_ = transfers_.size();
+    --held_;
+    held_by_strangers_ -= caller.known ? 0 : 1;
+    const auto its = of_caller_.find(caller.name);
+    if (--its->second == 0) of_caller_.erase(its);
   }
 
   static std::size_t on_head(char* data, std::size_t size, std::size_t count, void* to) {
@@ -224,7 +262,7 @@ class LeaderProxy::Engine {
       return size * count;
     }
     while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty()) take_head(transfer);
+    if (line.empty() && !transfer.engine->take_head(transfer)) return 0;
     if (const auto colon = line.find(':'); colon != std::string_view::npos) {
       auto value = line.substr(colon + 1);
       while (value.starts_with(' ') || value.starts_with('\t')) value.remove_prefix(1);
@@ -241,14 +279,20 @@ class LeaderProxy::Engine {
            bytes <= kWhole;
   }
 
-  // Of an answer that may take its time the head is passed on at once: its reader waits for that.
-  static void take_head(Transfer& transfer) {
+  // Of an answer that may take its time the head is passed on at once: its reader waits for that. False: it
+  // is a stream too many. A write's answer always comes: it has happened.
+  bool take_head(Transfer& transfer) {
     long status = 0;
     curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &status);
-    if (status < 200) return;
+    if (status < 200) return true;
     transfer.status = static_cast<int>(status);
     const bool bare = status == 204 || status == 304 || transfer.order.request.method == http::Method::head;
-    if (!bare && !transfer.stream && !is_short(transfer)) open_stream(transfer);
+    if (bare || transfer.stream || is_short(transfer)) return true;
+    transfer.one_too_many = streams_ >= settings_.streams && is_read(transfer.order.request.method);
+    if (transfer.one_too_many) return false;
+    ++streams_;
+    open_stream(transfer);
+    return true;
   }
 
   static void open_stream(Transfer& transfer) {
@@ -282,9 +326,12 @@ class LeaderProxy::Engine {
   }
 
   void begin(Order order) {
-    auto made = std::make_unique<Transfer>(std::move(order), wakeup_);
+    auto made = std::make_unique<Transfer>(std::move(order), wakeup_, *this);
     made->easy = curl_easy_init();
-    if (made->easy == nullptr) return made->order.responder.respond(nobody_leads("libcurl cannot begin"));
+    if (made->easy == nullptr) {
+      free_place(made->order.caller);
+      return made->order.responder.respond(nobody_leads("libcurl cannot begin"));
+    }
     Transfer& transfer = *made;
     CURL* easy = transfer.easy;
     const http::Request& request = transfer.order.request;
@@ -336,9 +383,11 @@ class LeaderProxy::Engine {
     const auto found = transfers_.find(easy);
     if (found == transfers_.end()) return;
     Transfer& transfer = *found->second;
+    // What libcurl says names the leader's address.
     const std::string why = code == CURLE_ABORTED_BY_CALLBACK ? "another scheduler leads now"
-                            : transfer.error[0] != '\0'       ? transfer.error
-                                                              : curl_easy_strerror(code);
+                            : transfer.order.caller.known && transfer.error[0] != '\0'
+                                ? transfer.error
+                                : curl_easy_strerror(code);
     if (transfer.stream) {
       if (code == CURLE_OK)
         transfer.stream->close();
@@ -347,7 +396,9 @@ class LeaderProxy::Engine {
       return forget(easy);
     }
     http::Response answer;
-    if (code == CURLE_OK)
+    if (transfer.one_too_many)
+      answer = nobody_leads("too many streams come from the leader already");
+    else if (code == CURLE_OK)
       answer = {transfer.status, headers_from_leader(transfer.head, transfer.status),
                 std::move(transfer.body)};
     else if (was_not_sent(easy, code))
@@ -363,11 +414,13 @@ class LeaderProxy::Engine {
   CURLM* multi_ = nullptr;
   std::shared_ptr<Wakeup> wakeup_;
   std::mutex mutex_;
-  std::deque<Order> waiting_;  // under the mutex, as the next two
-  std::size_t under_way_ = 0;
+  std::deque<Order> waiting_;  // under the mutex, as the next five
+  std::size_t held_ = 0, held_by_strangers_ = 0;
+  std::unordered_map<std::string, std::size_t> of_caller_;  // places that each one holds
   bool stopping_ = false;
   std::optional<std::string> give_up_but_;
-  std::map<CURL*, std::unique_ptr<Transfer>> transfers_;  // the thread's own
+  std::map<CURL*, std::unique_ptr<Transfer>> transfers_;  // the thread's own, as the next one
+  std::size_t streams_ = 0;
   std::thread thread_;
 };
 
@@ -383,10 +436,16 @@ void LeaderProxy::forward(http::Request request, http::Responder responder) {
   if (request.header(ForwardMark::kHeader))
     return responder.respond(nobody_leads("another scheduler took this one for the leader, which it is not"));
   const Leading leading = leading_();
+  Caller caller = caller_of(request);
   if (leading.url.empty())
-    return responder.respond(nobody_leads(
-        leading.holder.empty() ? "no scheduler leads at the moment"
-                               : leading.holder + " leads, and does not say where it is reached"));
+    return responder.respond(
+        nobody_leads(leading.holder.empty() ? "no scheduler leads at the moment"
+                     : caller.known         ? leading.holder + " leads, and does not say where it is reached"
+                                            : "the scheduler that leads does not say where it is reached"));
+  if (http::wants_websocket(request.headers) && !caller.known)
+    return responder.respond(http::problem(401, "unauthenticated", "this scheduler does not know who asks",
+                                           "sign in; a new token is known here after a second")
+                                 .set("WWW-Authenticate", "Bearer"));
   if (http::wants_websocket(request.headers))
     return responder.respond(http::problem(421, "not_leader",
                                            "this scheduler is a standby, " + leading.holder + " leads",
@@ -394,9 +453,11 @@ void LeaderProxy::forward(http::Request request, http::Responder responder) {
   if (!sent_to_.empty() && sent_to_ != leading.url) engine_->give_up(leading.url);
   sent_to_ = leading.url;
   std::string mark = mark_.make({request.peer, http::to_string(request.method), request.target}, wall_now());
-  Engine::Order order{std::move(request), std::move(responder), leading.url, std::move(mark)};
+  Engine::Order order{std::move(request), std::move(responder), leading.url, std::move(mark),
+                      std::move(caller)};
   if (auto refused = engine_->take(std::move(order)))
-    refused->responder.respond(nobody_leads("too many requests are on their way to the leader"));
+    refused->responder.respond(
+        nobody_leads("too many requests are on their way to the leader, of this caller or of all"));
 }
 
 void LeaderProxy::look() {

@@ -4,9 +4,10 @@
 //
 // Called by: handlers through Forwarding, on the control thread. Answers leave from the proxy's thread, which
 // a Responder allows. Who leads is asked of Leader at each request. Invariants: (1) at most `at_once`
-// requests are under way, one more is answered 503; (2) 503 is said only when the leader cannot have seen the
-// request, and a write is never sent twice; (3) a request that carries the mark of another scheduler is not
-// handed on.
+// requests are under way, and of each kind and caller their share, one more is answered 503; (2) 503 is said
+// only when the leader cannot have seen the request, and a write is never sent twice; (3) a request that
+// carries the mark of another scheduler is not handed on; (4) whom we do not know learns nothing of who
+// leads, and where.
 #pragma once
 
 #include <chrono>
@@ -20,7 +21,10 @@
 namespace tutti {
 
 struct LeaderProxySettings {
-  std::size_t at_once = 1024;
+  std::size_t at_once = 1024;        // under way, of which at most:
+  std::size_t streams = 512;         //   answers that are long or endless
+  std::size_t strangers = 256;       //   of callers whom this scheduler does not know
+  std::size_t of_a_caller = 128;     //   of one user or token; of strangers, of one address
   std::chrono::seconds silence{55};  // of the leader, before a write is taken for lost
   std::string ca_file = {};          // who vouches for an https leader; "" = whom this machine trusts
 };

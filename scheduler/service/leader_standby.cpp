@@ -35,7 +35,9 @@ void Leader::ask_again_for_the_lock() {
 // Not while it stops: its last word is that it renews nothing any more, and a connection that has been opened
 // a moment ago may still be on its way to us.
 bool Leader::may_renew() const {
-  return leads() && !stopping_ && boot_now() - confirmed_at_ <= settings_.card.renews_for;
+  const Mono now = boot_now();
+  return leads() && !stopping_ && now - pulse_at_ <= settings_.stood_still && confirmed_at_ >= doubted_at_ &&
+         now - confirmed_at_ <= settings_.card.renews_for;
 }
 
 void Leader::watch_leader() {
@@ -46,14 +48,14 @@ void Leader::watch_leader() {
       if (!ec) watch_leader();
     });
   };
-  read(
+  store_.watch(
       [this, again](Reader& reader) -> std::function<void()> {
         return [this, again, leader = reader.leader()] {
           look_at_leader(leader);
           again();
         };
       },
-      [again](const Error&) { again(); });  // whoever led may lead still
+      [again](std::exception_ptr) { again(); });  // whoever led may lead still
 }
 
 void Leader::look_at_leader(const LeaderView& leader) {
@@ -80,16 +82,25 @@ void Leader::ask_predecessors() {
   if (!leads() || asking_predecessors_ || others_renew_until_ <= boot_now()) return;
   asking_predecessors_ = true;
   auto renew = std::make_shared<Duration>();
-  store_.write([renew](Store& store) { *renew = store.predecessors_renew(); },
-               [this, renew](std::exception_ptr failure) {
-                 asking_predecessors_ = false;
-                 if (failure || *renew > Duration::zero() || stopping_) return;
-                 others_renew_until_ = {};
-                 leases_.nobody_else_renews(boot_now());
-                 spdlog::info("every leader before this one is over");
-                 tick_due_ = true;
-                 kick();
-               });
+  auto urls = std::make_shared<std::vector<std::string>>();
+  store_.write(
+      [renew, urls](Store& store) {
+        *renew = store.predecessors_renew();
+        if (*renew > Duration::zero()) *urls = store.predecessor_urls();
+      },
+      [this, renew, urls](std::exception_ptr failure) {
+        asking_predecessors_ = false;
+        if (failure || stopping_ || deposed_already_) return;
+        if (*renew > Duration::zero()) {
+          if (tell_predecessors_ && !urls->empty()) tell_predecessors_(std::move(*urls), term_);
+          return;
+        }
+        others_renew_until_ = {};
+        leases_.nobody_else_renews(boot_now());
+        spdlog::info("every leader before this one is over");
+        tick_due_ = true;
+        kick();
+      });
 }
 
 // Ready to take over, and able to say who leads meanwhile. Not so when the row is our own former self's: its
@@ -101,7 +112,7 @@ bool Leader::is_standby() const {
 
 ServiceStatus Leader::status() const {
   return ServiceStatus{.ready = plane_ != nullptr,
-                       .detail = detail_,
+                       .detail = detail_ + (commits_are_slow() ? "; commits are slow" : ""),
                        .leader = leads() || !seen_ ? settings_.holder : seen_->holder,
                        .term = leads() || !seen_ ? term_.value : seen_->term.value,
                        .commit_ms = commit_ms_,
@@ -110,7 +121,8 @@ ServiceStatus Leader::status() const {
                        .standby = is_standby(),
                        .leader_url = leads() ? settings_.card.url
                                      : seen_ ? seen_->url
-                                             : ""};
+                                             : "",
+                       .reasons = reasons()};
 }
 
 }  // namespace tutti

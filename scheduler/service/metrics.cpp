@@ -60,6 +60,16 @@ Metrics::Metrics()
               .Help("Times that another scheduler than before was seen to lead, this one or another")
               .Register(registry_)
               .Add({})),
+      store_outages_(BuildCounter()
+                         .Name("tutti_store_outages_total")
+                         .Help("Times that the store was lost: it could not be reached, or took no writes")
+                         .Register(registry_)
+                         .Add({})),
+      store_outage_seconds_(BuildCounter()
+                                .Name("tutti_store_outage_seconds_total")
+                                .Help("Seconds without the store, counted on while it is away")
+                                .Register(registry_)
+                                .Add({})),
       measurements_dropped_(
           BuildCounter()
               .Name("tutti_measurements_dropped_total")
@@ -170,6 +180,9 @@ void Metrics::leader_changed(bool us) {
   leads_.Set(us ? 1 : 0);
   leader_changes_.Increment();
 }
+
+void Metrics::store_lost() { store_outages_.Increment(); }
+void Metrics::store_away(double seconds) { store_outage_seconds_.Increment(seconds); }
 
 void Metrics::measurements_dropped(std::string_view why, std::size_t n) {
   measurements_dropped_.Add({{"why", std::string(why)}}).Increment(static_cast<double>(n));

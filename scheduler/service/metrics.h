@@ -29,6 +29,9 @@ class Metrics {
   prometheus::Gauge& workers_linked() { return workers_linked_; }
   /// Somebody else leads now; `us`: this scheduler.
   void leader_changed(bool us);
+  void store_lost();
+  /// So much longer it is away, counted while it lasts.
+  void store_away(double seconds);
   void measurements_dropped(std::string_view why, std::size_t n);
   void measurements_written(std::size_t rows, bool ok);
 
@@ -48,6 +51,8 @@ class Metrics {
   prometheus::Gauge& workers_linked_;
   prometheus::Gauge& leads_;
   prometheus::Counter& leader_changes_;
+  prometheus::Counter& store_outages_;
+  prometheus::Counter& store_outage_seconds_;
   prometheus::Family<prometheus::Counter>& measurements_dropped_;
   prometheus::Family<prometheus::Counter>& measurement_rows_;
   prometheus::Gauge& inbox_;

@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <fstream>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -25,6 +27,29 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMostAnswer = 64 << 10;  // bytes
+constexpr int kNoMemory = 4;                   // exit status
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kTakesAllAddresses = true;  // its shadow is larger than any limit
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool kTakesAllAddresses = true;
+#else
+constexpr bool kTakesAllAddresses = false;
+#endif
+#else
+constexpr bool kTakesAllAddresses = false;
+#endif
+
+// Before the kernel looks for a victim: where that is a whole unit (systemd's OOMPolicy), the leader would
+// end with it.
+void limit_memory(std::string_view megabytes) {
+  std::uint64_t mb = 0;
+  std::from_chars(megabytes.data(), megabytes.data() + megabytes.size(), mb);
+  if (mb == 0 || kTakesAllAddresses) return;
+  const rlimit limit{mb << 20, mb << 20};
+  ::setrlimit(RLIMIT_AS, &limit);
+}
 
 void check(int error, const char* what) {
   if (error != 0)
@@ -129,10 +154,10 @@ bool receive_all(int fd, std::string& into, Clock::time_point until) {
 }  // namespace
 
 // A replacement of the file by an upgrade does not matter: this is the one that runs.
-ReplayProcess::Program ReplayProcess::this_program() {
+ReplayProcess::Program ReplayProcess::this_program(std::int64_t memory_mb) {
   Program program;
   program.path = "/proc/self/exe";
-  program.argv = {"tutti-scheduler", std::string(kReplayVerb)};
+  program.argv = {"tutti-scheduler", std::string(kReplayVerb), std::to_string(memory_mb)};
   return program;
 }
 
@@ -150,12 +175,17 @@ replay::Compared ReplayProcess::compare(const replay::Comparison& comparison) co
   if (!in_time) return {.results = {}, .given_up = true};
   auto compared = replay::decode_compared(text);
   if (!compared || (!compared->given_up && compared->results.size() != comparison.policies.size()))
-    throw StoreError(StoreError::unavailable,
-                     "the process of the replay ended without an answer, with " + how);
+    throw StoreError(
+        StoreError::unavailable,
+        how == "exit status " + std::to_string(kNoMemory)
+            ? "the replay takes more memory than it may: ask for fewer jobs or a shorter time, or "
+              "start the scheduler with a larger --replay-memory-mb"
+            : "the process of the replay ended without an answer, with " + how);
   return *std::move(compared);
 }
 
-int answer_one_replay() {
+int answer_one_replay(std::string_view memory_mb) try {
+  limit_memory(memory_mb);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::setpriority(PRIO_PROCESS, 0, 10);
   std::ofstream("/proc/self/oom_score_adj") << 1000;  // rather this one than whoever leads
@@ -171,6 +201,8 @@ int answer_one_replay() {
   if (!comparison) return 2;
   const std::string answer = replay::encode(replay::compare(*comparison));
   return ::send(1, answer.data(), answer.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(answer.size()) ? 0 : 1;
+} catch (const std::bad_alloc&) {
+  return kNoMemory;
 }
 
 }  // namespace tutti

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,7 +26,8 @@ class ReplayProcess {
     /// Beside the patience of the question: to start, read and write.
     std::chrono::milliseconds grace = std::chrono::seconds(5);
   };
-  static Program this_program();
+  /// `memory_mb`: MiB of address space that it may take; 0 = as much as there is.
+  static Program this_program(std::int64_t memory_mb = 4096);
 
   explicit ReplayProcess(Program program) : program_(std::move(program)) {}
   /// Throws StoreError{unavailable} where the process ends without an answer; what it said is in our log.
@@ -36,6 +38,7 @@ class ReplayProcess {
 };
 
 /// The other end: reads a question from descriptor 0 and writes the answer to 1. The exit status.
-int answer_one_replay();
+/// `memory_mb`: as it was started with.
+int answer_one_replay(std::string_view memory_mb);
 
 }  // namespace tutti

@@ -9,16 +9,18 @@ namespace tutti {
 namespace asio = boost::asio;
 
 StoreThread::StoreThread(asio::any_io_executor control, std::unique_ptr<Store> store,
-                         std::shared_ptr<Reader> reader, int readers)
+                         std::shared_ptr<Reader> reader, int readers, std::shared_ptr<Reader> watcher)
     : control_(std::move(control)),
       store_(std::move(store)),
       reader_(std::move(reader)),
+      watcher_(watcher ? std::move(watcher) : reader_),
       writer_(1),
       readers_(static_cast<std::size_t>(readers)) {}
 
 StoreThread::~StoreThread() {
   writer_.join();
   readers_.join();
+  watchers_.join();
 }
 
 // Who runs the control thread until nothing is left to do waits for what is asked here.
@@ -35,22 +37,33 @@ void StoreThread::write(std::function<void(Store&)> work, std::function<void(std
   });
 }
 
-void StoreThread::read(std::function<std::function<void()>(Reader&)> query,
-                       std::function<void(std::exception_ptr)> failed) {
-  ++*reads_waiting_;
-  asio::post(readers_, [this, guard = asio::make_work_guard(control_), query = std::move(query),
-                        failed = std::move(failed)]() mutable {
+void StoreThread::ask(asio::thread_pool& where, Reader& reader,
+                      std::function<std::function<void()>(Reader&)> query,
+                      std::function<void(std::exception_ptr)> failed, std::function<void()> answered) {
+  asio::post(where, [this, &reader, guard = asio::make_work_guard(control_), query = std::move(query),
+                     failed = std::move(failed), answered = std::move(answered)]() mutable {
     std::function<void()> finish;
     try {
-      finish = query(*reader_);
+      finish = query(reader);
     } catch (...) {
       finish = [failed, e = std::current_exception()] { failed(e); };
     }
-    asio::post(control_, [finish = std::move(finish), waiting = reads_waiting_] {
-      --*waiting;
+    asio::post(control_, [finish = std::move(finish), answered = std::move(answered)] {
+      answered();
       finish();
     });
   });
+}
+
+void StoreThread::read(std::function<std::function<void()>(Reader&)> query,
+                       std::function<void(std::exception_ptr)> failed) {
+  ++*reads_waiting_;
+  ask(readers_, *reader_, std::move(query), std::move(failed), [waiting = reads_waiting_] { --*waiting; });
+}
+
+void StoreThread::watch(std::function<std::function<void()>(Reader&)> query,
+                        std::function<void(std::exception_ptr)> failed) {
+  ask(watchers_, *watcher_, std::move(query), std::move(failed), [] {});
 }
 
 }  // namespace tutti

@@ -15,8 +15,9 @@ namespace tutti {
 
 class StoreThread {
  public:
+  /// `watcher`: for watch(), a reader that gives up sooner than the others; null: the same one.
   StoreThread(boost::asio::any_io_executor control, std::unique_ptr<Store> store,
-              std::shared_ptr<Reader> reader, int readers);
+              std::shared_ptr<Reader> reader, int readers, std::shared_ptr<Reader> watcher = nullptr);
   ~StoreThread();  // waits for what is under way
 
   // `work` on the store's thread, then `done` on the control executor with what it threw, or null.
@@ -24,15 +25,23 @@ class StoreThread {
   // `query` on a read thread; the function it returns, or `failed`, on the control executor.
   void read(std::function<std::function<void()>(Reader&)> query,
             std::function<void(std::exception_ptr)> failed);
+  // As read(), on a thread of its own, for what must not wait behind anybody's question: who leads.
+  void watch(std::function<std::function<void()>(Reader&)> query,
+             std::function<void(std::exception_ptr)> failed);
   std::size_t reads_waiting() const { return *reads_waiting_; }
 
  private:
+  void ask(boost::asio::thread_pool& where, Reader& reader,
+           std::function<std::function<void()>(Reader&)> query,
+           std::function<void(std::exception_ptr)> failed, std::function<void()> answered);
+
   boost::asio::any_io_executor control_;
   std::unique_ptr<Store> store_;
-  std::shared_ptr<Reader> reader_;
+  std::shared_ptr<Reader> reader_, watcher_;
   std::shared_ptr<std::size_t> reads_waiting_ = std::make_shared<std::size_t>(0);  // control thread only
   boost::asio::thread_pool writer_;
   boost::asio::thread_pool readers_;
+  boost::asio::thread_pool watchers_{1};
 };
 
 }  // namespace tutti

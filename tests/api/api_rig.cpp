@@ -150,6 +150,7 @@ bool TestBackend::refuse_if_unready(const std::function<void(Error)>& refuse) co
 }
 
 void TestBackend::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
+  if (refuse_writes) return reply(std::vector<Result<Submitted>>(requests.size(), *refuse_writes));
   std::vector<Result<Submitted>> results;
   if (refuse_if_unready([&](const Error& e) { reply(std::vector<Result<Submitted>>(requests.size(), e)); }))
     return;
@@ -204,7 +205,8 @@ ServiceStatus TestBackend::status() const {
           .term = 1,
           .commit_ms = 0,
           .inbox = 0,
-          .inbox_limit = 100};
+          .inbox_limit = 100,
+          .reasons = reasons};
 }
 
 std::uint64_t TestBackend::subscribe(EventSink sink) {

@@ -68,6 +68,8 @@ class TestBackend final : public Backend {
   };
   std::map<std::int32_t, LogFile> logs;  // by rank
   bool logs_connected = true;
+  std::vector<std::string> reasons;        // in its status
+  std::optional<Error> refuse_writes;      // submissions are answered with it, and do not happen
   std::map<NodeId, std::string> evidence;  // a node's part; a node without one is not connected
   std::int64_t evidence_stamp = 1;
   std::function<void()> on_evidence_read;  // before each answer, if set

@@ -16,6 +16,54 @@ TEST(System, HealthAndReadiness) {
   EXPECT_NE(unready.response->body.find("recovering"), std::string::npos);
 }
 
+TEST(System, ReadinessSaysWhatIsNotAsItShouldBe) {
+  ApiRig rig;
+  EXPECT_EQ(rig.get("/readyz").body().at("status"), "ok");
+  rig.backend.reasons = {"slow_commits", "inbox_full"};
+  const auto ready = rig.get("/readyz");
+  EXPECT_EQ(ready.status(), 200) << "it works; another scheduler would only hand requests to this one";
+  EXPECT_EQ(ready.body().at("status"), "degraded");
+  EXPECT_EQ(ready.body().at("reasons"), boost::json::parse(R"(["slow_commits","inbox_full"])"));
+  EXPECT_EQ(rig.get("/v1/control-plane").body().at("reasons"), ready.body().at("reasons"));
+}
+
+// Names of hosts and addresses inside the cluster are not everybody's business.
+TEST(System, WhomItDoesNotKnowIsToldItsRoleAndNoMore) {
+  ApiRig rig;
+  const http::Headers nobody{{"Authorization", "Bearer wrong"}};
+  const auto ready = rig.get("/readyz", nobody).body().as_object();
+  EXPECT_EQ(ready.at("role"), "leader");
+  for (const char* secret : {"leader", "leader_url", "detail", "term"}) EXPECT_FALSE(ready.contains(secret));
+  rig.backend.be_unready();
+  rig.backend.reasons = {"store_unavailable"};
+  const auto unready = rig.get("/readyz", nobody);
+  EXPECT_EQ(unready.status(), 503);
+  EXPECT_EQ(unready.header("Retry-After"), "1");
+  EXPECT_NE(unready.response->body.find("store_unavailable"), std::string::npos);
+  EXPECT_EQ(unready.response->body.find("recovering"), std::string::npos);
+}
+
+// Back-pressure: what the leader refuses because it is busy, and what it does not know the end of.
+TEST(System, WhatTheStoreDoesNotTakeIsSaidSo) {
+  ApiRig rig;
+  const std::string job = R"({"name":"a","run":"true"})", batch = R"({"jobs":[)" + job + "," + job + "]}";
+  rig.backend.refuse_writes = Error{.code = Errc::unavailable,
+                                    .message = "the scheduler is busy: its inbox is full",
+                                    .hint = "",
+                                    .field = ""};
+  for (const auto& refused : {rig.post("/v1/jobs", job), rig.post("/v1/jobs:batch", batch)}) {
+    EXPECT_EQ(refused.status(), 503);
+    EXPECT_EQ(refused.header("Retry-After"), "1");
+  }
+  rig.backend.refuse_writes =
+      Error{.code = Errc::in_doubt, .message = "nobody knows", .hint = "look", .field = ""};
+  for (const auto& doubtful : {rig.post("/v1/jobs", job), rig.post("/v1/jobs:batch", batch)}) {
+    EXPECT_EQ(doubtful.status(), 504);
+    EXPECT_EQ(doubtful.header("Retry-After"), "") << "to repeat it without a key may do it twice";
+    EXPECT_EQ(doubtful.body().at("code"), "in_doubt");
+  }
+}
+
 TEST(System, Metrics) {
   ApiRig rig;
   const auto metrics = rig.get("/metrics");

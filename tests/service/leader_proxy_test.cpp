@@ -4,11 +4,14 @@
 #include <sodium.h>
 
 #include <array>
+#include <atomic>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/json/serialize.hpp>
 #include <mutex>
 #include <set>
 
+#include "api/access/identity.h"
+#include "scheduler/service/term_notice.h"
 #include "tests/http/test_server.h"
 
 namespace tutti {
@@ -60,12 +63,15 @@ struct LeaderProxyTest : ::testing::Test {
                       return leads;
                     },
                     kMark};
+  std::atomic<bool> known = false;  // the standby knows who asks
+  const std::uint16_t address_port = leader->port();
   TestServer standby{standby_routes()};
 
   static std::string url(std::uint16_t port) { return "http://127.0.0.1:" + std::to_string(port); }
   http::Router standby_routes() {
     http::Router routes;
     const http::Handler hand_over = [this](http::Request request, http::Responder responder) {
+      if (known) request.identity = somebody("ada");
       proxy.forward(std::move(request), std::move(responder));
     };
     routes.post("/v1/jobs", hand_over);
@@ -74,6 +80,21 @@ struct LeaderProxyTest : ::testing::Test {
     routes.get("/v1/exec", hand_over);
     routes.del("/v1/jobs/{id}", hand_over);
     return routes;
+  }
+  static Identity somebody(const std::string& name) {
+    Identity who;
+    who.kind = Identity::Kind::user;
+    who.name = name;
+    return who;
+  }
+  /// One that holds a place of `narrow` until its answer has come. `user` "": from the address `peer`.
+  void ask_narrow(LeaderProxy& narrow, const char* target, const std::string& user,
+                  const std::string& peer = "10.0.0.1:5") {
+    auto request = http::Request::make(http::Method::get, target);
+    request.peer = peer;
+    if (!user.empty()) request.identity = somebody(user);
+    narrow.forward(std::move(request),
+                   http::Responder::to([this](http::Response r) { answers.put(std::move(r)); }));
   }
   void now_leads(LeaderProxy::Leading who) {
     const std::scoped_lock lock(mutex);
@@ -169,6 +190,7 @@ TEST_F(LeaderProxyTest, WithoutALeaderNothingHasHappened) {
 }
 
 TEST_F(LeaderProxyTest, ALeaderThatIsGoneIsNoLeader) {
+  known = true;
   leader.reset();
   auto client = standby.client();
   const auto answer = client.request("POST", "/v1/jobs");
@@ -207,12 +229,33 @@ TEST_F(LeaderProxyTest, TwoStandbysDoNotSendARequestRoundAndRound) {
 }
 
 TEST_F(LeaderProxyTest, AShellIsTheLeadersBusiness) {
+  known = true;
   const auto answer =
       ask(standby,
           "GET /v1/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
   EXPECT_EQ(status_of(answer), 421);
   EXPECT_NE(answer.find(url(leader->port())), std::string::npos);
+}
+
+TEST_F(LeaderProxyTest, WhomWeDoNotKnowIsNotToldWhereTheLeaderIs) {
+  const auto answer =
+      ask(standby,
+          "GET /v1/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
+          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+  EXPECT_EQ(status_of(answer), 401);
+  leader.reset();
+  auto client = standby.client();
+  const auto gone = client.request("POST", "/v1/jobs");
+  EXPECT_EQ(gone.status, 503);
+  now_leads({.ours = false, .url = "", .holder = "secret-host:1"});
+  const auto nowhere = client.request("POST", "/v1/jobs");
+  EXPECT_EQ(nowhere.status, 503);
+  for (const std::string& said : {answer, gone.body, nowhere.body}) {
+    EXPECT_EQ(said.find("127.0.0.1"), std::string::npos) << said;
+    EXPECT_EQ(said.find(std::to_string(address_port)), std::string::npos) << said;
+    EXPECT_EQ(said.find("host:1"), std::string::npos) << said;
+  }
 }
 
 // Somebody asks in the second before the standby looks for itself.
@@ -275,6 +318,76 @@ TEST_F(LeaderProxyTest, TooManyAreRefusedAtOnce) {
   ask_narrow("/v1/slow");
   held.take().respond(http::text(200, "the place is free again"));
   EXPECT_EQ(answers.take().status, 200);
+}
+
+TEST_F(LeaderProxyTest, OneCallerHoldsNoMoreThanItsShare) {
+  LeaderProxy narrow([this] { return leads; }, kMark, {.of_a_caller = 1});
+  ask_narrow(narrow, "/v1/slow", "ada");
+  auto hers = held.take();
+  ask_narrow(narrow, "/v1/slow", "ada");
+  EXPECT_EQ(answers.take().status, 503);
+  ask_narrow(narrow, "/v1/slow", "bob");
+  auto his = held.take();
+  ask_narrow(narrow, "/v1/slow", "", "10.0.0.1:5");
+  auto one = held.take();
+  ask_narrow(narrow, "/v1/slow", "", "10.0.0.1:6");
+  EXPECT_EQ(answers.take().status, 503) << "another port of the same address";
+  for (auto* responder : {&hers, &his, &one}) {
+    responder->respond(http::text(200, "done"));
+    EXPECT_EQ(answers.take().status, 200);
+  }
+  ask_narrow(narrow, "/v1/slow", "ada");
+  held.take().respond(http::text(200, "her place is free again"));
+  EXPECT_EQ(answers.take().status, 200);
+}
+
+TEST_F(LeaderProxyTest, StrangersLeavePlacesForThoseWhomWeKnow) {
+  LeaderProxy narrow([this] { return leads; }, kMark, {.strangers = 1});
+  ask_narrow(narrow, "/v1/slow", "", "10.0.0.1:5");
+  auto first = held.take();
+  ask_narrow(narrow, "/v1/slow", "", "10.0.0.2:5");
+  EXPECT_EQ(answers.take().status, 503);
+  ask_narrow(narrow, "/v1/slow", "ada");
+  held.take().respond(http::text(200, "known"));
+  EXPECT_EQ(answers.take().body, "known");
+  first.respond(http::text(200, "a stranger"));
+  EXPECT_EQ(answers.take().body, "a stranger");
+}
+
+TEST_F(LeaderProxyTest, StreamsLeavePlacesForQuestions) {
+  LeaderProxy narrow([this] { return leads; }, kMark, {.streams = 0});
+  ask_narrow(narrow, "/v1/events", "ada");
+  const auto answer = answers.take();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_NE(answer.body.find("streams"), std::string::npos) << answer.body;
+  ask_narrow(narrow, "/v1/slow", "ada");
+  held.take().respond(http::text(200, "short"));
+  EXPECT_EQ(answers.take().body, "short");
+}
+
+// ---------------------------------------------------------------- "term 7 is led by us"
+
+TEST(TermNotice, ReachesALeaderOfBeforeAndNobodyElseIsHeard) {
+  ASSERT_GE(sodium_init(), 0);
+  Mailbox<TermMark::Says> told;
+  http::Router routes;
+  add_term_route(routes, TermMark("shared"), [&told](const TermMark::Says& says) {
+    told.put(says);
+    return says.term > 6;
+  });
+  TestServer before(std::move(routes));
+  const std::string url = "http://127.0.0.1:" + std::to_string(before.port());
+  const TermNotice notice(TermMark("shared"), {});
+  EXPECT_EQ(notice.tell({"http://127.0.0.1:1", url}, {7, "host:9"}), 1) << "the first is gone";
+  const auto says = told.take();
+  EXPECT_EQ(says.term, 7);
+  EXPECT_EQ(says.holder, "host:9");
+  EXPECT_EQ(notice.tell({url}, {6, "host:9"}), 0) << "that is nothing new there";
+  told.take();
+  EXPECT_EQ(TermNotice(TermMark("another"), {}).tell({url}, {8, "host:9"}), 0);
+  auto client = before.client();
+  EXPECT_EQ(client.request("POST", std::string(kTermRoute)).status, 403);
+  EXPECT_EQ(told.size(), 0u);
 }
 
 }  // namespace

@@ -2,11 +2,14 @@
 #include "scheduler/service/leader.h"
 
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <condition_variable>
 #include <mutex>
+#include <sstream>
 
 #include "db/memory/memory_reader.h"
 #include "db/memory/memory_store.h"
@@ -88,6 +91,7 @@ struct LeaderTest : ::testing::Test {
     LeaderSettings settings;
     settings.holder = "test";
     settings.max_inbox = 50;
+    settings.slow_commit = std::chrono::milliseconds(20);
     leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
     leader->start(workers, [this](const std::string& why) { deposed = why; });
     until([&] { return leader->plane() != nullptr; });
@@ -207,13 +211,105 @@ TEST_F(LeaderTest, FailedCommitIsRefusedAndForgotten) {
   EXPECT_FALSE(second.all[0].value().replayed);
 }
 
-// The client was told "unavailable", the rows are there: the retried key must find its job.
+// Each job has its place, not each request: a thousand in one would take a thousand times the memory.
+TEST_F(LeaderTest, TheInboxCountsJobs) {
+  gate->set_open(false);
+  Answers first;
+  submit(first);
+  turn();
+  gate->wait_for_commit();
+  std::size_t answered = 0;
+  leader->submit(std::vector<SubmitRequest>(50, request()),
+                 [&](const std::vector<Result<Submitted>>& r) { answered = r.size(); });
+  EXPECT_EQ(leader->status().reasons.back(), "inbox_full");
+  Answers refused;
+  submit(refused);
+  ASSERT_EQ(refused.all.size(), 1u);
+  EXPECT_EQ(refused.all[0].error().code, Errc::unavailable);
+  gate->set_open(true);
+  until([&] { return answered == 50; });
+  Answers again;
+  submit(again);
+  until([&] { return again.all.size() == 1; });
+  EXPECT_TRUE(again.all[0]);
+}
+
+TEST_F(LeaderTest, ACommitThatTakesLongIsAReasonWhileItDoesAndAfterwards) {
+  const auto is_slow = [&] {
+    const auto reasons = leader->status().reasons;
+    return std::ranges::find(reasons, "slow_commits") != reasons.end();
+  };
+  gate->set_open(false);
+  Answers answers;
+  submit(answers);
+  turn();
+  gate->wait_for_commit();
+  until(is_slow);
+  EXPECT_NE(leader->status().detail.find("slow"), std::string::npos);
+  gate->set_open(true);
+  until([&] { return answers.all.size() == 1; });
+  EXPECT_TRUE(is_slow());
+}
+
+// Everything that is logged, as long as it lives.
+class Lines {
+ public:
+  Lines() {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>(
+        "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_, true)));
+  }
+  ~Lines() { spdlog::set_default_logger(before_); }
+  Lines(const Lines&) = delete;
+  Lines& operator=(const Lines&) = delete;
+  int with(const std::string& words) const {
+    int n = 0;
+    const std::string all = text_.str();
+    for (auto at = all.find(words); at != std::string::npos; at = all.find(words, at + 1)) ++n;
+    return n;
+  }
+
+ private:
+  std::shared_ptr<spdlog::logger> before_ = spdlog::default_logger();
+  std::ostringstream text_;
+};
+
+// However often it is asked in vain.
+TEST_F(LeaderTest, ALossOfTheStoreIsOneLineAndAnotherWhenItAnswersAgain) {
+  const Lines lines;
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->reachable = false;
+  }
+  gate->inner.fail_next_commit(Fault::unavailable);
+  Answers answers;
+  submit(answers);
+  const auto loads = [&] {
+    std::unique_lock lock(gate->mutex);
+    return gate->loads;
+  };
+  until([&] { return loads() >= 4; });
+  EXPECT_EQ(leader->status().reasons.front(), "store_unavailable");
+  EXPECT_NE(leader->metrics_text().find("tutti_store_outages_total 1\n"), std::string::npos);
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->reachable = true;
+  }
+  until([&] { return leader->status().ready; });
+  EXPECT_EQ(lines.with("the store is lost: "), 1);
+  EXPECT_EQ(lines.with("the store answers again, after "), 1);
+  EXPECT_EQ(leader->metrics_text().find("tutti_store_outage_seconds_total 0\n"), std::string::npos);
+  EXPECT_NE(leader->metrics_text().find("tutti_store_outages_total 1\n"), std::string::npos);
+}
+
+// The client was told that nobody knows, the rows are there: the retried key must find its job.
 TEST_F(LeaderTest, DoubtfulCommitIsReadBackFromTheRows) {
   gate->inner.fail_next_commit(Fault::in_doubt_applied);
   Answers first, second;
   submit(first, "k");
   until([&] { return first.all.size() == 1; });
-  EXPECT_FALSE(first.all[0]);
+  ASSERT_FALSE(first.all[0]);
+  EXPECT_EQ(first.all[0].error().code, Errc::in_doubt) << "not unavailable: that means, nothing has happened";
+  EXPECT_NE(first.all[0].error().hint.find("Idempotency-Key"), std::string::npos);
   until([&] { return leader->plane() != nullptr; });
   EXPECT_EQ(leader->plane()->jobs().size(), 1u);
   submit(second, "k");

@@ -68,6 +68,27 @@ TEST(ReplayProcess, ThatDiesIsAFailureAndNoMore) {
   failure_of(ReplayProcess({.path = "/nowhere/tutti-scheduler", .argv = {"x"}}));
 }
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TUTTI_TEST_NO_LIMIT
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define TUTTI_TEST_NO_LIMIT
+#endif
+
+TEST(ReplayProcess, ThatTakesMoreMemoryThanItMayEndsAlone) {
+#ifdef TUTTI_TEST_NO_LIMIT
+  GTEST_SKIP() << "a sanitizer takes all addresses";
+#endif
+  const char* bin = std::getenv("TUTTI_BIN");
+  ASSERT_NE(bin, nullptr) << "TUTTI_BIN: where tutti-scheduler is; ctest sets it";
+  auto program = ReplayProcess::this_program(8);
+  program.path = std::string(bin) + "/tutti-scheduler";
+  program.grace = 60s;
+  const auto why = failure_of(ReplayProcess(program), 300'000);
+  EXPECT_NE(why.find("--replay-memory-mb"), std::string::npos) << why;
+}
+
 TEST(ReplayProcess, ThatSaysNothingIsGivenUp) {
   auto q = question(3);
   q.patience = 100ms;

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <boost/asio/io_context.hpp>
+#include <future>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "db/memory/memory_reader.h"
@@ -37,13 +39,25 @@ class SwitchedStore : public Store {
     const std::scoped_lock lock(mutex);
     inner.resign();
   }
+  std::vector<std::string> predecessor_urls() override {
+    const std::scoped_lock lock(mutex);
+    return inner.predecessor_urls();
+  }
   Snapshot load() override {
     const std::scoped_lock lock(mutex);
+    must_write();
     return inner.load();
   }
   void commit(const Batch& batch) override {
     const std::scoped_lock lock(mutex);
+    must_write();
     inner.commit(batch);
+  }
+  void prove_leadership() override {
+    const std::scoped_lock lock(mutex);
+    must_write();
+    inner.prove_leadership();
+    ++proofs;
   }
   bool healthy() noexcept override {
     const std::scoped_lock lock(mutex);
@@ -53,13 +67,28 @@ class SwitchedStore : public Store {
     const std::scoped_lock lock(mutex);
     inner.set_reachable(yes);
   }
+  /// As a primary that was replaced and goes on alone: it answers, and no write of its ends.
+  void set_writes(bool yes) {
+    const std::scoped_lock lock(mutex);
+    writes = yes;
+  }
+  int proofs_so_far() {
+    const std::scoped_lock lock(mutex);
+    return proofs;
+  }
+  void must_write() const {
+    if (!writes) throw StoreError(StoreError::in_doubt, "no standby confirms it");
+  }
 
   std::mutex mutex;
+  bool writes = true;
+  int proofs = 0;
   db::MemoryStore inner;
 };
 
 struct Replica {
-  Replica(boost::asio::io_context& io, const std::shared_ptr<db::MemoryDatabase>& database, LeaderCard card) {
+  Replica(boost::asio::io_context& io, const std::shared_ptr<db::MemoryDatabase>& database, LeaderCard card,
+          Duration stood_still = std::chrono::seconds(10)) {
     auto switched = std::make_unique<SwitchedStore>(database);
     gate = switched.get();
     store = std::make_unique<StoreThread>(io.get_executor(), std::move(switched),
@@ -67,6 +96,7 @@ struct Replica {
     LeaderSettings settings;
     settings.holder = card.instance;
     settings.card = std::move(card);
+    settings.stood_still = stood_still;
     leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
   }
   void start() {
@@ -91,8 +121,8 @@ struct Replicas : ::testing::Test {
   boost::asio::io_context io{1};
   std::vector<std::unique_ptr<Replica>> all;
 
-  Replica& add(LeaderCard who) {
-    all.push_back(std::make_unique<Replica>(io, database, std::move(who)));
+  Replica& add(LeaderCard who, Duration stood_still = std::chrono::seconds(10)) {
+    all.push_back(std::make_unique<Replica>(io, database, std::move(who), stood_still));
     all.back()->start();
     return *all.back();
   }
@@ -182,6 +212,103 @@ TEST_F(Replicas, LeasesAreRenewedOnlyWhileItIsKnownThatWeLead) {
   EXPECT_TRUE(a.leader->leads()) << "nobody says that another one does";
   a.gate->set_reachable(true);
   until([&] { return a.leader->may_renew(); });
+}
+
+TEST_F(Replicas, AStoreThatOnlyAnswersReadsConfirmsNothing) {
+  Replica& a = add(card("a", std::chrono::seconds(2)));
+  until([&] { return a.leader->plane() != nullptr; });
+  until([&] { return a.gate->proofs_so_far() > 1; });  // with nothing to commit it proves that it leads
+  a.gate->set_writes(false);
+  until([&] { return !a.leader->may_renew(); });
+  EXPECT_TRUE(a.leader->leads());
+  a.gate->set_writes(true);
+  until([&] { return a.leader->may_renew(); });
+}
+
+void stand_still_for(Duration time) {  // as a process that is stopped: its loop does not run
+  const Mono end = boot_now() + time;
+  while (boot_now() < end) std::this_thread::yield();
+}
+
+TEST_F(Replicas, WhoStoodStillRenewsNothingBeforeItHasProvenThatItLeads) {
+  Replica& a = add(card("a"), std::chrono::milliseconds(1500));
+  until([&] { return a.leader->plane() != nullptr && a.leader->may_renew(); });
+  const int before = a.gate->proofs_so_far();
+  stand_still_for(std::chrono::milliseconds(1600));
+  EXPECT_FALSE(a.leader->may_renew()) << "the first thing that it does may be a heartbeat";
+  until([&] { return a.leader->may_renew(); });
+  EXPECT_GT(a.gate->proofs_so_far(), before);
+}
+
+TEST_F(Replicas, WhoStoodStillAndWasFollowedRenewsNothingAndEnds) {
+  Replica& a = add(card("a"), std::chrono::milliseconds(1500));
+  until([&] { return a.leader->plane() != nullptr && a.leader->may_renew(); });
+  {
+    const std::scoped_lock lock(a.gate->mutex);
+    a.gate->inner.drop_session();  // as PostgreSQL does with one that says nothing
+  }
+  db::MemoryStore next(database);
+  next.acquire_leadership("next");
+  stand_still_for(std::chrono::milliseconds(1600));
+  EXPECT_FALSE(a.leader->may_renew());
+  bool renewed = false;
+  until([&] {
+    renewed = renewed || a.leader->may_renew();
+    return !a.deposed.empty();
+  });
+  EXPECT_FALSE(renewed);
+}
+
+TEST_F(Replicas, WhoIsToldOfALaterTermIsDeposed) {
+  Replica& a = add(card("a"));
+  until([&] { return a.leader->plane() != nullptr; });
+  EXPECT_FALSE(a.leader->told_of_term(a.leader->term(), "a")) << "that is ours";
+  EXPECT_TRUE(a.leader->may_renew());
+  EXPECT_TRUE(a.leader->told_of_term(Term(2), "b"));
+  EXPECT_NE(a.deposed.find("b leads with term 2"), std::string::npos) << a.deposed;
+  EXPECT_FALSE(a.leader->may_renew());
+  EXPECT_FALSE(a.leader->told_of_term(Term(3), "c")) << "once";
+}
+
+TEST_F(Replicas, WhoMayStillRenewLeasesIsToldWhoLeads) {
+  {
+    db::MemoryStore lost(database);
+    lost.introduce(card("lost"));
+    lost.acquire_leadership("lost");
+  }  // its session ends without a word
+  std::vector<std::string> told;
+  Term says;
+  all.push_back(std::make_unique<Replica>(io, database, card("b")));
+  Leader& b = *all.back()->leader;
+  b.tell_predecessors_by([&](std::vector<std::string> urls, Term ours) {
+    told = std::move(urls);
+    says = ours;
+  });
+  all.back()->start();
+  until([&] { return !told.empty(); });
+  EXPECT_EQ(told, std::vector<std::string>{"http://lost"});
+  EXPECT_EQ(says, Term(2));
+}
+
+// A question that takes its time holds the reading thread.
+TEST_F(Replicas, WhoLeadsIsAskedBesideOtherQuestions) {
+  Replica& a = add(card("a"));
+  until([&] { return a.leader->plane() != nullptr; });
+  all.push_back(std::make_unique<Replica>(io, database, card("b")));
+  Replica& b = *all.back();
+  std::promise<void> answer;
+  bool answered = false;
+  b.leader->read(
+      [&answered, ready = std::make_shared<std::future<void>>(answer.get_future())](Reader&) {
+        ready->wait();
+        return [&answered] { answered = true; };
+      },
+      [](const Error&) {});
+  b.start();
+  until([&] { return b.leader->status().standby; });
+  EXPECT_FALSE(answered);
+  answer.set_value();
+  until([&] { return answered; });
 }
 
 TEST_F(Replicas, ALeaderThatStopsRenewsNothingFromThenOn) {

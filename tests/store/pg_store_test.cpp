@@ -73,6 +73,66 @@ TEST_F(PgStoreTest, RaisedTermDeposesALeaderWhoseSessionLives) {
   EXPECT_THAT(database_.sql("SELECT id FROM job_spec"), IsEmpty());
 }
 
+TEST_F(PgStoreTest, AProofIsARowThatIsWritten) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  const auto proven = [&] {
+    return database_.sql("SELECT count(*)::text FROM leader_term WHERE term = 1 AND proven_at IS NOT NULL");
+  };
+  EXPECT_TRUE(store.healthy());
+  EXPECT_THAT(proven(), ElementsAre("0")) << "a read says nothing";
+  store.prove_leadership();
+  EXPECT_THAT(proven(), ElementsAre("1"));
+  database_.sql("UPDATE leader SET term = term + 1");
+  EXPECT_EQ(kind_of([&] { store.prove_leadership(); }), StoreError::deposed);
+}
+
+// As a primary that has been demoted, or that was replaced and has not been told: it answers.
+TEST_F(PgStoreTest, WhoCanOnlyReadHasNotProvenThatItLeads) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  database_.sql("ALTER DATABASE " + database_.name() + " SET default_transaction_read_only = on");
+  database_.sql("SELECT pg_terminate_backend(" + std::to_string(store.backend_pid()) + ", 5000)");
+  EXPECT_EQ(kind_of([&] { store.load(); }), StoreError::unavailable) << "its rows can be read";
+  EXPECT_EQ(kind_of([&] { store.prove_leadership(); }), StoreError::unavailable);
+}
+
+// With synchronous replication the COMMIT of a server that goes on alone never ends.
+TEST_F(PgStoreTest, AProofThatTheNetworkSwallowsEndsAtItsDeadline) {
+  CuttingProxy proxy(TestPostgres::instance().socket_path());
+  auto o = options();
+  o.connection_string = proxy.connection_string(database_.name());
+  o.commit_timeout = milliseconds(700);
+  db::PgStore store(o);
+  store.acquire_leadership("a");
+  proxy.cut_at_next_commit(CuttingProxy::Cut::silence);
+  EXPECT_EQ(kind_of([&] { store.prove_leadership(); }), StoreError::in_doubt);
+  EXPECT_EQ(kind_of([&] { store.prove_leadership(); }), StoreError::unavailable) << "its session is gone";
+  store.load();
+  store.prove_leadership();
+}
+
+TEST_F(PgStoreTest, FormerTermsAreForgottenWhenNobodyWaitsForThemAnyMore) {
+  {
+    db::PgStore store(options());
+    store.acquire_leadership("a");
+  }
+  database_.sql(
+      "DELETE FROM leader_term; UPDATE leader SET term = 2000;"
+      " INSERT INTO leader_term (term, holder, url, instance, key_print, renews_us, began_at, over_at) VALUES"
+      " (1, 'crashed 1', '', '', '', 0, now() - interval '9 days', now() - interval '8 days'),"
+      " (1500, 'of long ago', '', '', '', 0, now() - interval '500 days', now() - interval '401 days'),"
+      " (1501, 'over', '', '', '', 0, now() - interval '100 days', now() - interval '99 days'),"
+      " (1502, 'lost', '', '', '', 600000000, now() - interval '99 days', NULL),"
+      " (1503, 'lost, long R', '', '', '', 604800000000, now() - interval '11 days', NULL),"
+      " (1504, 'lost lately', '', '', '', 600000000, now() - interval '10 days', NULL),"
+      " (1999, 'last', '', '', '', 0, now() - interval '3 days', now() - interval '2 days')");
+  db::PgStore store(options());
+  EXPECT_EQ(store.acquire_leadership("b"), Term(2001));
+  EXPECT_THAT(database_.sql("SELECT term::text FROM leader_term ORDER BY term"),
+              ElementsAre("1501", "1503", "1504", "1999", "2001"));
+}
+
 TEST_F(PgStoreTest, CutBeforeTheServerHeardIsInDoubtAndNotApplied) {
   CuttingProxy proxy(TestPostgres::instance().socket_path());
   auto o = options();

@@ -549,6 +549,60 @@ TEST_P(StoreTest, TermsOfAnInstanceThatStartsAgainAreOver) {
 
 // ---------------------------------------------------------------- leadership and lost sessions
 
+TEST_P(StoreTest, ALeaderIsToldWhereThoseBeforeItAreReachedThatMayRenew) {
+  store_.reset();  // of the fixture: it does not say where it is reached
+  auto lost = world_->store();
+  lost->introduce(card("lost"));
+  lost->acquire_leadership("lost");
+  lost.reset();
+  auto over = world_->store();
+  over->introduce(card("over"));
+  over->acquire_leadership("over");
+  over->resign();
+  auto past = world_->store();
+  past->introduce(card("past", Duration::zero()));
+  past->acquire_leadership("past");
+  past.reset();
+  auto next = world_->store();
+  next->introduce(card("next"));
+  next->acquire_leadership("next");
+  EXPECT_THAT(next->predecessor_urls(), ElementsAre("http://lost:7070"));
+  auto again = world_->store();
+  again->introduce(card("lost"));
+  EXPECT_THROW(again->acquire_leadership("lost, started again"), StoreError);
+  EXPECT_THAT(next->predecessor_urls(), IsEmpty());
+}
+
+TEST_P(StoreTest, ALeaderProvesThatItLeads) {
+  store_->prove_leadership();
+  world_->cut_session(*store_);
+  try {
+    store_->prove_leadership();
+    ADD_FAILURE() << "without a session";
+  } catch (const StoreError& e) {
+    EXPECT_EQ(e.kind, StoreError::unavailable);
+  }
+  store_->load();
+  store_->prove_leadership();
+}
+
+TEST_P(StoreTest, WhoDoesNotLeadAnyMoreProvesNothing) {
+  auto second = world_->store();
+  world_->cut_session(*store_);
+  second->acquire_leadership("second");
+  const auto refusal_of = [](Store& store, auto call) {
+    try {
+      call(store);
+    } catch (const StoreError& e) {
+      return e.kind;
+    }
+    ADD_FAILURE() << "it did";
+    return StoreError::corrupt;
+  };
+  EXPECT_EQ(refusal_of(*store_, [](Store& s) { s.load(); }), StoreError::deposed);
+  second->prove_leadership();
+}
+
 TEST_P(StoreTest, TermRisesWithEveryLeader) {
   EXPECT_EQ(reader_->leader().term, Term(1));
   EXPECT_EQ(reader_->leader().holder, "test");

@@ -54,5 +54,32 @@ TEST_F(ForwardMarkTest, APrintTellsWhetherBothSecretsAreTheSame) {
   EXPECT_EQ(key_print("a", "b").size(), 16u);
 }
 
+TEST(TermMarkTest, SaysWhoLeadsForAWhileAndNobodyElseMakesOne) {
+  ASSERT_GE(sodium_init(), 0);
+  const TermMark mark("the secret that they share");
+  const std::string made = mark.make({7, "host b:12"}, seconds(1'000'000));
+  const auto says = mark.read(made, seconds(1'000'001));
+  ASSERT_TRUE(says);
+  EXPECT_EQ(says->term, 7);
+  EXPECT_EQ(says->holder, "host b:12");
+  EXPECT_FALSE(mark.read(made, seconds(1'000'200)));
+  EXPECT_FALSE(TermMark("another secret").read(made, seconds(1'000'001)));
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    std::string bent = made;
+    bent[i] = bent[i] == '1' ? '2' : '1';
+    EXPECT_FALSE(mark.read(bent, seconds(1'000'001))) << i;
+  }
+  EXPECT_FALSE(mark.read("", seconds(1'000'001)));
+}
+
+// A client chooses what a standby puts a ForwardMark on.
+TEST(TermMarkTest, IsNotMadeOutOfAForwardedRequest) {
+  ASSERT_GE(sodium_init(), 0);
+  const ForwardMark forwarded("the secret that they share");
+  const TermMark mark("the secret that they share");
+  const auto made = forwarded.make({"9 x", "POST", "/internal/term"}, seconds(1'000'000));
+  EXPECT_FALSE(mark.read(made, seconds(1'000'000)));
+}
+
 }  // namespace
 }  // namespace tutti

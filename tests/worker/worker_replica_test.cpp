@@ -102,6 +102,25 @@ TEST_F(WorkerReplica, WithNothingToLoseItObeysAnyTerm) {
   a.wait<Heartbeat>("n1", [](const Heartbeat& beat) { return says(beat, 1); });
 }
 
+// Else one whose end nobody has taken down would keep this node from a database that was restored for ever.
+TEST_F(WorkerReplica, WhatHasEndedIsNothingToLose) {
+  a.lead(5);
+  WorkerProcess worker(a, "n1");
+  worker.start();
+  a.wait<Heartbeat>("n1", [](const Heartbeat& beat) { return says(beat, 5); });
+  run(a, worker);
+  Stop stop;
+  stop.key = kKey;
+  stop.cause = "cancelled";
+  stop.signal = "KILL";
+  a.send("n1", stop);
+  EXPECT_TRUE(a.wait_end("n1", kKey).end->proven);
+  a.lead(1);
+  a.cut("n1");
+  a.wait<Hello>("n1", [](const Hello& hello) { return !hello.attempts.empty(); });
+  a.wait<Heartbeat>("n1", [](const Heartbeat& beat) { return says(beat, 1); });
+}
+
 TEST_F(WorkerReplica, OfAnOlderSchedulerNoTermIsClaimed) {
   WorkerProcess worker(a, "n1");
   worker.start();

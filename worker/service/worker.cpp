@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <charconv>
@@ -343,17 +344,32 @@ void Worker::handle(const std::string& text) {
   settle();
 }
 
+// Nothing is about to begin, and of what was here the end is proven; that may wait to be told.
+bool Worker::nothing_lives() const {
+  return being_looked_up_.empty() && being_killed_.empty() &&
+         std::ranges::all_of(core_.attempts(), [this](AttemptKey key) {
+           const auto status = core_.status_of(key);
+           return core_.find(key)->ended && status.end && status.end->proven;
+         });
+}
+
 // Terms do not fall while anything lives here: the new leader counts on it that the one before renews no
-// lease any more. So the term stands on the disk before anything is said under it.
+// lease any more. So the term stands on the disk before anything is said under it. With nothing alive a lower
+// one is obeyed (a database that was set up anew, or restored without its term being raised): there is no
+// lease to protect, and a leader of before begins nothing here, for that takes a commit under its own term.
 bool Worker::obey(const protocol::Welcome& welcome) {
   if (!welcome.term) {  // an older scheduler
     term_ = 0;
     return true;
   }
-  if (*welcome.term < term_ && !links_.empty()) {
-    client_->refused("its term " + std::to_string(*welcome.term) + " is over, term " + std::to_string(term_) +
-                     " has been obeyed here");
-    return false;
+  if (*welcome.term < term_) {
+    if (!nothing_lives()) {
+      client_->refused("its term " + std::to_string(*welcome.term) + " is over, term " +
+                       std::to_string(term_) + " has been obeyed here");
+      return false;
+    }
+    spdlog::warn("term {} is obeyed, though {} was: nothing lives here; has the database been restored?",
+                 *welcome.term, term_);
   }
   if (*welcome.term == term_) return true;
   try {

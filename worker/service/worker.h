@@ -92,6 +92,7 @@ class Worker {
   void use_peer_secret(const std::string&);
   void handle(const std::string& text);
   bool obey(const protocol::Welcome&);  // false: its leader's term is over
+  bool nothing_lives() const;
   void prepare(const protocol::Prepare&);
   void open_shell(const protocol::OpenShell&);
   const Account* user_of(AttemptKey);         // none: nothing was ever started for it

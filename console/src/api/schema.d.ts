@@ -3078,6 +3078,7 @@ export interface components {
             };
             /** @description How long the last commit took; GET /metrics has the distribution. */
             last_commit_seconds: number;
+            reasons: components["schemas"]["ReadyReasons"];
             /** @description Nodes by the version of their workers. */
             workers: {
                 version: string;
@@ -3122,18 +3123,26 @@ export interface components {
             /** @enum {string} */
             status: "ok";
         };
+        /** @description Whom the scheduler does not know is told `status`, `role` and `reasons` only. */
         Ready: {
-            /** @enum {string} */
-            status: "ok";
+            /**
+             * @description `degraded`: it works, and there are reasons to look.
+             * @enum {string}
+             */
+            status: "ok" | "degraded";
             /** @enum {string} */
             role: "leader" | "standby";
-            detail: string;
+            reasons: components["schemas"]["ReadyReasons"];
+            detail?: string;
             /** @description Who leads: host and process. */
-            leader: string;
+            leader?: string;
             /** @description Where it is reached; empty if it does not say. */
-            leader_url: string;
-            term: number;
+            leader_url?: string;
+            term?: number;
+            last_commit_seconds?: number;
         };
+        /** @description What is not as it should be: `store_unavailable`: nothing is decided until the database answers; `slow_commits`: a commit takes, or has just taken, a second or more; `inbox_full`: writes get 503. */
+        ReadyReasons: ("starting" | "store_unavailable" | "slow_commits" | "inbox_full")[];
         /** @description A name and a password, or a token alone. */
         Login: {
             user?: string;
@@ -3467,6 +3476,16 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description Whether it happened is not known (`in_doubt`): the store was lost while it took the change. Repeat it under the same Idempotency-Key, or look first. */
+        InDoubt: {
+            headers: {
+                "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description Nothing has happened, try again. */
         Unavailable: {
             headers: {
@@ -3584,6 +3603,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.submit_batch": {
@@ -3622,6 +3642,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.count": {
@@ -3738,6 +3759,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.bulk": {
@@ -3771,6 +3793,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.cancel": {
@@ -3813,6 +3836,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.hold": {
@@ -3855,6 +3879,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.release": {
@@ -3897,6 +3922,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.simulate": {
@@ -3932,6 +3958,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.simulate_change": {
@@ -3971,6 +3998,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.signal": {
@@ -4013,6 +4041,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.requeue": {
@@ -4055,6 +4084,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "jobs.explain": {
@@ -4519,6 +4549,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "queues.delete": {
@@ -4553,6 +4584,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "projects.list": {
@@ -4651,6 +4683,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "projects.delete": {
@@ -4685,6 +4718,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "projects.usage": {
@@ -4865,6 +4899,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "reservations.delete": {
@@ -4899,6 +4934,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "webhooks.list": {
@@ -4991,6 +5027,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             501: components["responses"]["NotServed"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "webhooks.delete": {
@@ -5023,6 +5060,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             501: components["responses"]["NotServed"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "webhooks.test": {
@@ -5053,6 +5091,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             501: components["responses"]["NotServed"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "webhooks.deliveries": {
@@ -5182,6 +5221,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.cordon": {
@@ -5220,6 +5260,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.quarantine": {
@@ -5258,6 +5299,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.repair": {
@@ -5296,6 +5338,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.return": {
@@ -5334,6 +5377,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.retire": {
@@ -5372,6 +5416,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.report": {
@@ -5410,6 +5455,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.resume": {
@@ -5448,6 +5494,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.inspect": {
@@ -5480,6 +5527,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.inspection": {
@@ -5785,6 +5833,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             501: components["responses"]["NotServed"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.score": {
@@ -6117,6 +6166,7 @@ export interface operations {
             422: components["responses"]["Invalid"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "sessions.logout": {
@@ -6142,6 +6192,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "me.get": {
@@ -6195,6 +6246,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "users.list": {
@@ -6252,6 +6304,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "users.get": {
@@ -6309,6 +6362,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "users.change": {
@@ -6343,6 +6397,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "tokens.list": {
@@ -6403,6 +6458,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "tokens.revoke": {
@@ -6434,6 +6490,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "join_tokens.list": {
@@ -6490,6 +6547,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "join_tokens.delete": {
@@ -6519,6 +6577,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "nodes.join": {
@@ -6550,6 +6609,7 @@ export interface operations {
             409: components["responses"]["Conflict"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "node_credentials.list": {
@@ -6607,6 +6667,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "audit.list": {
@@ -6813,6 +6874,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "secrets.delete": {
@@ -6864,6 +6926,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
         };
     };
     "health.get": {
