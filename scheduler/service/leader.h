@@ -70,6 +70,9 @@ class Leader : public Backend {
   // Before start(): what is told of this scheduler while it leads.
   void introduce(LeaderCard card) { settings_.card = std::move(card); }
 
+  // Before start(): it is told all that is decided here, and outlives this.
+  void watched_by(PlaneWitness& witness) { witness_ = &witness; }
+
   // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
   // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
   // left to do.
@@ -144,6 +147,7 @@ class Leader : public Backend {
   LeaseTable& leases_;
   Metrics& metrics_;
   WorkerMessages* workers_ = nullptr;
+  PlaneWitness* witness_ = nullptr;
   std::function<void(std::string)> deposed_;
   std::function<void()> stopped_;
   bool stopping_ = false;
