@@ -688,14 +688,14 @@ class ControlPlane {
   FaultId last_fault_;
   std::int64_t last_inspection_ = 0;
 
-  PlaneWitness* witness_ = nullptr;
-  int deciding_ = 0;  // public methods under way, one inside the other
-
   Output out_;
   std::set<JobId> dirty_jobs_;
   std::set<AttemptKey> dirty_attempts_;
   std::set<NodeId> dirty_nodes_;
   std::set<GpuId> dirty_gpus_;
+
+  PlaneWitness* witness_ = nullptr;
+  int deciding_ = 0;  // public methods under way, one inside the other
 };
 
 }  // namespace tutti

@@ -147,7 +147,6 @@ class Leader : public Backend {
   LeaseTable& leases_;
   Metrics& metrics_;
   WorkerMessages* workers_ = nullptr;
-  PlaneWitness* witness_ = nullptr;
   std::function<void(std::string)> deposed_;
   std::function<void()> stopped_;
   bool stopping_ = false;
@@ -180,6 +179,7 @@ class Leader : public Backend {
   double commit_ms_ = 0;
   std::uint64_t next_subscription_ = 1;
   std::map<std::uint64_t, EventSink> subscriptions_;
+  PlaneWitness* witness_ = nullptr;
 };
 
 }  // namespace tutti
