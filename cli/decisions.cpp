@@ -24,7 +24,8 @@ constexpr std::size_t kShown = 1'000;  // jobs of the queue
 constexpr std::size_t kEventsShown = 10;
 
 std::vector<fs::path> segments_of(const std::string& path) {
-  if (fs::is_regular_file(path)) return {path};
+  std::error_code ec;
+  if (fs::is_regular_file(path, ec)) return {path};
   auto files = decisions::segments_in(path);
   if (files.empty())
     throw Failure(Exit::usage, path + " holds no decision log",

@@ -29,6 +29,8 @@ class Replayer {
  public:
   // Throws SegmentError (no such file, damaged, or of a program with other structs) and BadBytes.
   explicit Replayer(std::filesystem::path segment);
+  Replayer(const Replayer&) = delete;
+  Replayer& operator=(const Replayer&) = delete;
 
   // Nothing could be read of how it begins: the program died as it wrote that, or writes it now.
   bool empty() const { return plane_ == nullptr; }
