@@ -281,10 +281,11 @@ json::array list_of(const std::vector<fs::path>& files) {
   for (const auto& file : files) {
     const decisions::SegmentReader head(file);
     const auto began = decisions::began_at(file);
-    out.push_back(json::object{{"file", file.string()},
-                               {"began_at", began ? json::value(wire::format_instant(*began)) : nullptr},
-                               {"bytes", static_cast<std::int64_t>(fs::file_size(file))},
-                               {"version", head.version()}});
+    out.push_back(
+        json::object{{"file", file.string()},
+                     {"began_at", began ? json::value(wire::format_instant(*began)) : json::value(nullptr)},
+                     {"bytes", static_cast<std::int64_t>(fs::file_size(file))},
+                     {"version", head.version()}});
   }
   return out;
 }

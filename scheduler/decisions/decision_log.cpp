@@ -236,11 +236,8 @@ void DecisionLog::open(const Opening& opening) {
 
 void DecisionLog::flush() {
   if (!segment_ || content_.empty()) return;
-  if (!make_room(content_.size())) {
-    stop_segment("what was recorded since the rows were loaded fills --decision-log-mib");
-    return;
-  }
-  segment_->write(content_);
+  if (!segment_->write(content_, [this](std::uint64_t bytes) { return make_room(bytes); }))
+    return stop_segment("what was recorded since the rows were loaded fills --decision-log-mib");
   content_.clear();
 }
 

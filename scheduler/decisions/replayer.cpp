@@ -36,7 +36,7 @@ bool Replayer::read_round() {
     const std::uint64_t tag = in_.whole();
     if (tag >= static_cast<std::uint64_t>(Tag::call)) {
       const auto method = static_cast<std::size_t>(tag - static_cast<std::uint64_t>(Tag::call));
-      round.inputs.push_back({method, read_call(in_, method), std::exchange(leases, std::nullopt)});
+      round.inputs.push_back({method, read_at_, read_call(in_, method), std::exchange(leases, std::nullopt)});
       continue;
     }
     switch (static_cast<Tag>(tag)) {
@@ -80,8 +80,8 @@ std::optional<Round> Replayer::next(std::optional<Instant> until) {
       leases_->put_others_until(input.leases->others_until);
       for (const auto& [node, lease] : input.leases->nodes) seen_[node] = lease;
     }
-    if (sees_leases(input.method)) see_leases(now_);
-    input.call(*plane_, now_);
+    if (sees_leases(input.method)) see_leases(input.now);
+    input.call(*plane_, input.now);
   }
   out.output = plane_->take_output();
   out.recorded = round.digest;

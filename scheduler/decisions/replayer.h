@@ -53,6 +53,7 @@ class Replayer {
     Now now;
     struct Input {
       std::size_t method = 0;
+      Now now;
       Call call;
       std::optional<LeaseChanges> leases;
     };

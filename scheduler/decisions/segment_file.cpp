@@ -98,21 +98,24 @@ void SegmentWriter::put(std::string_view bytes) {
   }
 }
 
-void SegmentWriter::write(std::string_view content) {
+bool SegmentWriter::write(std::string_view content, const Room& room) {
   for (; !content.empty(); content.remove_prefix(std::min(kBlock, content.size())))
-    write_block(content.substr(0, kBlock));
+    if (!write_block(content.substr(0, kBlock), room)) return false;
+  return true;
 }
 
-void SegmentWriter::write_block(std::string_view content) {
+bool SegmentWriter::write_block(std::string_view content, const Room& room) {
   uLongf size = ::compressBound(content.size());
   std::string packed(size, '\0');
   if (::compress2(reinterpret_cast<Bytef*>(packed.data()), &size,
                   reinterpret_cast<const Bytef*>(content.data()), content.size(), kFast) != Z_OK)
     throw SegmentError(path_.string() + ": cannot be packed");
   packed.resize(size);
+  if (room && !room(kHead + size)) return false;
   const std::string lengths = four_bytes(packed.size()) + four_bytes(content.size());
   last_ = chained(last_, lengths, packed);
   put(lengths + std::string(reinterpret_cast<const char*>(last_.data()), last_.size()) + packed);
+  return true;
 }
 
 // ---------------------------------------------------------------- reading

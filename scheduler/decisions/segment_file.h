@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -40,12 +41,14 @@ class SegmentWriter {
   SegmentWriter(const SegmentWriter&) = delete;
   SegmentWriter& operator=(const SegmentWriter&) = delete;
 
-  void write(std::string_view content);  // in blocks
+  // In blocks. `room` is asked before each, with what it takes; false: it ends there, and so does this.
+  using Room = std::function<bool(std::uint64_t bytes)>;
+  bool write(std::string_view content, const Room& room = {});
   const std::filesystem::path& path() const { return path_; }
   std::uint64_t bytes() const { return bytes_; }
 
  private:
-  void write_block(std::string_view content);
+  bool write_block(std::string_view content, const Room& room);
   void put(std::string_view bytes);
   std::filesystem::path path_;
   int fd_ = -1;
