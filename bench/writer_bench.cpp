@@ -2,6 +2,7 @@
 // order at once and in this process, so that neither sockets nor JSON are measured. A closed loop of
 // `in-flight` jobs of one GPU: submitted, placed, prepared, launched, ended, archived, and the next.
 //   writer_bench --db CONNECTION [--seconds 5] [--in-flight 1024] [--nodes 128] [--warm 1] [--spec TEXT]
+//                [--decisions DIR]   with a decision log there, as a scheduler has one
 // Migrates that database. Prints one JSON object: transitions of jobs (`state`) and of their attempts, each
 // with its committed history row, counted as the event stream tells them.
 #include <spdlog/spdlog.h>
@@ -19,6 +20,7 @@
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
+#include "scheduler/decisions/decision_log.h"
 #include "scheduler/service/clocks.h"
 #include "scheduler/service/leader.h"
 
@@ -29,6 +31,7 @@ using protocol::Phase;
 
 struct Options {
   std::string db;
+  std::string decisions;
   std::string spec = R"({"name":"bench","run":"true","priority":50,"nodes":1,"resources":{"gpus":1}})";
   double seconds = 5, warm = 1;
   int in_flight = 1024, nodes = 128, gpus = 8;
@@ -43,6 +46,8 @@ Options read_options(int argc, char** argv) {
       o.db = value;
     else if (flag == "--spec")
       o.spec = value;
+    else if (flag == "--decisions")
+      o.decisions = value;
     else if (flag == "--seconds")
       o.seconds = std::atof(value);
     else if (flag == "--warm")
@@ -130,6 +135,12 @@ class WriterBench {
     leader_ = std::make_unique<Leader>(io_.get_executor(), settings, *store_, leases_, metrics_);
     nodes_ = std::make_unique<Nodes>(*leader_, [this] { ++counts_.finished, --in_flight_, submit_soon(); });
     leader_->subscribe([this](const EventRow& e) { count(e); });
+    if (o_.decisions.empty()) return;
+    decisions::DecisionLogSettings log;
+    log.directory = o_.decisions;
+    log.version = "bench";
+    log_ = std::make_unique<decisions::DecisionLog>(log);
+    leader_->watched_by(*log_);
   }
 
   int run() {
@@ -272,6 +283,7 @@ class WriterBench {
   LeaseTable leases_{LeaseSettings{}};
   Metrics metrics_;
   std::unique_ptr<StoreThread> store_;
+  std::unique_ptr<decisions::DecisionLog> log_;
   std::unique_ptr<Leader> leader_;
   std::unique_ptr<Nodes> nodes_;
   boost::asio::steady_timer lease_timer_{io_};

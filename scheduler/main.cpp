@@ -33,6 +33,7 @@
 #include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/account_flags.h"
+#include "scheduler/decision_flags.h"
 #include "scheduler/http_flags.h"
 #include "scheduler/metrics_flags.h"
 #include "scheduler/replica_flags.h"
@@ -80,6 +81,7 @@ struct Flags {
   std::vector<std::string> webhook_allow;
   MetricsFlags metrics;
   ReplicaFlags replicas;
+  DecisionFlags decisions;
 };
 
 Flags read_flags(int argc, char** argv) {
@@ -144,6 +146,7 @@ Flags read_flags(int argc, char** argv) {
   add_account_flags(app, f.accounts);
   add_metrics_flags(app, f.metrics);
   add_replica_flags(app, f.replicas);
+  add_decision_flags(app, f.decisions);
   app.add_option(
          "--webhook-allow", f.webhook_allow,
          "networks (10.0.0.0/8) and hosts (hooks.example.com, .example.com) that webhooks may reach, "
@@ -360,7 +363,11 @@ int run(const Flags& f) {
   leader_settings.control.inspect_after_failure = f.inspect_after_failure;
   leader_settings.control.inspect_idle_every = std::chrono::duration_cast<Duration>(
       std::chrono::duration<double, std::ratio<3600>>(f.inspect_idle_hours));
+  std::optional<decisions::DecisionLog> decision_log;
+  if (auto settings = decision_log_settings(f.decisions, data, f.fault_table))
+    decision_log.emplace(*std::move(settings));
   Leader leader(io.get_executor(), leader_settings, store, leases, metrics);
+  if (decision_log) leader.watched_by(*decision_log);
   WorkerHub hub(io.get_executor(), leader, leases, metrics, key);
   SideThread secret_thread(io.get_executor());
   SecretVault vault(std::make_shared<db::PgSecrets>(db), secret_thread.aside(), key);

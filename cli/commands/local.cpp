@@ -1,9 +1,10 @@
-// Flags of what needs no server: up, simulate, completion.
+// Flags of what needs no server: up, simulate, replay, completion.
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
 #include <ostream>
 
 #include "cli/commands/commands.h"
+#include "cli/decisions.h"
 #include "cli/simulate.h"
 #include "cli/up.h"
 
@@ -81,11 +82,24 @@ void add_simulate(CommandLine& line) {
       ->check(CLI::Range(0.0, 86400.0));
 }
 
+void add_replay(CommandLine& line) {
+  const auto o = std::make_shared<DecisionsOptions>();
+  CLI::App* sub = line.local_verb(
+      {"replay", "a scheduler's decision log, decided again", "replay tutti-data/decisions --prove"},
+      [o](const Printer& printer) { return run_replay_decisions(*o, printer); });
+  sub->add_option("log", o->path, "directory of the decision log, or one file of it")->required();
+  sub->add_option("--until", o->until, "as it was then: an instant, or 2h for two hours ago");
+  sub->add_flag("--prove", o->prove, "compare every decision with the log; status 1 where one differs");
+  sub->add_flag("--queue", o->queue, "who waited, in order and why, and who ran where");
+  sub->add_option("--explain", o->explain, "why this job did not run")->check(CLI::PositiveNumber);
+}
+
 }  // namespace
 
 void add_local(CommandLine& line) {
   add_up(line);
   add_simulate(line);
+  add_replay(line);
   const auto shell = std::make_shared<std::string>();
   CLI::App* completion =
       line.local_verb({"completion", "help with typing, for your shell",

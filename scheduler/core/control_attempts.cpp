@@ -5,6 +5,7 @@
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/core/gentle_stop.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/core/quoted.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/model/assert.h"
@@ -243,6 +244,7 @@ bool ControlPlane::awaits_evidence(Attempt& attempt, Now now) const {
 }
 
 void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::AttemptStatus& status) {
+  const auto deciding = note<&ControlPlane::on_attempt_status>(now, node_id, status);
   Node* node = cluster_.find(node_id);
   if (node == nullptr) return;
   Attempt* attempt = find_live(status.key);
@@ -381,6 +383,7 @@ void ControlPlane::proven_late(Node& node, AttemptKey key, Now now) {
 }
 
 void ControlPlane::on_progress(Now now, NodeId node, const protocol::Progress& progress) {
+  const auto deciding = note<&ControlPlane::on_progress>(now, node, progress);
   Attempt* attempt = find_live(progress.key);
   if (attempt == nullptr || member_on(attempt->row, node) == nullptr) return;
   note_step(*attempt, progress.step, now);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/model/condition_table.h"
 
 namespace tutti {
@@ -77,6 +78,7 @@ bool ControlPlane::apply_service(Node& node, ServiceEvent event, Now now, const 
 
 Result<NodeId> ControlPlane::on_node_service(Now now, const std::string& node_name, NodeService service,
                                              std::string_view reason, Instant until) {
+  const auto deciding = note<&ControlPlane::on_node_service>(now, node_name, service, reason, until);
   const auto known = cluster_.node_by_name.find(node_name);
   if (known == cluster_.node_by_name.end())
     return Error{
@@ -159,6 +161,7 @@ void ControlPlane::end_services(Now now) {
 
 Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_name, std::string_view who,
                                             std::string_view reason) {
+  const auto deciding = note<&ControlPlane::on_node_report>(now, node_name, who, reason);
   const auto known = cluster_.node_by_name.find(node_name);
   if (known == cluster_.node_by_name.end())
     return Error{

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/model/assert.h"
 
@@ -71,6 +72,7 @@ void ControlPlane::remark(const Job& job, const CheckpointRow& row, Now now, std
 // ---------------------------------------------------------------- what workers say
 
 void ControlPlane::on_checkpoint(Now now, NodeId node, const protocol::CheckpointFound& found) {
+  const auto deciding = note<&ControlPlane::on_checkpoint>(now, node, found);
   Attempt* attempt = find_live(found.key);
   if (attempt == nullptr ||
       std::ranges::find(attempt->row.gang, node, &GangMember::node) == attempt->row.gang.end())
@@ -127,6 +129,7 @@ void ControlPlane::register_checkpoint(Job& job, Attempt& attempt, const protoco
 }
 
 void ControlPlane::on_checkpoint_checked(Now now, NodeId node, const protocol::CheckpointChecked& checked) {
+  const auto deciding = note<&ControlPlane::on_checkpoint_checked>(now, node, checked);
   const auto found = jobs_.find(checked.key.job);
   if (found == jobs_.end() || cluster_.find(node) == nullptr) return;
   Job& job = found->second;
@@ -269,6 +272,7 @@ void ControlPlane::delete_retired(Now now) {
 }
 
 void ControlPlane::on_checkpoint_deleted(Now now, NodeId node, const protocol::CheckpointDeleted& deleted) {
+  const auto deciding = note<&ControlPlane::on_checkpoint_deleted>(now, node, deleted);
   const auto found = jobs_.find(deleted.key.job);
   if (found == jobs_.end() || cluster_.find(node) == nullptr) return;
   CheckpointBook& book = checkpoints_[found->first];

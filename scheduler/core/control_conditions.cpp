@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/model/condition_table.h"
 
 namespace tutti {
@@ -30,6 +31,7 @@ const NodeCondition* find_same(const std::vector<NodeCondition>& list, const Nod
 }  // namespace
 
 void ControlPlane::on_node_health(Now now, NodeId id, const protocol::NodeHealth& health) {
+  const auto deciding = note<&ControlPlane::on_node_health>(now, id, health);
   Node* node = cluster_.find(id);
   if (node == nullptr) return;
   std::vector<NodeCondition> now_true;
@@ -63,6 +65,7 @@ const GangMember* ControlPlane::with_link_trouble(const AttemptRow& row) const {
 }
 
 void ControlPlane::on_clock_skew(Now now, NodeId id, std::optional<Duration> ahead) {
+  const auto deciding = note<&ControlPlane::on_clock_skew>(now, id, ahead);
   Node* node = cluster_.find(id);
   if (node == nullptr) return;
   node->clock_ahead = ahead;

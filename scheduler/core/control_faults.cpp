@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/core/quoted.h"
 
 namespace tutti {
@@ -56,6 +57,7 @@ std::string ControlPlane::action_of(const Evidence& e, bool folded) const {
 }
 
 void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fault) {
+  const auto deciding = note<&ControlPlane::on_gpu_fault>(now, id, fault);
   Node* node = cluster_.find(id);
   const auto known = cluster_.gpu_by_uuid.find(fault.uuid);
   if (node == nullptr || known == cluster_.gpu_by_uuid.end()) return;

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/core/quoted.h"
 #include "scheduler/model/condition_table.h"
 
@@ -41,6 +42,7 @@ const GangMember* member_of(const AttemptRow& row, NodeId node) {
 }  // namespace
 
 void ControlPlane::on_rank_report(Now now, NodeId node, const protocol::RankReport& report) {
+  const auto deciding = note<&ControlPlane::on_rank_report>(now, node, report);
   Attempt* attempt = find_live(report.key);
   if (attempt == nullptr || member_of(attempt->row, node) == nullptr) return;  // fenced
   attempt->watch.on_report(node, report, now.mono);

@@ -6,10 +6,12 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 
 Result<NodeId> ControlPlane::on_inspect(Now now, const std::string& name) {
+  const auto deciding = note<&ControlPlane::on_inspect>(now, name);
   const auto known = cluster_.node_by_name.find(name);
   if (known == cluster_.node_by_name.end())
     return Error{.code = Errc::not_found,
@@ -38,6 +40,7 @@ void ControlPlane::ask_inspection(Node& node, std::string trigger, Now now) {
 }
 
 void ControlPlane::on_inspection(Now now, NodeId id, const protocol::InspectionReport& report) {
+  const auto deciding = note<&ControlPlane::on_inspection>(now, id, report);
   Node* node = cluster_.find(id);
   if (node == nullptr) return;
   const Instant at = now.wall - Duration(std::clamp<std::int64_t>(report.age_us, 0, 366LL * 86'400'000'000));

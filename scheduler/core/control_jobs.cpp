@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/model/assert.h"
 
 namespace tutti {
@@ -101,6 +102,7 @@ std::optional<Error> ControlPlane::refuses(const SubmitRequest& request, Now now
 }
 
 Result<Submitted> ControlPlane::on_submit(Now now, const SubmitRequest& request) {
+  const auto deciding = note<&ControlPlane::on_submit>(now, request);
   if (auto known = known_by_key(request)) return *known;
   if (auto error = refuses(request, now)) return *error;
   see_nodes();
@@ -131,6 +133,7 @@ Result<SubmitRequest> ControlPlane::resolved(const std::vector<SubmitRequest>& a
 
 std::vector<Result<Submitted>> ControlPlane::on_submit_all(Now now,
                                                            const std::vector<SubmitRequest>& requests) {
+  const auto deciding = note<&ControlPlane::on_submit_all>(now, requests);
   std::vector<Result<Submitted>> results;
   results.reserve(requests.size());
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -237,6 +240,7 @@ Result<Job*> ControlPlane::live_job(JobId id) {
 }
 
 Result<JobId> ControlPlane::on_cancel(Now now, JobId id, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_cancel>(now, id, who);
   Result<Job*> found = live_job(id);
   if (!found) return found.error();
   Job& job = **found;
@@ -254,6 +258,7 @@ Result<JobId> ControlPlane::on_cancel(Now now, JobId id, std::string_view who) {
 }
 
 Result<JobId> ControlPlane::on_hold(Now now, JobId id, std::string_view reason, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_hold>(now, id, reason, who);
   if (auto error = would_refuse(id, JobAct::hold, {}, now)) return *std::move(error);
   Job& job = jobs_.at(id);
   std::string why =
@@ -271,6 +276,7 @@ Result<JobId> ControlPlane::on_hold(Now now, JobId id, std::string_view reason, 
 }
 
 Result<JobId> ControlPlane::on_release(Now now, JobId id, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_release>(now, id, who);
   if (auto error = would_refuse(id, JobAct::release, {}, now)) return *std::move(error);
   Job& job = jobs_.at(id);
   job.row.no_progress = 0;  // a person has looked: the breaker and the budgets start anew
@@ -291,6 +297,7 @@ void ControlPlane::let_go(Job& job, Now now, Cause cause, const std::string& why
 }
 
 Result<JobId> ControlPlane::on_requeue(Now now, JobId id, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_requeue>(now, id, who);
   if (auto error = would_refuse(id, JobAct::requeue, {}, now)) return *std::move(error);
   Job& job = jobs_.at(id);
   begin_stop(attempts_.at({id, job.row.epoch}), Cause::requeued, "requeued by " + std::string(who),
@@ -321,6 +328,7 @@ std::optional<Error> deaf(const GangMember& member, const Node& node) {
 // The message may be lost with a connection, and is not repeated: a signal that comes late is another signal.
 // So the history says to which nodes it was sent, and no more.
 Result<JobId> ControlPlane::on_signal(Now now, JobId id, const std::string& signal, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_signal>(now, id, signal, who);
   if (auto over = is_over(id)) return *std::move(over);
   const Job& job = jobs_.at(id);
   const Attempt* attempt = find_attempt({id, job.row.epoch});

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 void ControlPlane::set_node_state(Node& node, NodeEvent event, Now now, std::string detail) {
@@ -20,6 +21,7 @@ void ControlPlane::set_node_state(Node& node, NodeEvent event, Now now, std::str
 }
 
 NodeId ControlPlane::on_hello(Now now, const protocol::Hello& hello) {
+  const auto deciding = note<&ControlPlane::on_hello>(now, hello);
   auto known = cluster_.node_by_name.find(hello.node);
   const bool created = known == cluster_.node_by_name.end();
   if (created) {
@@ -270,6 +272,7 @@ void ControlPlane::gpu_unhealthy(Gpu& gpu, GpuHealth health, std::string reason,
 }
 
 void ControlPlane::on_gpu_inventory(Now now, NodeId id, const protocol::GpuInventory& inventory) {
+  const auto deciding = note<&ControlPlane::on_gpu_inventory>(now, id, inventory);
   Node* node = cluster_.find(id);
   if (node == nullptr) return;
   node->row.driver = inventory.driver;
@@ -280,6 +283,7 @@ void ControlPlane::on_gpu_inventory(Now now, NodeId id, const protocol::GpuInven
 }
 
 void ControlPlane::on_link_lost(Now now, NodeId id, std::uint64_t link) {
+  const auto deciding = note<&ControlPlane::on_link_lost>(now, id, link);
   Node* node = cluster_.find(id);
   if (node == nullptr || !node->linked || node->link != link) return;
   node->linked = false;  // not a reason to kill anything: the lease decides
@@ -288,6 +292,7 @@ void ControlPlane::on_link_lost(Now now, NodeId id, std::uint64_t link) {
 }
 
 void ControlPlane::on_heard(Now now, NodeId id) {
+  const auto deciding = note<&ControlPlane::on_heard>(now, id);
   Node* node = cluster_.find(id);
   if (node != nullptr && node->row.state == NodeState::unreachable)
     set_node_state(*node, NodeEvent::heard, now, "heartbeat");

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 
@@ -14,6 +15,7 @@ NodeId slowest_of(const AttemptRow& row) {
 }  // namespace
 
 void ControlPlane::on_tick(Now now) {
+  const auto deciding = note<&ControlPlane::on_tick>(now);
   while (auto due = delayed_.pop_due(now.wall)) {
     Job& job = jobs_.at(*due);
     if (job.spec->schedule) {
@@ -136,6 +138,7 @@ void ControlPlane::adopt(const Job& job, const Attempt& attempt) {
 // ---------------------------------------------------------------- what it decides
 
 void ControlPlane::plan(Now now) {
+  const auto deciding = note<&ControlPlane::plan>(now);
   see_nodes();
   const planner::Decisions decisions = planner_.plan(now.wall);
   for (const auto& start : decisions.started) start_planned(start, now);

@@ -31,6 +31,7 @@
 #include "scheduler/core/gang_watch.h"
 #include "scheduler/core/lease_table.h"
 #include "scheduler/core/plan_view.h"
+#include "scheduler/core/plane_witness.h"
 #include "scheduler/core/retry.h"
 #include "scheduler/core/spec_pool.h"
 #include "scheduler/model/error.h"
@@ -276,6 +277,9 @@ class ControlPlane {
   ControlPlane(ControlSettings settings, const Snapshot& snapshot, SpecText specs, LeaseTable& leases,
                Now now);
 
+  // From now on it is told all that changes this object, and what comes of it. Outlives it.
+  void watched_by(PlaneWitness* witness) { witness_ = witness; }
+
   // ---- requests of people. An error changes nothing.
   Result<Submitted> on_submit(Now, const SubmitRequest&);
   // One result per request. An array stands or falls as a whole, and who waits for a refused one is refused.
@@ -370,6 +374,11 @@ class ControlPlane {
     std::string kind, from, to, detail;
     Cause cause = Cause::none;
   };
+  // plane_inputs.h: first thing in every public method that changes something
+  class Deciding;
+  template <auto Method, class... A>
+  [[nodiscard]] Deciding note(Now, const A&... arguments);
+
   // control_plane.cpp: from rows
   void restore_cluster(const Snapshot&, Now);
   void restore_jobs(const Snapshot&, Now);
@@ -684,6 +693,9 @@ class ControlPlane {
   std::set<AttemptKey> dirty_attempts_;
   std::set<NodeId> dirty_nodes_;
   std::set<GpuId> dirty_gpus_;
+
+  PlaneWitness* witness_ = nullptr;
+  int deciding_ = 0;  // public methods under way, one inside the other
 };
 
 }  // namespace tutti

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 #include "scheduler/core/quoted.h"
 
 namespace tutti {
@@ -30,6 +31,7 @@ std::string gigabytes(double n) {
 }  // namespace
 
 void ControlPlane::on_collective_result(Now now, NodeId from, const protocol::CollectiveResult& result) {
+  const auto deciding = note<&ControlPlane::on_collective_result>(now, from, result);
   Attempt* attempt = find_live(result.key);
   if (attempt == nullptr || attempt->row.gang.front().node != from || result.gigabytes_per_second <= 0)
     return;

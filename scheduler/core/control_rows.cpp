@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 
@@ -34,6 +35,7 @@ void ControlPlane::record_job(const Job& job, Now now, Event event) {
 
 // Its end may come when the job is no more.
 Result<JobId> ControlPlane::on_exec(Now now, AttemptKey key, std::string_view what, std::string detail) {
+  const auto deciding = note<&ControlPlane::on_exec>(now, key, what, detail);
   const Attempt* attempt = find_attempt(key);
   if (what == "begun" && (attempt == nullptr || attempt->row.state != AttemptState::running))
     return Error{.code = Errc::illegal_transition,
@@ -101,6 +103,7 @@ Output ControlPlane::take_output() {
   dirty_attempts_.clear();
   for (NodeId id : std::exchange(dirty_nodes_, {})) out.batch.nodes.push_back(cluster_.nodes.at(id).row);
   for (GpuId id : std::exchange(dirty_gpus_, {})) out.batch.gpus.push_back(cluster_.gpus.at(id).row);
+  if (witness_ != nullptr) witness_->decided(out);
   return out;
 }
 

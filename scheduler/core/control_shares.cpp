@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 
@@ -80,6 +81,7 @@ int ControlPlane::gpus_held(const std::string& queue, const std::string& project
 // ---------------------------------------------------------------- queues
 
 Result<Warnings> ControlPlane::on_put_queue(Now now, const QueueRow& row, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_put_queue>(now, row, who);
   const auto known = shares_.queues.find(row.name);
   if (!row.nodes_of.empty()) {
     const auto target = shares_.queues.find(row.nodes_of);
@@ -136,6 +138,7 @@ Result<Warnings> ControlPlane::on_put_queue(Now now, const QueueRow& row, std::s
 }
 
 Result<Warnings> ControlPlane::on_remove_queue(Now now, const std::string& name, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_remove_queue>(now, name, who);
   if (!shares_.queues.contains(name))
     return Error{.code = Errc::not_found, .message = "no queue '" + name + "'", .hint = "", .field = "name"};
   if (name == "default") return bad("name", "queue 'default' stays");
@@ -164,6 +167,7 @@ Result<Warnings> ControlPlane::on_remove_queue(Now now, const std::string& name,
 // ---------------------------------------------------------------- projects
 
 Result<Warnings> ControlPlane::on_put_project(Now now, const ProjectRow& row, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_put_project>(now, row, who);
   if (!row.parent.empty() && !shares_.projects.contains(row.parent))
     return bad("parent", "unknown project '" + row.parent + "'");
   if (!(row.weight > 0) || row.weight > 1e6) return bad("weight", "must be more than 0 and at most 1000000");
@@ -192,6 +196,7 @@ Result<Warnings> ControlPlane::on_put_project(Now now, const ProjectRow& row, st
 }
 
 Result<Warnings> ControlPlane::on_remove_project(Now now, const std::string& name, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_remove_project>(now, name, who);
   if (!shares_.projects.contains(name))
     return Error{
         .code = Errc::not_found, .message = "no project '" + name + "'", .hint = "", .field = "name"};
@@ -220,6 +225,7 @@ Result<Warnings> ControlPlane::on_remove_project(Now now, const std::string& nam
 // ---------------------------------------------------------------- reservations
 
 Result<Warnings> ControlPlane::on_put_reservation(Now now, const ReservationRow& row, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_put_reservation>(now, row, who);
   if (row.until <= row.from) return bad("until", "is not after from");
   if (row.until <= now.wall) return bad("until", "is in the past");
   if (row.from - now.wall > kAhead) return bad("from", "is more than a year ahead");
@@ -245,6 +251,7 @@ Result<Warnings> ControlPlane::on_put_reservation(Now now, const ReservationRow&
 }
 
 Result<Warnings> ControlPlane::on_remove_reservation(Now now, const std::string& name, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_remove_reservation>(now, name, who);
   if (shares_.reservations.erase(name) == 0)
     return Error{
         .code = Errc::not_found, .message = "no reservation '" + name + "'", .hint = "", .field = "name"};

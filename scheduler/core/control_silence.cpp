@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 namespace {
@@ -108,6 +109,7 @@ void ControlPlane::ask_peers(const Attempt& attempt, NodeId about, LostPart& par
 // It counts from its own last acknowledgement on, which is later than the sending of what it acknowledged;
 // and the question was put when the node's own lease was over. So that part has been dead for the margin.
 void ControlPlane::on_peer_silence(Now now, NodeId from, const protocol::PeerSilence& said) {
+  const auto deciding = note<&ControlPlane::on_peer_silence>(now, from, said);
   const auto about = cluster_.node_by_name.find(said.node);
   if (about == cluster_.node_by_name.end() || about->second == from) return;
   const auto found = lost_parts_.find({said.key, about->second});

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/core/plane_inputs.h"
 
 namespace tutti {
 
@@ -183,6 +184,7 @@ bool ControlPlane::is_so_already(JobId id, JobAct act, const JobChange& change) 
 }
 
 Result<JobId> ControlPlane::on_update(Now now, JobId id, const JobChange& change, std::string_view who) {
+  const auto deciding = note<&ControlPlane::on_update>(now, id, change, who);
   Result<Job*> found = live_job(id);
   if (!found) return found.error();
   Job& job = **found;

@@ -51,12 +51,18 @@ class LeaseTable {
   Mono acknowledged_at(NodeId node) const;  // by whoever, at the latest; not before heard_at
   Mono expires_at(NodeId node) const;       // all its ranks are dead from then on; time zero if never granted
 
- private:
+  // ---- for the decision log, and a replay of it
   struct Lease {
     Mono granted_at{};  // last acknowledgement
     bool held = false;
     bool settled = false;
   };
+  const std::map<NodeId, Lease>& all() const { return leases_; }
+  Mono others_until() const { return others_until_; }
+  void put(NodeId node, const Lease& lease) { leases_[node] = lease; }
+  void put_others_until(Mono until) { others_until_ = until; }
+
+ private:
   Mono acknowledged_at(const Lease& lease) const;
 
   LeaseSettings settings_;

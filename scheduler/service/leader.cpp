@@ -152,9 +152,12 @@ void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   for (const auto& a : snapshot->allocations) latest_wall_ = std::max(latest_wall_, a.from);
   for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
+  const Now time = now();
+  if (witness_ != nullptr) witness_->began(settings_.control, snapshot, leases_, time);
   plane_ = std::make_unique<ControlPlane>(settings_.control, *snapshot,
                                           SpecText{.parse = parse_stored, .encode = wire::encode_spec},
-                                          leases_, now());
+                                          leases_, time);
+  plane_->watched_by(witness_);
   committed_since_load_ = false;
   last_store_contact_ = boot_now();
   detail_ = "leader, term " + to_string(term_);
@@ -299,6 +302,7 @@ void Leader::run_batch() {
 }
 
 void Leader::committed(InFlight done) {
+  if (witness_ != nullptr) witness_->committed();
   if (!done.batch->empty()) {
     last_store_contact_ = committed_at_ = boot_now();
     confirmed_at_ = done.began;

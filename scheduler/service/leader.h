@@ -74,6 +74,9 @@ class Leader : public Backend {
   // Before start(): what is told of this scheduler while it leads.
   void introduce(LeaderCard card) { settings_.card = std::move(card); }
 
+  // Before start(): it is told all that is decided here, and outlives this.
+  void watched_by(PlaneWitness& witness) { witness_ = &witness; }
+
   // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
   // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
   // left to do.
@@ -207,6 +210,7 @@ class Leader : public Backend {
   std::function<void(std::vector<std::string>, Term)> tell_predecessors_;
   std::uint64_t next_subscription_ = 1;
   std::map<std::uint64_t, EventSink> subscriptions_;
+  PlaneWitness* witness_ = nullptr;
 };
 
 }  // namespace tutti

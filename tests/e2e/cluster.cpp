@@ -525,6 +525,22 @@ void Cluster::finish() {
     throw Failure("the scheduler " + (status ? "ended with " + describe_status(*status) : "does not stop") +
                   "\n" + end_of(directory_ + "/scheduler.log", 4000));
   check_logs();
+  check_decisions(directory_ + "/data");
+  if (options_.standby) check_decisions(directory_ + "/standby");
+}
+
+// A scheduler that never led has decided nothing.
+void Cluster::check_decisions(const std::string& data) const {
+  std::error_code ec;
+  if (fs::is_empty(data + "/decisions", ec) || ec) return;
+  run({Site::instance().program("tutti"), "replay", data + "/decisions", "--prove"});
+}
+
+json::object Cluster::replay(const std::vector<std::string>& words) const {
+  std::vector<std::string> argv{Site::instance().program("tutti"), "-o", "json", "replay",
+                                directory_ + "/data/decisions"};
+  argv.insert(argv.end(), words.begin(), words.end());
+  return json::parse(run(argv)).as_object();
 }
 
 std::string Cluster::logs() const {

@@ -7,7 +7,8 @@
 //  1. every job reaches a terminal state, every GPU is given back;
 //  2. no process of an attempt lives;
 //  3. no two epochs of one job ever ran at the same time (what the ranks themselves wrote down);
-//  4. no GPU had two owners at a time (the rows), no process of ours died of a sanitizer or an assertion.
+//  4. no GPU had two owners at a time (the rows), no process of ours died of a sanitizer or an assertion;
+//  5. the schedulers' decision logs, decided again, give the same decisions.
 #pragma once
 
 #include <map>
@@ -142,6 +143,9 @@ class Cluster {
   const std::string& token() const { return token_; }
   const std::string& directory() const { return directory_; }
 
+  /// `tutti replay` over the scheduler's decision log, as JSON; throws Failure where it does not succeed.
+  json::object replay(const std::vector<std::string>& words) const;
+
   /// Ends everything in order and asks all oracles; throws Failure.
   void finish();
   /// Ends of the logs of all parts, for a failed test.
@@ -152,6 +156,7 @@ class Cluster {
   void stop_jobs();
   void check_gpus();
   void check_logs() const;
+  void check_decisions(const std::string& data) const;
 
   ClusterOptions options_;
   std::string directory_, shared_, connection_, token_;

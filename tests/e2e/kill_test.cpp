@@ -68,6 +68,38 @@ TEST_F(E2e, WithoutItsSchedulerTrainingGoesOnAndNothingIsLost) {
   finish();
 }
 
+TEST_F(E2e, TheDecisionLogOfALiveClusterIsDecidedAgainTheSame) {
+  Cluster& c = start();
+  const auto gang = c.submit(c.spec("gang", endless(c), 2, 1));
+  c.await_running(gang, 1);
+  const auto waits = c.submit(c.spec("waits", c.rank("--steps 5"), 2, 2));
+  c.worker("n1").process().kill();
+  c.start_worker(c.worker("n1"));
+  c.await_linked();
+  await_true("the log says that it waited", kPatience, [&] {
+    const json::object then = c.replay({"--queue"});
+    const json::array& queue = then.at("queue").as_array();
+    return queue.size() == 1 && number_of(queue[0].as_object(), "job_id") == waits &&
+           then.at("running").as_array().size() == 1;
+  });
+  const json::object why = c.replay({"--explain", std::to_string(waits)});
+  EXPECT_EQ(text_of(why.at("explain").as_object(), "state"), "queued");
+  EXPECT_FALSE(why.at("explain").at("reasons").as_array().empty());
+  c.kill_scheduler();
+  c.start_scheduler();
+  c.await_linked();
+  c.rest().post("/v1/jobs/" + std::to_string(gang) + ":cancel");
+  c.await_state(gang, "cancelled");
+  c.await_state(waits, "succeeded");
+  await_true("the log has come to the end of it", kPatience,
+             [&] { return c.replay({"--queue"}).at("running").as_array().empty(); });
+  const json::object proof = c.replay({"--prove"}).at("proof").as_object();
+  EXPECT_TRUE(proof.at("identical").as_bool());
+  EXPECT_GE(number_of(proof, "segments"), 2);
+  EXPECT_GT(number_of(proof, "decisions"), 20);
+  finish();
+}
+
 TEST_F(E2e, AWorkerThatIsKilledFindsItsRanksAgain) {
   Cluster& c = start({.workers = 1});
   const auto id = c.submit(c.spec("gang", c.rank("--steps 1000 --say"), 1, 2));

@@ -185,19 +185,22 @@ void SchedulerProcess::load() {
   auto snapshot = std::make_shared<Snapshot>();
   store_op([this, snapshot] { return attempt([&] { *snapshot = store_->load(); }); },
            [this, snapshot](Outcome outcome) {
-             if (outcome == Outcome::ok) return loaded(*snapshot);
+             if (outcome == Outcome::ok) return loaded(snapshot);
              if (outcome == Outcome::deposed) return step_down();
              retry_later([this] { load(); });
            });
 }
 
-void SchedulerProcess::loaded(const Snapshot& snapshot) {
+void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
+  const Snapshot& snapshot = *rows;
   if (canary_ == Canary::no_boot_grace)  // as if every node had been silent for long
     for (const auto& node : snapshot.nodes)
       if (leases_->heard_at(node.id) == Mono{}) leases_->grant(node.id, clock().mono - 7s);
+  if (witness_ != nullptr) witness_->began(control_settings(server_), rows, *leases_, clock());
   plane_ = std::make_unique<ControlPlane>(control_settings(server_), snapshot,
                                           SpecText{.parse = parse_stored_spec, .encode = wire::encode_spec},
                                           *leases_, clock());
+  plane_->watched_by(witness_);
   world_.log([&] {
     return name_ + ": rows loaded: " + std::to_string(snapshot.jobs.size()) + " jobs, " +
            std::to_string(snapshot.attempts.size()) + " attempts";
@@ -324,6 +327,7 @@ bool SchedulerProcess::time_to_check() {
 }
 
 void SchedulerProcess::committed(InFlight& done) {
+  if (witness_ != nullptr) witness_->committed();
   if (!done.batch.empty()) {
     last_store_contact_ = clock().mono;
     world_.log([&] {

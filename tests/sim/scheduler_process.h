@@ -42,6 +42,8 @@ class SchedulerProcess {
   SchedulerProcess(Network& network, Server& server, Oracle& oracle, Canary canary, std::string name,
                    std::uint64_t stream);
 
+  // Told all that is decided here, over all its lives.
+  void watched_by(PlaneWitness* witness) { witness_ = witness; }
   void start();
   void kill();
   void pause();
@@ -92,7 +94,7 @@ class SchedulerProcess {
   void commit(const Batch& batch);
   void take_lead();
   void load();
-  void loaded(const Snapshot& snapshot);
+  void loaded(const std::shared_ptr<const Snapshot>& rows);
   void recover();
   void retry_later(std::function<void()> what);
   void refuse_all();
@@ -125,6 +127,7 @@ class SchedulerProcess {
   const Canary canary_;
   const std::string name_;
   Dice dice_;
+  PlaneWitness* witness_ = nullptr;
   bool alive_ = false, paused_ = false;
   std::uint64_t life_ = 0;  // rises with each start: what belongs to a former life is dropped
   std::vector<std::function<void()>> deferred_;

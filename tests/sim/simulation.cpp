@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "scheduler/decisions/decision_log.h"
 #include "tests/sim/clients.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/worker_process.h"
@@ -39,6 +40,12 @@ class Simulation {
                                                                "scheduler" + std::to_string(i),
                                                                static_cast<std::uint64_t>(50 + i)));
       place_.schedulers.push_back(schedulers_.back().get());
+      if (options.decisions.empty()) continue;
+      decisions::DecisionLogSettings log;
+      log.directory = options.decisions + "/scheduler" + std::to_string(i);
+      log.version = "simulation";
+      logs_.push_back(std::make_unique<decisions::DecisionLog>(log));
+      schedulers_.back()->watched_by(logs_.back().get());
     }
     for (int i = 0; i < nodes_; ++i)
       machines_.push_back(std::make_unique<Machine>(place_, static_cast<std::size_t>(i), gpus_));
@@ -204,6 +211,7 @@ class Simulation {
   Workload workload_;
   Network network_;
   Oracle oracle_;
+  std::vector<std::unique_ptr<decisions::DecisionLog>> logs_;  // outlive the schedulers
   std::vector<std::unique_ptr<SchedulerProcess>> schedulers_;
   Place place_;
   std::vector<std::unique_ptr<Machine>> machines_;

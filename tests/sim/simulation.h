@@ -18,6 +18,8 @@ struct RunOptions {
   bool verbose = false;
   int nodes = 0;       // 0: two to five, as the seed says
   bool storm = false;  // many faults at once
+  // What is decided is written below it, a folder for each scheduler (scheduler/decisions); "" = nowhere.
+  std::string decisions{};
 };
 
 struct RunResult {
