@@ -162,12 +162,13 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
            read_reservation, until);
   const Result r =
       c.run(Statement{"",
-                      "SELECT coalesce((SELECT max(id) FROM job_spec), 0),"
-                      " coalesce((SELECT max(id) FROM node), 0),"
-                      " coalesce((SELECT max(id) FROM gpu), 0),"
-                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), 0),"
-                      " coalesce((SELECT max(id) FROM fault), 0)"},
+                      "SELECT greatest((SELECT max(id) FROM job_spec), job),"
+                      " greatest((SELECT max(id) FROM node), node),"
+                      " greatest((SELECT max(id) FROM gpu), gpu),"
+                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), event),"
+                      " greatest((SELECT max(id) FROM fault), fault) FROM id_floor"},
             nullptr, until);
+  if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table id_floor has not exactly one row");
   RowReader row(r, 0);
   s.last_job = JobId(row.bigint());
   s.last_node = NodeId(row.bigint());
