@@ -2,8 +2,8 @@
 // each recorded with the checksum of its text, all under one advisory lock: any number of schedulers may
 // start at once.
 //
-// A migration may be applied while an older scheduler leads: it waits for a lock on a table for a moment only, because
-// everybody who comes after it waits as well, gives up, and tries again.
+// A migration may be applied while an older scheduler leads: it waits for a lock on a table for a moment
+// only, because everybody who comes after it waits as well, gives up, and tries again.
 //
 // Called by: scheduler/main.cpp at start and by `tutti migrate`; tests. Blocks; own short-lived connection.
 #pragma once

@@ -122,10 +122,11 @@ TEST_F(MigrateTest, WaitsForALockInTurnsAndGoesOnWhenItIsFree) {
       failure = std::current_exception();
     }
   });
-  // It has been refused once: what it had begun is rolled back, and so is to be seen as an aborted transaction.
+  // It has been refused once: what it had begun is rolled back, and so is to be seen as an aborted
+  // transaction.
   EXPECT_TRUE(comes_true([&] {
-    return database_.sql("SELECT xact_rollback > 0 FROM pg_stat_database WHERE datname = current_database()")[0] ==
-           "t";
+    return database_.sql(
+               "SELECT xact_rollback > 0 FROM pg_stat_database WHERE datname = current_database()")[0] == "t";
   }));
   reader.let_go();
   other.join();
@@ -139,7 +140,8 @@ TEST_F(MigrateTest, SaysWhoHoldsTheTableWhenTimeIsUp) {
   const LockedTable reader(where() + " application_name=an-analyst", "a");
   EXPECT_THAT(
       [&] {
-        migrate(where(), locking, {.lock = std::chrono::milliseconds(20), .all = std::chrono::milliseconds(300)});
+        migrate(where(), locking,
+                {.lock = std::chrono::milliseconds(20), .all = std::chrono::milliseconds(300)});
       },
       ThrowsMessage<MigrateError>(AllOf(HasSubstr("0002 b failed and was rolled back: a table is in use"),
                                         HasSubstr("an-analyst"), HasSubstr("pg_terminate_backend"))));
@@ -147,7 +149,8 @@ TEST_F(MigrateTest, SaysWhoHoldsTheTableWhenTimeIsUp) {
   EXPECT_THAT(database_.sql("SELECT version FROM schema_migration"), ElementsAre("1"));
 }
 
-// The server loses the session in the middle of a migration: nothing of it is there, and the next start does it all.
+// The server loses the session in the middle of a migration: nothing of it is there, and the next start does
+// it all.
 TEST_F(MigrateTest, LosingTheSessionHalfWayLeavesNothingAndTheNextStartGoesOn) {
   auto dying = two_;
   dying.push_back({3, "half", "CREATE TABLE half (x int); SELECT pg_terminate_backend(pg_backend_pid())"});
