@@ -27,6 +27,7 @@
 #include "db/pg/pg_accounts.h"
 #include "db/pg/pg_history.h"
 #include "db/pg/pg_reader.h"
+#include "db/pg/pg_retention.h"
 #include "db/pg/pg_secrets.h"
 #include "db/pg/pg_series.h"
 #include "db/pg/pg_store.h"
@@ -372,7 +373,10 @@ int run(const Flags& f) {
                       {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
-  const auto step_records = [&] { record.step(), series.step(); };
+  SideThread retention_thread(io.get_executor());
+  HistoryKeeper keeper(retention_thread.aside(), std::make_shared<db::PgRetention>(db),
+                       history_settings(f.metrics));
+  const auto step_records = [&] { record.step(), series.step(), keeper.step(leader.leads(), leader.now()); };
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
   SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
@@ -464,7 +468,7 @@ int run(const Flags& f) {
   io.run();
   for (SideThread* questions : {&series_reader, &history_thread, &replay_thread}) questions->let_go();
   for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
-                           &record_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
+                           &record_thread, &retention_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");
