@@ -34,6 +34,7 @@
 #include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/account_flags.h"
+#include "scheduler/checked_rows.h"
 #include "scheduler/http_flags.h"
 #include "scheduler/metrics_flags.h"
 #include "scheduler/replica_flags.h"
@@ -331,7 +332,7 @@ int run(const Flags& f) {
   db::PgStoreOptions store_options;
   store_options.connection_string = db;
   store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
-  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(store_options),
+  StoreThread store(io.get_executor(), with_checked_rows(std::make_unique<db::PgStore>(store_options)),
                     std::make_shared<db::PgReader>(db), 2);
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
@@ -467,8 +468,9 @@ int run(const Flags& f) {
   });
   io.run();
   for (SideThread* questions : {&series_reader, &history_thread, &replay_thread}) questions->let_go();
-  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
-                           &record_thread, &retention_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
+  for (SideThread* side :
+       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
+        &retention_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");
