@@ -69,6 +69,8 @@ DECLARE
   gone bigint := 0;
 BEGIN
   PERFORM tutti_raise_id_floor();
+  DELETE FROM console_session WHERE expires_at < before;
+  DELETE FROM join_token WHERE expires_at < before;
   DELETE FROM node_event WHERE id IN (SELECT id FROM node_event WHERE at < before LIMIT most);
   GET DIAGNOSTICS here = ROW_COUNT;
   gone := greatest(gone, here);

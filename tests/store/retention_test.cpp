@@ -147,13 +147,12 @@ TEST_F(RetentionTest, EveryTableHasABound) {
       "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
       " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1");
   const std::vector<std::string> by_age{
-      "allocation",      "attempt",      "audit",          "checkpoint",       "fault",
-      "idempotency_key", "job_done",     "job_event",      "job_spec",         "leader_term",
-      "node_event",      "series_block", "waiting_reason", "webhook_delivery", "console_session"};
+      "allocation",     "attempt",          "audit",           "checkpoint",  "fault",      "idempotency_key",
+      "job_done",       "job_event",        "job_spec",        "leader_term", "node_event", "series_block",
+      "waiting_reason", "webhook_delivery", "console_session", "join_token"};
   const std::vector<std::string> as_many_as_there_are{
-      "account", "account_role",    "api_token", "gpu",   "job",         "join_token",
-      "node",    "node_credential", "project",   "queue", "reservation", "schema_migration",
-      "secret",  "webhook"};
+      "account", "account_role", "api_token",        "gpu",    "job",    "node", "node_credential", "project",
+      "queue",   "reservation",  "schema_migration", "secret", "webhook"};
   const std::vector<std::string> one_row{"account_revision", "history_known", "id_floor", "leader",
                                          "webhook_cursor"};
   std::vector<std::string> known;
