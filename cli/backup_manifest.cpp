@@ -10,6 +10,7 @@
 #include <array>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
+#include <boost/json/value_to.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
