@@ -131,6 +131,7 @@ void dump(const BackupOptions& options, const BackupSite& site, const BackupMani
   run_program(run);
   if (terminal) err << "\r\x1b[K" << std::flush;
   fs::remove(run.log);
+  fs::permissions(file, fs::perms::owner_read | fs::perms::owner_write);
   sync_path(file);
 }
 

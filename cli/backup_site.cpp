@@ -136,6 +136,12 @@ BackupSite::BackupSite(SiteOptions options, For what) : embedded_(options.db.emp
   }
 }
 
+bool BackupSite::would_be_made(const SiteOptions& options) {
+  if (!options.db.empty()) return false;
+  return !db::cluster_major((options.data.empty() ? default_data_directory() : options.data) +
+                            "/postgres/data");
+}
+
 BackupSite::~BackupSite() {
   server_.reset();
   if (lock_ >= 0) ::close(lock_);

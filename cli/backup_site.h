@@ -31,6 +31,8 @@ class BackupSite {
   BackupSite(const BackupSite&) = delete;
   BackupSite& operator=(const BackupSite&) = delete;
 
+  // There is no embedded PostgreSQL yet where these options want one.
+  static bool would_be_made(const SiteOptions& options);
   const std::string& connection_string() const { return connection_; }
   const std::string& data() const { return data_; }  // "" = none was named
   std::string name() const;                          // for people; without a password

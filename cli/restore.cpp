@@ -216,10 +216,8 @@ void refuse_other_secrets(const BackupManifest& m, const RestoreOptions& options
                     "move it away if the one of the backup is to hold, or name an empty --data");
 }
 
-void say_plan(const BackupManifest& m, const RestorePlan& plan, Place& place, const BackupSite& site,
-              std::ostream& out) {
-  out << "into       " << site.name()
-      << (place.empty() ? ", which is empty" : ", in the place of what is there") << "\n";
+void say_plan(const BackupManifest& m, const RestorePlan& plan, const std::string& into, std::ostream& out) {
+  out << "into       " << into << "\n";
   for (const auto& migration : db::embedded_migrations())
     if (migration.version > m.schema_version) out << "migrate    " << migration.name << "\n";
   out << "term       from " << m.term << " to " << plan.term << ": workers obey no leader of before\n"
@@ -240,6 +238,14 @@ int run_restore(const RestoreOptions& asked, std::ostream& out, std::ostream& er
   refuse_newer(manifest);
   check_parts(options.backup, manifest);
   out << describe(manifest, options.backup);
+  if (options.check && BackupSite::would_be_made({.data = options.data, .db = options.db})) {
+    const RestorePlan plan{.taken_at = manifest.taken_at,
+                           .term = manifest.term + kTermGap,
+                           .quiet = quiet_time(options.quiet_minutes)};
+    say_plan(manifest, plan, "an embedded PostgreSQL that is made for it", out);
+    out << "nothing was changed\n";
+    return 0;
+  }
   try {
     const BackupSite site({.data = options.data, .db = options.db}, BackupSite::For::writing);
     Place place(site.connection_string());
@@ -247,7 +253,8 @@ int run_restore(const RestoreOptions& asked, std::ostream& out, std::ostream& er
     plan.term = std::max(manifest.term, place.term()) + kTermGap;
     refuse(options, manifest, place);
     refuse_other_secrets(manifest, options, site.data());
-    say_plan(manifest, plan, place, site, out);
+    say_plan(manifest, plan,
+             site.name() + (place.empty() ? ", which is empty" : ", in the place of what is there"), out);
     if (options.check) {
       out << "nothing was changed\n";
       return 0;

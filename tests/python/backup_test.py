@@ -239,6 +239,7 @@ class BackupTest(unittest.TestCase):
         try:
             said = run("restore", self.backup, "--data", second.data, "--check")
             self.assertIn("nothing was changed", said)
+            self.assertFalse(second.data.exists())
             self.assertIn("1 attempts are over", said)
             said = run("restore", self.backup, "--data", second.data, "--quiet-minutes", "5")
             self.assertIn("2 unfinished jobs, of which 1 ran at the backup", said)
