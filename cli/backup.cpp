@@ -120,7 +120,8 @@ void dump(const BackupOptions& options, const BackupSite& site, const BackupMani
               "--snapshot=" + snapshot,
               "--file=" + file};
   run.connection_string = site.connection_string();
-  run.log = directory + "/pg_dump.log";
+  const ScratchDirectory scratch;
+  run.log = scratch.file("log");
   run.until = steady_clock::now() +
               std::chrono::milliseconds(static_cast<long long>(options.deadline_seconds * 1000));
   run.tick = [&] {
@@ -130,7 +131,6 @@ void dump(const BackupOptions& options, const BackupSite& site, const BackupMani
   };
   run_program(run);
   if (terminal) err << "\r\x1b[K" << std::flush;
-  fs::remove(run.log);
   fs::permissions(file, fs::perms::owner_read | fs::perms::owner_write);
   sync_path(file);
 }

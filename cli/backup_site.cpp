@@ -169,6 +169,18 @@ std::string BackupSite::name() const {
 
 // ---------------------------------------------------------------- programs
 
+ScratchDirectory::ScratchDirectory() {
+  char path[] = "/tmp/tutti-backup-XXXXXX";
+  if (::mkdtemp(path) == nullptr)
+    throw Failure(Exit::failed, std::string("cannot make a directory in /tmp: ") + std::strerror(errno));
+  path_ = path;
+}
+
+ScratchDirectory::~ScratchDirectory() {
+  std::error_code ec;
+  fs::remove_all(path_, ec);
+}
+
 std::string find_postgres_program(const std::string& name, int server_major) {
   std::vector<std::string> places;
   std::error_code ec;

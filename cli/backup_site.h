@@ -47,6 +47,20 @@ class BackupSite {
   std::unique_ptr<db::EmbeddedPostgres> server_;
 };
 
+// Below /tmp, for lists and for what programs print: where a backup goes to may be full. Goes with its
+// contents.
+class ScratchDirectory {
+ public:
+  ScratchDirectory();
+  ~ScratchDirectory();
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
 // The newest pg_dump or pg_restore that is installed; it must not be older than the server.
 std::string find_postgres_program(const std::string& name, int server_major);
 

@@ -134,26 +134,6 @@ class Replaced {
   bool aside_ = false, was_empty_ = false;
 };
 
-// A directory below /tmp for lists and logs.
-class WorkPlace {
- public:
-  WorkPlace() {
-    char path[] = "/tmp/tutti-restore-XXXXXX";
-    if (::mkdtemp(path) == nullptr) throw Failure(Exit::failed, "cannot make a directory in /tmp");
-    path_ = path;
-  }
-  ~WorkPlace() {
-    std::error_code ec;
-    fs::remove_all(path_, ec);
-  }
-  WorkPlace(const WorkPlace&) = delete;
-  WorkPlace& operator=(const WorkPlace&) = delete;
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
 // All that is in the dump but the schema itself and the row of the leader, which comes last, and by us.
 void choose_contents(const std::string& all, const std::string& chosen) {
   std::ifstream in(all);
@@ -170,7 +150,7 @@ void choose_contents(const std::string& all, const std::string& chosen) {
 }
 
 void load_rows(const RestoreOptions& options, const BackupSite& site, int major, std::ostream& err) {
-  const WorkPlace work;
+  const ScratchDirectory work;
   const std::string program = find_postgres_program("pg_restore", major);
   const std::string dump = options.backup + "/" + kDump;
   const auto until = steady_clock::now() +

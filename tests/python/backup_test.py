@@ -127,7 +127,7 @@ class BackupTest(unittest.TestCase):
     @classmethod
     def submit(cls, client, name, gpus):
         return client.submit({"name": name, "run": f"sh {cls.work}/rank.sh {name}", "launcher": "direct", "workdir": "/",
-                              "resources": {"gpus": gpus}, "env": {"WORK": str(cls.work)}})["id"]
+                              "resources": {"gpus": gpus}, "procs_per_node": 1, "env": {"WORK": str(cls.work)}})["id"]
 
     @classmethod
     def eventually(cls, ask, what):
