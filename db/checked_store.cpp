@@ -101,7 +101,7 @@ class Inspection {
     std::unordered_map<std::string_view, std::string> known;  // of equal jobs one is read
     for (const auto& [id, text] : rows_.specs) {
       const auto [seen, fresh] = known.try_emplace(text);
-      if (fresh) seen->second = specs_.problem(text);
+      if (fresh) seen->second = text == kNoSpec ? "its row in job_spec is gone" : specs_.problem(text);
       if (seen->second.empty()) continue;
       const auto job = jobs_.find(id);
       if (job == jobs_.end()) continue;

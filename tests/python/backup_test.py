@@ -47,8 +47,10 @@ class Folder:
         self.data = self.path / "data"
         self.work = work
         self.process = None
+        self.log = None
 
     def up(self):
+        self.close_log()
         self.log = open(self.path / "up.log", "a+", encoding="utf-8")
         ready, told = os.pipe()
         self.process = subprocess.Popen(
@@ -85,9 +87,13 @@ class Folder:
             assert time.monotonic() < until, "its database does not end"
             time.sleep(0.05)
 
+    def close_log(self):
+        if self.log is not None:
+            self.log.close()
+
     def remove(self):
         self.stop()
-        self.log.close()
+        self.close_log()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -282,7 +288,7 @@ class BackupTest(unittest.TestCase):
         self.assertEqual(client.job(self.waits)["state"], "queued")
         # The worker is connected and has told what it has: nobody else can have anything.
         subprocess.run([BIN / "tutti", "unset", "reservation", "restored"], check=True, timeout=DEADLINE,
-                       env={**environment(), "TUTTI_CONTEXT": str(self.first.data / "context.json")})
+                       stdout=subprocess.DEVNULL, env={**environment(), "TUTTI_CONTEXT": str(self.first.data / "context.json")})
         self.assertEqual(client.wait(self.runs, timeout=DEADLINE)["state"], "succeeded")
         self.assertEqual([a["number"] for a in client.attempts(self.runs)], [1, 2])
         (self.work / "waits.go").touch()
