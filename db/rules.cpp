@@ -30,9 +30,11 @@ void check_job(const JobRow& j, bool finished) {
   if (j.priority < 0 || j.priority > 100) refuse(who + "priority must be 0 to 100");
   if (j.nodes < 1) refuse(who + "nodes must be at least 1");
   if (j.gpus_per_node < 0) refuse(who + "gpus per node must not be negative");
-  if (j.epoch.value < 0 || j.attempt < 0 || (j.epoch.value == 0) != (j.attempt == 0))
-    refuse(who + "epoch and attempt must both be 0 or both be positive");
-  if (is_active(j.state) && !j.epoch)
+  // The epoch of a job that was never placed may be above 0: a restore raises it
+  // (docs/design/0018-backup.md).
+  if (j.epoch.value < 0 || j.attempt < 0 || (j.attempt > 0 && !j.epoch))
+    refuse(who + "epoch and attempt must not be negative, and an attempt has an epoch");
+  if (is_active(j.state) && j.attempt == 0)
     refuse(who + "state " + std::string(name(j.state)) + " needs an attempt");
   if (j.state == JobState::delayed && j.not_before == Instant{}) refuse(who + "delayed needs not_before");
   if (j.no_progress < 0 || j.best_step < -1) refuse(who + "no_progress and best_step are out of range");

@@ -27,12 +27,14 @@
 #include "db/pg/pg_accounts.h"
 #include "db/pg/pg_history.h"
 #include "db/pg/pg_reader.h"
+#include "db/pg/pg_retention.h"
 #include "db/pg/pg_secrets.h"
 #include "db/pg/pg_series.h"
 #include "db/pg/pg_store.h"
 #include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/account_flags.h"
+#include "scheduler/checked_rows.h"
 #include "scheduler/decision_flags.h"
 #include "scheduler/http_flags.h"
 #include "scheduler/metrics_flags.h"
@@ -349,7 +351,7 @@ int run(const Flags& f) {
   db::PgStoreOptions store_options;
   store_options.connection_string = db;
   store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
-  StoreThread store(io.get_executor(), std::make_unique<db::PgStore>(store_options),
+  StoreThread store(io.get_executor(), with_checked_rows(std::make_unique<db::PgStore>(store_options)),
                     std::make_shared<db::PgReader>(db), 2,
                     std::make_shared<db::PgReader>(watcher_options(db)));
   LeaderSettings leader_settings;
@@ -396,7 +398,10 @@ int run(const Flags& f) {
                       {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
-  const auto step_records = [&] { record.step(), series.step(); };
+  SideThread retention_thread(io.get_executor());
+  HistoryKeeper keeper(retention_thread.aside(), std::make_shared<db::PgRetention>(db),
+                       history_settings(f.metrics));
+  const auto step_records = [&] { record.step(), series.step(), keeper.step(leader.leads(), leader.now()); };
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
   SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
@@ -502,7 +507,7 @@ int run(const Flags& f) {
     questions->let_go();
   for (SideThread* side :
        {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
-        &series_writer, &series_reader, &history_thread, &replay_thread, &notice_thread})
+        &retention_thread, &series_writer, &series_reader, &history_thread, &replay_thread, &notice_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

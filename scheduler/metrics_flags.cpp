@@ -10,9 +10,19 @@ void add_metrics_flags(CLI::App& app, MetricsFlags& f) {
   app.add_option("--metrics-days", f.days, "and for so long in steps of a minute")
       ->check(CLI::Range(0.1, 3650.0))
       ->capture_default_str();
+  app.add_option("--history-days", f.history_days,
+                 "finished jobs, their attempts, events and faults are kept for so long; 0 = for ever")
+      ->check(CLI::Range(0.0, 36500.0))
+      ->capture_default_str();
   app.add_option("--metrics-long-days", f.long_days, "and for so long in steps of 10 minutes")
       ->check(CLI::Range(0.1, 3650.0))
       ->capture_default_str();
+}
+
+HistorySettings history_settings(const MetricsFlags& f) {
+  HistorySettings settings;
+  settings.keep = from_seconds(f.history_days * 86'400);
+  return settings;
 }
 
 SeriesSettings series_settings(const MetricsFlags& f, Metrics& metrics) {

@@ -1,21 +1,25 @@
-// The flags of tutti-scheduler about what is measured: for how long it is kept. Used by main.cpp only.
+// The flags of tutti-scheduler about what is measured and what has happened: for how long it is kept. Used by
+// main.cpp only.
 #pragma once
 
 #include <CLI/CLI.hpp>
 
+#include "scheduler/service/history_keeper.h"
 #include "scheduler/service/metrics.h"
 #include "scheduler/service/series_record.h"
 
 namespace tutti {
 
 struct MetricsFlags {
-  double hours = 24;       // in steps of 10 s
-  double days = 14;        // of a minute
-  double long_days = 365;  // of 10 minutes
+  double hours = 24;          // in steps of 10 s
+  double days = 14;           // of a minute
+  double long_days = 365;     // of 10 minutes
+  double history_days = 400;  // of what happened; 0 = for ever
 };
 
 void add_metrics_flags(CLI::App& app, MetricsFlags& flags);
 /// What is not kept is counted in `metrics`, which outlives it.
 SeriesSettings series_settings(const MetricsFlags& flags, Metrics& metrics);
+HistorySettings history_settings(const MetricsFlags& flags);
 
 }  // namespace tutti

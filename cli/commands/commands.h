@@ -16,7 +16,7 @@ void add_cluster(CommandLine& line);      // cluster, version, usage
 void add_login(CommandLine& line);        // login, logout, whoami, context, doctor
 void add_users(CommandLine& line);        // user, token, join-token, audit
 void add_webhooks(CommandLine& line);     // webhook, secret
-void add_local(CommandLine& line);        // up, simulate, replay, completion
+void add_local(CommandLine& line);        // up, backup, restore, simulate, replay, completion
 
 // Help for the shell: what may stand in place of the last word. One candidate a line, "word<tab>description".
 int run_complete(const std::vector<std::string>& words, std::ostream& out);

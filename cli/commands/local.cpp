@@ -1,8 +1,9 @@
-// Flags of what needs no server: up, simulate, replay, completion.
+// Flags of what needs no server: up, backup, restore, simulate, replay, completion.
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
 #include <ostream>
 
+#include "cli/backup.h"
 #include "cli/commands/commands.h"
 #include "cli/decisions.h"
 #include "cli/simulate.h"
@@ -40,6 +41,39 @@ void add_up(CommandLine& line) {
   repeated(
       sub->add_option("--scheduler-flag", o->scheduler_flags, "handed on, as --scheduler-flag=--lease=3"));
   repeated(sub->add_option("--worker-flag", o->worker_flags, "handed on to every worker"));
+}
+
+void add_place(CLI::App* sub, std::string& data, std::string& db, double& deadline) {
+  sub->add_option("--data", data, "data directory of the scheduler, with its embedded PostgreSQL");
+  sub->add_option("--db", db, "connection string of a PostgreSQL, instead");
+  sub->add_option("--deadline", deadline, "seconds until it is given up [3600]")
+      ->check(CLI::Range(1.0, 604800.0));
+}
+
+void add_backup(CommandLine& line) {
+  const auto o = std::make_shared<BackupOptions>();
+  CLI::App* sub =
+      line.local_verb({"backup", "all that the scheduler knows, as one directory",
+                       "backup /backups/tutti-monday --data /var/lib/tutti"},
+                      [o](const Printer& printer) { return run_backup(*o, printer.out, printer.err); });
+  sub->add_option("target", o->target, "directory to make; it must not be there yet");
+  sub->add_option("--verify", o->verify, "look whether this backup is whole");
+  sub->add_flag("--with-secrets", o->with_secrets, "and the files secret and token of --data");
+  add_place(sub, o->data, o->db, o->deadline_seconds);
+}
+
+void add_restore(CommandLine& line) {
+  const auto o = std::make_shared<RestoreOptions>();
+  CLI::App* sub = line.local_verb(
+      {"restore", "a backup into an empty database", "restore /backups/tutti-monday --data /var/lib/tutti"},
+      [o](const Printer& printer) { return run_restore(*o, printer.out, printer.err); });
+  sub->add_option("backup", o->backup, "directory that tutti backup has made")->required();
+  sub->add_flag("--check", o->check, "look at backup and database, say what would be done");
+  sub->add_flag("--replace", o->replace, "in the place of what is there; all schedulers are stopped");
+  sub->add_option("--quiet-minutes", o->quiet_minutes,
+                  "nothing begins for so long; 0 when every worker has been stopped [21]")
+      ->check(CLI::Range(0.0, 10080.0));
+  add_place(sub, o->data, o->db, o->deadline_seconds);
 }
 
 void add_workload(CLI::App* sub, SimulateOptions& o) {
@@ -98,6 +132,8 @@ void add_replay(CommandLine& line) {
 
 void add_local(CommandLine& line) {
   add_up(line);
+  add_backup(line);
+  add_restore(line);
   add_simulate(line);
   add_replay(line);
   const auto shell = std::make_shared<std::string>();

@@ -3,13 +3,17 @@
 #include <libpq-fe.h>
 #include <openssl/sha.h>
 
+#include <algorithm>
 #include <map>
 #include <pqxx/pqxx>
+#include <thread>
 
 namespace tutti::db {
 namespace {
 
 constexpr const char* kLock = "7381204461550001";  // advisory lock of schema changes
+
+constexpr std::chrono::milliseconds kFirstPause(250), kLongestPause(4000);
 
 struct Recorded {
   std::string name;
@@ -75,18 +79,49 @@ void check_recorded(const std::map<int, Recorded>& recorded, const std::vector<M
   }
 }
 
-void apply(pqxx::connection& c, const Migration& m) {
-  try {
-    pqxx::work tx(c);
-    tx.exec(m.sql);
-    tx.exec_params("INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)", m.version,
-                   m.name, migration_checksum(m));
-    tx.commit();
-  } catch (const pqxx::in_doubt_error& e) {
-    throw MigrateError("migration " + label(m.version, m.name) +
-                       ": the connection was lost during COMMIT, run it again: " + e.what());
-  } catch (const std::exception& e) {
-    throw MigrateError("migration " + label(m.version, m.name) + " failed and was rolled back: " + e.what());
+void apply_once(pqxx::connection& c, const Migration& m, MigratePatience patience) {
+  pqxx::work tx(c);
+  tx.exec("SET LOCAL lock_timeout = " + std::to_string(patience.lock.count()));
+  tx.exec(m.sql);
+  tx.exec_params("INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)", m.version,
+                 m.name, migration_checksum(m));
+  tx.commit();
+}
+
+// Who is most likely in the way, for the person who reads the error.
+std::string longest_transaction(pqxx::connection& c) {
+  pqxx::nontransaction tx(c);
+  const auto rows = tx.exec(
+      "SELECT pid, application_name, date_trunc('second', now() - xact_start) FROM pg_stat_activity"
+      " WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+      " ORDER BY xact_start LIMIT 1");
+  if (rows.empty()) return "";
+  return "; the longest transaction is that of process " + rows[0][0].as<std::string>() + " (" +
+         rows[0][1].as<std::string>("") + "), for " + rows[0][2].as<std::string>() +
+         ": wait for its end, or SELECT pg_terminate_backend(" + rows[0][0].as<std::string>() + ")";
+}
+
+// 55P03 and 40P01: others hold the table, or we and they hold what the other one wants.
+bool is_locked_out(const std::exception& e) {
+  const auto* error = dynamic_cast<const pqxx::sql_error*>(&e);
+  return error != nullptr && (error->sqlstate() == "55P03" || error->sqlstate() == "40P01");
+}
+
+void apply(pqxx::connection& c, const Migration& m, MigratePatience patience) {
+  const auto until = std::chrono::steady_clock::now() + patience.all;
+  for (auto pause = kFirstPause;; pause = std::min(2 * pause, kLongestPause)) {
+    try {
+      return apply_once(c, m, patience);
+    } catch (const pqxx::in_doubt_error& e) {
+      throw MigrateError("migration " + label(m.version, m.name) +
+                         ": the connection was lost during COMMIT, run it again: " + e.what());
+    } catch (const std::exception& e) {
+      const std::string failed = "migration " + label(m.version, m.name) + " failed and was rolled back";
+      if (!is_locked_out(e)) throw MigrateError(failed + ": " + e.what());
+      if (std::chrono::steady_clock::now() + pause > until)
+        throw MigrateError(failed + ": a table is in use" + longest_transaction(c));
+    }
+    std::this_thread::sleep_for(pause);  // those who waited behind us go first
   }
 }
 
@@ -115,7 +150,8 @@ std::string migration_checksum(const Migration& m) {
   return hex;
 }
 
-MigrateResult migrate(const std::string& connection_string, const std::vector<Migration>& migrations) {
+MigrateResult migrate(const std::string& connection_string, const std::vector<Migration>& migrations,
+                      MigratePatience patience) {
   check_numbering(migrations);
   return reaching_server([&] {
     pqxx::connection c(with_timeout(connection_string));
@@ -135,7 +171,7 @@ MigrateResult migrate(const std::string& connection_string, const std::vector<Mi
     result.from = result.to = recorded.empty() ? 0 : recorded.rbegin()->first;
     for (const auto& m : migrations) {
       if (m.version <= result.from) continue;
-      apply(c, m);
+      apply(c, m, patience);
       result.to = m.version;
       result.applied.push_back(label(m.version, m.name));
     }

@@ -2,9 +2,13 @@
 // each recorded with the checksum of its text, all under one advisory lock: any number of schedulers may
 // start at once.
 //
+// A migration may be applied while an older scheduler leads: it waits for a lock on a table for a moment
+// only, because everybody who comes after it waits as well, gives up, and tries again.
+//
 // Called by: scheduler/main.cpp at start and by `tutti migrate`; tests. Blocks; own short-lived connection.
 #pragma once
 
+#include <chrono>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,10 +34,16 @@ struct MigrateResult {
   std::vector<std::string> applied;  // "0003 job"
 };
 
+struct MigratePatience {
+  std::chrono::milliseconds lock{3000};  // that others are kept waiting for
+  std::chrono::milliseconds all{60000};  // of one migration, with all its tries
+};
+
 // Throws MigrateError: a recorded checksum differs, the database is newer than the binary, a migration failed
 // (it was rolled back; earlier ones stay), or the server cannot be reached.
 MigrateResult migrate(const std::string& connection_string,
-                      const std::vector<Migration>& migrations = embedded_migrations());
+                      const std::vector<Migration>& migrations = embedded_migrations(),
+                      MigratePatience patience = {});
 
 // What migrate() would do, without doing it.
 std::vector<std::string> pending_migrations(const std::string& connection_string,

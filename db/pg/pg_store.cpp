@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/checked_store.h"
 #include "db/pg/connection.h"
 #include "db/pg/pg_batch.h"
 #include "db/pg/row_codec.h"
@@ -79,8 +80,8 @@ void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
       RowReader row(r, i);
       const auto spec = row.bytes_or_null();
       s.jobs.push_back(read_job(row));
-      if (!spec) throw StoreError(StoreError::corrupt, "job " + to_string(s.jobs.back().id) + " has no spec");
-      s.specs.emplace_back(s.jobs.back().id, std::string(*spec));
+      // None: removed by hand. It is like one that cannot be read (db/checked_store.h).
+      s.specs.emplace_back(s.jobs.back().id, std::string(spec.value_or(kNoSpec)));
     }
   }
 }
@@ -160,12 +161,13 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
            read_reservation, until);
   const Result r =
       c.run(Statement{"",
-                      "SELECT coalesce((SELECT max(id) FROM job_spec), 0),"
-                      " coalesce((SELECT max(id) FROM node), 0),"
-                      " coalesce((SELECT max(id) FROM gpu), 0),"
-                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), 0),"
-                      " coalesce((SELECT max(id) FROM fault), 0)"},
+                      "SELECT greatest((SELECT max(id) FROM job_spec), job),"
+                      " greatest((SELECT max(id) FROM node), node),"
+                      " greatest((SELECT max(id) FROM gpu), gpu),"
+                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), event),"
+                      " greatest((SELECT max(id) FROM fault), fault) FROM id_floor"},
             nullptr, until);
+  if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table id_floor has not exactly one row");
   RowReader row(r, 0);
   s.last_job = JobId(row.bigint());
   s.last_node = NodeId(row.bigint());

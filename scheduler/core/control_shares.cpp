@@ -27,8 +27,11 @@ Error in_use(const std::string& what, const std::string& name, std::size_t n, co
                .field = "name"};
 }
 
+bool of_all_nodes(const ReservationRow& row) { return std::ranges::find(row.nodes, "*") != row.nodes.end(); }
+
 bool overlap(const ReservationRow& a, const ReservationRow& b) {
   if (a.until <= b.from || b.until <= a.from) return false;
+  if (of_all_nodes(a) || of_all_nodes(b)) return true;
   return std::ranges::any_of(a.nodes,
                              [&](const auto& n) { return std::ranges::find(b.nodes, n) != b.nodes.end(); });
 }
@@ -62,6 +65,9 @@ void ControlPlane::see_shares() {
     for (const auto& node : row.nodes)
       if (const auto id = cluster_.node_by_name.find(node); id != cluster_.node_by_name.end())
         if (const auto index = planner_.nodes().find(id->second)) w.nodes.push_back(*index);
+    if (of_all_nodes(row))  // of later ones too: this is done again when a node is new
+      for (const auto& [id, node] : cluster_.nodes)
+        if (const auto index = planner_.nodes().find(id)) w.nodes.push_back(*index);
     for (const auto& project : row.projects) w.projects.insert(project_names_.of(project));
     windows.push_back(std::move(w));
   }
@@ -231,7 +237,7 @@ Result<Warnings> ControlPlane::on_put_reservation(Now now, const ReservationRow&
   if (row.from - now.wall > kAhead) return bad("from", "is more than a year ahead");
   if (row.nodes.empty()) return bad("nodes", "names no node");
   for (const auto& node : row.nodes)
-    if (!cluster_.node_by_name.contains(node))
+    if (node != "*" && !cluster_.node_by_name.contains(node))
       return bad("nodes", "unknown node '" + node + "'", "tutti nodes lists them");
   for (const auto& project : row.projects)
     if (!shares_.projects.contains(project)) return bad("projects", "unknown project '" + project + "'");

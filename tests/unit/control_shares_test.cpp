@@ -30,6 +30,29 @@ struct ControlSharesTest : ::testing::Test {
   }
 };
 
+// As a restore leaves it: also of nodes that nobody knew when it was set.
+TEST_F(ControlSharesTest, ReservationOfAllNodesIsAlsoOfThoseThatComeLater) {
+  env.add_node("a");
+  ASSERT_TRUE(reserve({.name = "restored",
+                       .reason = "old work may run",
+                       .nodes = {"*"},
+                       .projects = {},
+                       .from = env.now.wall,
+                       .until = env.now.wall + 20min}));
+  EXPECT_FALSE(reserve({.name = "other",
+                        .reason = "",
+                        .nodes = {"a"},
+                        .projects = {},
+                        .from = env.now.wall + 1min,
+                        .until = env.now.wall + 2min}));
+  env.add_node("b");
+  const JobId job = env.submit(in("default"));
+  EXPECT_EQ(env.state(job), JobState::queued);
+  ASSERT_TRUE(env.plane->on_remove_reservation(env.now, "restored", "ada"));
+  env.plan();
+  EXPECT_EQ(env.state(job), JobState::starting);
+}
+
 TEST_F(ControlSharesTest, QueuesOnTheSameNodesLendAndTakeBack) {
   const NodeId a = env.add_node("a"), b = env.add_node("b");
   ASSERT_TRUE(queue({.name = "left", .nodes_of = "default", .quota_gpus = 8}));

@@ -1,0 +1,212 @@
+#include "db/checked_store.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace tutti::db {
+namespace {
+
+// Looks at one snapshot. Nothing is thrown: what is not understood is somebody else's to refuse.
+class Inspection {
+ public:
+  Inspection(const Snapshot& snapshot, const SpecCheck& specs, Instant now)
+      : rows_(snapshot), specs_(specs), now_(now), last_event_(snapshot.last_event) {
+    for (const auto& row : rows_.jobs) jobs_.emplace(row.id, &row);
+    for (const auto& row : rows_.nodes) nodes_.insert(row.id);
+    for (const auto& row : rows_.gpus) gpus_.insert(row.id);
+    for (const auto& row : rows_.allocations) holders_.emplace(row.gpu, AttemptKey{row.job, row.epoch});
+  }
+
+  Repairs run() {
+    for (const auto& row : rows_.attempts) look_at(row);
+    for (const auto& row : rows_.jobs)
+      if (is_active(row.state) && !live_.contains(row.id))
+        odd_job(row, "it is " + std::string(name(row.state)) + ", but has no attempt");
+    for (const auto& row : rows_.allocations)
+      if (const auto live = live_.find(row.job); live == live_.end() || live->second->epoch != row.epoch) {
+        close(row);
+        if (!ended_.contains({row.job, row.epoch}))
+          say("GPU " + to_string(row.gpu) + " is held by attempt " + to_string(row.job) + "/" +
+              to_string(row.epoch) + ", which does not run: given back");
+      }
+    if (specs_.problem) look_at_specs();
+    hold_odd_jobs();
+    return std::move(out_);
+  }
+
+ private:
+  void say(std::string line) { out_.said.push_back(std::move(line)); }
+  void odd_job(const JobRow& row, const std::string& what) {
+    auto& known = odd_[row.id];
+    if (known.empty()) known = what;
+  }
+
+  std::string problem_of(const AttemptRow& a, const JobRow& job) const {
+    if (a.gang.empty()) return "its attempt has no nodes";
+    for (const auto& m : a.gang) {
+      if (!nodes_.contains(m.node))
+        return "its attempt names node " + to_string(m.node) + ", which there is not";
+      if (static_cast<int>(m.gpus.size()) != job.gpus_per_node)
+        return "its attempt has " + std::to_string(m.gpus.size()) + " GPUs on node " + m.node_name +
+               ", not " + std::to_string(job.gpus_per_node);
+      for (const GpuId gpu : m.gpus) {
+        if (!gpus_.contains(gpu)) return "its attempt names GPU " + to_string(gpu) + ", which there is not";
+        const auto holder = holders_.find(gpu);
+        if (holder == holders_.end() || holder->second != AttemptKey{a.job, a.epoch})
+          return "GPU " + to_string(gpu) + " of its attempt is " +
+                 (holder == holders_.end() ? "given to nobody"
+                                           : "given to job " + to_string(holder->second.job));
+      }
+    }
+    return "";
+  }
+
+  void look_at(const AttemptRow& row) {
+    const auto job = jobs_.find(row.job);
+    if (job == jobs_.end() || !is_active(job->second->state) || job->second->epoch != row.epoch) {
+      end(row, "attempt " + to_string(row.job) + "/" + to_string(row.epoch) + " runs, but its job " +
+                   (job == jobs_.end() ? "is not there" : "does not know of it") + ": ended");
+      return;
+    }
+    if (const std::string what = problem_of(row, *job->second); !what.empty()) {
+      odd_job(*job->second, what);
+      end(row, "");
+      return;
+    }
+    live_.emplace(row.job, &row);
+  }
+
+  void end(const AttemptRow& row, const std::string& line) {
+    AttemptRow over = row;
+    over.state = AttemptState::ended;
+    over.result = AttemptResult::stopped;
+    over.cause = Cause::control;
+    over.detail = "its rows contradicted each other; what it did is not known";
+    over.ended_at = now_;
+    out_.batch.attempts.push_back(std::move(over));
+    ended_.insert({row.job, row.epoch});
+    if (!line.empty()) say(line);
+  }
+
+  void close(const AllocationRow& row) {
+    AllocationRow closed = row;
+    closed.until = std::max(now_, row.from);
+    out_.batch.closed.push_back(std::move(closed));
+  }
+
+  void look_at_specs() {
+    std::unordered_map<std::string_view, std::string> known;  // of equal jobs one is read
+    for (const auto& [id, text] : rows_.specs) {
+      const auto [seen, fresh] = known.try_emplace(text);
+      if (fresh) seen->second = text == kNoSpec ? "its row in job_spec is gone" : specs_.problem(text);
+      if (seen->second.empty()) continue;
+      const auto job = jobs_.find(id);
+      if (job == jobs_.end()) continue;
+      odd_job(*job->second, "its spec cannot be read: " + seen->second);
+      cover(*job->second, text == kNoSpec);
+      if (const auto live = live_.find(id); live != live_.end()) {
+        end(*live->second, "");
+        for (const auto& row : rows_.allocations)
+          if (row.job == id && row.epoch == live->second->epoch) close(row);
+      }
+    }
+  }
+
+  // Its row may be gone altogether: then it gets one.
+  void cover(const JobRow& row, bool gone) {
+    std::string text = specs_.stand_in(row);
+    if (!gone) {
+      out_.batch.changed_specs[row.id] = std::move(text);
+      return;
+    }
+    SpecRow spec;
+    spec.id = row.id;
+    spec.owner = row.owner;
+    spec.name = "damaged";
+    spec.spec_json = std::move(text);
+    spec.created_at = row.created_at;
+    out_.batch.new_specs.push_back(std::move(spec));
+  }
+
+  void hold_odd_jobs() {
+    for (const auto& [id, what] : odd_) {
+      const JobRow& row = *jobs_.at(id);
+      JobRow held = row;
+      held.state = JobState::held;
+      held.cause = Cause::held;
+      held.not_before = Instant{};
+      held.version = row.version + 1;
+      held.reason = "its rows are damaged: " + what + ". Mend them, then release it; or cancel it";
+      out_.batch.jobs.push_back({std::move(held), row.version});
+      tell_held(row, what);
+      say("job " + to_string(id) + " is held: " + what);
+    }
+  }
+
+  // By the edges that there are; one that was held already is only remarked upon.
+  void tell_held(const JobRow& row, const std::string& what) {
+    const auto add = [&](std::string kind, std::string from, std::string to) {
+      last_event_ = EventId(last_event_.value + 1);
+      out_.batch.events.push_back(EventRow{.id = last_event_,
+                                           .at = now_,
+                                           .job = row.id,
+                                           .node = {},
+                                           .epoch = row.epoch,
+                                           .kind = std::move(kind),
+                                           .from = std::move(from),
+                                           .to = std::move(to),
+                                           .cause = Cause::control,
+                                           .detail = what});
+    };
+    const std::string was(name(row.state));
+    if (row.state == JobState::starting || row.state == JobState::running) add("state", was, "stopping");
+    if (row.state == JobState::held)
+      add("repair", was, "held");
+    else
+      add("state", is_active(row.state) ? "stopping" : was, "held");
+  }
+
+  const Snapshot& rows_;
+  const SpecCheck& specs_;
+  Instant now_;
+  EventId last_event_;
+  std::unordered_map<JobId, const JobRow*> jobs_;
+  std::unordered_set<NodeId> nodes_;
+  std::unordered_set<GpuId> gpus_;
+  std::map<GpuId, AttemptKey> holders_;
+  std::map<JobId, const AttemptRow*> live_;
+  std::set<AttemptKey> ended_;
+  std::map<JobId, std::string> odd_;  // by id, so that what is said has an order
+  Repairs out_;
+};
+
+}  // namespace
+
+Repairs find_repairs(const Snapshot& snapshot, const SpecCheck& specs, Instant now) {
+  return Inspection(snapshot, specs, now).run();
+}
+
+Term CheckedStore::acquire_leadership(const std::string& holder) {
+  const Term term = store_->acquire_leadership(holder);
+  leads_ = true;
+  return term;
+}
+
+Snapshot CheckedStore::load() {
+  Snapshot snapshot = store_->load();
+  if (!leads_) return snapshot;
+  const Repairs repairs = find_repairs(snapshot, specs_known_ ? SpecCheck{} : specs_, now_());
+  if (repairs.batch.empty()) {
+    specs_known_ = true;
+    return snapshot;
+  }
+  for (const auto& line : repairs.said) say_(line);
+  store_->commit(repairs.batch);
+  specs_known_ = true;
+  return store_->load();
+}
+
+}  // namespace tutti::db

@@ -1,0 +1,67 @@
+// A store whose rows may have been changed by hand, or by a bug: what cannot be is set right before anybody
+// decides on it. One odd row must not keep a cluster from starting.
+//
+// Wraps the store of the scheduler; used by scheduler/main.cpp and tests. On the database thread, like any
+// store.
+//
+// Rules
+//  1. What is wrong is mended by a batch like any other, under the leader's term: the history tells it (kind
+//  `repair`).
+//  2. A job whose rows contradict each other is held, its attempt is over, and its reason says what was
+//  wrong. A person
+//     looks at it, then releases or cancels it. All others go on.
+//  3. An attempt or an allocation without its job is ended; workers are told to kill what they have of it.
+//  4. A spec that cannot be read is covered by one that does nothing (job_spec.changed_json); the submitted
+//  text stays.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "db/store.h"
+
+namespace tutti::db {
+
+// What a store says of a job whose row in job_spec was removed.
+inline constexpr std::string_view kNoSpec = "(its row is gone)";
+
+struct SpecCheck {
+  std::function<std::string(std::string_view json)> problem;  // "" = it can be read
+  std::function<std::string(const JobRow&)> stand_in;         // of the same size, and it fails at once
+};
+
+struct Repairs {
+  Batch batch;
+  std::vector<std::string> said;  // one line each, with the id
+};
+// What is wrong with these rows, and how it is set right. Specs are looked at if there is a `problem`.
+Repairs find_repairs(const Snapshot& snapshot, const SpecCheck& specs, Instant now);
+
+class CheckedStore final : public Store {
+ public:
+  CheckedStore(std::unique_ptr<Store> store, SpecCheck specs, std::function<void(const std::string&)> say,
+               std::function<Instant()> now)
+      : store_(std::move(store)), specs_(std::move(specs)), say_(std::move(say)), now_(std::move(now)) {}
+
+  void introduce(LeaderCard card) override { store_->introduce(std::move(card)); }
+  Term acquire_leadership(const std::string& holder) override;
+  Duration predecessors_renew() override { return store_->predecessors_renew(); }
+  void resign() noexcept override { store_->resign(); }
+  Snapshot load() override;
+  void commit(const Batch& batch) override { store_->commit(batch); }
+  bool healthy() noexcept override { return store_->healthy(); }
+
+ private:
+  std::unique_ptr<Store> store_;
+  SpecCheck specs_;
+  std::function<void(const std::string&)> say_;
+  std::function<Instant()> now_;
+  bool leads_ = false;
+  bool specs_known_ = false;  // they are looked at once; what comes later is written by us
+};
+
+}  // namespace tutti::db

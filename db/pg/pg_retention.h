@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+#include "db/pg/side_session.h"
+#include "db/retention.h"
+
+namespace tutti::db {
+
+class PgRetention final : public RetentionStore {
+ public:
+  explicit PgRetention(std::string connection_string)
+      : session_(std::move(connection_string), "tutti-retention") {}
+
+  Forgotten forget(Instant before, int most) override;
+
+ private:
+  SideSession session_;
+};
+
+}  // namespace tutti::db

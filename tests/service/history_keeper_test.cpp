@@ -1,0 +1,94 @@
+// When old history is dropped, and by whom.
+#include "scheduler/service/history_keeper.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+
+namespace tutti {
+namespace {
+
+using namespace std::chrono_literals;
+
+struct FakeStore : RetentionStore {
+  Forgotten forget(Instant before, int most) override {
+    asked.push_back(before);
+    most_asked = most;
+    if (fails) throw StoreError(StoreError::unavailable, "down");
+    return answer;
+  }
+  std::vector<Instant> asked;
+  int most_asked = 0;
+  bool fails = false;
+  Forgotten answer;
+};
+
+struct HistoryKeeperTest : ::testing::Test {
+  std::shared_ptr<FakeStore> store = std::make_shared<FakeStore>();
+  std::deque<std::function<void()>> under_way;
+  Now now{Instant(std::chrono::hours(24 * 365 * 50)), Mono(1h)};
+
+  HistoryKeeper keeper(Duration keep) {
+    return {[this](std::function<void()> work, std::function<void(std::exception_ptr)> done) {
+              under_way.push_back([work = std::move(work), done = std::move(done)] {
+                std::exception_ptr failure;
+                try {
+                  work();
+                } catch (...) {
+                  failure = std::current_exception();
+                }
+                done(failure);
+              });
+            },
+            store, HistorySettings{.keep = keep}};
+  }
+  void step(HistoryKeeper& keeper, Duration later, bool leads = true) {
+    now.wall += later;
+    now.mono += later;
+    keeper.step(leads, now);
+    while (!under_way.empty()) {
+      under_way.front()();
+      under_way.pop_front();
+    }
+  }
+};
+
+TEST_F(HistoryKeeperTest, AsksOnceAMinuteForWhatIsOlder) {
+  HistoryKeeper k = keeper(std::chrono::hours(24));
+  for (int i = 0; i < 61; ++i) step(k, 1s);
+  ASSERT_EQ(store->asked.size(), 2U);
+  EXPECT_EQ(store->asked.back(), now.wall - std::chrono::hours(24));
+  EXPECT_EQ(store->most_asked, 2'000);
+}
+
+TEST_F(HistoryKeeperTest, GoesOnAtOnceWhileThereIsMore) {
+  HistoryKeeper k = keeper(std::chrono::hours(24));
+  store->answer.more = true;
+  for (int i = 0; i < 10; ++i) step(k, 1s);
+  EXPECT_EQ(store->asked.size(), 10U);
+}
+
+TEST_F(HistoryKeeperTest, WaitsAMinuteAfterAFailure) {
+  HistoryKeeper k = keeper(std::chrono::hours(24));
+  store->fails = true;
+  for (int i = 0; i < 59; ++i) step(k, 1s);
+  EXPECT_EQ(store->asked.size(), 1U);
+}
+
+TEST_F(HistoryKeeperTest, OneAtATime) {
+  HistoryKeeper k = keeper(std::chrono::hours(24));
+  k.step(true, now);
+  now.mono += 2min;
+  k.step(true, now);
+  EXPECT_EQ(under_way.size(), 1U);
+}
+
+TEST_F(HistoryKeeperTest, ForEverAndStandbysAskNothing) {
+  HistoryKeeper for_ever = keeper({}), standby = keeper(std::chrono::hours(24));
+  step(for_ever, 1s);
+  step(standby, 1s, false);
+  EXPECT_TRUE(store->asked.empty());
+}
+
+}  // namespace
+}  // namespace tutti

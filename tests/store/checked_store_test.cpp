@@ -1,0 +1,185 @@
+// Rows that cannot be: the jobs they belong to are held and say why, everything else goes on.
+#include "db/checked_store.h"
+
+#include "tests/store/store_world.h"
+
+namespace tutti {
+namespace {
+
+using db::CheckedStore;
+using db::SpecCheck;
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+
+// A cluster of one node with two GPUs. Job 1 runs on GPU 1, job 2 waits.
+class CheckedStoreTest : public StoreTest {
+ protected:
+  CheckedStoreTest() {
+    Batch b;
+    NodeRow node;
+    node.id = NodeId(1);
+    node.name = "n1";
+    node.state = NodeState::reachable;
+    b.nodes.push_back(node);
+    for (const std::int64_t id : {1, 2}) {
+      GpuRow gpu;
+      gpu.id = GpuId(id);
+      gpu.node = NodeId(1);
+      gpu.uuid = "GPU-" + std::to_string(id);
+      b.gpus.push_back(gpu);
+    }
+    for (const std::int64_t id : {1, 2}) {
+      b.new_specs.push_back(spec(id));
+      JobRow row = job(id);
+      row.gpus_per_node = 1;
+      if (id == 1) {
+        row.state = JobState::running;
+        row.epoch = Epoch(1);
+        row.attempt = 1;
+      }
+      b.new_jobs.push_back(row);
+    }
+    b.attempts.push_back(running(1, 1, GpuId(1)));
+    b.opened.push_back({.gpu = GpuId(1), .job = JobId(1), .epoch = Epoch(1), .from = at(10), .until = {}});
+    store_->commit(b);
+  }
+
+  static AttemptRow running(std::int64_t id, std::int64_t epoch, GpuId gpu) {
+    AttemptRow a = attempt(id, epoch);
+    a.state = AttemptState::running;
+    a.evidence_json = "[]";
+    a.gang.push_back(GangMember{.node = NodeId(1),
+                                .node_name = "n1",
+                                .gpus = {gpu},
+                                .first_rank = 0,
+                                .ranks = 1,
+                                .address = "",
+                                .how = {}});
+    return a;
+  }
+  Snapshot boot(SpecCheck specs = {}) {
+    store_->resign();
+    CheckedStore checked(
+        world_->store(), std::move(specs), [this](const std::string& line) { said_.push_back(line); },
+        [] { return at(1000); });
+    checked.acquire_leadership("next");
+    Snapshot first = checked.load();
+    EXPECT_THAT(db::find_repairs(first, {}, at(1001)).said, IsEmpty()) << "it is mended at once";
+    return first;
+  }
+  static const JobRow& in(const Snapshot& s, std::int64_t id) {
+    for (const auto& row : s.jobs)
+      if (row.id == JobId(id)) return row;
+    throw std::runtime_error("job " + std::to_string(id) + " is not there");
+  }
+
+  std::vector<std::string> said_;
+};
+
+TEST_P(CheckedStoreTest, WhatIsRightIsLeftAlone) {
+  const Snapshot before = store_->load();
+  const Snapshot after = boot({.problem = [](auto) { return ""; }, .stand_in = {}});
+  EXPECT_THAT(said_, IsEmpty());
+  EXPECT_EQ(after.jobs, before.jobs);
+  EXPECT_EQ(after.last_event, before.last_event);
+}
+
+TEST_P(CheckedStoreTest, RunningJobWithoutAnAttemptIsHeldAndTheOthersGoOn) {
+  Batch b;
+  JobRow row = in(store_->load(), 2);
+  row.state = JobState::running;
+  row.epoch = Epoch(3);
+  row.attempt = 1;
+  row.version = 2;
+  b.jobs.push_back({row, 1});
+  store_->commit(b);
+  const Snapshot s = boot();
+  EXPECT_EQ(in(s, 2).state, JobState::held);
+  EXPECT_THAT(in(s, 2).reason, AllOf(HasSubstr("has no attempt"), HasSubstr("release")));
+  EXPECT_EQ(in(s, 1).state, JobState::running);
+  EXPECT_THAT(said_, ElementsAre("job 2 is held: it is running, but has no attempt"));
+}
+
+TEST_P(CheckedStoreTest, AttemptOfAJobThatDoesNotKnowOfItIsEnded) {
+  Batch b;
+  b.attempts.push_back(running(2, 5, GpuId(2)));
+  b.opened.push_back({.gpu = GpuId(2), .job = JobId(2), .epoch = Epoch(5), .from = at(11), .until = {}});
+  store_->commit(b);
+  const Snapshot s = boot();
+  EXPECT_THAT(s.attempts, SizeIs(1));
+  EXPECT_THAT(s.allocations, SizeIs(1));
+  EXPECT_EQ(in(s, 2).state, JobState::queued);
+  EXPECT_THAT(said_, Contains(HasSubstr("attempt 2/5 runs, but its job does not know of it")));
+}
+
+TEST_P(CheckedStoreTest, AttemptOnAGpuThatIsGivenToAnotherIsEndedAndItsJobHeld) {
+  Batch b;
+  JobRow row = in(store_->load(), 2);
+  row.state = JobState::running;
+  row.epoch = Epoch(1);
+  row.attempt = 1;
+  row.version = 2;
+  b.jobs.push_back({row, 1});
+  b.attempts.push_back(running(2, 1, GpuId(1)));  // which job 1 holds
+  store_->commit(b);
+  const Snapshot s = boot();
+  EXPECT_EQ(in(s, 1).state, JobState::running);
+  EXPECT_EQ(in(s, 2).state, JobState::held);
+  EXPECT_THAT(said_, ElementsAre("job 2 is held: GPU 1 of its attempt is given to job 1"));
+}
+
+TEST_P(CheckedStoreTest, AttemptOnANodeThatIsGoneIsEndedAndItsJobHeld) {
+  Batch b;
+  AttemptRow a = running(1, 1, GpuId(1));
+  a.gang[0].node = NodeId(99);
+  b.attempts.push_back(a);
+  store_->commit(b);
+  const Snapshot s = boot();
+  EXPECT_EQ(in(s, 1).state, JobState::held);
+  EXPECT_THAT(s.allocations, IsEmpty());
+  EXPECT_THAT(said_, ElementsAre("job 1 is held: its attempt names node 99, which there is not"));
+}
+
+TEST_P(CheckedStoreTest, GpuHeldByNobodyWhoRunsIsGivenBack) {
+  Batch b;
+  b.opened.push_back({.gpu = GpuId(2), .job = JobId(1), .epoch = Epoch(9), .from = at(11), .until = {}});
+  store_->commit(b);
+  EXPECT_THAT(boot().allocations, SizeIs(1));
+  EXPECT_THAT(said_, ElementsAre("GPU 2 is held by attempt 1/9, which does not run: given back"));
+}
+
+TEST_P(CheckedStoreTest, SpecThatCannotBeReadIsCoveredAndItsJobHeld) {
+  Batch b;
+  b.changed_specs[JobId(1)] = "{\"nodes\": broken";
+  store_->commit(b);
+  const SpecCheck check{
+      .problem =
+          [](std::string_view text) { return text.find("broken") == text.npos ? "" : "expected a value"; },
+      .stand_in = [](const JobRow&) { return std::string("{\"run\":\"exit 78\"}"); }};
+  const Snapshot s = boot(check);
+  EXPECT_EQ(in(s, 1).state, JobState::held);
+  EXPECT_THAT(in(s, 1).reason, HasSubstr("its spec cannot be read: expected a value"));
+  EXPECT_EQ(s.specs[0].second, "{\"run\":\"exit 78\"}");
+  EXPECT_THAT(s.attempts, IsEmpty());
+  EXPECT_THAT(s.allocations, IsEmpty());
+  EXPECT_EQ(in(s, 2).state, JobState::queued);
+}
+
+TEST_P(CheckedStoreTest, TheHistoryTellsIt) {
+  Batch b;
+  AttemptRow a = running(1, 1, GpuId(1));
+  a.gang.clear();
+  b.attempts.push_back(a);
+  store_->commit(b);
+  boot();
+  std::vector<std::string> edges;
+  for (const auto& e : reader_->job_events(JobId(1), EventId(), 100)) edges.push_back(e.from + ">" + e.to);
+  EXPECT_THAT(edges, ElementsAre("running>stopping", "stopping>held"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, CheckedStoreTest, testing::Values(Kind::memory, Kind::postgres),
+                         [](const auto& info) { return info.param == Kind::memory ? "Memory" : "Postgres"; });
+
+}  // namespace
+}  // namespace tutti
