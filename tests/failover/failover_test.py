@@ -20,8 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cluster import Failure, Home, PatroniCluster, alive, children, eventually, send  # noqa: E402
+from cluster import Failure, Home, PatroniCluster, alive, eventually  # noqa: E402
+from disturb import Flood, SilentStandby, SmallDisk, Strangers  # noqa: E402
 from programs import BIN, Tutti  # noqa: E402
+from proxy import Proxy  # noqa: E402
 
 ACCEPTED_WITHIN = 5  # seconds after the promotion
 OPTIONS = argparse.Namespace(keep=False, rounds=0)
@@ -89,10 +91,10 @@ class FailoverTest(unittest.TestCase):
             say(f"what was written is left in {self.home.path}")
         return failed
 
-    def start(self, members=2, dsn=None, **options):
+    def start(self, members=2, dsn=None, flags=(), **options):
         began = time.monotonic()
         self.cluster = PatroniCluster(self.home, members, **options)
-        self.tutti = Tutti(self.home, self.cluster, dsn=dsn and dsn(self.cluster))
+        self.tutti = Tutti(self.home, self.cluster, dsn=dsn and dsn(self.cluster), flags=flags)
         self.tutti.begin()
         say(f"up after {time.monotonic() - began:.1f} s")
 
@@ -108,7 +110,7 @@ class FailoverTest(unittest.TestCase):
         self.tutti.expect_one_owner()
         say(f"{count} accepted jobs, each there once; refused meanwhile: {dict(self.tutti.load.refusals)}")
 
-    def fail_over(self, old, new_gap=True):
+    def fail_over(self, old):
         """kill -9 of the primary and its Patroni, until jobs are accepted again."""
         gap = Gap(self.tutti)
         old.kill_hard()
@@ -145,6 +147,184 @@ class FailoverTest(unittest.TestCase):
         self.check(gap.begin, gap.begin)  # the old one takes commits until it is stopped
         gap.expect_told()
         self.cluster.await_synchronous()
+
+    def test_3_zombie_primary(self):
+        """Patroni and the postmaster are paused: sessions go on at a primary that is none any more, until it is let go"""
+        self.start()
+        self.zombie(everything=False)
+
+    def test_3_frozen_primary(self):
+        """the whole primary is paused and let go later, as a machine that hangs"""
+        self.start()
+        self.zombie(everything=True)
+
+    def zombie(self, everything):
+        old, gap = self.cluster.primary(), Gap(self.tutti)
+        old.pause(everything)
+        self.addCleanup(old.resume)
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("paused")
+        # Who leads holds the lock at the new primary, and what was accepted meanwhile is there, not at the old one.
+        eventually("the lead is held at the new primary",
+                   lambda: self.cluster.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1", "tutti"))
+        self.tutti.let_brief_jobs_end()
+        before = time.time()
+        self.tutti.load.await_more(20)
+        old.resume()
+        eventually("the old primary follows", lambda: old.role() in ("replica", "sync_standby"), said=self.cluster.said)
+        self.cluster.await_synchronous()
+        say(f"the old primary follows {time.time() - before:.1f} s after it was let go")
+        self.check(gap.promoted, gap.promoted)
+        self.assertNotEqual(self.cluster.primary(), old)
+
+    def test_4_killed_backends(self):
+        """every session is ended by pg_terminate_backend, ten times in a row"""
+        self.start()
+        begin, pauses = time.time(), []
+        for _ in range(10):
+            killed = time.time()
+            self.cluster.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'tutti'")
+            done = time.time()
+            eventually("submissions are accepted again", lambda done=done: self.tutti.load.after(done), 20)
+            pauses.append(self.tutti.load.after(done).at - killed)
+            self.tutti.load.await_more(5)
+        say(f"sessions ended -> accepted: p50 {statistics.median(pauses):.2f} s, max {max(pauses):.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+        self.assertLess(max(pauses), ACCEPTED_WITHIN)
+
+    def test_5_no_connection_left(self):
+        """strangers take every connection: sessions that are there go on; when they are lost /readyz and the log say why"""
+        self.start(parameters={"max_connections": 40, "max_wal_senders": 4})
+        self.cluster.sql("CREATE ROLE stranger LOGIN")
+        strangers = Strangers(self.home, self.cluster.primary().port)
+        self.assertTrue(strangers.full.wait(30), "strangers find room for ever")
+        self.tutti.load.await_more(40, "submissions go on beside strangers", 20)
+        say(f"{len(strangers.sessions)} strangers: the sessions that are there go on")
+        begin = time.time()
+        self.cluster.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'tutti'")
+
+        def refused():
+            told = [t for t in self.tutti.watch.between(begin, time.time()) if t[2] == 503 and "connection" in str(t[3])]
+            return told and told[-1]
+        told = eventually("/readyz says that there is no connection", refused, 20)
+        say(f"/readyz: {told[3].get('detail')}")
+        logged = [line for s in self.tutti.schedulers for line in s.lines(begin, "connection slots|too many clients")]
+        self.assertTrue(logged, "the log does not say why")
+        strangers.leave()
+        left = time.time()
+        eventually("submissions are accepted again", lambda: self.tutti.load.after(left), 20)
+        say(f"strangers gone -> accepted {self.tutti.load.after(left).at - left:.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+
+    def test_6_full_disk(self):
+        """the disk of the database is full to the last byte, and has room again"""
+        if os.getuid() != 0:
+            self.skipTest("mounts a small file system: needs root")
+        disk = SmallDisk(self.home, 280)
+        self.start(members=1, disk=disk.path, parameters={"max_wal_size": "48MB", "min_wal_size": "32MB", "wal_keep_size": 0})
+        processes = [s.child.pid for s in self.tutti.schedulers]
+        begin = time.time()
+        disk.fill()
+
+        def refused():
+            told = [t for t in self.tutti.watch.between(begin, time.time()) if t[2] == 503]
+            return told and told[-1]
+        told = eventually("/readyz says that nothing can be written", refused, 60)
+        say(f"full: /readyz after {told[0] - begin:.1f} s: {told[3].get('detail')}")
+        member = self.cluster.members[0]
+        postmaster, deadline = member.postmaster(), time.monotonic() + 60
+        while member.postmaster() == postmaster and alive(postmaster) and time.monotonic() < deadline:
+            try:  # until the log has no room either
+                self.cluster.sql("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))", member=member)
+            except OSError:
+                break
+        full = time.time()
+        self.tutti.let_brief_jobs_end()
+        eventually("nothing is accepted", lambda: (last := self.tutti.load.accepted[-1].at) and time.time() - last > 2, 30)
+        disk.free()
+        freed = time.time()
+        eventually("submissions are accepted again", lambda: self.tutti.load.after(freed), said=self.cluster.said)
+        say(f"room again -> accepted {self.tutti.load.after(freed).at - freed:.2f} s; PostgreSQL "
+            + ("has ended meanwhile, and Patroni has started it" if member.postmaster() != postmaster else "has lived"))
+        self.check(full, freed - 1)
+        self.assertEqual([s.child.pid for s in self.tutti.schedulers], processes, "a scheduler was started again")
+
+    def test_7_slow_commits(self):
+        """the synchronous standby is silent for 3 s and more clients come than are taken: refused, not kept in memory"""
+        self.start(flags=["--max-connections-per-address", "200"])
+        leader = self.tutti.await_leader()
+        before = leader.resident()
+        begin = time.time()
+        silent = SilentStandby(self.home, self.cluster.standby())
+        flood = Flood(leader.port, leader.token, clients=400)
+        eventually("clients are refused", lambda: 503 in flood.statuses().values(), 10)
+        most = before
+        while time.time() - begin < 3:
+            most = max(most, leader.resident())
+            time.sleep(0.02)
+        silent.stop()
+        over = time.time()
+        statuses = flood.finish()
+        most = max(most, leader.resident())
+        count = {status: list(statuses.values()).count(status) for status in set(statuses.values())}
+        say(f"400 clients more: answers {count}, memory {before >> 20} -> {most >> 20} MiB")
+        self.assertLess(most - before, 100 << 20)
+        taken = {key for key, status in statuses.items() if status in (200, 201)}
+        there = {name for [name] in self.cluster.sql("SELECT name FROM job_spec WHERE name LIKE 'k9-%'", "tutti")}
+        self.assertTrue(taken <= there, f"accepted and lost: {taken - there}")
+        slow = [t for t in self.tutti.watch.between(begin + 1, over) if t[1] == leader.name]
+        say(f"/readyz meanwhile: {slow[-1][2]} {slow[-1][3].get('detail')}")
+        self.assertRegex(str(slow[-1][3].get("detail")), "has not answered|no answer", "/readyz does not tell of the latency")
+        eventually("submissions are accepted again", lambda: self.tutti.load.after(over), 20)
+        say(f"standby back -> accepted {self.tutti.load.after(over).at - over:.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+
+    def test_7_standby_silent_for_long(self):
+        """the synchronous standby is silent for longer than a commit may take, then the primary dies: what was accepted is there"""
+        self.start()
+        old = self.cluster.primary()
+        silent = SilentStandby(self.home, self.cluster.standby())
+        # What was on its way when it was stopped is still accepted; then nothing, whatever is repeated under its key.
+        begin = time.time() + 0.5
+        eventually("the commit is given up", lambda: [line for s in self.tutti.schedulers for line in s.lines(begin, "no answer in time")], 30)
+        eventually("six more seconds", lambda: time.time() - begin > 18, 30)
+        early = [a for a in self.tutti.load.accepted if a.at > begin]
+        self.assertFalse(early, "accepted, and only the primary has it")
+        gap = Gap(self.tutti)
+        old.kill_hard()
+        silent.stop()
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("kill")
+        self.tutti.let_brief_jobs_end()
+        self.check(gap.begin, gap.promoted)
+
+    def test_8_cut_in_commit(self):
+        """the connection is cut after COMMIT was sent and before its answer, or just before it was sent"""
+        proxies = []
+
+        def through_proxies(cluster):
+            proxies.extend(Proxy(self.home, m.port) for m in cluster.members)
+            return cluster.dsn([p.port for p in proxies])
+        self.start(dsn=through_proxies)
+        begin, pauses = time.time(), []
+        for how in ("committed", "rolled back") * 5:
+            proxy = proxies[self.cluster.members.index(self.cluster.primary())]
+            done = len(proxy.cuts)
+            proxy.cut(how)
+            eventually(f"a commit is cut ({how})", lambda proxy=proxy, done=done: len(proxy.cuts) > done, 20)
+            cut = time.time()
+            eventually("submissions are accepted again", lambda cut=cut: self.tutti.load.after(cut), 20)
+            pauses.append(self.tutti.load.after(cut).at - cut)
+            self.tutti.load.await_more(5)
+        say(f"cut -> accepted: p50 {statistics.median(pauses):.2f} s, max {max(pauses):.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+        self.assertLess(max(pauses), ACCEPTED_WITHIN)
 
 
 def figures(rounds):

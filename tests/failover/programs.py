@@ -65,7 +65,7 @@ class Asked:
 class Scheduler:
     """Started again 0.2 s after it has ended, as a service manager does."""
 
-    def __init__(self, home, name, dsn, like=None):
+    def __init__(self, home, name, dsn, like=None, flags=()):
         self.name, self.port = name, free_port()
         self.data = home.folder(name, 0o700)
         self.log = os.path.join(home.path, name + ".log")
@@ -73,7 +73,7 @@ class Scheduler:
             shutil.copy(os.path.join(like.data, secret), self.data)
         self.command = [str(BIN / "tutti-scheduler"), "--listen", f"127.0.0.1:{self.port}", "--advertise", f"http://127.0.0.1:{self.port}",
                         "--data", self.data, "--db", dsn, "--requests-per-second", "0", "--requests-per-second-address", "0",
-                        "--submissions-per-minute", "0"]
+                        "--submissions-per-minute", "0", *flags]
         self.ends = []  # (when, exit status)
         self.stopping = threading.Event()
         self.child = Child(self.command, self.log)
@@ -254,16 +254,16 @@ class Watch:
 class Tutti:
     """All of it on that cluster of PostgreSQL."""
 
-    def __init__(self, home, cluster, dsn=None, workers=2):
+    def __init__(self, home, cluster, dsn=None, workers=2, flags=()):
         self.home, self.cluster = home, cluster
         self.shared = home.folder("shared", 0o777)
         for name, text in (("rank.sh", RANK), ("brief.sh", BRIEF)):
             path = Path(self.shared, name)
             path.write_text(text)
             path.chmod(0o755)
-        first = Scheduler(home, "s1", dsn or cluster.dsn())
+        first = Scheduler(home, "s1", dsn or cluster.dsn(), flags=flags)
         first.await_ready("leader")
-        self.schedulers = [first, Scheduler(home, "s2", dsn or cluster.dsn(), like=first)]
+        self.schedulers = [first, Scheduler(home, "s2", dsn or cluster.dsn(), like=first, flags=flags)]
         self.schedulers[1].await_ready("standby")
         self.token = first.token
         self.workers = [Worker(home, f"n{i + 1}", self.schedulers) for i in range(workers)]
