@@ -310,12 +310,15 @@ class PatroniCluster:
     def number(self, text, database="tutti"):
         return float(self.sql(text, database)[0][0] or 0)
 
+    @contextlib.contextmanager
     def switchover(self):
-        """By the tool an operator uses."""
+        """By the tool an operator uses, which is done at the end of the block."""
         old, new = self.primary(), self.standby()
-        done = subprocess.run(as_postgres(["/usr/bin/python3", "/usr/bin/patronictl", "-c", old.config, "switchover", "tutti", "--master", old.name,
-                                           "--candidate", new.name, "--force"]), capture_output=True, text=True, timeout=60, cwd="/",
-                              env={**os.environ, "LC_ALL": "C.UTF-8"})
-        if done.returncode != 0:
-            raise Failure(f"patronictl: {done.stdout}{done.stderr}")
-        return old, new
+        tool = Child(as_postgres(["/usr/bin/python3", "/usr/bin/patronictl", "-c", old.config, "switchover", "tutti", "--master", old.name,
+                                  "--candidate", new.name, "--force"]), os.path.join(self.home.path, "patronictl.log"), {"LC_ALL": "C.UTF-8"})
+        try:
+            yield
+            if tool.process.wait(60) != 0:
+                raise Failure(f"patronictl: {tail(tool.log)}")
+        finally:
+            tool.end()

@@ -254,7 +254,7 @@ class Watch:
 class Tutti:
     """All of it on that cluster of PostgreSQL."""
 
-    def __init__(self, home, cluster, dsn=None, workers=2, flags=()):
+    def __init__(self, home, cluster, dsn=None, workers=2, flags=(), schedulers=2):
         self.home, self.cluster = home, cluster
         self.shared = home.folder("shared", 0o777)
         for name, text in (("rank.sh", RANK), ("brief.sh", BRIEF)):
@@ -263,8 +263,9 @@ class Tutti:
             path.chmod(0o755)
         first = Scheduler(home, "s1", dsn or cluster.dsn(), flags=flags)
         first.await_ready("leader")
-        self.schedulers = [first, Scheduler(home, "s2", dsn or cluster.dsn(), like=first, flags=flags)]
-        self.schedulers[1].await_ready("standby")
+        self.schedulers = [first] + [Scheduler(home, f"s{i}", dsn or cluster.dsn(), like=first, flags=flags) for i in range(2, schedulers + 1)]
+        for standby in self.schedulers[1:]:
+            standby.await_ready("standby")
         self.token = first.token
         self.workers = [Worker(home, f"n{i + 1}", self.schedulers) for i in range(workers)]
         self.await_linked()
@@ -390,3 +391,9 @@ class Tutti:
         twice = self.cluster.sql("SELECT gpu FROM allocation WHERE until_at IS NULL GROUP BY gpu HAVING count(*) > 1", "tutti")
         if twice:
             raise Failure(f"GPUs with two owners: {twice}")
+
+    def expect_no_crash(self):
+        """A scheduler that is deposed ends with status 3 and is started again; nothing else ends one."""
+        for s in self.schedulers:
+            if any(status != 3 for _, status in s.ends):
+                raise Failure(f"{s.name} has ended with {[status for _, status in s.ends]}\n{tail(s.log)}")
