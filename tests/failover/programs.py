@@ -194,7 +194,7 @@ class Load:
                     self.refusals[status] += 1
                     if status == 503 and "Retry-After" not in headers:
                         self.troubles.append(f"{key}: 503 without Retry-After: {body[:200]!r}")
-                    if status not in (421, 502, 503):
+                    if status not in (421, 502, 503, 504):  # 504: in doubt, the key will tell
                         self.troubles.append(f"{key}: {status} {body[:300]!r}")
                         break
                 except (OSError, http.client.HTTPException):
