@@ -212,6 +212,11 @@ class Member:
                 return {"master": "primary"}.get(told["role"], told["role"])
         return ""
 
+    def may_take_over(self):
+        with contextlib.suppress(OSError, http.client.HTTPException, json.JSONDecodeError):
+            return bool(get_json(self.rest_port, "/synchronous", statuses=[200]))
+        return False
+
     def postmaster(self):
         with contextlib.suppress(OSError, ValueError), open(os.path.join(self.data, "postmaster.pid")) as f:
             return int(f.readline())
@@ -283,10 +288,11 @@ class PatroniCluster:
         return eventually("a primary", ask, seconds, said=self.said)
 
     def await_synchronous(self):
-        """Until both are there, and a commit waits for the standby."""
+        """Until both are there, a commit waits for the standby, and etcd says that this one may take over: that comes last."""
         eventually("a synchronous standby",
                    lambda: self.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming'", "postgres"),
                    said=self.said)
+        eventually("a standby that may take over", lambda: any(m.may_take_over() for m in self.members if not m.paused), said=self.said)
 
     def said(self):
         return "\n".join(f"--- {m.name}:\n{tail(m.log, 1500)}" for m in self.members)
