@@ -136,6 +136,20 @@ class FailoverTest(unittest.TestCase):
         old.start()
         self.cluster.await_synchronous()
 
+    def test_1_killed_postmaster(self):
+        """kill -9 of the postmaster alone: its Patroni gives way to the standby"""
+        self.start()
+        old, gap = self.cluster.primary(), Gap(self.tutti)
+        os.kill(old.postmaster(), signal.SIGKILL)
+        self.tutti.let_brief_jobs_end()
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("kill")
+        self.assertLess(gap.accepted - gap.promoted, ACCEPTED_WITHIN)
+        self.check(gap.begin, gap.promoted)
+        gap.expect_told()
+        self.cluster.await_synchronous()
+
     def test_2_switchover(self):
         """patronictl switchover"""
         self.start()
