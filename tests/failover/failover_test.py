@@ -65,20 +65,19 @@ class Gap:
         say(f"{what} -> promoted {promoted:.2f} s, promoted -> accepted {accepted:.2f} s")
 
     def expect_told(self):
-        """One line in the log and one outage in the metrics: of whoever led, and of a standby at most one. A build without that
-        metric does not have the line either: then nothing is judged."""
+        """One line in the log and one outage in the metrics of whoever led. A build without that metric does not have the line
+        either: then nothing is judged."""
         if None in self.outages.values():
             return say("NOT JUDGED: this build has no tutti_store_outages_total; one line and one outage a gap are asked of later ones")
-        for s in self.tutti.schedulers:
-            lines = s.lines(self.begin, "the store is lost")
-            if len(lines) > 1 or (s is self.led and not lines):
-                raise Failure(f"{s.name}: one line for the gap, not {len(lines)}:\n" + "\n".join(lines))
+        s = self.led
+        lines = s.lines(self.begin, "the store is lost")
+        if len(lines) != 1:
+            raise Failure(f"{s.name}: one line for the gap, not {len(lines)}:\n" + "\n".join(lines))
+        if len(s.ends) == self.ends[s.name]:  # one that was deposed, and started again, counts anew
             counted = s.metric("tutti_store_outages_total") - self.outages[s.name]
-            if len(s.ends) == self.ends[s.name] and counted != len(lines):  # one that has ended counts anew
-                raise Failure(f"{s.name}: {counted:g} outages counted, {len(lines)} told")
-            if lines and len(s.ends) == self.ends[s.name] and s.metric("tutti_store_outage_seconds_total") <= 0:
-                raise Failure(f"{s.name}: an outage without seconds")
-        say(f"told: {self.led.lines(self.begin, 'the store (is lost|answers)')}")
+            if counted != 1 or s.metric("tutti_store_outage_seconds_total") <= 0:
+                raise Failure(f"{s.name}: {counted:g} outages counted for one gap")
+        say(f"told: {s.lines(self.begin, 'the store (is lost|answers)')}")
 
 
 class FailoverTest(unittest.TestCase):
@@ -312,7 +311,10 @@ class FailoverTest(unittest.TestCase):
         self.assertTrue(taken <= there, f"accepted and lost: {taken - there}")
         slow = [t for t in self.tutti.watch.between(begin + 1, over) if t[1] == leader.name]
         say(f"/readyz meanwhile: {slow[-1][2]} {json.dumps(slow[-1][3])}")
-        self.assertIn("slow", json.dumps(slow[-1][3]), "/readyz does not tell of the latency")
+        if leader.metric("tutti_store_outages_total") is None:
+            say("NOT JUDGED: this build does not say in /readyz that commits are slow")
+        else:
+            self.assertIn("slow_commits", json.dumps(slow[-1][3]), "/readyz does not tell of the latency")
         eventually("submissions are accepted again", lambda: self.tutti.load.after(over), 20)
         say(f"standby back -> accepted {self.tutti.load.after(over).at - over:.2f} s")
         self.tutti.let_brief_jobs_end()
@@ -326,7 +328,7 @@ class FailoverTest(unittest.TestCase):
         # What was on its way when it was stopped is still accepted; then nothing, whatever is repeated under its key.
         begin = time.time() + 0.5
         eventually("the commit is given up", lambda: [line for s in self.tutti.schedulers for line in s.lines(begin, "no answer in time")], 30)
-        eventually("six more seconds", lambda: time.time() - begin > 18, 30)
+        eventually("time for what is repeated to be accepted", lambda: time.time() - begin > 18, 30)
         early = [a for a in self.tutti.load.accepted if a.at > begin]
         self.assertFalse(early, "accepted, and only the primary has it")
         gap = Gap(self.tutti)
