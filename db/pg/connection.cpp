@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "db/pg/server_order.h"
+
 namespace tutti::db {
 
 namespace {
@@ -43,21 +45,37 @@ SqlError error_of(const PGresult* r) {
 }
 
 constexpr auto kConnectScriptTime = std::chrono::seconds(5);
+constexpr auto kLookAround = std::chrono::milliseconds(500);
 
 }  // namespace
 
-Connection::Connection(const ConnectOptions& options) : connection_(nullptr, PQfinish) {
-  // Later values win: ours in front are defaults, what the string says comes after them.
-  const char* keys[] = {"connect_timeout",           "keepalives_idle",  "keepalives_interval",
-                        "keepalives_count",          "tcp_user_timeout", "dbname",
-                        "fallback_application_name", "client_encoding",  nullptr};
-  const char* values[] = {
-      "2",    "5",    "2", "3", "10000", options.connection_string.c_str(), options.application_name.c_str(),
-      "UTF8", nullptr};
-  connection_.reset(PQconnectdbParams(keys, values, 1));
+Connection::Connection(const ConnectOptions& options)
+    : connection_(nullptr, PQfinish), follows_(options.follows) {
+  const HostLists hosts = silent_last(options.connection_string, SilentServers::of_process());
+  // Later values win: ours in front are defaults, what the string says comes after them. Empty hosts behind
+  // it say nothing.
+  std::vector<const char*> keys = {"connect_timeout",           "keepalives_idle",  "keepalives_interval",
+                                   "keepalives_count",          "tcp_user_timeout", "dbname",
+                                   "fallback_application_name", "client_encoding"};
+  std::vector<const char*> values = {
+      "2",   "5", "2", "3", "10000", options.connection_string.c_str(), options.application_name.c_str(),
+      "UTF8"};
+  const auto reorder = [&](const char* key, const std::string& value) {
+    if (value.empty()) return;
+    keys.push_back(key);
+    values.push_back(value.c_str());
+  };
+  reorder("host", hosts.host);
+  reorder("hostaddr", hosts.hostaddr);
+  reorder("port", hosts.port);
+  keys.push_back(nullptr);
+  values.push_back(nullptr);
+  connection_.reset(PQconnectdbParams(keys.data(), values.data(), 1));
   if (!connection_ || PQstatus(connection_.get()) != CONNECTION_OK)
     throw ConnectionLost("cannot connect to PostgreSQL: " + trimmed(PQerrorMessage(connection_.get())));
   PQsetNoticeProcessor(connection_.get(), [](void*, const char*) {}, nullptr);
+  server_ = server_name(PQhost(connection_.get()), PQport(connection_.get()));
+  silent_before_ = SilentServers::of_process().last(server_);
   if (PQsetnonblocking(connection_.get(), 1) != 0) lost("set non-blocking");
   if (!options.session_sql.empty()) {
     try {
@@ -77,8 +95,16 @@ void Connection::lost(const std::string& what) {
   throw ConnectionLost(message);
 }
 
+bool Connection::is_left_alone() const {
+  return follows_ && SilentServers::of_process().last(server_) != silent_before_;
+}
+
 bool Connection::closed_by_server() {
   if (!alive()) return true;
+  if (is_left_alone()) {
+    close();
+    return true;
+  }
   pollfd p{PQsocket(connection_.get()), POLLIN, 0};
   if (::poll(&p, 1, 0) <= 0) return false;
   if (PQconsumeInput(connection_.get()) == 1 && alive()) {
@@ -91,10 +117,17 @@ bool Connection::closed_by_server() {
 }
 
 void Connection::wait(short events, Deadline deadline) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-  pollfd p{PQsocket(connection_.get()), events, 0};
-  const int n = ::poll(&p, 1, static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3600'000)));
-  if (n == 0) lost("no answer in time");
+  while (true) {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto slice = follows_ ? std::min(left, kLookAround) : left;
+    pollfd p{PQsocket(connection_.get()), events, 0};
+    if (::poll(&p, 1, static_cast<int>(std::clamp<std::int64_t>(slice.count(), 0, 3600'000))) != 0) return;
+    if (is_left_alone()) lost("this server has not answered others in time");
+    if (slice < left) continue;
+    SilentServers::of_process().add(server_);
+    lost("no answer in time");
+  }
 }
 
 void Connection::flush(Deadline deadline) {

@@ -8,6 +8,7 @@
 #include <libpq-fe.h>
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -36,6 +37,8 @@ struct ConnectOptions {
   std::string connection_string;  // unchanged to libpq
   std::string application_name;   // unless the string names one
   std::string session_sql;        // run once after connecting: SET …
+  // It leaves a server that has not answered another session of this process in time (server_order.h).
+  bool follows = false;
 };
 
 struct Statement {
@@ -47,7 +50,8 @@ class Connection {
  public:
   using Deadline = std::chrono::steady_clock::time_point;
 
-  // Throws ConnectionLost. Waits 2 s per host, unless the string has a connect_timeout.
+  // Throws ConnectionLost. Waits 2 s per host, unless the string has a connect_timeout. Of several hosts
+  // those that have been silent are asked last.
   explicit Connection(const ConnectOptions& options);
 
   // One statement, one round trip. `params` may be null.
@@ -56,9 +60,10 @@ class Connection {
   Result run_script(const std::string& sql, Deadline deadline);
 
   bool alive() const { return PQstatus(connection_.get()) == CONNECTION_OK; }
-  // Looks whether the server has closed an idle session, without asking it.
+  // Looks whether the server has closed an idle session, without asking it. Also true if it is to be left.
   bool closed_by_server();
-  void close();  // at once; alive() is false from then on
+  void close();                                          // at once; alive() is false from then on
+  const std::string& server() const { return server_; }  // "host:port"
   int backend_pid() const { return PQbackendPID(connection_.get()); }
   bool in_transaction() const {
     const auto s = PQtransactionStatus(connection_.get());
@@ -67,6 +72,7 @@ class Connection {
 
  private:
   friend class Pipeline;
+  bool is_left_alone() const;
   void send(const Statement& statement, Params* params);
   bool is_prepared(const char* name) const;
   void flush(Deadline deadline);
@@ -76,6 +82,9 @@ class Connection {
 
   std::unique_ptr<PGconn, void (*)(PGconn*)> connection_;
   std::vector<std::string> prepared_;
+  bool follows_;
+  std::string server_;
+  std::uint64_t silent_before_ = 0;  // of the server, when the session began
 };
 
 // Several statements in one flush, answered in order. The first error skips the rest.

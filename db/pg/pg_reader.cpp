@@ -218,7 +218,8 @@ std::unique_ptr<Connection> PgReader::take() {
         options_.connection_string, options_.application_name,
         "SET default_transaction_read_only = on; SET jit = off; SET statement_timeout = " + limit +
             "; SET idle_in_transaction_session_timeout = '10s'; SET client_connection_check_interval = '2s'; "
-            "SET client_min_messages = warning"});
+            "SET client_min_messages = warning",
+        true});
   } catch (...) {
     give_back(nullptr);
     throw;

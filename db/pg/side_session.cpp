@@ -28,7 +28,8 @@ Connection& SideSession::connection() {
     connection_ = std::make_unique<Connection>(
         ConnectOptions{connection_string_, name_,
                        "SET statement_timeout = '8s'; SET idle_in_transaction_session_timeout = '10s'; "
-                       "SET lock_timeout = '5s'; SET jit = off; SET client_min_messages = warning"});
+                       "SET lock_timeout = '5s'; SET jit = off; SET client_min_messages = warning",
+                       true});
   return *connection_;
 }
 

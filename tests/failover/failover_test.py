@@ -1,0 +1,420 @@
+#!/usr/bin/python3
+"""PostgreSQL fails over under a running cluster: real Patroni, etcd and two PostgreSQL 15 with synchronous replication, two
+schedulers with a connection string of both hosts, two workers with simulated GPUs and a gang, and clients that submit all the time.
+
+    ./dev test failover
+    TUTTI_BIN=build/release/bin tests/failover/failover_test.py [--keep] [CASE ...]
+    TUTTI_BIN=build/release/bin tests/failover/failover_test.py --rounds 5      the figures of docs/failover.md
+
+After each case: no accepted job is lost and no key has two jobs; the gang has the same attempt and processes, and its log has gone
+on; nothing was decided while no database could be written. Exit 77: programs are missing."""
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import sys
+import time
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from cluster import Failure, Home, PatroniCluster, alive, eventually  # noqa: E402
+from disturb import Flood, SilentStandby, SmallDisk, Strangers  # noqa: E402
+from programs import BIN, Tutti  # noqa: E402
+from proxy import Proxy  # noqa: E402
+
+ACCEPTED_WITHIN = 5  # seconds after the promotion
+NO_ROOM = "connection slots|too many clients"
+OPTIONS = argparse.Namespace(keep=False, rounds=0)
+
+
+def say(text):
+    print("    " + text, flush=True)
+
+
+class Gap:
+    """From the moment at which something was broken until submissions are accepted again."""
+
+    def __init__(self, tutti):
+        self.tutti, self.led, self.begin = tutti, tutti.await_leader(), time.time()
+        self.ends = {s.name: len(s.ends) for s in tutti.schedulers}
+        self.outages = {s.name: s.metric("tutti_store_outages_total") for s in tutti.schedulers}
+        self.promoted = self.accepted = None
+
+    def await_promotion(self, old):
+        self.tutti.cluster.await_primary(other_than=old)
+        self.promoted = time.time()
+
+    def await_accepted(self):
+        """The first answer that came after the promotion."""
+        load = self.tutti.load
+        first = eventually("submissions are accepted again", lambda: load.after(self.promoted),
+                           said=lambda: "\n".join(f"{s.name}: {s.lines(self.begin, '')[-15:]}" for s in self.tutti.schedulers))
+        self.accepted = first.at
+        return self
+
+    def figures(self):
+        return self.promoted - self.begin, self.accepted - self.promoted
+
+    def tell(self, what):
+        promoted, accepted = self.figures()
+        say(f"{what} -> promoted {promoted:.2f} s, promoted -> accepted {accepted:.2f} s")
+
+    def expect_told(self):
+        """One line in the log and one outage in the metrics of whoever led. A build without that metric does not have the line
+        either: then nothing is judged."""
+        if None in self.outages.values():
+            return say("NOT JUDGED: this build has no tutti_store_outages_total; one line and one outage a gap are asked of later ones")
+        s = self.led
+        lines = s.lines(self.begin, "the store is lost")
+        if len(lines) != 1:
+            raise Failure(f"{s.name}: one line for the gap, not {len(lines)}:\n" + "\n".join(lines))
+        if len(s.ends) == self.ends[s.name]:  # one that was deposed, and started again, counts anew
+            counted = s.metric("tutti_store_outages_total") - self.outages[s.name]
+            if counted != 1 or s.metric("tutti_store_outage_seconds_total") <= 0:
+                raise Failure(f"{s.name}: {counted:g} outages counted for one gap")
+        say(f"told: {s.lines(self.begin, 'the store (is lost|answers)')}")
+
+
+class FailoverTest(unittest.TestCase):
+    def setUp(self):
+        print(f"\n{self.id().split('.')[-1]}: {self.shortDescription()}", flush=True)
+        self.home = Home()
+        self.addCleanup(lambda: self.home.end(keep=OPTIONS.keep or self.broken()))
+
+    def broken(self):
+        failed = any(error for _, error in self._outcome.errors) if hasattr(self._outcome, "errors") else not self._outcome.success
+        if failed:
+            say(f"what was written is left in {self.home.path}")
+        return failed
+
+    def start(self, members=2, dsn=None, flags=(), schedulers=2, **options):
+        began = time.monotonic()
+        self.cluster = PatroniCluster(self.home, members, **options)
+        self.tutti = Tutti(self.home, self.cluster, dsn=dsn and dsn(self.cluster), flags=flags, schedulers=schedulers)
+        self.tutti.begin()
+        say(f"up after {time.monotonic() - began:.1f} s")
+
+    def check(self, gap_begin, gap_end, decided=True):
+        """What holds after every case."""
+        self.tutti.load.await_more(20)
+        count = self.tutti.expect_each_once()
+        self.tutti.await_linked()
+        self.tutti.expect_gang_untouched(log_until=gap_end)
+        if decided:
+            self.tutti.expect_nothing_decided(gap_begin, gap_end)
+            self.tutti.expect_later_decisions(gap_end)
+        self.tutti.expect_one_owner()
+        self.tutti.expect_no_crash()
+        say(f"{count} accepted jobs, each there once; refused meanwhile: {dict(self.tutti.load.refusals)}")
+
+    def fail_over(self, old):
+        """kill -9 of the primary and its Patroni, until jobs are accepted again."""
+        gap = Gap(self.tutti)
+        old.kill_hard()
+        self.tutti.let_brief_jobs_end()
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("kill")
+        return gap
+
+    # ---------------------------------------------------------------- cases
+
+    def test_1_killed_primary(self):
+        """kill -9 of the primary's postmaster and its Patroni"""
+        self.start()
+        old = self.cluster.primary()
+        gap = self.fail_over(old)
+        self.assertLess(gap.accepted - gap.promoted, ACCEPTED_WITHIN)
+        self.check(gap.begin, gap.promoted)
+        gap.expect_told()
+        old.start()
+        self.cluster.await_synchronous()
+
+    def test_1_killed_postmaster(self):
+        """kill -9 of the postmaster alone: its Patroni gives way to the standby"""
+        self.start()
+        old, gap = self.cluster.primary(), Gap(self.tutti)
+        os.kill(old.postmaster(), signal.SIGKILL)
+        self.tutti.let_brief_jobs_end()
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("kill")
+        self.assertLess(gap.accepted - gap.promoted, ACCEPTED_WITHIN)
+        self.check(gap.begin, gap.promoted)
+        gap.expect_told()
+        self.cluster.await_synchronous()
+
+    def test_2_switchover(self):
+        """patronictl switchover"""
+        self.start()
+        gap = Gap(self.tutti)
+        self.tutti.let_brief_jobs_end()
+        old = self.cluster.primary()
+        with self.cluster.switchover():
+            gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("switchover")
+        self.assertLess(gap.accepted - gap.promoted, ACCEPTED_WITHIN)
+        self.check(gap.begin, gap.begin)  # the old one takes commits until it is stopped
+        gap.expect_told()
+        self.cluster.await_synchronous()
+
+    def test_3_zombie_primary(self):
+        """Patroni and the postmaster are paused: sessions go on at a primary that is none any more, until it is let go"""
+        self.start()
+        self.zombie(everything=False)
+
+    def test_3_frozen_primary(self):
+        """the whole primary is paused and let go later, as a machine that hangs"""
+        self.start()
+        self.zombie(everything=True)
+
+    def test_3_patroni_alone_dies(self):
+        """kill -9 of Patroni alone, without a watchdog: its PostgreSQL goes on as a second primary, first in the connection string"""
+        self.start()
+        old = self.cluster.primary()
+        self.assertIs(old, self.cluster.members[0])
+        gap = Gap(self.tutti)
+        old.child.process.kill()
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("Patroni killed")
+        self.assertTrue(self.cluster.sql("SELECT 1 WHERE NOT pg_is_in_recovery()", member=old), "the old one is a primary still")
+        self.tutti.let_brief_jobs_end()
+        self.tutti.load.await_more(20)
+        old.start()
+        eventually("the old primary follows", lambda: old.role() in ("replica", "sync_standby"), said=self.cluster.said)
+        self.cluster.await_synchronous()
+        self.check(gap.promoted, gap.promoted)
+        self.assertIsNot(self.cluster.primary(), old)
+
+    def zombie(self, everything):
+        old, gap = self.cluster.primary(), Gap(self.tutti)
+        old.pause(everything)
+        self.addCleanup(old.resume)
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("paused")
+        # Who leads holds the lock at the new primary, and what was accepted meanwhile is there, not at the old one.
+        eventually("the lead is held at the new primary",
+                   lambda: self.cluster.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1", "tutti"))
+        self.tutti.let_brief_jobs_end()
+        before = time.time()
+        self.tutti.load.await_more(20)
+        old.resume()
+        eventually("the old primary follows", lambda: old.role() in ("replica", "sync_standby"), said=self.cluster.said)
+        self.cluster.await_synchronous()
+        say(f"the old primary follows {time.time() - before:.1f} s after it was let go")
+        self.check(gap.promoted, gap.promoted)
+        self.assertNotEqual(self.cluster.primary(), old)
+
+    def test_4_killed_backends(self):
+        """every session is ended by pg_terminate_backend, ten times in a row"""
+        self.start()
+        begin, pauses = time.time(), []
+        for _ in range(10):
+            killed = time.time()
+            self.cluster.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'tutti'")
+            done = time.time()
+            eventually("submissions are accepted again", lambda done=done: self.tutti.load.after(done), 20)
+            pauses.append(self.tutti.load.after(done).at - killed)
+            self.tutti.load.await_more(5)
+        say(f"sessions ended -> accepted: p50 {statistics.median(pauses):.2f} s, max {max(pauses):.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+        self.assertLess(max(pauses), ACCEPTED_WITHIN)
+
+    def test_5_no_connection_left(self):
+        """strangers take every connection: sessions that are there go on; when they are lost /readyz and the log say why"""
+        self.start(parameters={"max_connections": 40, "max_wal_senders": 4})
+        self.cluster.sql("CREATE ROLE stranger LOGIN")
+        strangers = Strangers(self.home, self.cluster.primary().port)
+        self.assertTrue(strangers.full.wait(30), "strangers find room for ever")
+        self.tutti.load.await_more(40, "submissions go on beside strangers", 20)
+        say(f"{len(strangers.sessions)} strangers: the sessions that are there go on")
+        begin = time.time()
+        self.cluster.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'tutti'")
+
+        def refused():
+            told = [t for t in self.tutti.watch.between(begin, time.time()) if t[2] == 503 and re.search(NO_ROOM, str(t[3]))]
+            return told and told[-1]
+        told = eventually("/readyz says that there is no connection", refused, 20, said=lambda: str(self.tutti.watch.seen[-1]))
+        say(f"/readyz: {told[3].get('detail')}")
+        eventually("the log says why", lambda: [line for s in self.tutti.schedulers for line in s.lines(begin, NO_ROOM)], 20)
+        strangers.leave()
+        left = time.time()
+        eventually("submissions are accepted again", lambda: self.tutti.load.after(left), 20)
+        say(f"strangers gone -> accepted {self.tutti.load.after(left).at - left:.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+
+    def test_6_full_disk(self):
+        """the disk of the database is full to the last byte, and has room again"""
+        if os.getuid() != 0:
+            self.skipTest("mounts a small file system: needs root")
+        disk = SmallDisk(self.home, 280)
+        self.start(members=1, schedulers=1, disk=disk.path, parameters={"max_wal_size": "48MB", "min_wal_size": "32MB", "wal_keep_size": 0})
+        process = self.tutti.schedulers[0].child.pid
+        begin = time.time()
+        disk.fill()
+
+        def refused():
+            told = [t for t in self.tutti.watch.between(begin, time.time()) if t[2] == 503]
+            return told and told[-1]
+        told = eventually("/readyz says that nothing can be written", refused, 60)
+        say(f"full: /readyz after {told[0] - begin:.1f} s: {told[3].get('detail')}")
+        member = self.cluster.members[0]
+        postmaster, deadline = member.postmaster(), time.monotonic() + 60
+        while member.postmaster() == postmaster and alive(postmaster) and time.monotonic() < deadline:
+            try:  # until the log has no room either
+                self.cluster.sql("SELECT pg_logical_emit_message(false, 'fill', repeat('x', 4000000))", member=member)
+            except OSError:
+                break
+        full = time.time()
+        self.tutti.let_brief_jobs_end()
+        eventually("nothing is accepted", lambda: (last := self.tutti.load.accepted[-1].at) and time.time() - last > 2, 30)
+        disk.free()
+        freed = time.time()
+        eventually("submissions are accepted again", lambda: self.tutti.load.after(freed), said=self.cluster.said)
+        say(f"room again -> accepted {self.tutti.load.after(freed).at - freed:.2f} s; PostgreSQL "
+            + ("has ended meanwhile, and Patroni has started it" if member.postmaster() != postmaster else "has lived"))
+        self.check(full, freed - 1)
+        self.assertEqual(self.tutti.schedulers[0].child.pid, process, "the scheduler was started again")
+
+    def test_7_slow_commits(self):
+        """the synchronous standby is silent for 3 s and more clients come than are taken: refused, not kept in memory"""
+        self.start(flags=["--max-connections-per-address", "200"])
+        leader = self.tutti.await_leader()
+        before = leader.resident()
+        begin = time.time()
+        silent = SilentStandby(self.home, self.cluster.standby())
+        flood = Flood(leader.port, leader.token, clients=400)
+        eventually("clients are refused", lambda: 503 in flood.statuses().values(), 10)
+        most = before
+        while time.time() - begin < 3:
+            most = max(most, leader.resident())
+            time.sleep(0.02)
+        silent.stop()
+        over = time.time()
+        statuses = flood.finish()
+        most = max(most, leader.resident())
+        count = {status: list(statuses.values()).count(status) for status in set(statuses.values())}
+        say(f"400 clients more: answers {count}, memory {before >> 20} -> {most >> 20} MiB")
+        self.assertLess(most - before, 100 << 20)
+        taken = {key for key, status in statuses.items() if status in (200, 201)}
+        there = {name for [name] in self.cluster.sql("SELECT name FROM job_spec WHERE name LIKE 'k9-%'", "tutti")}
+        self.assertTrue(taken <= there, f"accepted and lost: {taken - there}")
+        slow = [t for t in self.tutti.watch.between(begin + 1, over) if t[1] == leader.name]
+        say(f"/readyz meanwhile: {slow[-1][2]} {json.dumps(slow[-1][3])}")
+        if leader.metric("tutti_store_outages_total") is None:
+            say("NOT JUDGED: this build does not say in /readyz that commits are slow")
+        else:
+            self.assertIn("slow_commits", json.dumps(slow[-1][3]), "/readyz does not tell of the latency")
+        eventually("submissions are accepted again", lambda: self.tutti.load.after(over), 20)
+        say(f"standby back -> accepted {self.tutti.load.after(over).at - over:.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+
+    def test_7_standby_silent_for_long(self):
+        """the synchronous standby is silent for longer than a commit may take, then the primary dies: what was accepted is there"""
+        self.start()
+        old = self.cluster.primary()
+        silent = SilentStandby(self.home, self.cluster.standby())
+        # What was on its way when it was stopped is still accepted; then nothing, whatever is repeated under its key.
+        begin = time.time() + 0.5
+        eventually("the commit is given up", lambda: [line for s in self.tutti.schedulers for line in s.lines(begin, "no answer in time")], 30)
+        eventually("time for what is repeated to be accepted", lambda: time.time() - begin > 18, 30)
+        early = [a for a in self.tutti.load.accepted if a.at > begin]
+        self.assertFalse(early, "accepted, and only the primary has it")
+        gap = Gap(self.tutti)
+        old.kill_hard()
+        silent.stop()
+        gap.await_promotion(old)
+        gap.await_accepted()
+        gap.tell("kill")
+        self.tutti.let_brief_jobs_end()
+        self.check(gap.begin, gap.promoted)
+
+    def test_8_cut_in_commit(self):
+        """the connection is cut after COMMIT was sent and before its answer, or just before it was sent"""
+        proxies = []
+
+        def through_proxies(cluster):
+            proxies.extend(Proxy(self.home, m.port) for m in cluster.members)
+            return cluster.dsn([p.port for p in proxies])
+        self.start(dsn=through_proxies)
+        begin, pauses = time.time(), []
+        for how in ("committed", "rolled back") * 5:
+            proxy = proxies[self.cluster.members.index(self.cluster.primary())]
+            done = len(proxy.cuts)
+            proxy.cut(how)
+            eventually(f"a commit is cut ({how})", lambda proxy=proxy, done=done: len(proxy.cuts) > done, 20)
+            cut = time.time()
+            eventually("submissions are accepted again", lambda cut=cut: self.tutti.load.after(cut), 20)
+            pauses.append(self.tutti.load.after(cut).at - cut)
+            self.tutti.load.await_more(5)
+        say(f"cut -> accepted: p50 {statistics.median(pauses):.2f} s, max {max(pauses):.2f} s")
+        self.tutti.let_brief_jobs_end()
+        self.check(begin, begin)
+        self.assertLess(max(pauses), ACCEPTED_WITHIN)
+
+
+def figures(rounds):
+    """Fail-over again and again on one cluster; the killed one joins again in between."""
+    home = Home()
+    try:
+        cluster = PatroniCluster(home)
+        tutti = Tutti(home, cluster)
+        tutti.begin()
+        rows = []
+        for i in range(rounds):
+            cluster.await_synchronous()
+            tutti.load.await_more(50)
+            old, gap = cluster.primary(), Gap(tutti)
+            old.kill_hard()
+            gap.await_promotion(old)
+            gap.await_accepted()
+            gap.tell(f"round {i + 1}: kill")
+            rows.append(gap.figures())
+            old.start()
+        count = tutti.expect_each_once()
+        tutti.expect_gang_untouched(log_until=time.time())
+        for what, column in (("kill -> promoted", 0), ("promoted -> accepted", 1)):
+            values = [row[column] for row in rows]
+            print(f"  {what:<22} p50 {statistics.median(values):6.2f} s   max {max(values):6.2f} s   n = {rounds}")
+        print(f"  {count} accepted jobs, each there once; the gang untouched")
+    finally:
+        home.end(keep=OPTIONS.keep)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", help="parts of the names of cases; default: all")
+    parser.add_argument("--rounds", type=int, default=0, help="only measure so many fail-overs")
+    parser.add_argument("--keep", action="store_true", help="leave directories and logs")
+    parser.parse_args(namespace=OPTIONS)
+    missing = [p for p in ("patroni", "patronictl", "etcd") if not shutil.which(p)]
+    if not (BIN / "tutti-scheduler").exists() or missing:
+        print(f"missing: {' '.join(missing) or BIN / 'tutti-scheduler'} (./dev test failover installs and builds)")
+        sys.exit(77)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    if OPTIONS.rounds:
+        return figures(OPTIONS.rounds)
+    tests = unittest.TestSuite()
+    for test in unittest.defaultTestLoader.loadTestsFromTestCase(FailoverTest):
+        if not OPTIONS.cases or any(part in test.id() for part in OPTIONS.cases):
+            tests.addTest(test)
+    began = time.monotonic()
+    result = unittest.TextTestRunner(verbosity=0).run(tests)
+    print(f"{result.testsRun} cases, {len(result.failures) + len(result.errors)} failed, {time.monotonic() - began:.0f} s", flush=True)
+    sys.exit(not result.wasSuccessful())
+
+
+if __name__ == "__main__":
+    main()
