@@ -58,7 +58,8 @@ UpPrograms find_programs(const std::string& libexec, const std::string& nvml_lib
   if (!nvml_library.empty()) {
     programs.nvml_library = fs::absolute(nvml_library).string();
   } else {
-    for (const char* place : {"../lib/nvml-double", "nvml-double", "../../lib/tutti/nvml-double"})
+    for (const char* place :
+         {"../lib/nvml-double", "nvml-double", "../lib/tutti/nvml-double", "../../lib/tutti/nvml-double"})
       if (const fs::path file = folder / place / "libnvidia-ml.so.1"; fs::exists(file, ec)) {
         programs.nvml_library = file.lexically_normal().string();
         break;

@@ -22,6 +22,8 @@
 #include "api/handlers/limits.h"
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
+#include "daemon/config.h"
+#include "daemon/notify.h"
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
 #include "db/pg/pg_accounts.h"
@@ -34,6 +36,7 @@
 #include "db/pg/pg_waiting_reasons.h"
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/account_flags.h"
+#include "scheduler/check_config.h"
 #include "scheduler/checked_rows.h"
 #include "scheduler/decision_flags.h"
 #include "scheduler/http_flags.h"
@@ -52,6 +55,7 @@
 #include "scheduler/service/waiting_record.h"
 #include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
+#include "scheduler/watchdog.h"
 
 namespace asio = boost::asio;
 using namespace tutti;
@@ -62,7 +66,7 @@ struct Flags {
   HttpFlags http;
   std::string data = "tutti-data";
   std::string console_dir;
-  std::string db;
+  std::string db, db_file;
   bool embedded = false;
   bool embedded_no_fsync = false;
   std::string log_level = "info";
@@ -86,22 +90,27 @@ struct Flags {
   DecisionFlags decisions;
 };
 
-Flags read_flags(int argc, char** argv) {
-  Flags f;
-  CLI::App app(
-      "tutti-scheduler: one or several on one PostgreSQL, of which one leads; one worker per GPU machine");
+void add_flags(CLI::App& app, Flags& f) {
   add_http_flags(app, f.http);
   app.add_option("--data", f.data, "directory for token, keys and the embedded database")
       ->capture_default_str();
   app.add_option("--console-dir", f.console_dir,
-                 "serve the web console at /console/ from this directory (console/dist after npm run build)")
+                 "serve the web console at /console/ from this directory (console/dist after npm run build); "
+                 "default: "
+                 "../share/tutti/console beside the program, where that is installed")
       ->check(CLI::ExistingDirectory);
   auto* db = app.add_option("--db", f.db, "connection string of a PostgreSQL >= 15 (several hosts allowed)");
+  auto* db_file = app.add_option("--db-file", f.db_file,
+                                 "file whose first line is the connection string: for one with a password")
+                      ->excludes(db);
   app.add_flag("--embedded-db", f.embedded,
                "run a private PostgreSQL in the data directory (default without --db)")
-      ->excludes(db);
+      ->excludes(db)
+      ->excludes(db_file);
   app.add_flag("--embedded-db-no-fsync", f.embedded_no_fsync, "tests only: a power cut may lose everything");
-  app.add_option("--log-level", f.log_level, "trace|debug|info|warn|error")->capture_default_str();
+  app.add_option("--log-level", f.log_level, "how much is written to the log; read again on SIGHUP")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
+      ->capture_default_str();
   app.add_option("--lease", f.lease_seconds, "seconds a node may run without hearing from us (3 to 60)")
       ->check(CLI::Range(1.0, 60.0))
       ->capture_default_str();
@@ -163,14 +172,14 @@ Flags read_flags(int argc, char** argv) {
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_flag("--migrate-only", f.migrate_only, "bring the database to this version's schema and exit");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    std::exit(app.exit(e) == 0 ? 0 : 2);
-  }
-  f.embedded = f.db.empty();
-  return f;
 }
+
+struct CommandLine {
+  CLI::App app{
+      "tutti-scheduler: one or several on one PostgreSQL, of which one leads; one worker per GPU machine"};
+  Flags flags;
+  daemon::Configuration configuration{(add_flags(app, flags), app), "tutti-scheduler"};
+};
 
 std::shared_ptr<const FaultTable> load_fault_table(const std::string& file) {
   if (file.empty()) return nullptr;
@@ -201,6 +210,31 @@ CurlPoster::Settings poster_settings(const Flags& f) {
   return settings;
 }
 
+// --check-config: an exit status. What the parts need at their start is made and thrown away.
+int check(const Flags& f, bool full) {
+  daemon::Findings found;
+  found.look([&] {
+    const auto config = server_config(f.http, [](auto, const auto&) {});
+    (void)advertised_url(f.replicas, config, config.port);
+  });
+  found.look([&] { (void)load_fault_table(f.fault_table); });
+  found.look([&] { (void)poster_settings(f); });
+  found.look([&] { (void)account_settings(f.accounts, ""); });
+  found.look([&] { daemon::look_at_secret("--tls-key", f.http.tls.key); });
+  found.look([&] { daemon::look_at_secret("--db-file", f.db_file); });
+  found.look([&] { check_data(f.data); });
+  found.look([&] {
+    if (!f.embedded) check_database(f.db, full);
+  });
+  return found.finish("tutti-scheduler");
+}
+
+// Keys that a running scheduler takes over on SIGHUP, beside the certificates.
+bool reloaded(const std::string& key) {
+  return key == "log-level" || key.starts_with("requests-per-second") || key.starts_with("login-") ||
+         key == "submissions-per-minute";
+}
+
 // Does something again and again, as long as it lives.
 class Repeated {
  public:
@@ -225,14 +259,12 @@ class Repeated {
   std::function<void()> work_;
 };
 
-// Files that OpenSSL reads may be replaced at any time; the server looks for that itself, SIGHUP makes it
-// look now.
-class CertificateSignal {
+// SIGHUP: files that OpenSSL reads (the server looks for those itself, too) and the configuration are read
+// again.
+class ReloadSignal {
  public:
-  CertificateSignal(asio::io_context& io, std::shared_ptr<http::TlsServer> tls)
-      : tls_(std::move(tls)), signals_(io) {
-    if (!tls_) return;
-    signals_.add(SIGHUP);
+  ReloadSignal(asio::io_context& io, std::function<void()> work)
+      : work_(std::move(work)), signals_(io, SIGHUP) {
     wait();
   }
   void stop() { signals_.cancel(); }
@@ -241,11 +273,11 @@ class CertificateSignal {
   void wait() {
     signals_.async_wait([this](boost::system::error_code ec, int) {
       if (ec) return;
-      tls_->reload();
+      work_();
       wait();
     });
   }
-  std::shared_ptr<http::TlsServer> tls_;
+  std::function<void()> work_;
   asio::signal_set signals_;
 };
 
@@ -323,7 +355,10 @@ void migrate_when_reachable(const std::string& db) {
   }
 }
 
-int run(const Flags& f) {
+// `reread`: the command line anew, with the file as it is now; throws what is wrong with it.
+int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine>()>& reread) {
+  const Flags& f = line.flags;
+  daemon::ServiceManager manager;
   std::filesystem::create_directories(f.data);
   const std::filesystem::path data = std::filesystem::absolute(f.data);
   std::optional<DataLock> lock;
@@ -432,8 +467,9 @@ int run(const Flags& f) {
   HandlerSettings handlers;
   handlers.leases = lease_settings;
   handlers.tls = config.tls != nullptr;
-  Limits limits(limit_settings(f.http), [&leader] { return leader.now().mono; });
-  services.limits = &limits;
+  const auto clock = [&leader] { return leader.now().mono; };
+  std::optional<Limits> limits(std::in_place, limit_settings(f.http), clock);
+  services.limits = &*limits;
   services.secrets = &vault;
   services.shells = &hub.shells();
   hub.shells().set_idle(from_seconds(f.shell_idle_hours * 3600));
@@ -453,10 +489,10 @@ int run(const Flags& f) {
     if (ends) asio::post(io, [&leader, says] { leader.told_of_term(Term(says.term), says.holder); });
     return ends;  // said before it does
   });
-  limits.weigh(router);
+  limits->weigh(router);
   http::Hooks hooks;
-  hooks.arrive = seen_from_client(limits.arrive(), ForwardMark(key));
-  hooks.before = limits.around(judged_by_leader(authenticate(accounts), proxy));
+  hooks.arrive = seen_from_client(limits->arrive(), ForwardMark(key));
+  hooks.before = limits->around(judged_by_leader(authenticate(accounts), proxy));
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
                          std::chrono::duration<double>(r.duration).count());
@@ -468,7 +504,24 @@ int run(const Flags& f) {
   if (config.tls) spdlog::info("TLS certificate: {}", config.tls->description());
   http::HttpServer server(io.get_executor(), config, router, hooks);
   server.start();
-  CertificateSignal certificate_signal(io, config.tls);
+  auto running = line.configuration.values();
+  ReloadSignal reload_signal(io, [&] {
+    manager.reloading();
+    if (config.tls) config.tls->reload();
+    try {
+      const auto fresh = reread();
+      limits.emplace(limit_settings(fresh->flags.http), clock);  // in its place: the hooks point there
+      limits->weigh(router);
+      spdlog::set_level(spdlog::level::from_str(fresh->flags.log_level));
+      for (const auto& [key, value] : fresh->configuration.values())
+        if (std::exchange(running[key], value) != value && !reloaded(key))
+          spdlog::warn("--{} has changed: that needs a new start", key);
+      spdlog::info("configuration read again");
+    } catch (const std::exception& e) {
+      spdlog::error("the configuration stays as it was: {}", e.what());
+    }
+    manager.ready(leader.status().detail);
+  });
   const std::string url = local_url(config, server.port());
   write_file((data / "endpoint").string(), url + "\n", 0644);
   spdlog::info("listening on {}", url);
@@ -476,12 +529,15 @@ int run(const Flags& f) {
   own_url = card.url;
   leader.introduce(std::move(card));
 
+  Watchdog watchdog(io, manager, leader);
   int status = 0;
   bool stopping = false;
   auto stop = [&] {
     if (std::exchange(stopping, true)) return;
     server.stop();
-    certificate_signal.stop();
+    manager.stopping();
+    reload_signal.stop();
+    watchdog.stop();
     webhooks.stop();
     hub.close_all();
     account_timer.stop();
@@ -497,6 +553,7 @@ int run(const Flags& f) {
     stop();
   });
   webhooks.start();
+  manager.ready("listening on " + url);
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](boost::system::error_code ec, int) {
     if (!ec) spdlog::info("stopping");
@@ -518,7 +575,17 @@ int run(const Flags& f) {
 
 int main(int argc, char** argv) {
   if (argc == 3 && argv[1] == kReplayVerb) return answer_one_replay(argv[2]);
-  const Flags flags = read_flags(argc, argv);
+  // On SIGHUP made anew: CLI11 keeps what it has read.
+  const auto complete = [](Flags& f) {
+    if (!f.db_file.empty()) f.db = daemon::first_line_of("--db-file", f.db_file);
+    f.embedded = f.db.empty();
+    const auto own = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+    const auto installed = (own / "../share/tutti/console").lexically_normal();
+    if (f.console_dir.empty() && std::filesystem::exists(installed / "index.html")) f.console_dir = installed;
+  };
+  CommandLine line;
+  if (const auto done = line.configuration.parse(argc, argv)) return *done;
+  Flags& flags = line.flags;
   spdlog::set_level(spdlog::level::from_str(flags.log_level));
   spdlog::flush_on(spdlog::level::info);
   if (sodium_init() < 0) {
@@ -526,7 +593,15 @@ int main(int argc, char** argv) {
     return 1;
   }
   try {
-    return run(flags);
+    complete(flags);
+    using Check = daemon::Configuration::Check;
+    if (const auto how = line.configuration.check(); how != Check::none)
+      return check(flags, how == Check::full);
+    return run(line, [&] {
+      auto fresh = std::make_unique<CommandLine>();
+      fresh->configuration.parse_again(argc, argv);
+      return fresh;
+    });
   } catch (const std::exception& e) {
     std::cerr << "tutti-scheduler: " << e.what() << '\n';
     return 1;

@@ -91,23 +91,27 @@ DataLock::DataLock(const std::filesystem::path& data) {
 }
 DataLock::~DataLock() { ::close(fd_); }
 
-LeaderCard leader_card(const ReplicaFlags& flags, const http::ServerConfig& config, std::uint16_t port,
-                       const std::filesystem::path& data, const ReplicaSecrets& secrets) {
-  LeaderCard card;
-  card.url = flags.advertise.empty() ? default_url(config, port) : flags.advertise;
-  while (card.url.ends_with('/')) card.url.pop_back();
-  const auto scheme = card.url.find("://");
-  if ((!card.url.starts_with("http://") && !card.url.starts_with("https://")) ||
-      card.url.find_first_of("/?# \t\r\n", scheme + 3) != std::string::npos || card.url.size() == scheme + 3)
+std::string advertised_url(const ReplicaFlags& flags, const http::ServerConfig& config, std::uint16_t port) {
+  std::string url = flags.advertise.empty() ? default_url(config, port) : flags.advertise;
+  while (url.ends_with('/')) url.pop_back();
+  const auto scheme = url.find("://");
+  if ((!url.starts_with("http://") && !url.starts_with("https://")) ||
+      url.find_first_of("/?# \t\r\n", scheme + 3) != std::string::npos || url.size() == scheme + 3)
     throw std::runtime_error("--advertise " + flags.advertise +
                              ": must be http://HOST:PORT or https://HOST:PORT");
   // Workers follow it, and take no port for granted.
-  const auto host = card.url.substr(scheme + 3);
+  const auto host = url.substr(scheme + 3);
   const auto colon = host.rfind(':');
   if (colon == std::string::npos || colon + 1 == host.size() ||
       host.find_first_not_of("0123456789", colon + 1) != std::string::npos)
-    throw std::runtime_error("--advertise " + flags.advertise + ": name the port, like " + card.url +
-                             ":7070");
+    throw std::runtime_error("--advertise " + flags.advertise + ": name the port, like " + url + ":7070");
+  return url;
+}
+
+LeaderCard leader_card(const ReplicaFlags& flags, const http::ServerConfig& config, std::uint16_t port,
+                       const std::filesystem::path& data, const ReplicaSecrets& secrets) {
+  LeaderCard card;
+  card.url = advertised_url(flags, config, port);
   card.instance = instance_of(data);
   card.key_print = key_print(secrets.key, secrets.token);
   card.renews_for = from_seconds(flags.renew_minutes * 60);

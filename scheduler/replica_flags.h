@@ -38,6 +38,9 @@ class DataLock {
 struct ReplicaSecrets {
   std::string key, token;  // the files that replicas share
 };
+/// Where others reach us while we lead. Throws std::runtime_error naming the flag.
+std::string advertised_url(const ReplicaFlags& flags, const http::ServerConfig& config, std::uint16_t port);
+
 /// `port`: where the server listens. Throws std::runtime_error naming the flag.
 LeaderCard leader_card(const ReplicaFlags& flags, const http::ServerConfig& config, std::uint16_t port,
                        const std::filesystem::path& data, const ReplicaSecrets& secrets);

@@ -11,9 +11,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <stdexcept>
+#include <utility>
 
+#include "daemon/config.h"
+#include "daemon/notify.h"
 #include "worker/service/addresses.h"
 #include "worker/service/join.h"
 #include "worker/service/machine.h"
@@ -25,7 +29,7 @@ namespace {
 
 struct Flags {
   std::vector<std::string> schedulers;
-  std::string token, token_file, join_token, libexec, job_user, run_as, unknown_user, memory,
+  std::string token, token_file, join_token, join_token_file, libexec, job_user, run_as, unknown_user, memory,
       log_level = "info", torchrun;
   std::vector<std::string> labels;
   bool no_gpus = false;
@@ -62,12 +66,16 @@ std::int64_t parse_memory(const std::string& text) {
 }
 
 std::string read_token(const Flags& flags) {
-  if (flags.token_file.empty()) return flags.token;
-  std::ifstream in(flags.token_file);
-  std::string token;
-  if (!std::getline(in, token) || token.empty())
-    throw std::runtime_error("--token-file " + flags.token_file + ": cannot be read, or is empty");
-  return token;
+  return flags.token_file.empty() ? flags.token
+                                  : tutti::daemon::first_line_of("--token-file", flags.token_file);
+}
+
+// Of no use any more once the node has joined: then the file may be gone.
+std::string read_join_token(const Flags& flags) {
+  const auto& file = flags.join_token_file;
+  return file.empty() || !std::filesystem::exists(file)
+             ? flags.join_token
+             : tutti::daemon::first_line_of("--join-token-file", file);
 }
 
 std::string program(const std::string& name, const Flags& flags) {
@@ -91,8 +99,8 @@ void choose_accounts(Settings& s, const Flags& flags) {
     s.job_user = find_job_user(flags.job_user, s.accounts.allow_root);
 }
 
-void complete(Settings& s, const Flags& flags) {
-  const auto schedulers = split_addresses(flags.schedulers);
+std::vector<std::string> read_schedulers(Settings& s, const Flags& flags) {
+  auto schedulers = split_addresses(flags.schedulers);
   if (schedulers.empty())
     throw std::runtime_error("--scheduler: must be http://HOST:PORT or https://HOST:PORT");
   try {
@@ -100,29 +108,19 @@ void complete(Settings& s, const Flags& flags) {
   } catch (const std::runtime_error& e) {
     throw std::runtime_error(std::string("--scheduler ") + e.what());
   }
-  check_tls(s);
-  s.token = read_token(flags);
+  return schedulers;
+}
+
+void read_labels(Settings& s, const Flags& flags) {
   for (const auto& label : flags.labels) {
     const auto at = label.find('=');
     if (at == std::string::npos || at == 0)
       throw std::runtime_error("--label " + label + ": must be KEY=VALUE");
     s.labels[label.substr(0, at)] = label.substr(at + 1);
   }
-  if (s.node.empty()) s.node = host_name();
-  if (s.address.empty()) s.address = address_towards(s.schedulers.front()).value_or("127.0.0.1");
-  if (s.boot_id.empty()) s.boot_id = read_boot_id();
-  if (s.cpus == 0) s.cpus = count_cpus();
-  s.memory_bytes = flags.memory.empty() ? memory_size() : parse_memory(flags.memory);
-  s.gpus = !flags.no_gpus;
-  s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
-  if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
-  if (s.token.empty())
-    s.token = credential_of({.schedulers = schedulers,
-                             .join_token = flags.join_token,
-                             .node = s.node,
-                             .state_dir = s.state_dir,
-                             .ca_file = s.tls.ca});
-  choose_accounts(s, flags);
+}
+
+void find_programs(Settings& s, const Flags& flags) {
   s.supervisor = program("tutti-supervisor", flags);
   s.rank = program("tutti-rank", flags);
   s.launch_agent = program("tutti-launch-agent", flags);
@@ -134,6 +132,29 @@ void complete(Settings& s, const Flags& flags) {
   s.node_check = program("tutti-node-check", flags);
   if (s.gpus) s.probe = program("tutti-nvml-probe", flags);
   s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
+}
+
+void complete(Settings& s, const Flags& flags) {
+  const auto schedulers = read_schedulers(s, flags);
+  check_tls(s);
+  s.token = read_token(flags);
+  read_labels(s, flags);
+  if (s.node.empty()) s.node = host_name();
+  if (s.address.empty()) s.address = address_towards(s.schedulers.front()).value_or("127.0.0.1");
+  if (s.boot_id.empty()) s.boot_id = read_boot_id();
+  if (s.cpus == 0) s.cpus = count_cpus();
+  s.memory_bytes = flags.memory.empty() ? memory_size() : parse_memory(flags.memory);
+  s.gpus = !flags.no_gpus;
+  s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
+  if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
+  if (s.token.empty())
+    s.token = credential_of({.schedulers = schedulers,
+                             .join_token = read_join_token(flags),
+                             .node = s.node,
+                             .state_dir = s.state_dir,
+                             .ca_file = s.tls.ca});
+  choose_accounts(s, flags);
+  find_programs(s, flags);
   const bool one = s.accounts.run_as == AccountPolicy::RunAs::job_user;
   if (const auto folder = find_closed_folder(s.state_dir, one ? &s.job_user : nullptr); !folder.empty())
     throw std::runtime_error("jobs run as " + (one ? s.job_user.name : std::string("their owners")) +
@@ -160,6 +181,11 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
          "joins once and keeps the node's own credential in --state-dir; from `tutti join-token create`")
       ->envname("TUTTI_JOIN_TOKEN")
       ->excludes("--token-file")
+      ->excludes(token);
+  app.add_option("--join-token-file", f.join_token_file,
+                 "file whose first line is the join token; not read once it is gone")
+      ->excludes("--token-file")
+      ->excludes("--join-token")
       ->excludes(token);
   app.add_option("--node", s.node, "name of this node, unique; default: the host name");
   app.add_option("--address", s.address, "where other nodes reach this one; default: towards the scheduler");
@@ -209,20 +235,67 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
       "folder on a shared file system: a file is written and read there every 10 s; may be repeated");
   app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")
       ->capture_default_str();
-  app.add_option("--log-level", f.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_option("--log-level", f.log_level, "how much is written to the log; read again on SIGHUP")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
 }
 
-int run(Settings settings) {
+struct CommandLine {
+  CLI::App app{"Runs on each GPU machine: starts and watches the ranks that the scheduler places here"};
+  Settings settings;
+  Flags flags;
+  tutti::daemon::Configuration configuration{(add_flags(app, settings, flags), app), "tutti-worker"};
+};
+
+// --check-config: an exit status. Nothing is joined and nothing is started.
+int check(CommandLine& line, bool full) {
+  tutti::daemon::Findings found;
+  Settings& s = line.settings;
+  std::vector<std::string> schedulers;
+  found.look([&] { schedulers = read_schedulers(s, line.flags); });
+  found.look([&] { check_tls(s); });
+  found.look([&] { (void)read_token(line.flags); });
+  found.look([&] { read_labels(s, line.flags); });
+  found.look([&] { (void)(line.flags.memory.empty() ? 0 : parse_memory(line.flags.memory)); });
+  found.look([&] { find_programs(s, line.flags); });
+  found.look([&] { tutti::daemon::look_at_secret("--tls-key", s.tls.key); });
+  found.look([&] { tutti::daemon::look_at_secret("--token-file", line.flags.token_file); });
+  if (std::filesystem::exists(line.flags.join_token_file))
+    found.look([&] { tutti::daemon::look_at_secret("--join-token-file", line.flags.join_token_file); });
+  for (const auto& url : schedulers)
+    if (full) found.look([&] { ask_whether_alive(url, s.tls.ca); });
+  return found.finish("tutti-worker");
+}
+
+int run(CommandLine& line, const std::function<void()>& reread) {
+  tutti::daemon::ServiceManager manager;
   boost::asio::io_context io(1);
-  Worker worker(io, std::move(settings));
+  Worker worker(io, std::move(line.settings));
   // Stopping the worker stops no attempt: the next worker takes them over.
-  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT), reload(io, SIGHUP);
   signals.async_wait([&](boost::system::error_code ec, int) {
     if (ec) return;
     spdlog::info("stopping; attempts go on");
+    manager.stopping();
     io.stop();
   });
+  std::function<void()> wait_for_reload = [&] {
+    reload.async_wait([&](boost::system::error_code ec, int) {
+      if (ec) return;
+      manager.reloading();
+      reread();
+      manager.ready(worker.summary());
+      wait_for_reload();
+    });
+  };
+  wait_for_reload();
+  // Once a second at least the core decides what is due; a word each is more than the watchdog asks for.
+  worker.on_progress([&] {
+    manager.status(worker.summary());
+    if (manager.watchdog()) manager.alive();
+  });
   worker.start();
+  manager.ready(worker.summary());
   io.run();
   spdlog::shutdown();
   std::_Exit(0);  // a scan of a hung file server must not keep us: nothing is left to be tidied up
@@ -231,18 +304,31 @@ int run(Settings settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Runs on each GPU machine: starts and watches the ranks that the scheduler places here"};
-  Settings settings;
-  Flags flags;
-  add_flags(app, settings, flags);
-  CLI11_PARSE(app, argc, argv);
+  CommandLine line;
+  if (const auto done = line.configuration.parse(argc, argv)) return *done;
   try {
-    spdlog::set_level(spdlog::level::from_str(flags.log_level));
+    spdlog::set_level(spdlog::level::from_str(line.flags.log_level));
     spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
     spdlog::flush_on(spdlog::level::info);
     std::signal(SIGPIPE, SIG_IGN);
-    complete(settings, flags);
-    return run(std::move(settings));
+    using Check = tutti::daemon::Configuration::Check;
+    if (const auto how = line.configuration.check(); how != Check::none)
+      return check(line, how == Check::full);
+    complete(line.settings, line.flags);
+    auto running = line.configuration.values();
+    return run(line, [&] {
+      try {
+        CommandLine fresh;
+        fresh.configuration.parse_again(argc, argv);
+        spdlog::set_level(spdlog::level::from_str(fresh.flags.log_level));
+        for (const auto& [key, value] : fresh.configuration.values())
+          if (std::exchange(running[key], value) != value && key != "log-level")
+            spdlog::warn("--{} has changed: that needs a new start", key);
+        spdlog::info("configuration read again");
+      } catch (const std::exception& e) {
+        spdlog::error("the configuration stays as it was: {}", e.what());
+      }
+    });
   } catch (const std::exception& e) {
     std::cerr << "tutti-worker: " << e.what() << "\n";
     return 1;

@@ -14,28 +14,31 @@ SERVICES = [("tutti-scheduler", "One per cluster (a second one waits until the f
             ("tutti-worker", "One per machine with GPUs.")]
 
 
-def ask(binaries, program, question):
+def ask(binaries, program, *question):
     environment = {**os.environ, "HOME": "/nonexistent", "COLUMNS": "100"}
-    for name in ("TUTTI_SERVER", "TUTTI_TOKEN", "TUTTI_CONTEXT"):
-        environment.pop(name, None)
-    got = subprocess.run([os.path.join(binaries, program), question], capture_output=True, text=True,
+    for name in [name for name in environment if name.startswith("TUTTI_")]:
+        del environment[name]
+    got = subprocess.run([os.path.join(binaries, program), *question], capture_output=True, text=True,
                          timeout=60, env=environment)
     if got.returncode != 0:
-        raise SystemExit(f"{program} {question} failed: {got.stderr[:500]}")
+        raise SystemExit(f"{program} {' '.join(question)} failed: {got.stderr[:500]}")
     text = got.stdout.replace(os.path.join(binaries, program), program)
     return "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n"
 
 
-def block(text):
-    return "```text\n" + text + "```\n"
+def block(text, kind="text"):
+    return f"```{kind}\n{text}```\n"
 
 
 def config(binaries):
     out = [NOTE, "# Configuration\n",
-           "Flags only: there are no configuration files to keep in step. What a job's ranks see is in [variables](variables.md), "
+           "Each flag is also a key of a TOML file (`--config FILE`) and a variable (`TUTTI_SCHEDULER_LISTEN`, `TUTTI_WORKER_QUEUE`): a flag wins "
+           "over the environment, that over the file ([more](../install.md#configuration-files)). What a job's ranks see is in [variables](variables.md), "
            "what a client reads (`TUTTI_SERVER`, `TUTTI_TOKEN`, contexts) in [contexts](../cli/contexts.md).\n"]
     for program, line in SERVICES:
-        out += [f"## {program}\n", line + "\n", block(ask(binaries, program, "--help"))]
+        out += [f"## {program}\n", line + "\n", block(ask(binaries, program, "--help")),
+                f"### /etc/tutti/{program.removeprefix('tutti-')}.toml\n", "As `--print-config` writes it: every key with its default.\n",
+                block(ask(binaries, program, "--print-config"), "toml")]
     return "\n".join(out)
 
 

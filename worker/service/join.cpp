@@ -72,7 +72,8 @@ struct Answer {
   std::string body, complaint;
 };
 
-Answer post(const std::string& url, const std::string& body, const std::string& ca_file) {
+// Without a body it is a GET.
+Answer ask(const std::string& url, const std::string& body, const std::string& ca_file) {
   const std::unique_ptr<CURL, void (*)(CURL*)> curl(curl_easy_init(), curl_easy_cleanup);
   if (!curl) throw std::runtime_error("libcurl cannot start");
   const std::unique_ptr<curl_slist, void (*)(curl_slist*)> headers(
@@ -83,7 +84,7 @@ Answer post(const std::string& url, const std::string& body, const std::string& 
   curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, 10L);
   curl_easy_setopt(curl.get(), CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDS, body.c_str());
+  if (!body.empty()) curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDS, body.c_str());
   curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, take);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &answer.body);
   if (!ca_file.empty()) curl_easy_setopt(curl.get(), CURLOPT_CAINFO, ca_file.c_str());
@@ -124,7 +125,7 @@ std::string credential_of(const JoinRequest& request) {
   for (auto pause = std::chrono::milliseconds(200);;
        pause = std::min(pause * 2, std::chrono::milliseconds(5000))) {
     for (const auto& url : request.schedulers) {
-      const Answer answer = post(url + "/v1/nodes:join", body, request.ca_file);
+      const Answer answer = ask(url + "/v1/nodes:join", body, request.ca_file);
       if (const std::string token = token_in(answer, request.node); !token.empty()) {
         keep(request.state_dir, {request.node, token, with});
         return token;
@@ -136,6 +137,14 @@ std::string credential_of(const JoinRequest& request) {
       throw std::runtime_error("no scheduler lets this node join: " + complaint);
     std::this_thread::sleep_for(pause);  // the wait between two tries, nothing else happens yet
   }
+}
+
+void ask_whether_alive(const std::string& url, const std::string& ca_file) {
+  const Answer answer = ask(url + "/livez", "", ca_file);
+  if (answer.status == 200) return;
+  throw std::runtime_error("--scheduler " + (answer.complaint.empty()
+                                                 ? url + ": /livez answers " + std::to_string(answer.status)
+                                                 : answer.complaint));
 }
 
 }  // namespace tutti::worker

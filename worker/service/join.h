@@ -22,4 +22,8 @@ struct JoinRequest {
 /// refused, or nobody answers.
 std::string credential_of(const JoinRequest& request);
 
+/// For --check-config=full: a scheduler answers at this URL within seconds, and is trusted. Throws
+/// std::runtime_error.
+void ask_whether_alive(const std::string& url, const std::string& ca_file);
+
 }  // namespace tutti::worker

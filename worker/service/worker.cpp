@@ -438,12 +438,17 @@ void Worker::settle() {
   arm_tick();
 }
 
+std::string Worker::summary() const {
+  return std::to_string(links_.size()) + (links_.size() == 1 ? " attempt" : " attempts") + " on this node";
+}
+
 void Worker::arm_tick() {
   tick_.expires_after(core_.next_wake(read_clocks()));
   tick_.async_wait([this](boost::system::error_code ec) {
     if (ec) return;
     core_.on_tick(read_clocks());
     settle();
+    if (on_progress_) on_progress_();
   });
 }
 

@@ -13,6 +13,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -45,6 +46,11 @@ class Worker {
   /// Throws std::runtime_error when the state directory cannot be used or another worker has it.
   Worker(boost::asio::io_context& io, Settings settings);
   ~Worker();
+
+  /// Called whenever the worker has done what was due: at least once a second.
+  void on_progress(std::function<void()> told) { on_progress_ = std::move(told); }
+  /// One line for the service manager.
+  std::string summary() const;
 
   /// Finds what a former worker left, starts the probe, then connects.
   void start();
@@ -206,6 +212,7 @@ class Worker {
   std::unique_ptr<SchedulerClient> client_;
   std::int64_t term_ = 0;  // the highest leader's term that was obeyed here; 0: none, or it cannot be kept
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
+  std::function<void()> on_progress_;
   bool settling_ = false;
   bool polling_logs_ = false;
   std::deque<Verification> verifications_;  // the newest; bounded

@@ -1,0 +1,15 @@
+// What --check-config of the scheduler asks beyond what its parts already say of their flags.
+#pragma once
+
+#include <string>
+
+namespace tutti {
+
+/// A connection string that libpq can read; with `ask` also a PostgreSQL that answers within seconds and is
+/// new enough. Throws std::runtime_error; the text never has the password in it.
+void check_database(const std::string& connection, bool ask);
+
+/// --data can be made or written by us, and no secret in it can be read by everybody.
+void check_data(const std::string& data);
+
+}  // namespace tutti
