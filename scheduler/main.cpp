@@ -372,7 +372,10 @@ int run(const Flags& f) {
                       {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
-  const auto step_records = [&] { record.step(), series.step(); };
+  const auto step_records = [&] {
+    record.step(), series.step();
+    metrics.step(leader.leads() ? leader.plane() : nullptr, leader.now().mono);
+  };
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
   SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
@@ -418,7 +421,7 @@ int run(const Flags& f) {
   hooks.before = limits.around(judged_by_leader(authenticate(accounts), proxy));
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
-                         std::chrono::duration<double>(r.duration).count());
+                         r.stream ? -1 : std::chrono::duration<double>(r.duration).count());
   };
   hooks.on_error = [](std::string_view what) { spdlog::error("http: {}", what); };
   if (const auto files = raise_file_limit(); files < config.max_connections + 256)

@@ -207,6 +207,10 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_option(
       "--check-path", s.check_paths,
       "folder on a shared file system: a file is written and read there every 10 s; may be repeated");
+  app.add_option(
+      "--metrics-listen", s.metrics_listen,
+      "HOST:PORT of a page for Prometheus, /metrics, open to all who reach it; port 0: any free one, "
+      "written to metrics_endpoint in --state-dir. Default: none");
   app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")
       ->capture_default_str();
   app.add_option("--log-level", f.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}));

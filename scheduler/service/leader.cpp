@@ -271,10 +271,12 @@ void Leader::run_batch() {
     inbox_.pop_front();
     if (auto after = work.commands.back().decide(*plane_, time)) work.afters.push_back(std::move(after));
   }
+  const Mono decided_at = boot_now();
   if (std::exchange(tick_due_, false))
     plane_->on_tick(time);
   else
     plane_->plan(time);
+  metrics_.planned(to_seconds(boot_now() - decided_at));
   Output out = plane_->take_output();
   work.batch = std::make_shared<Batch>(std::move(out.batch));
   work.stages = std::move(out.stages);
@@ -317,7 +319,7 @@ void Leader::committed(InFlight done) {
 }
 
 void Leader::failed(InFlight lost, std::exception_ptr why) {
-  metrics_.commit_failures().Increment();
+  metrics_.commit_failed(why);
   Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
   if (is_refused(why)) {
     if (alone_ > 0 && lost.commands.size() == 1) {
@@ -412,7 +414,9 @@ void Leader::read(Query query, std::function<void(Error)> failed) {
   });
 }
 
-std::string Leader::metrics_text() const { return metrics_.text(plane_.get(), inbox_.size()); }
+std::string Leader::metrics_text() const {
+  return metrics_.text(plane_.get(), inbox_.size(), &leases_, now().mono);
+}
 
 std::uint64_t Leader::subscribe(EventSink sink) {
   subscriptions_.emplace(next_subscription_, std::move(sink));
