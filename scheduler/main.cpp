@@ -34,6 +34,7 @@
 #include "db/pg/pg_webhooks.h"
 #include "scheduler/account_flags.h"
 #include "scheduler/http_flags.h"
+#include "scheduler/log/log_format.h"
 #include "scheduler/metrics_flags.h"
 #include "scheduler/replica_flags.h"
 #include "scheduler/secrets/secret_vault.h"
@@ -43,11 +44,14 @@
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
 #include "scheduler/service/replay_process.h"
+#include "scheduler/service/report_writer.h"
 #include "scheduler/service/sealed.h"
 #include "scheduler/service/side_thread.h"
 #include "scheduler/service/waiting_record.h"
 #include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
+#include "scheduler/trace/job_tracer.h"
+#include "scheduler/trace/span_exporter.h"
 
 namespace asio = boost::asio;
 using namespace tutti;
@@ -238,6 +242,12 @@ class CertificateSignal {
   asio::signal_set signals_;
 };
 
+std::uint64_t random_bits() {
+  std::uint64_t bits = 0;
+  randombytes_buf(&bits, sizeof bits);
+  return bits;
+}
+
 std::string holder_name() {
   char host[256] = "?";
   ::gethostname(host, sizeof host - 1);
@@ -303,6 +313,7 @@ void migrate_when_reachable(const std::string& db) {
 }
 
 int run(const Flags& f) {
+  set_log_format(f.metrics.log_format, "tutti-scheduler");
   std::filesystem::create_directories(f.data);
   const std::filesystem::path data = std::filesystem::absolute(f.data);
   std::optional<DataLock> lock;
@@ -372,7 +383,20 @@ int run(const Flags& f) {
                       {series_reader.aside(), std::make_shared<db::PgSeries>(db)},
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
+  SideThread trace_thread(io.get_executor(), 4);
+  std::optional<trace::SpanExporter> spans;
+  std::optional<trace::JobTracer> tracer;
+  if (!f.metrics.otlp_endpoint.empty()) {
+    spans.emplace(trace_thread.aside(), trace::http_sender(f.metrics.otlp_endpoint, std::chrono::seconds(5)),
+                  trace::SpanExporter::Settings{.version = TUTTI_VERSION});
+    tracer.emplace(trace::JobTracer::Settings{.sample = f.metrics.trace_sample}, random_bits,
+                   [&](trace::Span span) { spans->add(std::move(span)); });
+    leader.observe([&](const Batch& batch, Duration deciding, Duration committing) {
+      tracer->committed(batch, deciding, committing, leader.now().wall);
+    });
+  }
   const auto step_records = [&] {
+    if (spans) spans->step(), metrics.spans(spans->counts().sent, spans->counts().dropped);
     record.step(), series.step();
     metrics.step(leader.leads() ? leader.plane() : nullptr, leader.now().mono);
   };
@@ -382,8 +406,11 @@ int run(const Flags& f) {
   const ReplayProcess replays(ReplayProcess::this_program());
   History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside(),
                   [replays](const replay::Comparison& question) { return replays.compare(question); });
+  ReportWriter reports(leader, &history, record_thread.aside(), f.metrics.report_dir);
+  Repeated report_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { reports.step(); });
   Services services;
   services.history = &history;
+  services.tracing = tracer ? &*tracer : nullptr;
   services.waiting = &record;
   services.series = &series;
   services.accounts = &accounts;
@@ -448,6 +475,7 @@ int run(const Flags& f) {
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
+    report_timer.stop();
     proxy_timer.stop();
     series.finish();
     oidc_keys.stop();
@@ -465,9 +493,11 @@ int run(const Flags& f) {
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread}) questions->let_go();
-  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
-                           &record_thread, &series_writer, &series_reader, &history_thread, &replay_thread})
+  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread, &trace_thread})
+    questions->let_go();
+  for (SideThread* side :
+       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
+        &series_writer, &series_reader, &history_thread, &replay_thread, &trace_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

@@ -1,7 +1,9 @@
-// The flags of tutti-scheduler about what is measured: for how long it is kept. Used by main.cpp only.
+// The flags of tutti-scheduler about what is measured, logged and reported: for how long it is kept, and
+// where. Used by main.cpp only.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 #include "scheduler/service/metrics.h"
 #include "scheduler/service/series_record.h"
@@ -9,9 +11,13 @@
 namespace tutti {
 
 struct MetricsFlags {
-  double hours = 24;       // in steps of 10 s
-  double days = 14;        // of a minute
-  double long_days = 365;  // of 10 minutes
+  double hours = 24;          // in steps of 10 s
+  double days = 14;           // of a minute
+  double long_days = 365;     // of 10 minutes
+  std::string otlp_endpoint;  // "" = nothing is traced
+  double trace_sample = 0.01;
+  std::string log_format = "text";
+  std::string report_dir;  // of the reports of days; "" = none are kept
 };
 
 void add_metrics_flags(CLI::App& app, MetricsFlags& flags);

@@ -14,6 +14,7 @@
 #include <iostream>
 #include <stdexcept>
 
+#include "scheduler/log/log_format.h"
 #include "worker/service/addresses.h"
 #include "worker/service/join.h"
 #include "worker/service/machine.h"
@@ -26,7 +27,7 @@ namespace {
 struct Flags {
   std::vector<std::string> schedulers;
   std::string token, token_file, join_token, libexec, job_user, run_as, unknown_user, memory,
-      log_level = "info", torchrun;
+      log_level = "info", log_format = "text", torchrun;
   std::vector<std::string> labels;
   bool no_gpus = false;
 };
@@ -92,6 +93,7 @@ void choose_accounts(Settings& s, const Flags& flags) {
 }
 
 void complete(Settings& s, const Flags& flags) {
+  tutti::set_log_format(flags.log_format, "tutti-worker");
   const auto schedulers = split_addresses(flags.schedulers);
   if (schedulers.empty())
     throw std::runtime_error("--scheduler: must be http://HOST:PORT or https://HOST:PORT");
@@ -214,6 +216,9 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")
       ->capture_default_str();
   app.add_option("--log-level", f.log_level)->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_option("--log-format", f.log_format, "text, or json: one object a line (docs/logs.md)")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
 }
 
 int run(Settings settings) {

@@ -119,7 +119,7 @@ def metrics_page():
             if line and not line.startswith("#")]
     out = [
         "# Metrics\n\n<!-- Written by docs/reference/generate.py from scheduler/model/metric_table.csv. -->\n\n"
-        "What `GET /metrics` of a scheduler shows (open to all, no token), and that of a worker started with `--metrics-listen`. Names are stable: "
+        "What `GET /metrics` of a scheduler shows (to everybody with a token), and that of a worker started with `--metrics-listen` (open to all who reach it). Names are stable: "
         "metrics and labels are added, never renamed or taken away within a major version. Base units; counters, and they alone, end in `_total`. "
         "A counter with labels has no sample before something was counted. A standby shows what it has itself; gauges of jobs, queues, nodes and "
         "GPUs come from the leader alone. Set-up, dashboards and alerts: [monitoring](../monitoring.md).\n"

@@ -10,6 +10,7 @@
 #include "db/aside.h"
 #include "scheduler/model/assert.h"
 #include "scheduler/service/clocks.h"
+#include "scheduler/service/event_log.h"
 
 namespace tutti {
 
@@ -276,7 +277,8 @@ void Leader::run_batch() {
     plane_->on_tick(time);
   else
     plane_->plan(time);
-  metrics_.planned(to_seconds(boot_now() - decided_at));
+  work.decided = boot_now();
+  metrics_.planned(to_seconds(work.decided - decided_at));
   Output out = plane_->take_output();
   work.batch = std::make_shared<Batch>(std::move(out.batch));
   work.stages = std::move(out.stages);
@@ -305,7 +307,8 @@ void Leader::committed(InFlight done) {
     retry_delay_ = kFirstRetry;
     commit_ms_ = to_seconds(last_store_contact_ - done.began) * 1e3;
     metrics_.batch_committed(*done.batch, to_seconds(last_store_contact_ - done.began));
-    log_events(*done.batch);
+    log_events(*done.batch, plane_.get());
+    if (observer_) observer_(*done.batch, done.decided - done.began, last_store_contact_ - done.decided);
     for (const auto& event : done.batch->events) {
       const auto sinks = subscriptions_;  // a sink may unsubscribe
       for (const auto& [id, sink] : sinks) sink(event);
@@ -352,18 +355,6 @@ void Leader::arm_timer() {
     if (committing_) return;  // the batch that follows the commit ticks
     kick();
   });
-}
-
-void Leader::log_events(const Batch& batch) const {
-  if (!spdlog::should_log(spdlog::level::info)) return;
-  for (const auto& e : batch.events) {
-    if (e.kind == "state" && e.from.empty()) continue;  // submissions: too many, see the access log
-    if (e.job)
-      spdlog::info("job={} epoch={} {} {}->{} cause={} {}", e.job.value, e.epoch.value, e.kind, e.from, e.to,
-                   name(e.cause), e.detail);
-    else
-      spdlog::info("node={} {} {}->{} {}", e.node.value, e.kind, e.from, e.to, e.detail);
-  }
 }
 
 // ---------------------------------------------------------------- Backend

@@ -70,6 +70,11 @@ class Leader : public Backend {
   // Before start(): what is told of this scheduler while it leads.
   void introduce(LeaderCard card) { settings_.card = std::move(card); }
 
+  // Before start(): is told of each batch after its commit, before its replies leave, and how long deciding
+  // and committing took.
+  using Observer = std::function<void(const Batch&, Duration deciding, Duration committing)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+
   // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
   // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
   // left to do.
@@ -109,7 +114,7 @@ class Leader : public Backend {
     std::vector<Effect> effects;
     std::vector<StageSample> stages;
     std::shared_ptr<Batch> batch;
-    Mono began;
+    Mono began, decided;
   };
 
   template <class T>
@@ -132,7 +137,6 @@ class Leader : public Backend {
   void refuse_all(const std::string& why);
   void arm_timer();
   void check_health();
-  void log_events(const Batch& batch) const;
   bool is_deposed(std::exception_ptr why);
   static bool is_refused(std::exception_ptr why);
   static bool is_taken(std::exception_ptr why);
@@ -144,6 +148,7 @@ class Leader : public Backend {
   LeaseTable& leases_;
   Metrics& metrics_;
   WorkerMessages* workers_ = nullptr;
+  Observer observer_;
   std::function<void(std::string)> deposed_;
   std::function<void()> stopped_;
   bool stopping_ = false;

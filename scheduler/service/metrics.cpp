@@ -194,6 +194,8 @@ std::string Metrics::text(const ControlPlane* plane, std::size_t inbox, const Le
   inbox_.Set(static_cast<double>(inbox));
   MetricText moment;
   http::add_process_metrics(moment, TUTTI_VERSION, "tutti-scheduler");
+  moment.add("tutti_spans_total", {"sent"}, static_cast<double>(spans_sent_));
+  moment.add("tutti_spans_total", {"dropped"}, static_cast<double>(spans_dropped_));
   moment.add("tutti_ready", plane != nullptr ? 1 : 0);
   if (plane != nullptr) add_plane_metrics(moment, *plane, leases, now);
   return prometheus::TextSerializer().Serialize(registry_.Collect()) + moment.take();

