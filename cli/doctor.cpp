@@ -14,6 +14,7 @@
 #include <ostream>
 
 #include "api/wire/text_values.h"
+#include "cli/doctor_machine.h"
 #include "cli/documents.h"
 #include "cli/listing.h"
 #include "cli/profile.h"
@@ -60,6 +61,8 @@ class Doctor {
     if (configuration() && server()) {
       clock();
       leader();
+      others();
+      console();
       if (token()) {
         versions();
         nodes();
@@ -120,12 +123,13 @@ class Doctor {
       return false;
     }
     say("server", Finding::ok, connection_.server + " answered in " + std::to_string(took) + " ms");
-    if (tls)
+    if (tls) {
       say("tls", Finding::ok,
           "the certificate is good" + (connection_.ca.empty() ? "" : " by " + connection_.ca));
-    else if (connection_.unix_socket.empty() && connection_.server.find("://127.") == std::string::npos &&
-             connection_.server.find("://localhost") == std::string::npos &&
-             connection_.server.find("://[::1]") == std::string::npos)
+      end_of_certificate();
+    } else if (connection_.unix_socket.empty() && connection_.server.find("://127.") == std::string::npos &&
+               connection_.server.find("://localhost") == std::string::npos &&
+               connection_.server.find("://[::1]") == std::string::npos)
       say("tls", Finding::warn, "this connection is not encrypted: tokens can be read on the way",
           "use the server's https URL");
     return true;
@@ -159,6 +163,52 @@ class Doctor {
     if (why.empty()) why = "it answered " + std::to_string(ready.reply.status);
     say("leader", Finding::fail, "the server is not ready: " + why,
         "its log says more; is PostgreSQL up, and is another scheduler leading?");
+  }
+
+  // Each of several schedulers by itself: who leads, who could take over.
+  void others() {
+    if (connection_.others.empty()) return;
+    std::vector<std::string> good{connection_.server};
+    for (const auto& server : connection_.others) {
+      Connection one = connection_;
+      one.server = server;
+      one.others.clear();
+      Transfer transfer(one);
+      const Outcome ready =
+          transfer.perform({.method = "GET", .path = "/readyz", .headers = {}, .body = {}}, timeout_);
+      const json::value tree = tree_of(ready.reply.body);
+      const json::object& body = as_object(tree);
+      if (ready.trouble != Trouble::none)
+        say("schedulers", Finding::warn, server + " does not answer: " + ready.why,
+            "start it again: it is a spare");
+      else if (ready.reply.status != 200)
+        say("schedulers", Finding::warn, server + " is not ready: " + text_of(body, "detail"),
+            "its log says more");
+      else
+        good.push_back(server + " (" + text_of(body, "role") + ")");
+    }
+    if (good.size() > 1) say("schedulers", Finding::ok, "answer: " + some(good));
+  }
+
+  void console() {
+    const Outcome page = ask("/console/");
+    if (page.trouble == Trouble::none && page.reply.status == 200)
+      say("console", Finding::ok, connection_.server + "/console/");
+    else if (page.trouble == Trouble::none && page.reply.status == 404)
+      say("console", Finding::ok, "none is served here: --console-dir of the scheduler");
+    else
+      say("console", Finding::warn,
+          "it answered " + (page.trouble == Trouble::none ? std::to_string(page.reply.status) : page.why),
+          "is --console-dir whole?");
+  }
+
+  void end_of_certificate() {
+    const auto days = certificate_days(connection_.server, connection_.ca, timeout_);
+    if (!days) return;
+    char text[64];
+    std::snprintf(text, sizeof text, "the certificate ends in %.0f days", *days);
+    say("tls", *days < 14 ? Finding::warn : Finding::ok, text,
+        *days < 14 ? "renew it; it is read again by itself" : "");
   }
 
   bool token() {
@@ -229,13 +279,15 @@ class Doctor {
     if (all.empty())
       return say("nodes", Finding::warn, "no node has joined",
                  "tutti join-token create, then start tutti-worker there");
-    std::vector<std::string> away, aside, other;
+    std::vector<std::string> away, aside, other, unwell;
     for (const auto& item : all) {
       const json::object& node = as_object(item);
       const std::string name = text_of(node, "name"), service = text_of(node, "service");
       if (service == "retired") continue;
       if (text_of(node, "state") != "reachable") away.push_back(name + " (" + text_of(node, "state") + ")");
       if (service == "quarantined" || service == "repair") aside.push_back(name + " (" + service + ")");
+      if (const json::array& conditions = array_of(node, "conditions"); !conditions.empty())
+        unwell.push_back(name + " (" + text_of(as_object(conditions.front()), "kind") + ")");
       const std::string version = text_of(node, "worker_version");
       if (!version.empty() && !server_version_.empty() && version != server_version_)
         other.push_back(name + " (" + version + ")");
@@ -245,6 +297,9 @@ class Doctor {
           "tutti nodes -o wide; is tutti-worker running there?");
     if (!aside.empty())
       say("nodes", Finding::warn, "are set aside: " + some(aside), "tutti faults --node NAME says why");
+    if (!unwell.empty())
+      say("nodes", Finding::warn, "have conditions: " + some(unwell),
+          "tutti node inspect NAME; docs/operations.md");
     if (away.empty() && aside.empty()) say("nodes", Finding::ok, std::to_string(all.size()) + " answer");
     if (!other.empty())
       say("workers", Finding::warn, "have other versions than the server: " + some(other),
@@ -316,8 +371,18 @@ bool versions_fit(std::string_view client, std::string_view server) {
   return ours < 0 || theirs < 0 || std::abs(ours - theirs) <= 1;
 }
 
-int run_doctor(const Printer& printer, const ConnectionFlags& flags, milliseconds timeout) {
-  const std::vector<Check> checks = Doctor(flags, timeout, printer.look).examine();
+std::vector<Check> doctor_checks(const Look& look, const ConnectionFlags& flags, milliseconds timeout,
+                                 const DoctorOptions& options) {
+  std::vector<Check> checks = Doctor(flags, timeout, look).examine();
+  const auto add = [&](std::vector<Check> more) {
+    for (auto& check : more) checks.push_back({check.name, check.finding, clean(check.text), check.way_out});
+  };
+  if (options.machine) add(examine_machine(options));
+  if (!options.db.empty()) add(examine_database(options.db, timeout));
+  return checks;
+}
+
+json::object doctor_view(const std::vector<Check>& checks) {
   bool passed = true;
   json::array list;
   for (const auto& check : checks) {
@@ -327,14 +392,23 @@ int run_doctor(const Printer& printer, const ConnectionFlags& flags, millisecond
                                 {"detail", check.text},
                                 {"hint", check.way_out}});
   }
-  printer.print(
-      json::object{{"passed", passed}, {"checks", list}}, [&] { return report_text(checks, printer.look); },
+  return {{"passed", passed}, {"checks", std::move(list)}};
+}
+
+int run_doctor(const Printer& printer, const ConnectionFlags& flags, milliseconds timeout,
+               const DoctorOptions& options) {
+  const std::vector<Check> checks = doctor_checks(printer.look, flags, timeout, options);
+  const json::object view = doctor_view(checks);
+  Printer form = printer;
+  if (options.json) form.format = Format::json;
+  form.print(
+      view, [&] { return report_text(checks, printer.look); },
       [&] {
-        return list_table(list,
+        return list_table(view.at("checks").as_array(),
                           {{"CHECK", "name"}, {"RESULT", "result"}, {"DETAIL", "detail"}, {"HINT", "hint"}},
                           printer.look);
       });
-  return passed ? 0 : static_cast<int>(Exit::failed);
+  return view.at("passed").as_bool() ? 0 : static_cast<int>(Exit::failed);
 }
 
 }  // namespace tutti::cli

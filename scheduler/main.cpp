@@ -40,6 +40,7 @@
 #include "scheduler/checked_rows.h"
 #include "scheduler/decision_flags.h"
 #include "scheduler/http_flags.h"
+#include "scheduler/log/log_format.h"
 #include "scheduler/metrics_flags.h"
 #include "scheduler/replica_flags.h"
 #include "scheduler/secrets/secret_vault.h"
@@ -49,12 +50,15 @@
 #include "scheduler/service/local_files.h"
 #include "scheduler/service/oidc_keys.h"
 #include "scheduler/service/replay_process.h"
+#include "scheduler/service/report_writer.h"
 #include "scheduler/service/sealed.h"
 #include "scheduler/service/side_thread.h"
 #include "scheduler/service/term_notice.h"
 #include "scheduler/service/waiting_record.h"
 #include "scheduler/service/webhooks.h"
 #include "scheduler/service/worker_hub.h"
+#include "scheduler/trace/job_tracer.h"
+#include "scheduler/trace/span_exporter.h"
 #include "scheduler/watchdog.h"
 
 namespace asio = boost::asio;
@@ -281,6 +285,12 @@ class ReloadSignal {
   asio::signal_set signals_;
 };
 
+std::uint64_t random_bits() {
+  std::uint64_t bits = 0;
+  randombytes_buf(&bits, sizeof bits);
+  return bits;
+}
+
 std::string holder_name() {
   char host[256] = "?";
   ::gethostname(host, sizeof host - 1);
@@ -359,6 +369,7 @@ void migrate_when_reachable(const std::string& db) {
 int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine>()>& reread) {
   const Flags& f = line.flags;
   daemon::ServiceManager manager;
+  set_log_format(f.metrics.log_format, "tutti-scheduler");
   std::filesystem::create_directories(f.data);
   const std::filesystem::path data = std::filesystem::absolute(f.data);
   std::optional<DataLock> lock;
@@ -436,15 +447,34 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   SideThread retention_thread(io.get_executor());
   HistoryKeeper keeper(retention_thread.aside(), std::make_shared<db::PgRetention>(db),
                        history_settings(f.metrics));
-  const auto step_records = [&] { record.step(), series.step(), keeper.step(leader.leads(), leader.now()); };
+  SideThread trace_thread(io.get_executor(), 4);
+  std::optional<trace::SpanExporter> spans;
+  std::optional<trace::JobTracer> tracer;
+  if (!f.metrics.otlp_endpoint.empty()) {
+    spans.emplace(trace_thread.aside(), trace::http_sender(f.metrics.otlp_endpoint, std::chrono::seconds(5)),
+                  trace::SpanExporter::Settings{.version = TUTTI_VERSION});
+    tracer.emplace(trace::JobTracer::Settings{.sample = f.metrics.trace_sample}, random_bits,
+                   [&](trace::Span span) { spans->add(std::move(span)); });
+    leader.observe([&](const Batch& batch, Duration deciding, Duration committing) {
+      tracer->committed(batch, deciding, committing, leader.now().wall);
+    });
+  }
+  const auto step_records = [&] {
+    if (spans) spans->step(), metrics.spans(spans->counts().sent, spans->counts().dropped);
+    record.step(), series.step(), keeper.step(leader.leads(), leader.now());
+    metrics.step(leader.leads() ? leader.plane() : nullptr, leader.now().mono);
+  };
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);
   constexpr std::size_t kQuestions = 32;  // of the past, that wait for the one before
   SideThread history_thread(io.get_executor(), kQuestions), replay_thread(io.get_executor(), 1);
   const ReplayProcess replays(ReplayProcess::this_program(f.replay_memory_mb));
   History history(std::make_shared<db::PgHistory>(db), history_thread.aside(), replay_thread.aside(),
                   [replays](const replay::Comparison& question) { return replays.compare(question); });
+  ReportWriter reports(leader, &history, record_thread.aside(), f.metrics.report_dir);
+  Repeated report_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { reports.step(); });
   Services services;
   services.history = &history;
+  services.tracing = tracer ? &*tracer : nullptr;
   services.waiting = &record;
   services.series = &series;
   services.accounts = &accounts;
@@ -495,7 +525,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   hooks.before = limits->around(judged_by_leader(authenticate(accounts), proxy));
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
-                         std::chrono::duration<double>(r.duration).count());
+                         r.stream ? -1 : std::chrono::duration<double>(r.duration).count());
   };
   hooks.on_error = [](std::string_view what) { spdlog::error("http: {}", what); };
   if (const auto files = raise_file_limit(); files < config.max_connections + 256)
@@ -542,6 +572,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
     hub.close_all();
     account_timer.stop();
     record_timer.stop();
+    report_timer.stop();
     proxy_timer.stop();
     series.finish();
     oidc_keys.stop();
@@ -560,11 +591,12 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
     if (!ec) stop();
   });
   io.run();
-  for (SideThread* questions : {&series_reader, &history_thread, &replay_thread, &notice_thread})
+  for (SideThread* questions :
+       {&series_reader, &history_thread, &replay_thread, &notice_thread, &trace_thread})
     questions->let_go();
-  for (SideThread* side :
-       {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread, &record_thread,
-        &retention_thread, &series_writer, &series_reader, &history_thread, &replay_thread, &notice_thread})
+  for (SideThread* side : {&secret_thread, &account_thread, &hash_thread, &fetch_thread, &webhook_thread,
+                           &record_thread, &retention_thread, &series_writer, &series_reader, &history_thread,
+                           &replay_thread, &notice_thread, &trace_thread})
     side->join();
   if (own) own->stop();
   spdlog::info("stopped");

@@ -17,6 +17,18 @@ void add_metrics_flags(CLI::App& app, MetricsFlags& f) {
   app.add_option("--metrics-long-days", f.long_days, "and for so long in steps of 10 minutes")
       ->check(CLI::Range(0.1, 3650.0))
       ->capture_default_str();
+  app.add_option("--otlp-endpoint", f.otlp_endpoint,
+                 "traces of jobs go to this collector: http(s)://HOST:4318, OTLP in JSON; default: to none");
+  app.add_option("--trace-sample", f.trace_sample,
+                 "share of the submissions without a traceparent that is traced; with one its caller decides")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--log-format", f.log_format, "text, or json: one object a line (docs/logs.md)")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app.add_option(
+      "--report-dir", f.report_dir,
+      "the leader keeps the report of each day (UTC) here, as .md and .json; default: none is kept");
 }
 
 HistorySettings history_settings(const MetricsFlags& f) {

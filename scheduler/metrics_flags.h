@@ -1,8 +1,9 @@
-// The flags of tutti-scheduler about what is measured and what has happened: for how long it is kept. Used by
-// main.cpp only.
+// The flags of tutti-scheduler about what is measured, logged and reported, and what has happened: for how long it is kept, and
+// where. Used by main.cpp only.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
 
 #include "scheduler/service/history_keeper.h"
 #include "scheduler/service/metrics.h"
@@ -15,6 +16,10 @@ struct MetricsFlags {
   double days = 14;           // of a minute
   double long_days = 365;     // of 10 minutes
   double history_days = 400;  // of what happened; 0 = for ever
+  std::string otlp_endpoint;  // "" = nothing is traced
+  double trace_sample = 0.01;
+  std::string log_format = "text";
+  std::string report_dir;  // of the reports of days; "" = none are kept
 };
 
 void add_metrics_flags(CLI::App& app, MetricsFlags& flags);

@@ -18,6 +18,7 @@
 
 #include "daemon/config.h"
 #include "daemon/notify.h"
+#include "scheduler/log/log_format.h"
 #include "worker/service/addresses.h"
 #include "worker/service/join.h"
 #include "worker/service/machine.h"
@@ -30,7 +31,7 @@ namespace {
 struct Flags {
   std::vector<std::string> schedulers;
   std::string token, token_file, join_token, join_token_file, libexec, job_user, run_as, unknown_user, memory,
-      log_level = "info", torchrun;
+      log_level = "info", log_format = "text", torchrun;
   std::vector<std::string> labels;
   bool no_gpus = false;
 };
@@ -233,10 +234,17 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_option(
       "--check-path", s.check_paths,
       "folder on a shared file system: a file is written and read there every 10 s; may be repeated");
+  app.add_option(
+      "--metrics-listen", s.metrics_listen,
+      "HOST:PORT of a page for Prometheus, /metrics, open to all who reach it; port 0: any free one, "
+      "written to metrics_endpoint in --state-dir. Default: none");
   app.add_flag("--gate,!--no-gate", s.gate, "quick checks of the node before each attempt")
       ->capture_default_str();
   app.add_option("--log-level", f.log_level, "how much is written to the log; read again on SIGHUP")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
+      ->capture_default_str();
+  app.add_option("--log-format", f.log_format, "text, or json: one object a line (docs/logs.md)")
+      ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
 }
 
@@ -314,6 +322,7 @@ int main(int argc, char** argv) {
     using Check = tutti::daemon::Configuration::Check;
     if (const auto how = line.configuration.check(); how != Check::none)
       return check(line, how == Check::full);
+    tutti::set_log_format(line.flags.log_format, "tutti-worker");
     complete(line.settings, line.flags);
     auto running = line.configuration.values();
     return run(line, [&] {

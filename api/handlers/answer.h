@@ -119,6 +119,7 @@ void add_token_routes(const Routes&);
 void add_join_routes(const Routes&);
 void add_audit_routes(const Routes&);
 void add_usage_routes(const Routes&);
+void add_report_routes(const Routes&);
 void add_webhook_routes(const Routes&);
 void add_secret_routes(const Routes&);
 void add_exec_routes(const Routes&);

@@ -31,6 +31,7 @@ void add_routes(http::Router& router, Backend& backend, const HandlerSettings& s
   api::add_share_routes(routes);
   api::add_fault_routes(routes);
   api::add_usage_routes(routes);
+  api::add_report_routes(routes);
   api::add_webhook_routes(routes);
   api::add_secret_routes(routes);
   api::add_exec_routes(routes);

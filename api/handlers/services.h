@@ -11,6 +11,7 @@ class Limits;          // limits.h
 class SecretVault;     // scheduler/secrets
 class SeriesHistory;   // series_history.h
 class Shells;          // shells.h
+class Tracing;         // tracing.h
 class WaitingHistory;  // waiting_history.h
 class WebhookService;
 
@@ -22,6 +23,7 @@ struct Services {
   WebhookService* webhooks = nullptr;
   SecretVault* secrets = nullptr;
   Shells* shells = nullptr;
+  Tracing* tracing = nullptr;         // spans of submissions
   WaitingHistory* waiting = nullptr;  // why jobs waited
   SeriesHistory* series = nullptr;    // what was measured
 };

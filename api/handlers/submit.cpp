@@ -14,6 +14,7 @@
 #include "api/handlers/secret_check.h"
 #include "api/handlers/spec_body.h"
 #include "api/handlers/submit_requests.h"
+#include "api/handlers/tracing.h"
 #include "api/handlers/view.h"
 #include "api/handlers/webhook_service.h"
 #include "api/wire/job_spec_codec.h"
@@ -133,15 +134,23 @@ bool within_limit(const ApiPtr& api, const std::string& project, const Answer& a
   return !told.problem;
 }
 
+/// Of the request, for its trace.
+struct Traced {
+  std::string traceparent;
+  Instant arrived;
+};
+
 void submit_checked(const ApiPtr& api, const Answer& answer, const std::optional<Visible>& visible,
-                    std::vector<SubmitItem> items) {
-  prepare_submissions(api, answer, std::move(items), visible, [api, answer](Submissions all) {
+                    std::vector<SubmitItem> items, const Traced& traced) {
+  prepare_submissions(api, answer, std::move(items), visible, [api, answer, traced](Submissions all) {
     if (!all.of_item.front()) return answer.fail(all.of_item.front().error());
     const SubmitRequest first = all.requests.front();
     api->backend.submit(std::move(all.requests),
-                        [api, answer, first](const std::vector<Result<Submitted>>& results) {
+                        [api, answer, first, traced](const std::vector<Result<Submitted>>& results) {
                           const auto& result = results.front();
                           if (!result) return answer.fail(result.error());
+                          if (api->services.tracing != nullptr && !result->replayed)
+                            api->services.tracing->submitted(traced.traceparent, traced.arrived, result->id);
                           auto warning = never_warning(api->backend, *result);
                           if (const auto more = notify_warning(api, *first.spec); !more.empty())
                             warning += (warning.empty() ? "" : "; ") + more;
@@ -160,6 +169,7 @@ void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) 
   if (!spec) return;
   if (const auto error = refuses_submission(identity_of(request), *spec)) return answer.fail(*error);
   if (!within_limit(api, spec->project, answer)) return;
+  const Traced traced{std::string(request.header("traceparent").value_or("")), api->backend.now().wall};
   std::vector<SubmitItem> items;
   items.push_back(
       {.spec = *std::move(spec),
@@ -167,10 +177,10 @@ void submit_job(const ApiPtr& api, const http::Request& request, Answer answer) 
        .idempotency_key = *key,
        .body_hash = body_hash(request.body, kind_of(request.header("Content-Type").value_or("")))});
   check_secrets(api, answer, std::move(items),
-                [api, answer, visible = visible_to(identity_of(request))](
+                [api, answer, traced, visible = visible_to(identity_of(request))](
                     std::vector<SubmitItem> checked, const std::vector<std::optional<Error>>& refused) {
                   if (refused.front()) return answer.fail(*refused.front());
-                  submit_checked(api, answer, visible, std::move(checked));
+                  submit_checked(api, answer, visible, std::move(checked), traced);
                 });
 }
 

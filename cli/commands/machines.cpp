@@ -6,6 +6,7 @@
 
 #include "cli/access.h"
 #include "cli/commands/commands.h"
+#include "cli/report.h"
 
 namespace tutti::cli {
 namespace {
@@ -168,6 +169,17 @@ void add_cluster(CommandLine& line) {
                             "project, user, queue, day, cause; several with commas [project]")
                ->delimiter(',')
                ->check(CLI::IsMember({"project", "user", "queue", "day", "cause"})));
+  const auto r = std::make_shared<ReportOptions>();
+  CLI::App* report =
+      line.verb({"report", "the operators' report of a day", "report --format markdown -o report.md"},
+                [r](Session& s) { return run_report(s, *r); });
+  report->add_option("--day", r->day, "YYYY-MM-DD, in UTC [yesterday]");
+  report->add_option("--format", r->format, "text, markdown or json [text]; of --projects CSV, or json")
+      ->check(CLI::IsMember({"text", "markdown", "json"}));
+  report->add_flag("--projects", r->projects, "GPU-hours used and lost by project and user instead");
+  report->add_option("--since", r->since, "of --projects, instead of a day: 30d, or an instant");
+  report->add_option("--until", r->until, "to [now]");
+  report->add_option("-o,--file", r->file, "write it there [standard output]");
 }
 
 }  // namespace tutti::cli

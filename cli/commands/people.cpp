@@ -7,6 +7,7 @@
 #include "cli/commands/commands.h"
 #include "cli/doctor.h"
 #include "cli/login.h"
+#include "cli/support_bundle.h"
 
 namespace tutti::cli {
 namespace {
@@ -180,11 +181,34 @@ void add_login(CommandLine& line) {
   password->add_flag("--password-stdin", *from_stdin,
                      "read the old one and the new one from standard input, one a line");
   add_contexts(line);
-  line.local_verb({"doctor", "is this client set up, and the cluster well?", "doctor"},
-                  [&line](const Printer& printer) {
-                    return run_doctor(printer, line.globals.connection,
-                                      milliseconds_of(std::min(line.globals.timeout, 10.0)));
-                  });
+  const auto d = std::make_shared<DoctorOptions>();
+  CLI::App* doctor =
+      line.local_verb({"doctor", "is this client set up, and the cluster well?",
+                       "doctor --machine --db \"host=pg1 dbname=tutti\""},
+                      [d, &line](const Printer& printer) {
+                        return run_doctor(printer, line.globals.connection,
+                                          milliseconds_of(std::min(line.globals.timeout, 10.0)), *d);
+                      });
+  doctor->add_flag("--machine", d->machine, "also this machine: disks, cgroups, file limits, driver");
+  doctor->add_option("--db", d->db,
+                     "also this PostgreSQL, by psql: the connection string, without its password");
+  doctor->add_option("--data", d->data, "of a scheduler on this machine [/var/lib/tutti]");
+  doctor->add_option("--state-dir", d->state_dir, "of a worker on this machine [/var/lib/tutti-worker]");
+  doctor->add_flag("--json", d->json, "the same as -o json");
+  const auto b = std::make_shared<BundleOptions>();
+  CLI::App* bundle =
+      line.verb({"support-bundle", "all that helps to find out what is wrong, without secrets, as one file",
+                 "support-bundle -o support.tar.gz --db \"host=pg1 dbname=tutti\""},
+                [b, &line](Session& s) { return run_support_bundle(s, *b, line.globals.connection); });
+  bundle->add_option("-o,--file", b->file, "[support-DATE.tar.gz]; - is standard output");
+  bundle->add_option("--db", b->doctor.db,
+                     "also statistics of this PostgreSQL, by psql: without its password");
+  repeated(bundle->add_option("--log", b->logs, "also the end of this file (may be repeated)"));
+  bundle->add_option("--data", b->doctor.data, "of a scheduler on this machine [/var/lib/tutti]");
+  bundle->add_option("--state-dir", b->doctor.state_dir,
+                     "of a worker on this machine [/var/lib/tutti-worker]");
+  bundle->add_option("--max-mb", b->most_mb, "of all parts together, before they are packed [64]")
+      ->check(CLI::Range(1, 1024));
 }
 
 void add_users(CommandLine& line) {

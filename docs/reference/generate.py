@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Writes spec.md and api.md from api/handlers/openapi.json. With --check: says whether they are what it would write."""
+"""Writes spec.md and api.md from api/handlers/openapi.json, and metrics.md from scheduler/model/metric_table.csv. With --check:
+says whether they are what it would write."""
 import json
 import pathlib
 import sys
@@ -113,9 +114,26 @@ def api_page():
     return "\n".join(out)
 
 
+def metrics_page():
+    rows = [line.split(",", 5) for line in (HERE / "../../scheduler/model/metric_table.csv").read_text().splitlines()
+            if line and not line.startswith("#")]
+    out = [
+        "# Metrics\n\n<!-- Written by docs/reference/generate.py from scheduler/model/metric_table.csv. -->\n\n"
+        "What `GET /metrics` of a scheduler shows (to everybody with a token), and that of a worker started with `--metrics-listen` (open to all who reach it). Names are stable: "
+        "metrics and labels are added, never renamed or taken away within a major version. Base units; counters, and they alone, end in `_total`. "
+        "A counter with labels has no sample before something was counted. A standby shows what it has itself; gauges of jobs, queues, nodes and "
+        "GPUs come from the leader alone. Set-up, dashboards and alerts: [monitoring](../monitoring.md).\n"
+    ]
+    for title, programs in (("Of every program", ["both"]), ("Of a scheduler", ["scheduler"]), ("Of a worker", ["worker"])):
+        found = [(f"`{n}`", kind, unit, " ".join(f"`{w}`" for w in labels.split()), text.replace("|", "\\|"))
+                 for n, program, kind, unit, labels, text in rows if program in programs]
+        out.append(f"## {title}\n\n" + table(["Metric", "Type", "Unit", "Labels", "Meaning"], found))
+    return "\n".join(out)
+
+
 def main():
     stale = []
-    for name, page in (("spec.md", spec_page()), ("api.md", api_page())):
+    for name, page in (("spec.md", spec_page()), ("api.md", api_page()), ("metrics.md", metrics_page())):
         path = HERE / name
         if "--check" in sys.argv:
             if not path.exists() or path.read_text() != page:
@@ -123,7 +141,7 @@ def main():
         else:
             path.write_text(page)
     if stale:
-        print(f"docs/reference/{', '.join(stale)} do not say what openapi.json says: run docs/reference/generate.py")
+        print(f"docs/reference/{', '.join(stale)} do not say what openapi.json and metric_table.csv say: run docs/reference/generate.py")
     return 1 if stale else 0
 
 

@@ -1,10 +1,13 @@
-# cmake -DFILE=fault_table.csv -DOUTPUT=x.cpp -P embed.cmake : the text as a raw string literal.
+# cmake -DFILE=fault_table.csv -DNAME=fault_table_text -DOUTPUT=x.cpp -P embed.cmake : the text as a raw string literal, from a
+# function of that name.
 file(READ ${FILE} text)
-file(WRITE ${OUTPUT} "// Made from scheduler/model/fault_table.csv by scheduler/model/embed.cmake.
-#include \"scheduler/model/fault_table_text.h\"
+get_filename_component(file ${FILE} NAME)
+file(WRITE ${OUTPUT} "// Made from scheduler/model/${file} by scheduler/model/embed.cmake.
+#include <string_view>
 
 namespace tutti {
-std::string_view fault_table_text() {
+std::string_view ${NAME}();
+std::string_view ${NAME}() {
   return R\"tutti_csv(${text})tutti_csv\";
 }
 }  // namespace tutti

@@ -10,6 +10,7 @@
 #include "db/aside.h"
 #include "scheduler/model/assert.h"
 #include "scheduler/service/clocks.h"
+#include "scheduler/service/event_log.h"
 
 namespace tutti {
 
@@ -275,10 +276,13 @@ void Leader::run_batch() {
     inbox_.pop_front();
     if (auto after = work.commands.back().decide(*plane_, time)) work.afters.push_back(std::move(after));
   }
+  const Mono decided_at = boot_now();
   if (std::exchange(tick_due_, false))
     plane_->on_tick(time);
   else
     plane_->plan(time);
+  work.decided = boot_now();
+  metrics_.planned(to_seconds(work.decided - decided_at));
   Output out = plane_->take_output();
   work.batch = std::make_shared<Batch>(std::move(out.batch));
   work.stages = std::move(out.stages);
@@ -310,7 +314,8 @@ void Leader::committed(InFlight done) {
     retry_delay_ = kFirstRetry;
     commit_ms_ = to_seconds(last_store_contact_ - done.began) * 1e3;
     metrics_.batch_committed(*done.batch, to_seconds(last_store_contact_ - done.began));
-    log_events(*done.batch);
+    log_events(*done.batch, plane_.get());
+    if (observer_) observer_(*done.batch, done.decided - done.began, last_store_contact_ - done.decided);
     for (const auto& event : done.batch->events) {
       const auto sinks = subscriptions_;  // a sink may unsubscribe
       for (const auto& [id, sink] : sinks) sink(event);
@@ -324,7 +329,7 @@ void Leader::committed(InFlight done) {
 }
 
 void Leader::failed(InFlight lost, std::exception_ptr why) {
-  metrics_.commit_failures().Increment();
+  metrics_.commit_failed(why);
   Error refusal = unavailable("the store did not confirm the change: " + text_of(why));
   if (is_in_doubt(why))
     refusal = Error{.code = Errc::in_doubt,
@@ -365,18 +370,6 @@ void Leader::arm_timer() {
     if (committing_) return;  // the batch that follows the commit ticks
     kick();
   });
-}
-
-void Leader::log_events(const Batch& batch) const {
-  if (!spdlog::should_log(spdlog::level::info)) return;
-  for (const auto& e : batch.events) {
-    if (e.kind == "state" && e.from.empty()) continue;  // submissions: too many, see the access log
-    if (e.job)
-      spdlog::info("job={} epoch={} {} {}->{} cause={} {}", e.job.value, e.epoch.value, e.kind, e.from, e.to,
-                   name(e.cause), e.detail);
-    else
-      spdlog::info("node={} {} {}->{} {}", e.node.value, e.kind, e.from, e.to, e.detail);
-  }
 }
 
 // ---------------------------------------------------------------- Backend
@@ -428,7 +421,9 @@ void Leader::read(Query query, std::function<void(Error)> failed) {
   });
 }
 
-std::string Leader::metrics_text() const { return metrics_.text(plane_.get(), inbox_.size()); }
+std::string Leader::metrics_text() const {
+  return metrics_.text(plane_.get(), inbox_.size(), &leases_, now().mono);
+}
 
 std::uint64_t Leader::subscribe(EventSink sink) {
   subscriptions_.emplace(next_subscription_, std::move(sink));

@@ -77,6 +77,11 @@ class Leader : public Backend {
   // Before start(): it is told all that is decided here, and outlives this.
   void watched_by(PlaneWitness& witness) { witness_ = &witness; }
 
+  // Before start(): is told of each batch after its commit, before its replies leave, and how long deciding
+  // and committing took.
+  using Observer = std::function<void(const Batch&, Duration deciding, Duration committing)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+
   // Takes the lead (waits for it as long as another scheduler holds it), loads, begins. `deposed` is called
   // when somebody else has taken over, or this process cannot be a standby of whoever leads: it has nothing
   // left to do.
@@ -123,7 +128,7 @@ class Leader : public Backend {
     std::vector<Effect> effects;
     std::vector<StageSample> stages;
     std::shared_ptr<Batch> batch;
-    Mono began;
+    Mono began, decided;
   };
 
   template <class T>
@@ -158,7 +163,6 @@ class Leader : public Backend {
   void count_outage();
   bool commits_are_slow() const;
   std::vector<std::string> reasons() const;
-  void log_events(const Batch& batch) const;
   bool is_deposed(std::exception_ptr why);
   static bool is_refused(std::exception_ptr why);
   static bool is_in_doubt(std::exception_ptr why);
@@ -171,6 +175,7 @@ class Leader : public Backend {
   LeaseTable& leases_;
   Metrics& metrics_;
   WorkerMessages* workers_ = nullptr;
+  Observer observer_;
   std::function<void(std::string)> deposed_;
   std::function<void()> stopped_;
   bool stopping_ = false;

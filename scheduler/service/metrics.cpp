@@ -2,7 +2,13 @@
 
 #include <prometheus/text_serializer.h>
 
-#include <map>
+#include <algorithm>
+#include <set>
+
+#include "api/http/process_metrics.h"
+#include "db/store.h"
+#include "scheduler/model/metric_table.h"
+#include "scheduler/service/plane_metrics.h"
 
 namespace tutti {
 namespace {
@@ -13,132 +19,94 @@ using prometheus::BuildHistogram;
 
 const prometheus::Histogram::BucketBoundaries kSeconds{0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
                                                        0.2,    0.5,   1,     2,     5,    10,   30,   60};
+// Beyond it nobody has looked for so long that what was used is not known.
+constexpr Duration kLongestStep = std::chrono::minutes(1);
+
 const prometheus::Histogram::BucketBoundaries kRows{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
 
-template <class Map>
-void set_gauges(prometheus::Family<prometheus::Gauge>& family, const Map& values) {
-  for (const auto& [state, n] : values) family.Add({{"state", state}}).Set(static_cast<double>(n));
+const prometheus::Histogram::BucketBoundaries kWaits{1,    5,    15,     60,     300,    900,     1800,
+                                                     3600, 7200, 14'400, 28'800, 86'400, 259'200, 604'800};
+
+// Names and helps are those of the table.
+auto& counters(prometheus::Registry& registry, const std::string& name) {
+  return BuildCounter().Name(name).Help(metric(name).help).Register(registry);
+}
+auto& gauges(prometheus::Registry& registry, const std::string& name) {
+  return BuildGauge().Name(name).Help(metric(name).help).Register(registry);
+}
+auto& histograms(prometheus::Registry& registry, const std::string& name) {
+  return BuildHistogram().Name(name).Help(metric(name).help).Register(registry);
 }
 
 }  // namespace
 
 Metrics::Metrics()
-    : submissions_(BuildCounter()
-                       .Name("tutti_jobs_submitted_total")
-                       .Help("Jobs accepted and committed")
-                       .Register(registry_)
-                       .Add({})),
-      commits_(BuildCounter()
-                   .Name("tutti_commits_total")
-                   .Help("Transactions committed")
-                   .Register(registry_)
-                   .Add({})),
-      commit_failures_(BuildCounter()
-                           .Name("tutti_commit_failures_total")
-                           .Help("Transactions that failed or are in doubt")
-                           .Register(registry_)
-                           .Add({})),
-      recoveries_(BuildCounter()
-                      .Name("tutti_recoveries_total")
-                      .Help("Times the control plane was rebuilt from rows")
-                      .Register(registry_)
-                      .Add({})),
-      heartbeats_(BuildCounter()
-                      .Name("tutti_heartbeats_total")
-                      .Help("Heartbeats acknowledged")
-                      .Register(registry_)
-                      .Add({})),
-      workers_linked_(BuildGauge()
-                          .Name("tutti_workers_linked")
-                          .Help("Workers with an open connection")
-                          .Register(registry_)
-                          .Add({})),
-      leads_(BuildGauge().Name("tutti_leader").Help("1: this scheduler leads").Register(registry_).Add({})),
-      leader_changes_(
-          BuildCounter()
-              .Name("tutti_leader_changes_total")
-              .Help("Times that another scheduler than before was seen to lead, this one or another")
-              .Register(registry_)
-              .Add({})),
-      store_outages_(BuildCounter()
-                         .Name("tutti_store_outages_total")
-                         .Help("Times that the store was lost: it could not be reached, or took no writes")
-                         .Register(registry_)
-                         .Add({})),
-      store_outage_seconds_(BuildCounter()
-                                .Name("tutti_store_outage_seconds_total")
-                                .Help("Seconds without the store, counted on while it is away")
-                                .Register(registry_)
-                                .Add({})),
-      measurements_dropped_(
-          BuildCounter()
-              .Name("tutti_measurements_dropped_total")
-              .Help("Measurements of GPUs and ranks that were not kept: their name is not legal (name), they "
-                    "are not finite (number), too many (names, series), the store was away for too long "
-                    "(memory), or refused their rows (store)")
-              .Register(registry_)),
-      measurement_rows_(BuildCounter()
-                            .Name("tutti_measurement_rows_total")
-                            .Help("Rows of measurements sent to the store, by result: ok, or failed, and "
-                                  "sent again")
-                            .Register(registry_)),
-      inbox_(BuildGauge()
-                 .Name("tutti_inbox_commands")
-                 .Help("Commands waiting for the writer")
-                 .Register(registry_)
-                 .Add({})),
-      commit_seconds_(BuildHistogram()
-                          .Name("tutti_commit_seconds")
-                          .Help("From decision to commit of a batch")
-                          .Register(registry_)
-                          .Add({}, kSeconds)),
-      batch_rows_(BuildHistogram()
-                      .Name("tutti_batch_events")
-                      .Help("History rows per transaction")
-                      .Register(registry_)
-                      .Add({}, kRows)),
-      attempts_ended_(BuildCounter()
-                          .Name("tutti_attempts_ended_total")
-                          .Help("Attempts ended, by cause")
-                          .Register(registry_)),
-      faults_(BuildCounter()
-                  .Name("tutti_faults_total")
-                  .Help("Faults seen, by class and action")
-                  .Register(registry_)),
-      requests_(BuildCounter()
-                    .Name("tutti_http_requests_total")
-                    .Help("HTTP requests, by method, route and status")
-                    .Register(registry_)),
-      recovery_stage_(BuildHistogram()
-                          .Name("tutti_recovery_stage_seconds")
-                          .Help("From first evidence: decided, fenced (every rank proven dead), placed, "
-                                "running, restored, caught_up")
-                          .Register(registry_)),
-      lost_gpu_seconds_(BuildCounter()
-                            .Name("tutti_lost_gpu_seconds_total")
-                            .Help("GPU time since the last checkpoint of attempts that failed, by cause and "
-                                  "who is charged")
-                            .Register(registry_)),
-      gpu_seconds_(BuildCounter()
-                       .Name("tutti_gpu_seconds_total")
-                       .Help("GPU time of ended attempts: kept (work that counts), lost, overhead (held, "
-                             "but no rank ran)")
-                       .Register(registry_)),
-      shadow_(BuildCounter()
-                  .Name("tutti_fault_shadow_total")
-                  .Help("What rules in shadow mode would have done")
-                  .Register(registry_)),
-      verdicts_(BuildCounter()
-                    .Name("tutti_verdicts_revised_total")
-                    .Help("Attempts whose cause a later verdict has moved, by its new cause")
-                    .Register(registry_)),
-      service_(BuildGauge().Name("tutti_nodes_by_service").Help("Nodes, by service").Register(registry_)),
-      jobs_(BuildGauge().Name("tutti_jobs").Help("Unfinished jobs, by state").Register(registry_)),
-      gpus_(BuildGauge().Name("tutti_gpus").Help("GPUs, by state").Register(registry_)),
-      nodes_(BuildGauge().Name("tutti_nodes").Help("Nodes, by state").Register(registry_)) {}
+    : submissions_(counters(registry_, "tutti_jobs_submitted_total").Add({})),
+      commits_(counters(registry_, "tutti_commits_total").Add({})),
+      commit_failures_(counters(registry_, "tutti_commit_failures_total").Add({})),
+      commits_in_doubt_(counters(registry_, "tutti_commits_in_doubt_total").Add({})),
+      commits_refused_(counters(registry_, "tutti_commits_refused_total").Add({})),
+      recoveries_(counters(registry_, "tutti_recoveries_total").Add({})),
+      heartbeats_(counters(registry_, "tutti_heartbeats_total").Add({})),
+      worker_connections_(counters(registry_, "tutti_worker_connections_total").Add({})),
+      attempts_placed_(counters(registry_, "tutti_attempts_placed_total").Add({})),
+      attempts_started_(counters(registry_, "tutti_attempts_started_total").Add({})),
+      preemptions_(counters(registry_, "tutti_preemptions_total").Add({})),
+      workers_linked_(gauges(registry_, "tutti_workers_linked").Add({})),
+      leads_(gauges(registry_, "tutti_leader").Add({})),
+      leader_changes_(counters(registry_, "tutti_leader_changes_total").Add({})),
+      store_outages_(counters(registry_, "tutti_store_outages_total").Add({})),
+      store_outage_seconds_(counters(registry_, "tutti_store_outage_seconds_total").Add({})),
+      measurements_dropped_(counters(registry_, "tutti_measurements_dropped_total")),
+      measurement_rows_(counters(registry_, "tutti_measurement_rows_total")),
+      inbox_(gauges(registry_, "tutti_inbox_commands").Add({})),
+      plan_seconds_(histograms(registry_, "tutti_plan_seconds").Add({}, kSeconds)),
+      commit_seconds_(histograms(registry_, "tutti_commit_seconds").Add({}, kSeconds)),
+      batch_rows_(histograms(registry_, "tutti_batch_events").Add({}, kRows)),
+      job_wait_(histograms(registry_, "tutti_job_wait_seconds")),
+      request_seconds_(histograms(registry_, "tutti_http_request_seconds")),
+      jobs_ended_(counters(registry_, "tutti_jobs_ended_total")),
+      attempts_ended_(counters(registry_, "tutti_attempts_ended_total")),
+      faults_(counters(registry_, "tutti_faults_total")),
+      requests_(counters(registry_, "tutti_http_requests_total")),
+      recovery_stage_(histograms(registry_, "tutti_recovery_stage_seconds")),
+      lost_gpu_seconds_(counters(registry_, "tutti_lost_gpu_seconds_total")),
+      gpu_seconds_(counters(registry_, "tutti_gpu_seconds_total")),
+      gpu_use_seconds_(counters(registry_, "tutti_gpu_use_seconds_total")),
+      shadow_(counters(registry_, "tutti_fault_shadow_total")),
+      verdicts_(counters(registry_, "tutti_verdicts_revised_total")) {}
+
+void Metrics::count_jobs(const Batch& batch) {
+  std::set<JobId> placed;
+  for (const auto& e : batch.events) {
+    if (e.kind == "preempt") preemptions_.Increment();
+    if (e.kind != "state" || !e.job || e.from.empty()) continue;
+    if (e.to == name(JobState::starting)) placed.insert(e.job);
+    if (e.to == name(JobState::starting)) attempts_placed_.Increment();
+    if (e.to == name(JobState::running)) attempts_started_.Increment();
+  }
+  const auto placed_first = [&](const JobRow& job) {
+    if (job.attempt != 1 || placed.erase(job.id) == 0) return;
+    const auto* start = &batch.events.front();
+    for (const auto& e : batch.events)
+      if (e.job == job.id && e.to == name(JobState::starting)) start = &e;
+    const Instant since = std::max(job.queued_at, job.not_before);
+    job_wait_.Add({{"queue", job.queue}}, kWaits).Observe(std::max(0.0, to_seconds(start->at - since)));
+  };
+  if (!placed.empty()) {
+    for (const auto& job : batch.new_jobs) placed_first(job);
+    for (const auto& update : batch.jobs) placed_first(update.row);
+  }
+  for (const auto& done : batch.done)
+    jobs_ended_
+        .Add({{"outcome", std::string(name(done.row.job.state))},
+              {"cause", std::string(name(done.row.job.cause))}})
+        .Increment();
+}
 
 void Metrics::batch_committed(const Batch& batch, double seconds) {
   commits_.Increment();
+  count_jobs(batch);
   commit_seconds_.Observe(seconds);
   batch_rows_.Observe(static_cast<double>(batch.events.size()));
   submissions_.Increment(static_cast<double>(batch.new_specs.size()));
@@ -198,41 +166,44 @@ void Metrics::recovery_stages(const std::vector<StageSample>& samples) {
         .Observe(to_seconds(s.since_fault));
 }
 
-void Metrics::request_done(std::string_view method, std::string_view route, int status, double) {
+void Metrics::request_done(std::string_view method, std::string_view route, int status, double seconds) {
   requests_
       .Add({{"method", std::string(method)},
             {"route", std::string(route)},
             {"status", std::to_string(status)}})
       .Increment();
+  if (seconds >= 0) request_seconds_.Add({{"method", std::string(method)}}, kSeconds).Observe(seconds);
 }
 
-std::string Metrics::text(const ControlPlane* plane, std::size_t inbox) {
-  inbox_.Set(static_cast<double>(inbox));
-  if (plane != nullptr) {
-    std::map<std::string, std::size_t> jobs, gpus, nodes;
-    for (auto s : kJobStates)
-      if (!is_terminal(s)) jobs[std::string(name(s))] = 0;
-    for (const auto& [id, job] : plane->jobs()) ++jobs[std::string(name(job.row.state))];
-    for (const char* s : {"free", "allocated", "dirty", "quarantined"}) gpus[s] = 0;
-    for (const auto& [id, gpu] : plane->cluster().gpus) {
-      if (!gpu.row.present) continue;
-      if (!gpu.usable())
-        ++gpus[std::string(name(gpu.row.health))];
-      else
-        ++gpus[gpu.holder.job ? "allocated" : "free"];
-    }
-    for (auto s : kNodeStates) nodes[std::string(name(s))] = 0;
-    for (const auto& [id, node] : plane->cluster().nodes) ++nodes[std::string(name(node.row.state))];
-    set_gauges(jobs_, jobs);
-    set_gauges(gpus_, gpus);
-    set_gauges(nodes_, nodes);
-    std::map<std::string, std::size_t> services;
-    for (auto s : kServices) services[std::string(name(s))] = 0;
-    for (const auto& [id, node] : plane->cluster().nodes) ++services[std::string(name(node.row.service))];
-    for (const auto& [service, n] : services)
-      service_.Add({{"service", service}}).Set(static_cast<double>(n));
+void Metrics::commit_failed(std::exception_ptr why) {
+  commit_failures_.Increment();
+  try {
+    std::rethrow_exception(why);
+  } catch (const StoreError& error) {
+    if (error.kind == StoreError::in_doubt) commits_in_doubt_.Increment();
+    if (error.kind == StoreError::conflict || error.kind == StoreError::corrupt) commits_refused_.Increment();
+  } catch (...) {
+    commits_in_doubt_.Increment();  // nobody knows
   }
-  return prometheus::TextSerializer().Serialize(registry_.Collect());
+}
+
+void Metrics::step(const ControlPlane* plane, Mono now) {
+  const Mono since = std::exchange(used_at_, plane == nullptr ? Mono{} : now);
+  if (plane == nullptr || since == Mono{} || now - since > kLongestStep) return;
+  const double passed = to_seconds(now - since);
+  for (const auto& [use, gpus] : gpus_by_use(plane->cluster()))
+    gpu_use_seconds_.Add({{"use", std::string(use)}}).Increment(passed * static_cast<double>(gpus));
+}
+
+std::string Metrics::text(const ControlPlane* plane, std::size_t inbox, const LeaseTable* leases, Mono now) {
+  inbox_.Set(static_cast<double>(inbox));
+  MetricText moment;
+  http::add_process_metrics(moment, TUTTI_VERSION, "tutti-scheduler");
+  moment.add("tutti_spans_total", {"sent"}, static_cast<double>(spans_sent_));
+  moment.add("tutti_spans_total", {"dropped"}, static_cast<double>(spans_dropped_));
+  moment.add("tutti_ready", plane != nullptr ? 1 : 0);
+  if (plane != nullptr) add_plane_metrics(moment, *plane, leases, now);
+  return prometheus::TextSerializer().Serialize(registry_.Collect()) + moment.take();
 }
 
 }  // namespace tutti

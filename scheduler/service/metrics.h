@@ -1,5 +1,5 @@
-// What the scheduler counts, in Prometheus' text format (GET /metrics). Names are stable; docs/metrics.md
-// lists them. Control thread only.
+// What the scheduler counts, in Prometheus' text format (GET /metrics). Names and helps are those of
+// scheduler/model/metric_table.csv. Control thread only.
 #pragma once
 
 #include <prometheus/counter.h>
@@ -8,6 +8,8 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <cstdint>
+#include <exception>
 #include <string>
 #include <string_view>
 
@@ -22,9 +24,15 @@ class Metrics {
 
   void batch_committed(const Batch& batch, double seconds);
   void recovery_stages(const std::vector<StageSample>& samples);
+  /// `seconds` below zero: it was a stream, whose life says nothing.
   void request_done(std::string_view method, std::string_view route, int status, double seconds);
+  void planned(double seconds) { plan_seconds_.Observe(seconds); }
+  void commit_failed(std::exception_ptr why);
+  void spans(std::uint64_t sent, std::uint64_t dropped) { spans_sent_ = sent, spans_dropped_ = dropped; }
+  void worker_connected() { worker_connections_.Increment(); }
+  /// Every second or so: counts what GPUs are used for since the last time.
+  void step(const ControlPlane* plane, Mono now);
   prometheus::Counter& recoveries() { return recoveries_; }
-  prometheus::Counter& commit_failures() { return commit_failures_; }
   prometheus::Counter& heartbeats() { return heartbeats_; }
   prometheus::Gauge& workers_linked() { return workers_linked_; }
   /// Somebody else leads now; `us`: this scheduler.
@@ -37,39 +45,53 @@ class Metrics {
 
   // Gauges of the moment (jobs by state, GPUs by state, nodes by state) are taken from `plane` if there is
   // one.
-  std::string text(const ControlPlane* plane, std::size_t inbox);
+  std::string text(const ControlPlane* plane, std::size_t inbox, const LeaseTable* leases = nullptr,
+                   Mono now = {});
 
  private:
   void count_gpu_time(const AttemptRow& ended);
+  void count_jobs(const Batch& batch);
+
+  using Counters = prometheus::Family<prometheus::Counter>;
+  using Histograms = prometheus::Family<prometheus::Histogram>;
 
   prometheus::Registry registry_;
   prometheus::Counter& submissions_;
   prometheus::Counter& commits_;
   prometheus::Counter& commit_failures_;
+  prometheus::Counter& commits_in_doubt_;
+  prometheus::Counter& commits_refused_;
   prometheus::Counter& recoveries_;
   prometheus::Counter& heartbeats_;
+  prometheus::Counter& worker_connections_;
+  prometheus::Counter& attempts_placed_;
+  prometheus::Counter& attempts_started_;
+  prometheus::Counter& preemptions_;
   prometheus::Gauge& workers_linked_;
   prometheus::Gauge& leads_;
   prometheus::Counter& leader_changes_;
   prometheus::Counter& store_outages_;
   prometheus::Counter& store_outage_seconds_;
-  prometheus::Family<prometheus::Counter>& measurements_dropped_;
-  prometheus::Family<prometheus::Counter>& measurement_rows_;
+  Counters& measurements_dropped_;
+  Counters& measurement_rows_;
   prometheus::Gauge& inbox_;
+  prometheus::Histogram& plan_seconds_;
   prometheus::Histogram& commit_seconds_;
   prometheus::Histogram& batch_rows_;
-  prometheus::Family<prometheus::Counter>& attempts_ended_;
-  prometheus::Family<prometheus::Counter>& faults_;
-  prometheus::Family<prometheus::Counter>& requests_;
-  prometheus::Family<prometheus::Histogram>& recovery_stage_;
-  prometheus::Family<prometheus::Counter>& lost_gpu_seconds_;
-  prometheus::Family<prometheus::Counter>& gpu_seconds_;
-  prometheus::Family<prometheus::Counter>& shadow_;
-  prometheus::Family<prometheus::Counter>& verdicts_;
-  prometheus::Family<prometheus::Gauge>& service_;
-  prometheus::Family<prometheus::Gauge>& jobs_;
-  prometheus::Family<prometheus::Gauge>& gpus_;
-  prometheus::Family<prometheus::Gauge>& nodes_;
+  Histograms& job_wait_;
+  Histograms& request_seconds_;
+  Counters& jobs_ended_;
+  Counters& attempts_ended_;
+  Counters& faults_;
+  Counters& requests_;
+  Histograms& recovery_stage_;
+  Counters& lost_gpu_seconds_;
+  Counters& gpu_seconds_;
+  Counters& gpu_use_seconds_;
+  Counters& shadow_;
+  Counters& verdicts_;
+  std::uint64_t spans_sent_ = 0, spans_dropped_ = 0;
+  Mono used_at_{};  // step() has counted up to here; zero: nothing is known since
 };
 
 }  // namespace tutti

@@ -48,6 +48,7 @@ void WorkerHub::accept(std::shared_ptr<http::Link> link, std::string only) {
   c->name = link->peer();
   c->only = std::move(only);
   connections_[link.get()] = c;
+  metrics_.worker_connected();
   metrics_.workers_linked().Set(static_cast<double>(connections_.size()));
   std::weak_ptr<Connection> weak = c;  // the link keeps its callbacks; the callbacks must not keep the link
   link->start(

@@ -43,7 +43,7 @@ const std::vector<Row> kTable = {
       "reservations.delete", "nodes.cordon",  "nodes.drain",     "nodes.quarantine", "nodes.repair",
       "nodes.return",        "nodes.retire",  "nodes.resume",    "nodes.inspect",    "webhooks.list",
       "webhooks.get",        "webhooks.put",  "webhooks.delete", "webhooks.test",    "webhooks.deliveries",
-      "history.replay"}},
+      "history.replay",      "report.get"}},
     {"fffaffffffaa", {"secrets.put", "secrets.delete"}},
     {"fffffffffffa",
      {"users.list", "users.create", "users.get", "users.change", "users.delete", "join_tokens.list",

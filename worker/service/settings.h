@@ -46,6 +46,7 @@ struct Settings {
   std::string sysfs = "/sys";
   std::vector<std::string> interfaces;   // beside that of `address` and all InfiniBand ports
   std::vector<std::string> disks;        // beside the state directory and /tmp: must not be full
+  std::string metrics_listen;            // HOST:PORT of the page for Prometheus; "" = none
   std::vector<std::string> check_paths;  // shared file systems: a file is written and read there
   bool gate = true;                      // quick checks before each attempt
 

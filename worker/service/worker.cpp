@@ -14,6 +14,7 @@
 #include <stdexcept>
 
 #include "api/wire/messages.h"
+#include "scheduler/log/log_format.h"
 #include "scheduler/model/fault_table.h"
 #include "worker/service/machine.h"
 #include "worker/supervisor/cgroup.h"
@@ -223,6 +224,7 @@ void Worker::start() {
   settle();
   look_at_jobs();
   start_node_watch();
+  open_metrics_page();
   if (!settings_.gpus) return open_client();
   std::vector<std::string> argv = {settings_.probe};
   if (!settings_.nvml_library.empty()) argv.insert(argv.end(), {"--library", settings_.nvml_library});
@@ -270,6 +272,7 @@ void Worker::on_probe(const nvml::Message& message) {
 }
 
 void Worker::on_probe_hung(int times) {
+  ++counted_.probe_hangs;
   const auto how = "NVML hangs: the probe gave no sign of life and was killed" +
                    (times == 1 ? std::string() : ", " + std::to_string(times) + " times in a row");
   core_.on_probe_hung(read_clocks(), how, times % ProbeProcess::kHungTimes == 0);
@@ -283,12 +286,14 @@ void Worker::open_client() {
       io_, settings_,
       SchedulerClient::Events{[this](const Peer& peer) {
                                 spdlog::info("connected to scheduler {}:{}", peer.host, peer.port);
+                                ++counted_.connects;
                                 core_.on_connected(read_clocks());
                                 settle();
                               },
                               [this](const std::string& text) { handle(text); },
                               [this](const std::string& why) {
                                 spdlog::warn("connection to the scheduler is lost: {}", why);
+                                counted_.connected = false;
                                 waiting_reads_.clear();
                                 being_looked_up_.clear();  // it will be said again
                                 shells_.close_all();
@@ -312,6 +317,7 @@ void Worker::handle(const std::string& text) {
       if (!w.obey(m)) return;
       spdlog::info("registered as node {}, lease {} ms", m.node_id, m.lease_us / 1000);
       w.client_->on_welcome();
+      w.counted_.connected = true;
       w.use_peer_secret(m.peer_secret);
       protocol::Welcome welcome = m;
       if (w.term_ == 0) welcome.term.reset();
@@ -325,7 +331,10 @@ void Worker::handle(const std::string& text) {
       else
         w.client_->refused(m.why);
     }
-    void operator()(const protocol::HeartbeatAck& m) { w.core_.on_heartbeat_ack(now, m); }
+    void operator()(const protocol::HeartbeatAck& m) {
+      ++w.counted_.acks;
+      w.core_.on_heartbeat_ack(now, m);
+    }
     void operator()(const protocol::Prepare& m) { w.prepare(m); }
     void operator()(const protocol::Launch& m) { w.core_.on_launch(now, m); }
     void operator()(const protocol::Stop& m) { w.core_.on_stop(now, m); }
@@ -578,8 +587,16 @@ void Worker::act(Note& a) {
     spdlog::warn("{}: {}", a.to, a.why);
     return;
   }
-  spdlog::info("job {} epoch {}: {}{}{}{}{}", a.key.job.value, a.key.epoch.value, a.from,
-               a.from.empty() ? "" : " -> ", a.to, a.why.empty() ? "" : ": ", a.why);
+  log_change(spdlog::level::info,
+             fmt::format("job {} epoch {}: {}{}{}{}{}", a.key.job.value, a.key.epoch.value, a.from,
+                         a.from.empty() ? "" : " -> ", a.to, a.why.empty() ? "" : ": ", a.why),
+             {{"event", "attempt"},
+              {"job", a.key.job.value},
+              {"epoch", a.key.epoch.value},
+              {"node", settings_.node},
+              {"from", a.from},
+              {"to", a.to},
+              {"detail", a.why}});
 }
 
 }  // namespace tutti::worker

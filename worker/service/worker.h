@@ -30,6 +30,7 @@
 #include "worker/service/evidence.h"
 #include "worker/service/job_files.h"
 #include "worker/service/lease_file.h"
+#include "worker/service/metrics_page.h"
 #include "worker/service/node_watch.h"
 #include "worker/service/peer_link.h"
 #include "worker/service/probe_process.h"
@@ -54,6 +55,9 @@ class Worker {
 
   /// Finds what a former worker left, starts the probe, then connects.
   void start();
+
+  /// For Prometheus: what is so now, and what was counted since the start. Also of a worker without a page.
+  std::string metrics_text();
 
  private:
   struct Watch {  // of an attempt that may write checkpoints and progress
@@ -144,6 +148,8 @@ class Worker {
   void say_ranks_again();
   void note_gpus(AttemptKey, const char* file);
   void read_evidence(const protocol::ReadLog&);
+  // worker_metrics.cpp
+  void open_metrics_page();
   // worker_health.cpp
   void start_node_watch();
   void read_inspection();
@@ -180,6 +186,11 @@ class Worker {
   void verify(Verification);
   void verify_next();
 
+  struct Counted {  // since the start
+    bool connected = false;
+    std::uint64_t connects = 0, acks = 0, probe_hangs = 0;
+  };
+
   boost::asio::io_context& io_;
   const Settings settings_;
   Accounts accounts_;
@@ -210,6 +221,8 @@ class Worker {
   std::unique_ptr<NodeWatch> node_;
   std::optional<std::uint64_t> log_number_saved_;
   std::unique_ptr<SchedulerClient> client_;
+  Counted counted_;
+  std::unique_ptr<MetricsPage> metrics_page_;
   std::int64_t term_ = 0;  // the highest leader's term that was obeyed here; 0: none, or it cannot be kept
   boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
   std::function<void()> on_progress_;

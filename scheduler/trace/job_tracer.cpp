@@ -1,0 +1,115 @@
+#include "scheduler/trace/job_tracer.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+namespace tutti::trace {
+
+JobTracer::JobTracer(Settings settings, std::function<std::uint64_t()> random, std::function<void(Span)> emit)
+    : settings_(settings), random_(std::move(random)), emit_(std::move(emit)) {}
+
+std::string JobTracer::id(int words) {
+  std::string out;
+  for (int i = 0; i < words; ++i) {
+    std::array<char, 17> hex{};
+    std::snprintf(hex.data(), hex.size(), "%016llx",
+                  static_cast<unsigned long long>(random_() | 1));  // never zero
+    out += hex.data();
+  }
+  return out;
+}
+
+Span JobTracer::span(const Followed& job, JobId number, std::string name, std::string parent, Instant from,
+                     Instant until) {
+  Span out;
+  out.trace_id = job.trace_id;
+  out.span_id = id(1);
+  out.parent_id = std::move(parent);
+  out.name = std::move(name);
+  out.from = from;
+  out.until = until;
+  out.attributes.emplace_back("tutti.job", number.value);
+  return out;
+}
+
+// Replies leave after this: submitted() follows for the jobs of this batch.
+void JobTracer::committed(const Batch& batch, Duration deciding, Duration committing, Instant now) {
+  if (!batch.new_specs.empty()) {
+    last_.emplace();
+    last_->committed = now;
+    last_->decided = now - committing;
+    last_->began = last_->decided - deciding;
+    for (const auto& spec : batch.new_specs) last_->jobs.push_back(spec.id);
+  }
+  for (const auto& event : batch.events) {
+    const auto found = event.job ? jobs_.find(event.job) : jobs_.end();
+    if (found == jobs_.end()) continue;
+    if (event.kind == "state") on_state(event.job, found->second, event);
+    if (event.kind == "attempt") on_attempt(event.job, found->second, event);
+    const auto to = event.kind == "state" ? parse_job_state(event.to) : std::nullopt;
+    if (to && is_terminal(*to)) jobs_.erase(found);
+  }
+}
+
+void JobTracer::submitted(std::string_view traceparent, Instant arrived, JobId number) {
+  const bool timed = last_ && std::ranges::count(last_->jobs, number) > 0;
+  if (!timed || jobs_.size() >= settings_.most_jobs || jobs_.contains(number)) return;  // also of a replay
+  const auto parent = parse_traceparent(traceparent);
+  constexpr double kRange = 18446744073709551616.0;
+  const bool sampled = parent ? parent->sampled : static_cast<double>(random_()) < settings_.sample * kRange;
+  if (!sampled) return;
+  Followed job;
+  job.trace_id = parent ? parent->trace_id : id(2);
+  job.job_span = id(1);
+  job.since = job.waits_since = last_->committed;
+  Span request = span(job, number, "POST /v1/jobs", parent ? parent->span_id : "",
+                      std::min(arrived, last_->began), last_->committed);
+  request.kind = Kind::server;
+  job.request_span = request.span_id;
+  emit_(span(job, number, "decide", request.span_id, last_->began, last_->decided));
+  emit_(span(job, number, "commit", request.span_id, last_->decided, last_->committed));
+  emit_(std::move(request));
+  jobs_.emplace(number, std::move(job));
+}
+
+void JobTracer::on_state(JobId number, Followed& job, const EventRow& event) {
+  if (event.to == name(JobState::starting)) {
+    emit_(span(job, number, "wait", job.job_span, job.waits_since, event.at));
+    job.attempt_span = id(1);
+    job.placed_at = job.ready_at = event.at;
+    ++job.attempts;
+    return;
+  }
+  if (event.to == name(JobState::running)) {
+    emit_(span(job, number, "worker launch", job.attempt_span, job.ready_at, event.at));
+    return;
+  }
+  const auto from = parse_job_state(event.from), to = parse_job_state(event.to);
+  const bool was_active = from && !is_terminal(*from) && !job.attempt_span.empty();
+  if (was_active && event.to != name(JobState::stopping)) {  // the attempt is over
+    Span attempt =
+        span(job, number, "attempt " + std::to_string(job.attempts), job.job_span, job.placed_at, event.at);
+    attempt.span_id = std::exchange(job.attempt_span, "");
+    attempt.attributes.emplace_back("tutti.epoch", event.epoch.value);
+    if (event.cause != Cause::none) attempt.error = std::string(name(event.cause)) + ": " + event.detail;
+    emit_(std::move(attempt));
+  }
+  job.waits_since = event.at;
+  if (!to || !is_terminal(*to)) return;
+  Span whole = span(job, number, "job", job.request_span, job.since, event.at);
+  whole.span_id = job.job_span;
+  whole.attributes.emplace_back("tutti.outcome", event.to);
+  if (*to == JobState::failed) whole.error = event.detail.empty() ? "failed" : event.detail;
+  emit_(std::move(whole));
+}
+
+// `preflight` → `starting`: every node is ready, as their workers' statuses have said.
+void JobTracer::on_attempt(JobId number, Followed& job, const EventRow& event) {
+  if (event.to != name(AttemptState::starting) || event.from == event.to || job.attempt_span.empty()) return;
+  emit_(span(job, number, "worker prepare", job.attempt_span, job.placed_at, event.at));
+  job.ready_at = event.at;
+}
+
+}  // namespace tutti::trace

@@ -1,0 +1,219 @@
+// What a scheduler shows at /metrics: all of the table and nothing else, and the numbers in it.
+#include "scheduler/service/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "db/store.h"
+#include "scheduler/model/metric_table.h"
+#include "scheduler/service/plane_metrics.h"
+#include "tests/support/test_env.h"
+
+namespace tutti {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Shown {
+  std::map<std::string, std::string> types;  // by metric
+  std::map<std::string, std::string> helps;
+  std::map<std::string, std::set<std::string>> labels;  // by metric, all that were seen
+};
+
+std::string metric_of(std::string sample, const std::map<std::string, std::string>& types) {
+  for (const std::string_view suffix : {"_bucket", "_sum", "_count"}) {
+    if (types.contains(sample) || !sample.ends_with(suffix)) continue;
+    const std::string stem = sample.substr(0, sample.size() - suffix.size());
+    if (types.contains(stem)) return stem;
+  }
+  return sample;
+}
+
+Shown read(const std::string& text) {
+  Shown out;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    std::string hash, what, name;
+    if (line.starts_with("#")) {
+      words >> hash >> what >> name;
+      std::string rest;
+      std::getline(words >> std::ws, rest);
+      EXPECT_TRUE((what == "HELP" ? out.helps : out.types).emplace(name, rest).second)
+          << name << ": its samples do not follow each other";
+      continue;
+    }
+    const auto end = line.find_first_of("{ ");
+    auto& labels = out.labels[metric_of(line.substr(0, end), out.types)];
+    if (line[end] != '{') continue;
+    for (auto at = end; line[at] != '}';) {  // no value in these tests holds a quote
+      const auto equals = line.find('=', at);
+      if (const auto label = line.substr(at + 1, equals - at - 1); label != "le") labels.insert(label);
+      at = line.find('"', equals + 2) + 1;
+    }
+  }
+  return out;
+}
+
+// Everything that is counted, once.
+void count_everything(Metrics& m, const Batch& batch) {
+  m.batch_committed(batch, 0.01);
+  m.recovery_stages({{"running", Cause::gpu, 5s}});
+  m.request_done("GET", "/v1/jobs", 200, 0.002);
+  m.planned(0.001);
+  m.commit_failed(std::make_exception_ptr(StoreError(StoreError::in_doubt, "gone")));
+  m.worker_connected();
+  m.leader_changed(true);
+  m.measurements_dropped("names", 1);
+  m.measurements_written(10, true);
+}
+
+struct MetricsTest : ::testing::Test {
+  testing::TestEnv env;
+  Metrics metrics;
+
+  std::string text() { return metrics.text(env.plane.get(), 3, &env.leases, env.now.mono); }
+
+  Batch batch_of_all_kinds() {
+    const NodeId node = env.add_node("n1");
+    protocol::NodeHealth health;
+    health.conditions.push_back({.kind = "disk_full", .subject = "/tmp", .detail = "full", .age_us = 0});
+    env.plane->on_node_health(env.now, node, health);
+    env.step();
+    const JobId failed = env.submit(testing::job_spec(1, 8));
+    const AttemptKey key = env.run(failed);
+    env.submit(testing::job_spec(1, 8, "waits"));
+    Batch batch = env.rows;
+    AttemptRow ended = env.plane->find_attempt(key)->row;
+    ended.state = AttemptState::ended;
+    ended.result = AttemptResult::failed;
+    ended.cause = Cause::gpu;
+    ended.fault_at = ended.stopping_at = ended.running_at;
+    ended.ended_at = ended.running_at + 10s;
+    ended.lost_gpu = 40s;
+    batch.attempts.push_back(ended);
+    batch.revised.push_back(ended);
+    DoneRow done{.job = env.plane->find_job(failed)->row, .ended_at = ended.ended_at, .exit_code = 1};
+    done.job.state = JobState::failed;
+    done.job.cause = Cause::gpu;
+    batch.done.push_back({.row = done, .base_version = 1});
+    FaultRow fault;
+    fault.fault_class = "xid";
+    fault.action = "shadow: stop";
+    fault.rule = "xid:79";
+    batch.faults.push_back(fault);
+    return batch;
+  }
+};
+
+TEST_F(MetricsTest, ShowsAllOfTheTableAndNothingElse) {
+  count_everything(metrics, batch_of_all_kinds());
+  metrics.step(env.plane.get(), env.now.mono);
+  metrics.step(env.plane.get(), env.now.mono + 2s);
+  const Shown shown = read(text());
+  std::set<std::string> expected, found;
+  for (const auto& m : metric_table())
+    if (m.of_scheduler) expected.insert(m.name);
+  for (const auto& [name, type] : shown.types) found.insert(name);
+  EXPECT_EQ(found, expected);
+  for (const auto& [name, labels] : shown.labels) {
+    const MetricDesc& row = metric(name);
+    EXPECT_EQ(labels, std::set<std::string>(row.labels.begin(), row.labels.end())) << name;
+    EXPECT_EQ(shown.types.at(name), tutti::name(row.type)) << name;
+    EXPECT_EQ(shown.helps.at(name), row.help) << name;
+  }
+}
+
+TEST_F(MetricsTest, AStandbyShowsNoGaugesOfTheCluster) {
+  const std::string shown = metrics.text(nullptr, 0);
+  EXPECT_THAT(shown, HasSubstr("\ntutti_ready 0\n"));
+  EXPECT_THAT(shown, HasSubstr("\ntutti_leader 0\n"));
+  EXPECT_THAT(shown, Not(HasSubstr("tutti_jobs{")));
+}
+
+TEST_F(MetricsTest, CountsQueuesByState) {
+  env.add_node("n1");
+  const JobId first = env.submit(testing::job_spec(1, 8));
+  env.run(first);
+  env.tick_alive(30s);
+  const Instant since = env.now.wall;
+  env.submit(testing::job_spec(2, 4, "waits"));
+  env.submit(testing::job_spec(1, 8, "waits too"));
+  const std::string shown = text();
+  EXPECT_THAT(shown, HasSubstr("\ntutti_queue_jobs{queue=\"default\",state=\"queued\"} 2\n"));
+  EXPECT_THAT(shown, HasSubstr("\ntutti_queue_jobs{queue=\"default\",state=\"running\"} 1\n"));
+  EXPECT_THAT(shown, HasSubstr("\ntutti_queue_backlog_gpus{queue=\"default\"} 16\n"));
+  EXPECT_THAT(shown, HasSubstr("\ntutti_queue_held_gpus{queue=\"default\"} 8\n"));
+  EXPECT_THAT(shown, HasSubstr("\ntutti_jobs{state=\"queued\"} 2\n"));
+  const auto oldest = shown.find("tutti_queue_oldest_timestamp_seconds{queue=\"default\"} ");
+  ASSERT_NE(oldest, std::string::npos);
+  EXPECT_EQ(std::stod(shown.substr(shown.find("} ", oldest) + 2)), to_seconds(since.time_since_epoch()));
+}
+
+TEST_F(MetricsTest, TellsWhatGpusAreUsedFor) {
+  const NodeId one = env.add_node("n1"), two = env.add_node("n2", 4), three = env.add_node("n3", 2);
+  env.run(env.submit(testing::job_spec(1, 8)));
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "n2", NodeService::draining, "test"));
+  env.step();
+  env.silent.insert(three);
+  env.tick_alive(4s);
+  const auto uses = gpus_by_use(env.plane->cluster());
+  EXPECT_EQ(uses.at("used"), 8u);
+  EXPECT_EQ(uses.at("closed"), 4u);
+  EXPECT_EQ(uses.at("away"), 2u);
+  EXPECT_EQ(uses.at("idle"), 0u);
+  EXPECT_THAT(
+      text(),
+      HasSubstr("\ntutti_class_gpus{queue=\"default\",model=\"NVIDIA H100 80GB HBM3\",use=\"used\"} 8\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_nodes_by_service{service=\"draining\"} 1\n"));
+  (void)one, (void)two;
+}
+
+TEST_F(MetricsTest, AGpusTimeIsCountedOnlyWhileSomebodyLooks) {
+  env.add_node("n1", 4);
+  metrics.step(env.plane.get(), env.now.mono);
+  metrics.step(env.plane.get(), env.now.mono + 2s);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_gpu_use_seconds_total{use=\"idle\"} 8\n"));
+  metrics.step(env.plane.get(), env.now.mono + 1h);  // nobody has looked for an hour: not known
+  metrics.step(nullptr, env.now.mono + 1h + 1s);     // another leads
+  metrics.step(env.plane.get(), env.now.mono + 1h + 2s);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_gpu_use_seconds_total{use=\"idle\"} 8\n"));
+}
+
+TEST_F(MetricsTest, TheWaitIsThatOfTheFirstPlacement) {
+  const JobId job = env.submit(testing::job_spec(1, 8));
+  env.tick_alive(20s);
+  env.add_node("n1");
+  env.plan();
+  ASSERT_EQ(env.state(job), JobState::starting);
+  metrics.batch_committed(env.rows, 0.01);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_count{queue=\"default\"} 1\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_sum{queue=\"default\"} 20\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_attempts_placed_total 1\n"));
+}
+
+TEST_F(MetricsTest, ACommitInDoubtIsNotOneThatIsRefused) {
+  metrics.commit_failed(std::make_exception_ptr(StoreError(StoreError::in_doubt, "x")));
+  metrics.commit_failed(std::make_exception_ptr(StoreError(StoreError::corrupt, "x")));
+  metrics.commit_failed(std::make_exception_ptr(StoreError(StoreError::unavailable, "x")));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_commit_failures_total 3\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_commits_in_doubt_total 1\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_commits_refused_total 1\n"));
+}
+
+TEST_F(MetricsTest, TellsTheHeartbeatThatIsOldest) {
+  const NodeId one = env.add_node("n1");
+  env.add_node("n2");
+  env.leases.renew(one, env.now.mono + 2s);
+  EXPECT_THAT(metrics.text(env.plane.get(), 0, &env.leases, env.now.mono + 3s),
+              HasSubstr("\ntutti_heartbeat_age_max_seconds 3\n"));
+}
+
+}  // namespace
+}  // namespace tutti
