@@ -63,6 +63,8 @@ CoreSettings core_settings(const Settings& s) {
   self.memory_bytes = s.memory_bytes;
   self.kill_mode = kill_mode_in_use(s);
   self.labels = s.labels;
+  if (!s.container.empty())
+    self.labels.emplace(kContainerLabel, s.container);  // jobs with an image ask for it
   return c;
 }
 

@@ -59,6 +59,14 @@ NodeFacts Worker::facts_of(AttemptKey key) {
       real_gpus && !settings_.collective_nccl.empty() ? settings_.collective_nccl : settings_.collective_mpi;
   f.torchrun = settings_.torchrun;
   f.mpirun = settings_.mpirun;
+  f.image_program = settings_.image;
+  f.container_tool = settings_.container;
+  f.bubblewrap = settings_.bubblewrap;
+  f.image_cache = settings_.state_dir + "/images/" + std::to_string(f.account.uid);
+  f.image_cache_bytes = settings_.image_cache_bytes;
+  f.state_dir = settings_.state_dir;
+  f.mount_folders = settings_.container_mounts;
+  f.nvml_library = settings_.nvml_library;
   f.lease_path = f.dir + "/lease";
   f.kill_mode = settings_.kill_mode;
   f.cgroup_parent = settings_.cgroup_parent;
