@@ -459,6 +459,7 @@ void Worker::act(LaunchRanks& a) {
     const auto now = read_clocks();
     auto plan = plan_launch(*view->spec, *view->prepare, a.launch, facts_of(a.key), now.wall);
     if (!plan) throw std::runtime_error(plan.error().message);
+    spdlog::info("job {} epoch {}: network: {}", a.key.job.value, a.key.epoch.value, plan->network);
     const auto* user = user_of(a.key);
     if (user == nullptr) throw std::runtime_error("its account is not known");
     dirs_.write_launch(a.key, *plan, *user, view->prepare->secret);
