@@ -52,6 +52,9 @@ class Contained : public ::testing::TestWithParam<const char*> {
     plan.gid = rig->config.gid;
     plan.shm = true;
     rig->config.shm_bytes = 16 << 20;
+    rig->config.user = plan.user;
+    rig->config.home = plan.home;
+    rig->config.groups = {plan.gid};
   }
 
   void give(const std::string& path) const {

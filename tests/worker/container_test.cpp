@@ -89,9 +89,11 @@ TEST(ImageTools, CommandLinesOfEachTool) {
   ASSERT_EQ(podman.commands.size(), 3u);
   EXPECT_EQ(podman.archive, "/c/w/image.tar");
   EXPECT_THAT(podman.commands[1], Contains("acme/train:1"));
-  const Words save = {"unshare",     "--map-root-user", "--mount",         "podman",   "--root",
-                      "/c/w/podman", "--runroot",       "/c/w/podman-run", "--tmpdir", "/c/w/podman-tmp"};
-  EXPECT_EQ(place(podman.commands[2], save), 0);
+  const Words own = {"unshare", "--map-root-user", "--mount"};
+  EXPECT_EQ(place(podman.commands[2], own), 0);
+  const Words save = {"podman",          "--root",   "/c/w/podman",    "--runroot",
+                      "/c/w/podman-run", "--tmpdir", "/c/w/podman-tmp"};
+  EXPECT_GT(place(podman.commands[2], save), 0);
   EXPECT_GT(place(podman.commands[2], {"save", "--quiet", "--format", "oci-archive", "--output",
                                        "/c/w/image.tar", "acme/train:1"}),
             0);

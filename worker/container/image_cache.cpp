@@ -79,7 +79,8 @@ std::vector<std::string> read_variables(const std::string& folder) {
   const auto text = supervisor::read_file(folder + "/variables");
   if (!text) throw std::runtime_error(folder + " is damaged: remove it");
   std::vector<std::string> out;
-  for (const auto& v : json::parse(*text).as_array()) out.emplace_back(v.as_string());
+  const auto list = json::parse(*text);
+  for (const auto& v : list.as_array()) out.emplace_back(v.as_string());
   return out;
 }
 

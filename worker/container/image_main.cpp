@@ -46,8 +46,8 @@ std::vector<std::string> unpack(const ContainerPlan& plan, const std::string& fr
             "--dev", "/dev", "--bind", work, work, "--", fs::read_symlink("/proc/self/exe").string(),
             "--unpack", from, work, root});
   std::vector<std::string> variables;
-  for (const auto& v : boost::json::parse(read_or_throw(work + "/variables")).as_array())
-    variables.emplace_back(v.as_string());
+  const auto list = boost::json::parse(read_or_throw(work + "/variables"));
+  for (const auto& v : list.as_array()) variables.emplace_back(v.as_string());
   return variables;
 }
 

@@ -20,13 +20,24 @@ namespace {
 // (ignore_chown_errors), as they do in the unpacked root. vfs: nothing is mounted, so nothing can be left
 // mounted.
 Fetch by_podman(const std::string& image, const std::string& work) {
-  const std::vector<std::string> podman = {"unshare",          "--map-root-user",
-                                           "--mount",          "podman",
-                                           "--root",           work + "/podman",
-                                           "--runroot",        work + "/podman-run",
-                                           "--tmpdir",         work + "/podman-tmp",
-                                           "--storage-opt",    "vfs.ignore_chown_errors=true",
-                                           "--storage-driver", "vfs"};
+  // Podman's locks lie in /dev/shm under one name for all who think they are root: it gets its own.
+  const std::vector<std::string> podman = {"unshare",
+                                           "--map-root-user",
+                                           "--mount",
+                                           "/bin/sh",
+                                           "-c",
+                                           R"(mount -t tmpfs tmpfs /dev/shm && exec podman "$@")",
+                                           "podman",
+                                           "--root",
+                                           work + "/podman",
+                                           "--runroot",
+                                           work + "/podman-run",
+                                           "--tmpdir",
+                                           work + "/podman-tmp",
+                                           "--storage-opt",
+                                           "vfs.ignore_chown_errors=true",
+                                           "--storage-driver",
+                                           "vfs"};
   // Pulled unless it is there ($0: the image; $@: how podman is called).
   std::vector<std::string> pull = {"/bin/sh", "-c",
                                    R"("$@" image exists "$0" || exec "$@" pull --quiet "$0")", image};
