@@ -19,6 +19,8 @@
 #include "daemon/config.h"
 #include "daemon/notify.h"
 #include "scheduler/log/log_format.h"
+#include "worker/container/image_tools.h"
+#include "worker/container/run_tool.h"
 #include "worker/service/addresses.h"
 #include "worker/service/join.h"
 #include "worker/service/machine.h"
@@ -31,7 +33,7 @@ namespace {
 struct Flags {
   std::vector<std::string> schedulers;
   std::string token, token_file, join_token, join_token_file, libexec, job_user, run_as, unknown_user, memory,
-      log_level = "info", log_format = "text", torchrun;
+      log_level = "info", log_format = "text", torchrun, container = "auto", image_cache;
   std::vector<std::string> labels;
   bool no_gpus = false;
 };
@@ -45,7 +47,7 @@ void check_tls(const Settings& s) {
   if (any) (void)tutti::http::make_client_context(s.tls);
 }
 
-std::int64_t parse_memory(const std::string& text) {
+std::int64_t parse_memory(const std::string& flag, const std::string& text) {
   struct Unit {
     std::string_view name;
     std::int64_t bytes;
@@ -63,7 +65,7 @@ std::int64_t parse_memory(const std::string& text) {
   for (const auto& u : kUnits)
     if (parsed.ec == std::errc() && number > 0 && number < (1LL << 62) / u.bytes && unit == u.name)
       return number * u.bytes;
-  throw std::runtime_error("--memory " + text + ": must be like 64GB or 64GiB");
+  throw std::runtime_error(flag + " " + text + ": must be like 64GB or 64GiB");
 }
 
 std::string read_token(const Flags& flags) {
@@ -100,6 +102,21 @@ void choose_accounts(Settings& s, const Flags& flags) {
     s.job_user = find_job_user(flags.job_user, s.accounts.allow_root);
 }
 
+// What is asked for by name must be there; what is found by itself is told to the scheduler as a label.
+void choose_container(Settings& s, const Flags& flags) {
+  s.container = container::choose_tool(flags.container, &container::find_in_path);
+  if (s.container.empty() && flags.container != "auto" && flags.container != "none")
+    throw std::runtime_error("--container " + flags.container + ": cannot find " + flags.container +
+                             " or bwrap (bubblewrap, which runs the ranks) in PATH");
+  s.bubblewrap = container::find_in_path("bwrap");
+  s.image = find_program("tutti-image", flags.libexec).value_or("");
+  if (s.image.empty()) s.container.clear();
+  if (!flags.image_cache.empty()) s.image_cache_bytes = parse_memory("--image-cache", flags.image_cache);
+  for (const auto& folder : s.container_mounts)
+    if (!folder.starts_with('/'))
+      throw std::runtime_error("--container-mounts " + folder + ": must be an absolute path");
+}
+
 std::vector<std::string> read_schedulers(Settings& s, const Flags& flags) {
   auto schedulers = split_addresses(flags.schedulers);
   if (schedulers.empty())
@@ -131,6 +148,7 @@ void find_programs(Settings& s, const Flags& flags) {
   s.capture = find_program("tutti-capture", flags.libexec).value_or("");
   s.shell = find_program("tutti-shell", flags.libexec).value_or("");
   s.node_check = program("tutti-node-check", flags);
+  choose_container(s, flags);
   if (s.gpus) s.probe = program("tutti-nvml-probe", flags);
   s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
 }
@@ -144,7 +162,7 @@ void complete(Settings& s, const Flags& flags) {
   if (s.address.empty()) s.address = address_towards(s.schedulers.front()).value_or("127.0.0.1");
   if (s.boot_id.empty()) s.boot_id = read_boot_id();
   if (s.cpus == 0) s.cpus = count_cpus();
-  s.memory_bytes = flags.memory.empty() ? memory_size() : parse_memory(flags.memory);
+  s.memory_bytes = flags.memory.empty() ? memory_size() : parse_memory("--memory", flags.memory);
   s.gpus = !flags.no_gpus;
   s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
   if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
@@ -222,6 +240,17 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
   app.add_option("--torchrun", f.torchrun,
                  "program; default: ours where it is installed, else the one in PATH");
   app.add_option("--mpirun", s.mpirun)->capture_default_str();
+  app.add_option(
+         "--container", f.container,
+         "what fetches the images of jobs: podman, enroot, apptainer; bubblewrap: only images that lie "
+         "on the node; none: no images; auto: what is found. bubblewrap runs the ranks in any case")
+      ->check(CLI::IsMember({"auto", "podman", "enroot", "apptainer", "bubblewrap", "none"}))
+      ->capture_default_str();
+  app.add_option("--container-mounts", s.container_mounts,
+                 "folder below which the mounts of jobs must lie; may be repeated. Default: anywhere but "
+                 "--state-dir");
+  app.add_option("--image-cache", f.image_cache,
+                 "disk for the unpacked images of one user, like 200GB; default: 100GB");
   app.add_option("--kernel-log", s.kernel_log, "where the kernel's messages are read; empty: not")
       ->capture_default_str();
   app.add_option("--sysfs", s.sysfs, "where the state of network links is read; empty: not")

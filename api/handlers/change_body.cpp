@@ -77,7 +77,7 @@ constexpr auto kFixed = std::to_array<std::string_view>(
      "topology",   "constraints", "exclude_nodes",  "image",       "workdir", "env",
      "secrets",    "launcher",    "procs_per_node", "setup",       "run",     "schedule",
      "depends_on", "array",       "matrix",         "preemptible", "stop",    "checkpoint",
-     "retry",      "preflight",   "hang",           "notify",      "compat"});
+     "retry",      "preflight",   "hang",           "notify",      "compat",  "mounts"});
 
 std::string names(bool asking) {
   std::string text;

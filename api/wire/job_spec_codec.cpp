@@ -6,6 +6,7 @@
 #include <charconv>
 #include <utility>
 
+#include "api/wire/spec_image.h"
 #include "api/wire/spec_placement.h"
 #include "api/wire/spec_reader.h"
 #include "api/wire/spec_time.h"
@@ -22,23 +23,6 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t kMaxScript = 64 << 10;
 constexpr std::size_t kMaxPath = 4096;
-constexpr std::string_view kNotYet = "not supported by this version yet";
-
-// ---------------------------------------------------------------- fields we know and do not do
-
-bool says_nothing(const json::value& v) {
-  if (const auto* s = v.if_string()) return s->empty() || *s == "any" || *s == "none";
-  if (const auto* a = v.if_array()) return a->empty();
-  if (const auto* o = v.if_object())
-    return std::ranges::all_of(*o,
-                               [](const auto& m) { return m.value().is_null() || says_nothing(m.value()); });
-  return v.is_null();
-}
-
-template <class T>
-void not_yet(SpecReader& r, const Path& at, const json::value& v, T&) {
-  if (!says_nothing(v)) r.problem(at, std::string(kNotYet), "leave it out");
-}
 
 // ---------------------------------------------------------------- small readers
 
@@ -88,7 +72,7 @@ constexpr auto kResourceFields = std::to_array<Field<Resources>>({
     {"gpus", read_gpus},
     {"cpus", read_int<&Resources::cpus, 0, 4096>},
     {"memory", read_bytes<&Resources::memory_bytes>},
-    {"shm_size", not_yet<Resources>},
+    {"shm_size", read_bytes<&Resources::shm_bytes>},
 });
 
 // ---------------------------------------------------------------- stop, checkpoint, retry
@@ -446,7 +430,8 @@ constexpr auto kSpecFields = std::to_array<Field<JobSpec>>({
     {"checkpoint", read_part<&JobSpec::checkpoint, kCheckpointFields>},
     {"retry", read_part<&JobSpec::retry, kRetryFields>},
     {"compat", read_compat},
-    {"image", not_yet<JobSpec>},
+    {"image", read_image},
+    {"mounts", read_mounts},
     {"secrets", read_secrets},
     {"private_tmp", read_bool<&JobSpec::private_tmp>},
     {"schedule", read_schedule},
@@ -491,6 +476,8 @@ std::string elsewhere(std::string_view key) {
       {"cron", "schedule"},
       {"features", "constraints"},
       {"secret", "secrets"},
+      {"container", "image"},
+      {"volumes", "mounts"},
   });
   for (const auto& [from, to] : kMoved)
     if (from == key) return "did you mean '" + std::string(to) + "'?";
@@ -505,6 +492,7 @@ void finish(SpecReader& r, const Path& root, JobSpec& spec) {
   if (spec.name.empty()) missing("name");
   if (spec.run.find_first_not_of(" \t\r\n") == std::string::npos) missing("run");
   check_together(r, root, spec);
+  check_image(r, root, spec);
   for (std::size_t i = 0; i < spec.secrets.size(); ++i) {
     const Path secrets{&root, "secrets"};
     if (spec.env.contains(spec.secrets[i]))
@@ -522,6 +510,8 @@ std::size_t text_bytes(const JobSpec& spec) {
   for (const auto& node : spec.exclude_nodes) n += node.size() + 3;
   for (const auto& notify : spec.notify) n += notify.webhook.size() + 16 * notify.on.size() + 32;
   for (const auto& name : spec.secrets) n += name.size() + 3;
+  n += spec.image.size();
+  for (const auto& m : spec.mounts) n += m.source.size() + m.target.size() + 48;
   return n;
 }
 

@@ -107,6 +107,22 @@ void write_resources(ObjectWriter& o, const Resources& r) {
   }
   w.number("cpus", r.cpus);
   w.bytes("memory", r.memory_bytes);
+  if (r.shm_bytes > 0) w.bytes("shm_size", r.shm_bytes);
+}
+
+// Only of those that have one.
+void write_image(ObjectWriter& w, const JobSpec& s) {
+  if (s.image.empty()) return;
+  w.text("image", s.image);
+  auto& list = w.key("mounts") += '[';
+  for (const auto& m : s.mounts) {
+    if (list.back() != '[') list += ',';
+    ObjectWriter one(list);
+    one.text("source", m.source);
+    one.text("target", m.target);
+    one.boolean("read_only", m.read_only);
+  }
+  list += ']';
 }
 
 void write_placement(ObjectWriter& w, const JobSpec& s) {
@@ -202,6 +218,7 @@ std::string encode_spec(const JobSpec& s) {
       w.number("nodes", s.nodes);
     write_resources(w, s.resources);
     write_placement(w, s);
+    write_image(w, s);
     w.text("workdir", s.workdir);
     w.texts("env", s.env);
     w.list("secrets", s.secrets);

@@ -40,8 +40,20 @@ struct Resources {  // per node
   std::vector<GpuKind> gpu_kinds;  // in order of preference; empty: any
   int cpus = 0;                    // 0: not counted (jobs without GPUs: 1)
   std::int64_t memory_bytes = 0;   // 0: not counted
+  std::int64_t shm_bytes = 0;  // with an image: of /dev/shm, for all ranks of the node; 0: half the memory
   bool operator==(const Resources&) const = default;
 };
+
+// What of the node a container sees beside what it always has (docs/containers.md).
+struct Mount {
+  std::string source;  // on the node
+  std::string target;  // in the container
+  bool read_only = false;
+  bool operator==(const Mount&) const = default;
+};
+inline constexpr std::size_t kMaxMounts = 64;
+// The label of nodes that run images, and which ones: see api/wire/spec_image.h.
+inline constexpr std::string_view kContainerLabel = "container";
 
 // How near the nodes of a gang are: each level is a group of nodes inside the next, named by the node labels
 // `topology.nvlink`, `topology.rack`, `topology.block`, `topology.spine`. A node without the label is alone
@@ -214,6 +226,8 @@ struct JobSpec {
   std::vector<Constraint> constraints;  // all must hold
   std::vector<std::string> exclude_nodes;
 
+  std::string image;          // whose files the ranks see: api/wire/spec_image.h; empty: the node's own
+  std::vector<Mount> mounts;  // with an image
   std::string workdir;
   std::map<std::string, std::string> env;
   std::vector<std::string> secrets;  // names of the project's: their values become variables at the launch

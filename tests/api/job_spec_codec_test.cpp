@@ -182,7 +182,7 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
            {R"("retry":{"budget":{"preempted":3}})", "retry.budget.preempted", "our fault is never charged"},
            {R"("retry":{"budget":{"time_limit":1}})", "retry.budget.time_limit", "is not started again"},
            {R"("retry":{"backoff":{"control":{}}})", "retry.backoff.control", "no back-off of yours"},
-           {R"("resources":{"shm_size":"64GB"})", "resources.shm_size", "not supported by this version yet"},
+           {R"("resources":{"shm_size":"64GB"})", "resources.shm_size", "only with an image"},
            {R"("retry":{"exit_codes":{"137":"restart"}})", "retry.exit_codes.137", "cannot be mapped"},
            {R"("retry":{"exit_codes":{"143":"restart"}})", "retry.exit_codes.143", "cannot be mapped"},
            {R"("retry":{"exit_codes":{"0":"restart"}})", "retry.exit_codes.0", "1 to 255"},
@@ -262,17 +262,49 @@ TEST(JobSpecCodec, NamesTheFieldAndTheWayOut) {
   }
 }
 
-TEST(JobSpecCodec, WhatIsNotDoneYetIsRefusedNotIgnored) {
-  for (const std::string_view members : {R"("image":"acme/train:1.4")"}) {
+TEST(JobSpecCodec, AnImageAsksForNodesThatRunIt) {
+  const auto fetched = good(R"("image":"acme/train:1.4","resources":{"shm_size":"64GB"})");
+  EXPECT_EQ(fetched.image, "acme/train:1.4");
+  EXPECT_EQ(fetched.resources.shm_bytes, 64'000'000'000);
+  ASSERT_EQ(fetched.constraints.size(), 2u);
+  EXPECT_EQ(to_string(fetched.constraints[0]), "container!=bubblewrap");  // which cannot fetch
+  EXPECT_EQ(to_string(fetched.constraints[1]), "container");
+  const auto local = good(
+      R"("image":"/images/pt2.4","mounts":[{"source":"/data"},{"source":"/a","target":"/b","read_only":true}])");
+  ASSERT_EQ(local.constraints.size(), 1u);
+  EXPECT_EQ(to_string(local.constraints[0]), "container");
+  EXPECT_EQ(local.mounts, (std::vector<Mount>{{"/data", "/data", false}, {"/a", "/b", true}}));
+  EXPECT_EQ(good(R"("image":"i","constraints":["container=podman"])").constraints.size(), 1u);
+  // Read again from what was written it asks for the same.
+  const auto again = parse_spec_json(encode_spec(local), kNow);
+  ASSERT_TRUE(again.ok()) << problems_of(again);
+  EXPECT_EQ(again.spec.constraints, local.constraints);
+  EXPECT_EQ(again.spec.mounts, local.mounts);
+  EXPECT_EQ(again.spec.image, local.image);
+}
+
+TEST(JobSpecCodec, WhatIsNoImageIsRefused) {
+  for (const auto& [members, field] : std::vector<std::pair<std::string_view, std::string_view>>{
+           {R"("image":"a b")", "image"},
+           {R"("image":"--privileged")", "image"},
+           {R"("image":"docker://")", "image"},
+           {R"("image":"ftp://x")", "image"},
+           {R"("image":"oci-archive:x.tar")", "image"},
+           {R"("image":"/a/../b")", "image"},
+           {R"("image":"/")", "image"},
+           {R"("mounts":[{"source":"/a"}])", "mounts"},
+           {R"("image":"i","mounts":[{"target":"/a"}])", "mounts[0].source"},
+           {R"("image":"i","mounts":[{"source":"a"}])", "mounts[0].source"},
+           {R"("image":"i","mounts":[{"source":"/a","target":"/"}])", "mounts[0].target"}}) {
     const auto p = parse(members);
     ASSERT_EQ(p.problems.size(), 1u) << members << problems_of(p);
-    EXPECT_EQ(p.problems[0].message, "not supported by this version yet") << members;
+    EXPECT_EQ(p.problems[0].field, field) << members;
   }
 }
 
 TEST(JobSpecCodec, ReportsAllProblemsAtOnce) {
   const auto p = parse_spec_json(
-      R"({"nodes":0,"resources":{"gpus":99,"cpu":1},"retry":{"budget":{"x":1}},"image":"i","time_limit":"?"})",
+      R"({"nodes":0,"resources":{"gpus":99,"cpu":1},"retry":{"budget":{"x":1}},"image":7,"time_limit":"?"})",
       kNow);
   std::vector<std::string> fields;
   for (const auto& problem : p.problems) fields.push_back(problem.field);

@@ -124,7 +124,7 @@ TEST(Submit, MalformedBodySaysWhere) {
 TEST(Submit, AllBadFieldsAtOnce) {
   ApiRig rig;
   const auto answer =
-      rig.post("/v1/jobs", R"({"name":"a","run":"x","nodes":0,"resources":{"gpu":8},"image":"i"})");
+      rig.post("/v1/jobs", R"({"name":"a","run":"x","nodes":0,"resources":{"gpu":8},"image":"a b"})");
   ASSERT_EQ(answer.status(), 422);
   EXPECT_EQ(answer.body().at("code"), "invalid_spec");
   EXPECT_EQ(fields_of(answer.body()), (std::vector<std::string>{"nodes", "resources.gpu", "image"}));

@@ -228,5 +228,78 @@ TEST(LaunchPlan, Subnets) {
   EXPECT_FALSE(in_subnet("10.0.0.0/8", "node1"));
 }
 
+// ---------------------------------------------------------------- images
+
+Case with_image(Launcher launcher) {
+  auto c = two_nodes(launcher, 0);
+  c.spec.image = "acme/train:1.4";
+  c.spec.resources.shm_bytes = 64 << 20;
+  c.spec.setup = "pip install 'x'";
+  c.spec.mounts = {{"/data", "/data", true}};
+  c.facts.image_program = "/usr/lib/tutti/tutti-image";
+  c.facts.container_tool = "podman";
+  c.facts.bubblewrap = "/usr/bin/bwrap";
+  c.facts.image_cache = "/var/lib/tutti/images/1000";
+  c.facts.state_dir = "/var/lib/tutti";
+  return c;
+}
+
+Preparation prepared(const Case& c) { return plan_preparation(c.spec, c.prepare, c.facts); }
+
+TEST(LaunchPlan, AnImageIsGotBeforeTheSetupThatRunsInIt) {
+  const auto c = with_image(Launcher::direct);
+  const auto p = prepared(c);
+  EXPECT_EQ(
+      p.config.setup,
+      R"('/usr/lib/tutti/tutti-image' '/var/lib/tutti/attempts/42-7' && exec '/usr/lib/tutti/tutti-image')"
+      R"( --inside '/var/lib/tutti/attempts/42-7' -- /bin/sh -c 'pip install '\''x'\''')");
+  EXPECT_EQ(p.config.shm_bytes, 64 << 20);
+  ASSERT_TRUE(p.container);
+  EXPECT_EQ(p.container->image, "acme/train:1.4");
+  EXPECT_EQ(p.container->mounts, c.spec.mounts);
+  EXPECT_EQ(p.container->closed, "/var/lib/tutti");
+  EXPECT_TRUE(p.container->gpus);
+  EXPECT_THAT(p.container->user_variables, Contains("DATASET"));
+  EXPECT_THAT(p.config.env, Contains(Pair("TUTTI_IMAGE", "acme/train:1.4")));
+  EXPECT_THAT(planned(c).launch.processes[0].argv,
+              Contains("python3 train.py --resume \"$RESUME_CHECKPOINT\""))
+      << "the image's, wherever it is";
+}
+
+TEST(LaunchPlan, WithoutAnImageThereIsNoContainer) {
+  const auto p = prepared(two_nodes(Launcher::direct, 0));
+  EXPECT_FALSE(p.container);
+  EXPECT_EQ(p.config.shm_bytes, -1);
+  EXPECT_FALSE(p.config.env.contains("TUTTI_IMAGE"));
+}
+
+TEST(LaunchPlan, ANodeWithoutContainersFailsTheSetupWithWords) {
+  auto c = with_image(Launcher::direct);
+  c.facts.container_tool.clear();
+  EXPECT_THAT(prepared(c).config.setup, HasSubstr("this node runs no images"));
+  EXPECT_FALSE(prepared(c).container);
+}
+
+TEST(LaunchPlan, TorchrunWithAnImageStartsEachRankInItsContainer) {
+  const auto plan = planned(with_image(Launcher::torchrun));
+  ASSERT_EQ(plan.launch.processes.size(), 2u);
+  for (const auto& process : plan.launch.processes) EXPECT_TRUE(process.is_rank);
+  EXPECT_THAT(plan.launch.processes[1].env, Contains(Pair("LOCAL_RANK", "1")));
+}
+
+TEST(LaunchPlan, RanksInContainersDoNotReadEachOthersMemory) {
+  EXPECT_THAT(prepared(with_image(Launcher::mpirun)).config.env,
+              Contains(Pair("OMPI_MCA_btl_vader_single_copy_mechanism", "none")));
+}
+
+TEST(LaunchPlan, AUsersOwnChoiceOfInterfacesIsNotOverriddenForMpirun) {
+  auto c = two_nodes(Launcher::mpirun, 0);
+  EXPECT_THAT(planned(c).launch.processes[0].argv, Contains("btl_tcp_if_include"));
+  c.spec.env["OMPI_MCA_btl_tcp_if_exclude"] = "lo";
+  const auto argv = planned(c).launch.processes[0].argv;
+  EXPECT_THAT(argv, Not(Contains("btl_tcp_if_include")));
+  EXPECT_THAT(argv, Contains("oob_tcp_if_include"));
+}
+
 }  // namespace
 }  // namespace tutti::worker

@@ -16,6 +16,10 @@ tutti_test(supervisor_parts_test LABEL unit
 foreach(test supervisor_process_test supervisor_parts_test)
   add_dependencies(${test} tutti-supervisor tutti-rank tutti-shell tutti-launch-agent)
 endforeach()
+tutti_test(container_test LABEL unit TIMEOUT 240
+  SOURCES container_test.cpp container_process_test.cpp supervisor_rig.cpp
+  DEPS tutti_worker_supervisor tutti_worker_container)
+add_dependencies(container_test tutti-supervisor tutti-rank tutti-image)
 
 find_package(MPI COMPONENTS CXX QUIET)
 if(MPI_CXX_FOUND)

@@ -51,7 +51,8 @@ struct NodeFacts {
   bool node_has_gpus = false;                        // a job without GPUs must not see those of others
   std::string interface;                             // that has the node's address; "" = not known
   std::string subnet;                                // of it, CIDR; likewise
-  std::string ib_hcas;                               // "mlx5_0,mlx5_1"; "" = none
+  std::string ib_hcas;                               // "mlx5_0:1,mlx5_1:1"; "" = none
+  std::string network_why;                           // how those were chosen, for the record
   std::string rank_program;                          // path of tutti-rank
   std::string launch_agent;                          // path of tutti-launch-agent
   std::vector<std::string> torchrun = {"torchrun"};  // how to call it
@@ -60,6 +61,13 @@ struct NodeFacts {
   std::string preflight_program;  // path of tutti-preflight
   std::string collective_check;   // what it starts on every rank; "" = there is none
   std::string lease_path, kill_mode = "auto", cgroup_parent;
+  // For jobs with an image.
+  std::string image_program;   // path of tutti-image
+  std::string container_tool;  // "podman", …; "" = this node runs no images
+  std::string bubblewrap, image_cache, state_dir;
+  std::int64_t image_cache_bytes = 0;
+  std::vector<std::string> mount_folders;
+  std::string nvml_library;  // the double's, with simulated GPUs
 };
 
 /// Names of files and folders in an attempt's directory that user programs see.

@@ -9,7 +9,8 @@
 namespace tutti::worker {
 namespace {
 
-constexpr int kCollectiveLimit = 60;  // seconds, the start of mpirun included
+constexpr int kCollectiveLimit = 60;                 // seconds, the start of mpirun included
+constexpr std::int64_t kImageSetupUs = 840'000'000;  // fetching takes its time; below the scheduler's 15 min
 
 Environment shared_environment(const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
   Environment env(spec.env);
@@ -20,6 +21,7 @@ Environment shared_environment(const JobSpec& spec, const protocol::Prepare& p, 
   set_checkpoint(env, spec, p, facts);
   set_slurm(env, spec, p, facts);
   env.set("MASTER_ADDR", p.gang.front().address);
+  if (!spec.image.empty()) env.set("TUTTI_IMAGE", spec.image);
   return env;
 }
 
@@ -40,7 +42,9 @@ std::string hostfile_text(const JobSpec& spec, const protocol::Prepare& p) {
 // For mpirun, orted and what they start; the rest (RANK, …) tutti-rank takes from Open MPI. Several nodes of
 // one machine (and so one host name) would share /tmp/ompi.HOST.UID, and the first to end would remove it
 // under the others.
-void set_mpi(Environment& env, const protocol::Prepare& p, const NodeFacts& facts) {
+void set_mpi(Environment& env, const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
+  // Each rank has a user namespace of its own: none may read another's memory.
+  if (!spec.image.empty()) env.set("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
   env.set("NODE_RANK", p.index);
   env.set("TMPDIR", facts.dir + "/" + files::kTmp);
   env.set("OMPI_MCA_orte_keep_fqdn_hostnames", "1");
@@ -86,7 +90,8 @@ void set_torchrun(Environment& env, const protocol::Prepare& p, const protocol::
 }
 
 std::vector<std::string> rank_argv(const JobSpec& spec, const NodeFacts& facts) {
-  return {facts.rank_program, "--shell", rank_command(spec.run, facts.python)};
+  return {facts.rank_program, "--shell",
+          rank_command(spec.run, spec.image.empty() ? facts.python : "python3")};
 }
 
 // mpirun takes the first node for its own by the address. Nodes with the same address (several workers on one
@@ -127,9 +132,10 @@ std::vector<std::string> mpirun_argv(const protocol::Prepare& p, const NodeFacts
   // Shared memory is named by host, user, job and *local* rank: nodes that share a machine, and so its host
   // name, would map each other's segments and crash. They talk TCP.
   mca("btl", share_an_address(p) ? "tcp,self" : "tcp,vader,self");
-  if (all_inside(facts.subnet, p)) {
-    mca("btl_tcp_if_include", facts.subnet);
-    mca("oob_tcp_if_include", facts.subnet);
+  for (const std::string name : {"btl_tcp_if", "oob_tcp_if"}) {  // the user's own choice is in env
+    const auto given = [&](const char* end) { return env.values().contains("OMPI_MCA_" + name + end); };
+    if (all_inside(facts.subnet, p) && !given("_include") && !given("_exclude"))
+      mca((name + "_include").c_str(), facts.subnet);
   }
   mca("mpi_yield_when_idle", "1");
   mca("oob_tcp_keepalive_time", "2");  // else a cut network is noticed after ten minutes
@@ -201,10 +207,72 @@ bool in_subnet(const std::string& cidr, const std::string& address) {
   return (*net & mask) == (*host & mask);
 }
 
+namespace {
+
+std::string quoted(const std::string& word) {
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+container::ContainerPlan plan_container(const JobSpec& spec, const NodeFacts& facts) {
+  container::ContainerPlan c;
+  c.image = spec.image;
+  c.tool = facts.container_tool;
+  c.bubblewrap = facts.bubblewrap;
+  c.cache = facts.image_cache;
+  c.cache_bytes = facts.image_cache_bytes;
+  c.dir = facts.dir;
+  c.programs = facts.rank_program.substr(0, facts.rank_program.rfind('/'));
+  c.workdir = spec.workdir;
+  c.checkpoint_dir = spec.checkpoint.dir;
+  c.user = facts.account.name;
+  c.home = facts.account.home;
+  c.uid = facts.account.uid;
+  c.gid = facts.account.gid;
+  c.mounts = spec.mounts;
+  c.mount_folders = facts.mount_folders;
+  c.closed = facts.state_dir;
+  c.shm = true;
+  std::set<std::string> also;
+  for (const auto& d : facts.devices) {
+    if (d.simulated)
+      also.insert(d.device_path.substr(0, d.device_path.rfind('/')));
+    else
+      c.gpus = true;
+  }
+  if (!also.empty() && !facts.nvml_library.empty()) also.insert(facts.nvml_library);
+  c.also = sorted(also);
+  for (const auto& [name, value] : spec.env) c.user_variables.push_back(name);
+  return c;
+}
+
+// The image is got and laid out before the job's own setup, which runs inside: one deadline, one log, and a
+// failure of either is the cause `setup` with its last lines.
+void add_container(const JobSpec& spec, const NodeFacts& facts, Preparation& out) {
+  auto& c = out.config;
+  c.setup_timeout_us = kImageSetupUs;
+  c.workdir = facts.dir + "/" + files::kWork;  // the spec's may be in the image only
+  if (facts.container_tool.empty() || facts.image_program.empty()) {
+    c.setup =
+        "echo 'this node runs no images: bubblewrap (bwrap) is not installed, or the worker has "
+        "--container none' >&2; exit 1";
+    return;
+  }
+  out.container = plan_container(spec, facts);
+  c.shm_bytes = spec.resources.shm_bytes;
+  const auto image = quoted(facts.image_program), dir = quoted(facts.dir);
+  c.setup = image + " " + dir;
+  if (!spec.setup.empty())
+    c.setup += " && exec " + image + " --inside " + dir + " -- /bin/sh -c " + quoted(spec.setup);
+}
+
+}  // namespace
+
 Preparation plan_preparation(const JobSpec& spec, const protocol::Prepare& p, const NodeFacts& facts) {
   Preparation out;
   auto env = shared_environment(spec, p, facts);
-  if (spec.launcher == Launcher::mpirun) set_mpi(env, p, facts);
+  if (spec.launcher == Launcher::mpirun) set_mpi(env, spec, p, facts);
   auto& c = out.config;
   c.key = p.key;
   c.dir = facts.dir;
@@ -231,6 +299,7 @@ Preparation plan_preparation(const JobSpec& spec, const protocol::Prepare& p, co
   c.lease_path = facts.lease_path;
   c.kill_mode = facts.kill_mode;
   c.cgroup_parent = facts.cgroup_parent;
+  if (!spec.image.empty()) add_container(spec, facts, out);
   out.hostfile = hostfile_text(spec, p);
   out.variables = sorted(env.listed());
   return out;
@@ -261,15 +330,21 @@ Result<LaunchPlan> plan_launch(const JobSpec& spec, const protocol::Prepare& p,
     listed.insert(e.listed().begin(), e.listed().end());
   };
   const std::string logs = std::string(files::kLogs) + "/";
+  const auto add_ranks = [&] {
+    for (std::int32_t local = 0; local < here(p).ranks; ++local) {
+      auto own = env;
+      set_rank(own, spec, p, local);
+      add(rank_argv(spec, facts), own, logs + "keeper-" + std::to_string(local) + ".log", true);
+    }
+  };
+  plan.network = facts.network_why;
   switch (spec.launcher) {
-    case Launcher::direct:
-      for (std::int32_t local = 0; local < here(p).ranks; ++local) {
-        auto own = env;
-        set_rank(own, spec, p, local);
-        add(rank_argv(spec, facts), own, logs + "keeper-" + std::to_string(local) + ".log", true);
-      }
-      break;
+    case Launcher::direct: add_ranks(); break;
     case Launcher::torchrun: {
+      if (!spec.image.empty()) {
+        add_ranks();
+        break;
+      }
       set_torchrun(env, p, launch);
       auto argv = facts.torchrun;
       argv.push_back("--no_python");
@@ -279,7 +354,7 @@ Result<LaunchPlan> plan_launch(const JobSpec& spec, const protocol::Prepare& p,
     }
     case Launcher::mpirun:
       if (p.index != 0) break;
-      set_mpi(env, p, facts);
+      set_mpi(env, spec, p, facts);
       add(mpirun_line(spec, p, facts, env), env, logs + "launcher.log", false);
       for (std::size_t i = 0; const auto& host : mpi_hosts(p)) {
         plan.agents.push_back({host, launch.endpoints[i].address, launch.endpoints[i].agent_port});

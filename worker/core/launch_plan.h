@@ -10,15 +10,19 @@
 //             Other nodes: nothing; their supervisor lets the agent in. Paths and GPUs differ per node, so
 //             a rank inherits the variables of its own node's supervisor (Config::env, known before
 //             `ready`); only what is known at the launch and is the same everywhere travels with -x.
+//             With an image: one tutti-rank per rank, as direct, since an agent outside could not start ranks
+//             inside and one inside would be the image's.
 //   script    first node: one process. Other nodes: nothing; they run until they are told to stop.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "scheduler/model/error.h"
 #include "scheduler/model/job_spec.h"
 #include "scheduler/model/protocol.h"
+#include "worker/container/container_plan.h"
 #include "worker/core/environment.h"
 #include "worker/supervisor/messages.h"
 
@@ -28,6 +32,7 @@ struct Preparation {
   supervisor::Config config;
   std::string hostfile;
   std::vector<std::string> variables;  // names of those Tutti set
+  std::optional<container::ContainerPlan> container;
 };
 Preparation plan_preparation(const JobSpec&, const protocol::Prepare&, const NodeFacts&);
 
@@ -40,6 +45,7 @@ struct LaunchPlan {
   supervisor::Launch launch;
   std::vector<AgentHost> agents;       // empty: no endpoints.json
   std::vector<std::string> variables;  // names of those Tutti set, over all processes
+  std::string network;                 // which interface and adapters were chosen, and why
 };
 /// An error: the launch message does not fit the preparation.
 Result<LaunchPlan> plan_launch(const JobSpec&, const protocol::Prepare&, const protocol::Launch&,

@@ -86,6 +86,15 @@ void AttemptDirs::write_preparation(AttemptKey key, const Preparation& p) {
     make_folder(dir + "/" + folder, 0700);
     give(dir + "/" + folder, user.uid, user.gid);
   }
+  if (p.container) {
+    const auto own = dir + "/" + container::kFolder;
+    make_folder(p.container->cache.substr(0, p.container->cache.rfind('/')), 0711);
+    for (const auto& folder : {own, p.container->cache}) {
+      make_folder(folder, 0700);
+      give(folder, user.uid, user.gid);
+    }
+    write_for(user, dir + "/" + container::kPlanFile, container::encode(*p.container));
+  }
   write_for(user, dir + "/" + files::kHostfile, p.hostfile);
   replace_file(dir + "/supervise.json", supervisor::encode(p.config), false, 0600);
 }
@@ -95,6 +104,7 @@ void AttemptDirs::write_launch(AttemptKey key, const LaunchPlan& plan, const Acc
   const auto dir = path(key);
   boost::json::object record;
   record["set_by_tutti"] = boost::json::array(plan.variables.begin(), plan.variables.end());
+  if (!plan.network.empty()) record["network"] = plan.network;
   replace_file(dir + "/environment.json", boost::json::serialize(record), false, 0600);
   if (plan.agents.empty()) return;
   boost::json::object hosts;

@@ -58,6 +58,13 @@ struct Settings {
   std::vector<std::string> torchrun = {"torchrun"};
   std::string mpirun = "mpirun";
 
+  // Images (docs/containers.md).
+  std::string container;   // the tool that fetches them, or "bubblewrap"; "" = none are run here
+  std::string bubblewrap;  // path of bwrap
+  std::string image;       // path of tutti-image
+  std::vector<std::string> container_mounts;
+  std::int64_t image_cache_bytes = 100'000'000'000;
+
   // Times.
   std::chrono::milliseconds back_off_min{100}, back_off_max{2000};
   std::chrono::milliseconds connect_deadline{3000};

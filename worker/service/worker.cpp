@@ -65,6 +65,8 @@ CoreSettings core_settings(const Settings& s) {
   self.memory_bytes = s.memory_bytes;
   self.kill_mode = kill_mode_in_use(s);
   self.labels = s.labels;
+  if (!s.container.empty())
+    self.labels.emplace(kContainerLabel, s.container);  // jobs with an image ask for it
   return c;
 }
 
@@ -487,6 +489,7 @@ void Worker::act(LaunchRanks& a) {
     const auto now = read_clocks();
     auto plan = plan_launch(*view->spec, *view->prepare, a.launch, facts_of(a.key), now.wall);
     if (!plan) throw std::runtime_error(plan.error().message);
+    spdlog::info("job {} epoch {}: network: {}", a.key.job.value, a.key.epoch.value, plan->network);
     const auto* user = user_of(a.key);
     if (user == nullptr) throw std::runtime_error("its account is not known");
     dirs_.write_launch(a.key, *plan, *user, view->prepare->secret);

@@ -164,6 +164,7 @@ class Worker {
   bool adopt_supervisor(AttemptKey);
   SupervisorLink& make_link(AttemptKey);
   NodeFacts facts_of(AttemptKey);
+  void add_network(AttemptKey key, NodeFacts& facts);
   ParsedSpec parse(const std::string& spec_json) const;
   void look_at_jobs();  // each scan_every: progress and checkpoints
   void read_progress_of(AttemptKey, Watch&);

@@ -11,6 +11,7 @@
 
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
+#include "worker/node/network.h"
 #include "worker/service/machine.h"
 #include "worker/service/worker.h"
 #include "worker/supervisor/files.h"
@@ -45,11 +46,7 @@ NodeFacts Worker::facts_of(AttemptKey key) {
   f.allow_root = settings_.accounts.allow_root;
   f.devices = core_.devices_of(key);
   f.node_has_gpus = !core_.gpus().all_devices().empty();
-  if (const auto i = find_interface(settings_.address)) {
-    f.interface = i->name;
-    f.subnet = i->subnet;
-  }
-  f.ib_hcas = find_ib_hcas();
+  add_network(key, f);
   f.rank_program = settings_.rank;
   f.launch_agent = settings_.launch_agent;
   f.preflight_program = settings_.preflight;
@@ -59,10 +56,36 @@ NodeFacts Worker::facts_of(AttemptKey key) {
       real_gpus && !settings_.collective_nccl.empty() ? settings_.collective_nccl : settings_.collective_mpi;
   f.torchrun = settings_.torchrun;
   f.mpirun = settings_.mpirun;
+  f.image_program = settings_.image;
+  f.container_tool = settings_.container;
+  f.bubblewrap = settings_.bubblewrap;
+  f.image_cache = settings_.state_dir + "/images/" + std::to_string(f.account.uid);
+  f.image_cache_bytes = settings_.image_cache_bytes;
+  f.state_dir = settings_.state_dir;
+  f.mount_folders = settings_.container_mounts;
+  f.nvml_library = settings_.nvml_library;
   f.lease_path = f.dir + "/lease";
   f.kill_mode = settings_.kill_mode;
   f.cgroup_parent = settings_.cgroup_parent;
   return f;
+}
+
+// Looked at again at each launch: links come and go.
+void Worker::add_network(AttemptKey key, NodeFacts& f) {
+  const std::string sysfs = settings_.sysfs.empty() ? "/sys" : settings_.sysfs;
+  std::vector<std::string> gang, gpus;
+  if (const auto view = core_.find(key))
+    for (const auto& node : view->prepare->gang) gang.push_back(node.address);
+  for (const auto& device : f.devices)
+    if (const auto* gpu = core_.gpus().find(device.uuid); gpu != nullptr && !device.simulated)
+      gpus.push_back(node::gpu_path(sysfs, gpu->pci));
+  const auto routes = supervisor::read_file("/proc/self/net/route").value_or("");
+  const auto choice = node::choose_network(node::read_network(sysfs, routes, node::own_addresses()),
+                                           settings_.address, gang, gpus);
+  f.interface = choice.interface;
+  f.subnet = choice.subnet;
+  f.ib_hcas = choice.adapters;
+  f.network_why = choice.why;
 }
 
 // ---------------------------------------------------------------- attempts found on disk

@@ -262,6 +262,7 @@ std::string encode(const Config& c) {
                   {"allow_root", c.allow_root},
                   {"private_tmp", c.private_tmp},
                   {"memory_bytes", c.memory_bytes},
+                  {"shm_bytes", c.shm_bytes},
                   {"programs", c.programs},
                   {"workdir", c.workdir},
                   {"setup", c.setup},
@@ -294,6 +295,7 @@ Config decode_config(std::string_view text) {
   field(o, "allow_root", c.allow_root);
   field(o, "private_tmp", c.private_tmp);
   field(o, "memory_bytes", c.memory_bytes);
+  field(o, "shm_bytes", c.shm_bytes);
   field(o, "programs", c.programs);
   field(o, "workdir", c.workdir);
   field(o, "setup", c.setup);

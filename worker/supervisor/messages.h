@@ -34,6 +34,7 @@ struct Config {
   bool allow_root = false;   // uid may be 0
   bool private_tmp = false;  // a /tmp and a /var/tmp of its own
   std::int64_t memory_bytes = 0;  // of all its processes together, where a cgroup can hold them to it; 0: any
+  std::int64_t shm_bytes = -1;  // a tmpfs at <dir>/shm, of so many bytes (0: half the memory); -1: none
   std::string programs;           // folder of tutti-rank and the others
   std::string workdir;            // "" = the attempt's directory
   std::string setup;              // shell line, run once before `ready`; "" = none

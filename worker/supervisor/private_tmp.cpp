@@ -79,4 +79,24 @@ void enter_private_tmp(const Config& config) {
   }
 }
 
+void mount_shm(const Config& config) {
+  const auto path = config.dir + "/shm";
+  make_folder(path, 0700);
+  const auto uid = geteuid();
+  const auto gid = getegid();
+  if (uid != 0) {
+    if (unshare(CLONE_NEWUSER) != 0) throw_errno("a user namespace of its own (for shm_size)");
+    const auto identity = [](unsigned id) { return std::to_string(id) + " " + std::to_string(id) + " 1"; };
+    if (!poke_file("/proc/self/setgroups", "deny") || !poke_file("/proc/self/uid_map", identity(uid)) ||
+        !poke_file("/proc/self/gid_map", identity(gid)))
+      throw_errno("map the user of its namespace");
+  }
+  if (unshare(CLONE_NEWNS) != 0) throw_errno("a view of the file system of its own");
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0) throw_errno("mount / as slave");
+  auto options = "mode=0700,uid=" + std::to_string(config.uid) + ",gid=" + std::to_string(config.gid);
+  if (config.shm_bytes > 0) options += ",size=" + std::to_string(config.shm_bytes);
+  if (mount("tmpfs", path.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0)
+    throw_errno("mount a tmpfs for /dev/shm");
+}
+
 }  // namespace tutti::supervisor

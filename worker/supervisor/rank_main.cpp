@@ -43,6 +43,7 @@ constexpr int kPassedOn[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
 struct Plan {
   std::vector<std::string> argv;
   bool shell = false;
+  bool contained = false;  // it runs in a container, below bubblewrap's own processes
 };
 
 std::optional<Plan> parse_arguments(int argc, char** argv) {
@@ -56,6 +57,20 @@ std::optional<Plan> parse_arguments(int argc, char** argv) {
   plan.argv.assign(argv + std::min(first, argc), argv + argc);
   if (plan.argv.empty() || plan.argv[0].starts_with("--")) return std::nullopt;
   return plan;
+}
+
+// The ranks of an attempt with an image have a container.json: then the program is started inside, by
+// tutti-image, which becomes bubblewrap.
+void enter_container(Plan& plan, const std::string& dir) {
+  if (access((dir + "/container.json").c_str(), F_OK) != 0) return;
+  char own[4096];
+  const ssize_t n = readlink("/proc/self/exe", own, sizeof own);
+  const std::string path(own, n > 0 ? static_cast<std::size_t>(n) : 0);
+  std::vector<std::string> argv = {path.substr(0, path.rfind('/') + 1) + "tutti-image", "--inside", dir,
+                                   "--"};
+  argv.insert(argv.end(), plan.argv.begin(), plan.argv.end());
+  plan.argv = std::move(argv);
+  plan.contained = true;
 }
 
 // One whole line by one write, so that the ranks of a job may share the file. An oracle of tests: it must be
@@ -114,6 +129,18 @@ std::vector<pid_t> children_of(pid_t parent) {
   return all;
 }
 
+// Past bubblewrap's own processes, which would end by the signal and not pass it on.
+pid_t contained_program(pid_t program) {
+  for (int depth = 0; depth < 3; ++depth) {
+    std::ifstream comm("/proc/" + std::to_string(program) + "/comm");
+    std::string name;
+    const auto children = children_of(program);
+    if (!std::getline(comm, name) || name != "bwrap" || children.empty()) break;
+    program = children.front();
+  }
+  return program;
+}
+
 // To the program; where that is a shell, to its command too, because the shell's trap waits for that. The
 // shell first: its command's end must find the trap pending, or the line goes on as if nothing had been said.
 void deliver(pid_t program, bool shell, int signal) {
@@ -125,8 +152,9 @@ void deliver(pid_t program, bool shell, int signal) {
 // Its line may have put another program in its place (`exec …`).
 bool is_still_the_shell(pid_t program) {
   struct stat now{}, shell{};
-  return stat(("/proc/" + std::to_string(program) + "/exe").c_str(), &now) == 0 &&
-         stat("/bin/sh", &shell) == 0 && now.st_dev == shell.st_dev && now.st_ino == shell.st_ino;
+  const std::string proc = "/proc/" + std::to_string(program);  // in a container the shell is the image's
+  return stat((proc + "/exe").c_str(), &now) == 0 && stat((proc + "/root/bin/sh").c_str(), &shell) == 0 &&
+         now.st_dev == shell.st_dev && now.st_ino == shell.st_ino;
 }
 
 // Nothing is to end by it, and a shell's trap would end its line: it is for the command alone.
@@ -169,7 +197,7 @@ class Keeper {
     if (read(signals_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return std::nullopt;
     const int signal = static_cast<int>(info.ssi_signo);
     if (signal != SIGCHLD) {
-      deliver(program_, plan_.shell, signal);
+      deliver(target(), plan_.shell, signal);
       return std::nullopt;
     }
     int status = 0;
@@ -189,12 +217,14 @@ class Keeper {
     text_.append(chunk, static_cast<std::size_t>(n));
     for (std::size_t end; (end = text_.find('\n')) != std::string::npos;) {
       const std::string line = text_.substr(0, end);
-      if (const int signal = signal_in(line, "{\"signal\":%d}")) deliver(program_, plan_.shell, signal);
-      if (const int signal = signal_in(line, "{\"once\":%d}")) deliver_once(program_, plan_.shell, signal);
+      if (const int signal = signal_in(line, "{\"signal\":%d}")) deliver(target(), plan_.shell, signal);
+      if (const int signal = signal_in(line, "{\"once\":%d}")) deliver_once(target(), plan_.shell, signal);
       text_.erase(0, end + 1);
     }
     if (text_.size() > 1024) text_.clear();  // not a line of ours
   }
+
+  pid_t target() const { return plan_.contained ? contained_program(program_) : program_; }
 
   const Plan& plan_;
   RankIdentity id_;
@@ -218,7 +248,7 @@ class Keeper {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto plan = parse_arguments(argc, argv);
+  auto plan = parse_arguments(argc, argv);
   if (!plan) {
     std::fprintf(stderr,
                  "usage: tutti-rank [--] program [argument…]\n       tutti-rank --shell 'run line'\n");
@@ -246,6 +276,7 @@ int main(int argc, char** argv) {
   for (const auto& [name, value] : variables_to_set(id, [](const char* name) { return std::getenv(name); }))
     setenv(name.c_str(), value.c_str(), 1);
   hold_devices(id);
+  enter_container(*plan, dir);
 
   signal(SIGPIPE, SIG_IGN);
   sigset_t handled, before;

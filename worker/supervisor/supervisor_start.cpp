@@ -34,6 +34,7 @@ void Supervisor::prepare() {
     if (mkdir(logs.c_str(), 0700) != 0 && errno != EEXIST) throw_errno("mkdir " + logs);
     give(logs);
     if (config_.private_tmp) enter_private_tmp(config_);
+    if (config_.shm_bytes >= 0) mount_shm(config_);
     if (!lock_devices(problem)) return fail_launch("launch", problem);
     open_ports();
     if (config_.setup.empty())

@@ -1,0 +1,133 @@
+#include "worker/container/image_cache.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <stdexcept>
+
+#include "worker/supervisor/fd.h"
+#include "worker/supervisor/files.h"
+
+namespace tutti::container {
+namespace {
+
+namespace fs = std::filesystem;
+namespace json = boost::json;
+using supervisor::Fd;
+
+// Longer than from the end of its preparation to the start of its ranks.
+constexpr auto kUnusedFor = std::chrono::minutes(20);
+
+Fd open_lock(const std::string& path) {
+  Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd) supervisor::throw_errno("open " + path);
+  return fd;
+}
+
+std::int64_t bytes_below(const std::string& folder) {
+  std::int64_t sum = 0;
+  std::error_code ec;
+  for (fs::recursive_directory_iterator it(folder, ec), end; !ec && it != end; it.increment(ec)) {
+    struct stat s{};
+    if (lstat(it->path().c_str(), &s) == 0) sum += s.st_blocks * 512;
+  }
+  return sum;
+}
+
+std::int64_t noted_size(const std::string& folder) {
+  const auto text = supervisor::read_file(folder + "/size", 64);
+  return text ? std::atoll(text->c_str()) : 0;
+}
+
+struct Entry {
+  std::string folder;
+  fs::file_time_type used;
+  std::int64_t bytes = 0;
+};
+
+// Makes room for what has just come, by what has not been used for longest. Returns what is left.
+std::int64_t shrink(const std::string& cache, std::int64_t limit, const std::string& spared) {
+  std::vector<Entry> all;
+  std::int64_t sum = 0;
+  for (const auto& entry : fs::directory_iterator(cache)) {
+    const auto path = entry.path().string();
+    if (!entry.is_directory() || path.ends_with(".work")) continue;
+    std::error_code ec;
+    all.push_back({path, fs::last_write_time(path + ".lock", ec), noted_size(path)});
+    sum += all.back().bytes;
+  }
+  std::ranges::sort(all, {}, &Entry::used);
+  for (const auto& entry : all) {
+    if (sum <= limit) break;
+    if (entry.folder == spared || fs::file_time_type::clock::now() - entry.used < kUnusedFor) continue;
+    const auto lock = open_lock(entry.folder + ".lock");
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) continue;  // somebody runs in it
+    std::error_code ec;
+    fs::remove_all(entry.folder, ec);
+    if (!ec) sum -= entry.bytes;
+  }
+  return sum;
+}
+
+std::vector<std::string> read_variables(const std::string& folder) {
+  const auto text = supervisor::read_file(folder + "/variables");
+  if (!text) throw std::runtime_error(folder + " is damaged: remove it");
+  std::vector<std::string> out;
+  const auto list = json::parse(*text);
+  for (const auto& v : list.as_array()) out.emplace_back(v.as_string());
+  return out;
+}
+
+}  // namespace
+
+std::string cache_key(const std::string& identity) {
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
+  for (const char c : identity) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  char text[20];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
+CachedImage cached_image(
+    const std::string& cache, std::int64_t limit, const std::string& identity,
+    const std::function<std::vector<std::string>(const std::string& work, const std::string& root)>& make) {
+  const auto folder = cache + "/" + cache_key(identity);
+  const auto lock = open_lock(folder + ".lock");
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (!fs::exists(folder)) {
+      std::printf("waiting for another attempt that unpacks %s\n", identity.c_str());
+      std::fflush(stdout);
+    }
+    // In use by ranks is as good as ours; being made is waited for.
+    if (flock(lock.get(), fs::exists(folder) ? LOCK_SH : LOCK_EX) != 0) supervisor::throw_errno("flock");
+  }
+  futimens(lock.get(), nullptr);  // used now
+  if (!fs::exists(folder)) {
+    const auto work = folder + ".work";
+    fs::remove_all(work);  // of one that was interrupted
+    fs::create_directories(work + "/out");
+    const auto variables = make(work, work + "/out/root");
+    const auto size = bytes_below(work + "/out");
+    const json::array list(variables.begin(), variables.end());
+    supervisor::replace_file(work + "/out/variables", json::serialize(list), false);
+    supervisor::replace_file(work + "/out/size", std::to_string(size), false);
+    fs::rename(work + "/out", folder);
+    fs::remove_all(work);
+    if (const auto sum = shrink(cache, limit, folder); sum > limit) {
+      fs::remove_all(folder);
+      throw std::runtime_error("the image needs " + std::to_string(size >> 20) +
+                               " MiB, and images in use hold " + std::to_string((sum - size) >> 20) +
+                               " of the " + std::to_string(limit >> 20) +
+                               " MiB that are for images on this node (--image-cache)");
+    }
+  }
+  return {folder + "/root", read_variables(folder), folder + ".lock"};
+}
+
+}  // namespace tutti::container
