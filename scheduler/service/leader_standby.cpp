@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "scheduler/model/lead_rules.h"
 #include "scheduler/service/clocks.h"
 #include "scheduler/service/leader.h"
 
@@ -35,7 +36,7 @@ void Leader::ask_again_for_the_lock() {
 // Not while it stops: its last word is that it renews nothing any more, and a connection that has been opened
 // a moment ago may still be on its way to us.
 bool Leader::may_renew() const {
-  return leads() && !stopping_ && boot_now() - confirmed_at_ <= settings_.card.renews_for;
+  return leads() && !stopping_ && lead::may_renew(boot_now(), confirmed_at_, settings_.card.renews_for);
 }
 
 void Leader::watch_leader() {

@@ -14,6 +14,7 @@
 
 #include "api/wire/messages.h"
 #include "scheduler/model/fault_table.h"
+#include "scheduler/model/lead_rules.h"
 #include "worker/service/machine.h"
 #include "worker/supervisor/cgroup.h"
 #include "worker/supervisor/files.h"
@@ -350,7 +351,7 @@ bool Worker::obey(const protocol::Welcome& welcome) {
     term_ = 0;
     return true;
   }
-  if (*welcome.term < term_ && !links_.empty()) {
+  if (!lead::obeys(*welcome.term, term_, !links_.empty())) {
     client_->refused("its term " + std::to_string(*welcome.term) + " is over, term " + std::to_string(term_) +
                      " has been obeyed here");
     return false;
