@@ -29,7 +29,10 @@ void ControlPlane::on_tick(Now now) {
     if (node.row.state == NodeState::dead) continue;
     if (now.mono - leases_.heard_at(id) >= leases_.settings().suspicion)
       set_node_state(node, NodeEvent::silence, now, "no heartbeat");
-    if (leases_.held(id) && now.mono >= leases_.expires_at(id)) expire_lease(node, now);
+    // One that was revoked before this plane was built from rows is as silent as it was: the table outlives
+    // us.
+    if (now.mono >= leases_.expires_at(id) && (leases_.held(id) || !silent_.contains(id)))
+      expire_lease(node, now);
   }
   end_lost_parts(now);
   declare_dead(now);

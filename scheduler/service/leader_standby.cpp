@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "scheduler/model/lead_rules.h"
 #include "scheduler/service/clocks.h"
 #include "scheduler/service/leader.h"
 
@@ -37,7 +38,7 @@ void Leader::ask_again_for_the_lock() {
 bool Leader::may_renew() const {
   const Mono now = boot_now();
   return leads() && !stopping_ && now - pulse_at_ <= settings_.stood_still && confirmed_at_ >= doubted_at_ &&
-         now - confirmed_at_ <= settings_.card.renews_for;
+         lead::may_renew(now, confirmed_at_, settings_.card.renews_for);
 }
 
 void Leader::watch_leader() {

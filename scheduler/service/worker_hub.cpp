@@ -10,6 +10,7 @@
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
 #include "scheduler/model/condition_table.h"
+#include "scheduler/model/lead_rules.h"
 #include "scheduler/service/clocks.h"
 
 namespace tutti {
@@ -269,7 +270,7 @@ void WorkerHub::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& 
     c->link->abort();
     return;
   }
-  if (beat.term == leader_.term().value) leases_.settle(c->node);
+  if (lead::settles(beat.term, leader_.term().value)) leases_.settle(c->node);
   metrics_.heartbeats().Increment();
   c->link->send(wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat.seq})));
   const ControlPlane* plane = leader_.plane();

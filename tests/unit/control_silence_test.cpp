@@ -158,6 +158,24 @@ TEST_F(GangLease, WithoutAnybodyToAskTheWholeTimeIsWaited) {
   EXPECT_TRUE(dead(a));
 }
 
+// The lease table outlives the plane: it says that the lease is revoked, and nothing else says that the node
+// is silent.
+TEST_F(GangLease, ANodeThatWasSilentBeforeThePlaneWasBuiltAnewIsGivenUpAllTheSame) {
+  const NodeId a = node("a");
+  const JobId job = env.submit(job_spec(1, 8));
+  env.run(job);
+  env.silent.insert(a);
+  env.tick_alive(8s);  // nobody can tell whether it lives: it may go on for ten minutes
+  ASSERT_FALSE(env.leases.held(a));
+  ASSERT_EQ(env.state(job), JobState::running);
+  env.recover();
+  env.tick_alive(590s);
+  EXPECT_FALSE(dead(a)) << "its ranks may live";
+  env.tick_alive(20s);
+  EXPECT_TRUE(dead(a));
+  EXPECT_NE(env.state(job), JobState::running);
+}
+
 TEST_F(GangLease, ACancelledAttemptIsRefusedToItsSilentPart) {
   const NodeId a = node("a"), b = node("b");
   const JobId job = env.submit(job_spec(1, 8));

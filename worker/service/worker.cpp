@@ -16,6 +16,7 @@
 #include "api/wire/messages.h"
 #include "scheduler/log/log_format.h"
 #include "scheduler/model/fault_table.h"
+#include "scheduler/model/lead_rules.h"
 #include "worker/service/machine.h"
 #include "worker/supervisor/cgroup.h"
 #include "worker/supervisor/files.h"
@@ -373,12 +374,12 @@ bool Worker::obey(const protocol::Welcome& welcome) {
     term_ = 0;
     return true;
   }
+  if (!lead::obeys(*welcome.term, term_, !nothing_lives())) {
+    client_->refused("its term " + std::to_string(*welcome.term) + " is over, term " + std::to_string(term_) +
+                     " has been obeyed here");
+    return false;
+  }
   if (*welcome.term < term_) {
-    if (!nothing_lives()) {
-      client_->refused("its term " + std::to_string(*welcome.term) + " is over, term " +
-                       std::to_string(term_) + " has been obeyed here");
-      return false;
-    }
     spdlog::warn("term {} is obeyed, though {} was: nothing lives here; has the database been restored?",
                  *welcome.term, term_);
   }
