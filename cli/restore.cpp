@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 #include <ostream>
 #include <pqxx/pqxx>
-#include <sstream>
+#include <utility>
 
 #include "cli/backup.h"
 #include "cli/backup_manifest.h"

@@ -9,6 +9,8 @@
 namespace tutti::db {
 namespace {
 
+constexpr std::size_t kTexts = 1'000;  // of specs, that are remembered to be whole
+
 // Looks at one snapshot. Nothing is thrown: what is not understood is somebody else's to refuse.
 class Inspection {
  public:
@@ -100,6 +102,7 @@ class Inspection {
   void look_at_specs() {
     std::unordered_map<std::string_view, std::string> known;  // of equal jobs one is read
     for (const auto& [id, text] : rows_.specs) {
+      if (known.size() >= kTexts) known.clear();
       const auto [seen, fresh] = known.try_emplace(text);
       if (fresh) seen->second = text == kNoSpec ? "its row in job_spec is gone" : specs_.problem(text);
       if (seen->second.empty()) continue;

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <boost/json/monotonic_resource.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
@@ -15,8 +16,10 @@ namespace json = boost::json;
 // A spec that an older version found legal and this one does not can still be read: only what is no JSON
 // object is damaged.
 std::string problem_of_spec(std::string_view text) {
+  unsigned char room[8192];  // for most of them: a million are read at boot
+  json::monotonic_resource memory(room, sizeof room);
   boost::system::error_code ec;
-  const json::value value = json::parse({text.data(), text.size()}, ec);
+  const json::value value = json::parse({text.data(), text.size()}, ec, &memory);
   if (ec) return "it is no JSON: " + ec.message();
   return value.is_object() ? "" : "it is JSON, but no object";
 }

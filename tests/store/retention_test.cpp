@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
 
+#include <sstream>
+
 #include "db/pg/pg_store.h"
 #include "tests/store/pg_fixture.h"
 
