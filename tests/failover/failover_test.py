@@ -87,7 +87,8 @@ class FailoverTest(unittest.TestCase):
         self.addCleanup(lambda: self.home.end(keep=OPTIONS.keep or self.broken()))
 
     def broken(self):
-        failed = any(error for _, error in self._outcome.errors) if hasattr(self._outcome, "errors") else not self._outcome.success
+        result = self._outcome.result
+        failed = any(test is self for test, _ in result.failures + result.errors)
         if failed:
             say(f"what was written is left in {self.home.path}")
         return failed
