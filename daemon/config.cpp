@@ -140,12 +140,16 @@ void Configuration::forget_environment() {
 // CLI11 names the flag; whoever wrote a file wants to know the line.
 std::string Configuration::complaint(const CLI::ParseError& error) const {
   std::string text = error.what();
-  for (const auto& [key, where] : from_file_) {
+  for (const auto* option : configurable(app_)) {
+    const std::string& key = option->get_lnames().front();
     const auto at = text.find("--" + key);
     if (at == std::string::npos) continue;
     const char after = at + key.size() + 2 < text.size() ? text[at + key.size() + 2] : ' ';
-    if (after != '-' && std::isalnum(static_cast<unsigned char>(after)) == 0)
-      return text + " (" + where + ")";
+    if (after == '-' || std::isalnum(static_cast<unsigned char>(after)) != 0) continue;
+    const auto line = from_file_.find(key);
+    const std::string variable = variable_of(program_, key);
+    if (line != from_file_.end()) return text + " (" + line->second + ")";
+    if (option->count() > 0 && std::getenv(variable.c_str()) != nullptr) return text + " (" + variable + ")";
   }
   return text;
 }

@@ -4,7 +4,7 @@
 set -euo pipefail
 build=$(readlink -f "$1")
 output=${3:-$build/package}
-options=(-D "CPACK_PACKAGE_DIRECTORY=$output")
+options=(-D "CPACK_PACKAGE_DIRECTORY=$output" -D "CPACK_DEBIAN_COMPRESSION_TYPE=${TUTTI_DEB_COMPRESSION:-xz}")
 [ -z "${2:-}" ] || options+=(-D "CPACK_DEBIAN_PACKAGE_VERSION=$2")
 mkdir -p "$output"
 rm -f "$output"/tutti-*.deb

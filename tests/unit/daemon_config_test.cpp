@@ -128,6 +128,11 @@ TEST_F(Config, TheLineOfAnotherKeyWithTheSameBeginningIsNotNamed) {
   const auto text = program_.complaint(file("lease = 7\nlease-margin = 900\n"));
   EXPECT_NE(text.find("(" + at(2) + ")"), std::string::npos) << text;
 }
+TEST_F(Config, AWrongVariableIsNamed) {
+  const Variable lease("TUTTI_TRIAL_LEASE", "900");
+  const auto text = program_.complaint({});
+  EXPECT_NE(text.find("(TUTTI_TRIAL_LEASE)"), std::string::npos) << text;
+}
 TEST_F(Config, SectionsAndBrokenFilesAreRefused) {
   EXPECT_NE(
       program_.complaint(file("lease = 7\n[http]\nlisten = \"x:1\"\n")).find(at(2) + ": 'http' is a section"),
