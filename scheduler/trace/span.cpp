@@ -34,7 +34,7 @@ json::object view(const Span& span) {
   for (const auto& [key, value] : span.attributes) attributes.push_back(attribute(key, value));
   json::object out{{"traceId", span.trace_id},
                    {"spanId", span.span_id},
-                   {"name", span.name},
+                   {"name", wire::to_utf8(span.name)},
                    {"kind", static_cast<int>(span.kind)},
                    {"startTimeUnixNano", nanoseconds(span.from)},
                    {"endTimeUnixNano", nanoseconds(std::max(span.from, span.until))},

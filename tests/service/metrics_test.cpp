@@ -82,13 +82,13 @@ struct MetricsTest : ::testing::Test {
 
   Batch batch_of_all_kinds() {
     const NodeId node = env.add_node("n1");
+    const JobId failed = env.submit(testing::job_spec(1, 8));
+    const AttemptKey key = env.run(failed);
+    env.submit(testing::job_spec(1, 8, "waits"));
     protocol::NodeHealth health;
     health.conditions.push_back({.kind = "disk_full", .subject = "/tmp", .detail = "full", .age_us = 0});
     env.plane->on_node_health(env.now, node, health);
     env.step();
-    const JobId failed = env.submit(testing::job_spec(1, 8));
-    const AttemptKey key = env.run(failed);
-    env.submit(testing::job_spec(1, 8, "waits"));
     Batch batch = env.rows;
     AttemptRow ended = env.plane->find_attempt(key)->row;
     ended.state = AttemptState::ended;
