@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMost = 256;  // of each, read
+constexpr std::size_t kMost = 4096;  // of each, read
 
 std::string line_of(const fs::path& path) {
   std::ifstream in(path);
