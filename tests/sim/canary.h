@@ -27,15 +27,15 @@ enum class Canary : std::uint8_t {
   acks_forgotten,       // a restarted worker knows nothing of what its former life has acknowledged
   blind_recovery,       // after a doubtful commit the scheduler goes on from memory
   // Of several schedulers on one store (docs/design/0016-replicas.md).
-  renew_unconfirmed,    // a leader renews leases however long ago it was confirmed
-  reads_confirm,        // a read confirms the lead: a primary that was replaced answers those for ever
+  renew_unconfirmed,     // a leader renews leases however long ago it was confirmed
+  reads_confirm,         // a read confirms the lead: a primary that was replaced answers those for ever
   confirmed_when_heard,  // the confirmation counts from its answer instead of its question
-  forget_predecessors,  // a new leader does not believe in leases of those before it
-  settle_by_hello,      // it takes a worker's hello for obedience
-  falling_terms,        // a worker obeys a leader of a lower term
-  one_instance,         // a copied data directory: one scheduler's start says that another is over
-  old_term_writes,      // the store does not look at the term of a commit
-  in_doubt_denied,      // after a doubtful commit the leader goes on as if nothing had been written
+  forget_predecessors,   // a new leader does not believe in leases of those before it
+  settle_by_hello,       // it takes a worker's hello for obedience
+  falling_terms,         // a worker obeys a leader of a lower term
+  one_instance,          // a copied data directory: one scheduler's start says that another is over
+  old_term_writes,       // the store does not look at the term of a commit
+  in_doubt_denied,       // after a doubtful commit the leader goes on as if nothing had been written
 };
 
 inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_view>>({

@@ -211,8 +211,8 @@ void Faults::pause_scheduler(Duration length) {
   mend_after(length, [s] { s->resume(); });
   // The server ends the session of a leader that says nothing, later than workers leave it: the other leads.
   if (place_.schedulers.size() > 1)
-    world_.after(kLeaderIdle, [s, pause = ++pauses_, this] {
-      if (s->paused() && pause == pauses_) s->cut_session();
+    world_.after(kLeaderIdle, [s] {
+      if (s->paused()) s->cut_session();
     });
 }
 

@@ -80,8 +80,7 @@ class Faults {
   std::vector<std::unique_ptr<Machine>>& machines_;
   Dice dice_;
   bool over_ = false;
-  bool split_ = false;        // a leader is on its own
-  std::uint64_t pauses_ = 0;
+  bool split_ = false;  // a leader is on its own
   Time quiet_until_{};  // benign faults of the scheduler process stand alone
   std::vector<std::shared_ptr<std::function<void()>>> mends_;
 };

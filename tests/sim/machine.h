@@ -29,7 +29,7 @@ struct Disk {
   std::map<AttemptKey, AttemptDir> attempts;
   std::int64_t lease_us = 0;
   std::int64_t term = 0;  // the highest that was obeyed; 0: nothing is claimed
-  std::string boot_id;  // of the worker that was here last
+  std::string boot_id;    // of the worker that was here last
   std::map<std::string, std::string> gpu_health;
 };
 struct SimGpu {
@@ -44,7 +44,7 @@ struct Place {  // what all machines share
   std::vector<SchedulerProcess*> schedulers;
   Canary canary = Canary::none;
   bool benign = false;
-  bool storm = false;  // many faults at once (storm.cpp)
+  bool storm = false;    // many faults at once (storm.cpp)
   bool upgrade = false;  // some workers are one version older
   std::vector<Machine*> machines{};
 };

@@ -6,10 +6,10 @@
 // While it is paused everything that would happen to it waits, its transaction under way in the server does
 // not.
 //
-// Several of them are replicas on one store, as in docs/design/0016-replicas.md: one leads, by the lock of its
-// session and the term of its commits; the others wait for the lock and send workers to the leader. Only what
-// is written confirms the lead. The host of one can be cut off from the store, whose side of the session ends
-// later; or it keeps its session with a primary that has been replaced, which reads as ever and commits
+// Several of them are replicas on one store, as in docs/design/0016-replicas.md: one leads, by the lock of
+// its session and the term of its commits; the others wait for the lock and send workers to the leader. Only
+// what is written confirms the lead. The host of one can be cut off from the store, whose side of the session
+// ends later; or it keeps its session with a primary that has been replaced, which reads as ever and commits
 // nothing, since its standby is gone.
 #pragma once
 
@@ -183,7 +183,7 @@ class SchedulerProcess {
   Term term_;
   bool leading_ = false;
   Mono confirmed_at_{}, others_renew_until_{};
-  std::optional<Snapshot> before_commit_;  // of a canary
+  std::optional<Snapshot> before_commit_;             // of a canary
   std::shared_ptr<std::function<void()>> under_way_;  // sent to the server, not executed yet
   std::unique_ptr<ControlPlane> plane_;
   std::deque<Command> inbox_;
