@@ -25,7 +25,17 @@ enum class Canary : std::uint8_t {
   no_adoption,          // a restarted worker does not look at what its predecessor left
   silence_guessed,      // a worker says that it has not acknowledged a peer for long, and it has
   acks_forgotten,       // a restarted worker knows nothing of what its former life has acknowledged
-  blind_recovery        // after a doubtful commit the scheduler goes on from memory
+  blind_recovery,       // after a doubtful commit the scheduler goes on from memory
+  // Of several schedulers on one store (docs/design/0016-replicas.md).
+  renew_unconfirmed,     // a leader renews leases however long ago it was confirmed
+  reads_confirm,         // a read confirms the lead: a primary that was replaced answers those for ever
+  confirmed_when_heard,  // the confirmation counts from its answer instead of its question
+  forget_predecessors,   // a new leader does not believe in leases of those before it
+  settle_by_hello,       // it takes a worker's hello for obedience
+  falling_terms,         // a worker obeys a leader of a lower term
+  one_instance,          // a copied data directory: one scheduler's start says that another is over
+  old_term_writes,       // the store does not look at the term of a commit
+  in_doubt_denied,       // after a doubtful commit the leader goes on as if nothing had been written
 };
 
 inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_view>>({
@@ -43,7 +53,19 @@ inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_vi
     {Canary::silence_guessed, "silence_guessed"},
     {Canary::acks_forgotten, "acks_forgotten"},
     {Canary::blind_recovery, "blind_recovery"},
+    {Canary::renew_unconfirmed, "renew_unconfirmed"},
+    {Canary::reads_confirm, "reads_confirm"},
+    {Canary::confirmed_when_heard, "confirmed_when_heard"},
+    {Canary::forget_predecessors, "forget_predecessors"},
+    {Canary::settle_by_hello, "settle_by_hello"},
+    {Canary::falling_terms, "falling_terms"},
+    {Canary::one_instance, "one_instance"},
+    {Canary::old_term_writes, "old_term_writes"},
+    {Canary::in_doubt_denied, "in_doubt_denied"},
 });
+
+// A rule that only matters between several schedulers.
+constexpr bool of_replicas(Canary canary) { return canary >= Canary::renew_unconfirmed; }
 
 inline std::optional<Canary> parse_canary(std::string_view text) {
   for (const auto& [canary, name] : kCanaries)

@@ -155,10 +155,11 @@ void Clients::cancel_schedule(JobId id) {
 
 void Clients::call(std::function<std::function<void()>(ControlPlane&, Now)> decide,
                    std::function<void()> refused) {
-  // Whoever is up: a load balancer, or the client's list of addresses.
+  // Whoever says that it leads, of the client's list of addresses; sometimes two do.
   SchedulerProcess* target = nullptr;
+  std::uint64_t found = 0;
   for (auto* s : place_.schedulers)
-    if (s->alive() && (target == nullptr || (!target->plane() && s->plane()))) target = s;
+    if (s->alive() && s->plane() != nullptr && (found++ == 0 || dice_.chance(500))) target = s;
   if (target == nullptr) return world_.after(dice_.between(50ms, 500ms), std::move(refused));
   if (dice_.chance(10)) return;  // the request is lost; the caller's deadline sees to it
   world_.after(place_.network.latency(), [target, decide = std::move(decide), refused = std::move(refused)] {

@@ -8,7 +8,7 @@
 namespace tutti::sim {
 namespace {
 constexpr Duration kUsualStore = 3ms;
-constexpr Duration kLeaderIdle = 5s;
+constexpr Duration kLeaderIdle = 6s;
 }  // namespace
 
 Faults::Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine>>& machines)
@@ -38,9 +38,8 @@ void Faults::next(Time until) {
 
 bool Faults::control_plane_down() const {
   if (!server_.up) return true;
-  for (const auto* s : place_.schedulers)
-    if (s->alive() && !s->paused() && s->plane() != nullptr) return false;
-  return true;
+  const SchedulerProcess* leader = acting_leader();
+  return leader == nullptr || leader->plane() == nullptr || leader->waits_for_others() || split_;
 }
 
 void Faults::mend_after(Duration delay, std::function<void()> mend) {
@@ -75,7 +74,7 @@ void Faults::note(const std::string& what) {
 
 void Faults::benign() {
   const auto node = dice_.below(machines_.size());
-  const auto kind = dice_.below(8);
+  const auto kind = dice_.below(place_.schedulers.size() > 1 ? 10 : 8);
   // Losses of the scheduler process or of commits leave no room for a second fault within a lease.
   if (world_.now() < quiet_until_) return;
   Duration down{};
@@ -100,6 +99,14 @@ void Faults::benign() {
     case 6:
       return slow_store(dice_.chance(500) ? dice_.between(50ms, 400ms) : dice_.between(1s, 9s),
                         dice_.between(1s, 20s));
+    case 8:
+      if (!server_.up || server_.slowest > kUsualStore) return;
+      quiet_until_ = world_.now() + 20s;
+      return fail_over(false);
+    case 9:
+      // The others lead meanwhile, or wait for its session to end; its workers stay with it for R.
+      quiet_until_ = world_.now() + 40s;
+      return split(false, false);
     default: {
       const bool long_one = server_.continue_for > 1min && dice_.chance(300);
       return cut(node, dice_.chance(700), dice_.chance(700),
@@ -118,6 +125,15 @@ std::uint64_t Faults::favourite() const {
     case Canary::free_unproven: return 9;
     case Canary::silence_guessed: return 12;
     case Canary::acks_forgotten: return 18;
+    case Canary::renew_unconfirmed:
+    case Canary::forget_predecessors:
+    case Canary::one_instance: return 20;
+    case Canary::settle_by_hello:
+    case Canary::falling_terms: return 20;
+    case Canary::reads_confirm: return 21;
+    case Canary::confirmed_when_heard: return 24;
+    case Canary::old_term_writes: return 1;
+    case Canary::in_doubt_denied: return 4;
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
@@ -132,20 +148,13 @@ std::uint64_t Faults::favourite() const {
 
 void Faults::hostile() {
   const auto node = dice_.below(machines_.size());
-  std::uint64_t kind = dice_.below(20);
+  std::uint64_t kind = dice_.below(place_.schedulers.size() > 1 ? 28 : 20);
   if (favourite() != 0 && dice_.chance(400)) kind = favourite();
   switch (kind) {
     case 0: return kill_scheduler(dice_.chance(500) ? dice_.between(10ms, 3s) : dice_.between(3s, 20s));
     case 1: return pause_scheduler(dice_.chance(500) ? dice_.between(10ms, 4s) : dice_.between(4s, 20s));
-    case 2:
-      // A leader that has lost its session goes on renewing leases until it hears that another has taken
-      // over. With a standby that is not safe yet (docs/design/0002-fence.md), so it is not asked for here.
-      if (place_.schedulers.size() > 1) return;
-      return store_down(dice_.between(100ms, 20s));
-    case 3: {
-      const Duration slowest = place_.schedulers.size() > 1 ? 300ms : 5s;
-      return slow_store(dice_.between(50ms, slowest), dice_.between(1s, 15s));
-    }
+    case 2: return store_down(dice_.between(100ms, 20s));
+    case 3: return slow_store(dice_.between(50ms, 5s), dice_.between(1s, 15s));
     case 4: return next_commit(db::MemoryStore::Fault::in_doubt_applied, "in doubt, applied");
     case 5: return next_commit(db::MemoryStore::Fault::in_doubt_not_applied, "in doubt, not applied");
     case 6: return next_commit(db::MemoryStore::Fault::unavailable, "commit refused");
@@ -162,6 +171,14 @@ void Faults::hostile() {
     case 16: return cut_by_and_by(node);
     case 17: return freeze_supervisor(node);
     case 18: return cut_and_restart_peers(node);
+    case 20: return split(true, false);
+    case 21: return split(true, true);
+    case 22: return split(false, dice_.chance(400));
+    case 23: return fail_over(false);
+    case 24: return split_of_slow_store();
+    case 25: return cut_from_workers();
+    case 26: return doom();
+    case 27: return jump_clocks();
     default: {
       note("burst of repeated orders and connections");
       for (int i = 0; i < 8; ++i)

@@ -44,6 +44,19 @@ class Faults {
   // Mended after a while, or at the end of all faults, whichever is first.
   void mend_after(Duration delay, std::function<void()> mend);
 
+  // replica_faults.cpp: several schedulers on one store
+  SchedulerProcess* acting_leader() const;  // who leads by the newest term; nullptr: nobody
+  // The leader and the store do not hear each other, or it stays with a primary that was replaced. `apart`:
+  // with it go some of the nodes, out of the others' reach.
+  void split(bool apart, bool old_primary);
+  void split_of_slow_store();
+  void fall_apart(std::size_t leader, Duration length);
+  void wander(std::size_t leader, std::size_t node, std::size_t to);
+  void fail_over(bool leader_stays_behind);
+  void cut_from_workers();
+  void doom();
+  void jump_clocks();
+
   void kill_scheduler(Duration down);
   void pause_scheduler(Duration length);
   void store_down(Duration length);
@@ -67,6 +80,7 @@ class Faults {
   std::vector<std::unique_ptr<Machine>>& machines_;
   Dice dice_;
   bool over_ = false;
+  bool split_ = false;  // a leader is on its own
   Time quiet_until_{};  // benign faults of the scheduler process stand alone
   std::vector<std::shared_ptr<std::function<void()>>> mends_;
 };

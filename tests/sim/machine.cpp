@@ -16,7 +16,8 @@ Machine::Machine(Place& place, std::size_t index, int gpus)
       name_("n" + std::to_string(index)),
       dice_(place.network.world().dice(100 + index)),
       drift_ppm_(dice_.between(-200, 200)),
-      skew_(dice_.between(0ms, 4s) - 2s) {
+      skew_(dice_.between(0ms, 4s) - 2s),
+      old_version_(place.upgrade && dice_.chance(400)) {
   for (int i = 0; i < gpus; ++i) gpus_.push_back({"GPU-" + name_ + "-" + std::to_string(i), false});
 }
 Machine::~Machine() = default;

@@ -28,7 +28,8 @@ struct AttemptDir {  // files in their text form, as they lie on the disk
 struct Disk {
   std::map<AttemptKey, AttemptDir> attempts;
   std::int64_t lease_us = 0;
-  std::string boot_id;  // of the worker that was here last
+  std::int64_t term = 0;  // the highest that was obeyed; 0: nothing is claimed
+  std::string boot_id;    // of the worker that was here last
   std::map<std::string, std::string> gpu_health;
 };
 struct SimGpu {
@@ -43,7 +44,8 @@ struct Place {  // what all machines share
   std::vector<SchedulerProcess*> schedulers;
   Canary canary = Canary::none;
   bool benign = false;
-  bool storm = false;  // many faults at once (storm.cpp)
+  bool storm = false;    // many faults at once (storm.cpp)
+  bool upgrade = false;  // some workers are one version older
   std::vector<Machine*> machines{};
 };
 
@@ -62,6 +64,10 @@ class Machine {
   Disk& disk() { return disk_; }
   Dice& dice() { return dice_; }
 
+  // Its worker is one version older: it neither knows nor says anything of terms, and less of itself.
+  bool old_version() const { return old_version_; }
+
+  void jump_clock(Duration by) { skew_ += by; }  // of its calendar
   Now clock() const;
   std::int64_t boot_us() const { return clock().mono.time_since_epoch().count(); }
   Time when(std::int64_t boot_us) const;  // virtual time of a moment of this machine's clock
@@ -92,7 +98,8 @@ class Machine {
   const std::string name_;
   Dice dice_;
   const int drift_ppm_;
-  const Duration skew_;  // of its calendar clock
+  Duration skew_;  // of its calendar clock
+  const bool old_version_;
   Time booted_at_{};
   int boots_ = 0;
   bool powered_ = false;

@@ -12,8 +12,8 @@ constexpr Duration kIdle = 3s;
 Network::Network(World& world, std::size_t nodes)
     : world_(world), dice_(world.dice(1)), cuts_(nodes), links_(nodes) {}
 
-LinkPtr Network::make_link(std::size_t node) {
-  auto link = std::make_shared<Link>(*this, node, ++last_link_);
+LinkPtr Network::make_link(std::size_t node, std::size_t host) {
+  auto link = std::make_shared<Link>(*this, node, host, ++last_link_);
   std::erase_if(links_[node], [](const auto& weak) { return weak.expired(); });
   links_[node].push_back(link);
   return link;
@@ -22,7 +22,14 @@ LinkPtr Network::make_link(std::size_t node) {
 void Network::cut(std::size_t node, Side from) { ++cuts_[node].count[index(from)]; }
 
 void Network::heal(std::size_t node, Side from) {
-  if (--cuts_[node].count[index(from)] > 0) return;
+  if (--cuts_[node].count[index(from)] == 0) pump_all(node, from);
+}
+
+void Network::heal(std::size_t node, std::size_t host, Side from) {
+  if (--pairs_[{node, host}].count[index(from)] == 0) pump_all(node, from);
+}
+
+void Network::pump_all(std::size_t node, Side from) {
   for (const auto& weak : links_[node])
     if (auto link = weak.lock()) link->pump(from);
 }
@@ -51,7 +58,7 @@ void Link::push(Side from, Frame frame) {
 void Link::pump(Side from) {
   Half& half = ends_[index(from)];
   while (!half.frames.empty() && half.frames.front().ready <= network_.world().now() &&
-         !network_.is_cut(node_, from)) {
+         !network_.is_cut(node_, host_, from)) {
     Frame frame = std::move(half.frames.front());
     half.frames.pop_front();
     arrive(other(from), std::move(frame));

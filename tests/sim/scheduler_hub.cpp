@@ -4,6 +4,7 @@
 
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
+#include "scheduler/model/lead_rules.h"
 #include "tests/sim/scheduler_process.h"
 
 namespace tutti::sim {
@@ -112,6 +113,7 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
 void SchedulerProcess::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   c->name = hello.node;
   c->said_hello = true;
+  if (!may_renew()) return send_to_leader(c);
   welcome_meanwhile(c, hello);
   if (!plane_) return;
   Command command;
@@ -127,10 +129,24 @@ void SchedulerProcess::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
         return report_loss(c);
       }
       bind(c, node);
+      if (canary_ == Canary::settle_by_hello) leases_->settle(node);
     };
   };
   command.refuse = [link = c->link] { link->abort(Side::scheduler, "not taken"); };
   post(std::move(command));
+}
+
+// A standby grants nothing, nor does a leader that has not been told for too long that it is one.
+void SchedulerProcess::send_to_leader(const ConnectionPtr& c) {
+  protocol::Refused refused;
+  refused.why = "not the leader";
+  refused.leader = "";
+  if (!leading_ && has_store() && server_.up)
+    if (const auto leader = server_.database->leader(); leader.term && !leader.over)
+      refused.leader = leader.url;
+  world_.mark(leading_ ? "a leader that is not confirmed sends a worker away"
+                       : "a standby is asked by a worker");
+  c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(std::move(refused))));
 }
 
 void SchedulerProcess::welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello) {
@@ -144,6 +160,7 @@ void SchedulerProcess::welcome_meanwhile(const ConnectionPtr& c, const protocol:
   welcome.lease_us = LeaseSettings{}.lease.count();
   welcome.heartbeat_us = leases_->settings().heartbeat.count();
   for (const auto& status : hello.attempts) welcome.keep.push_back(status.key);
+  welcome.term = term_.value;
   bind(c, it->second.node);
   c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(std::move(welcome))));
 }
@@ -160,7 +177,12 @@ void SchedulerProcess::bind(const ConnectionPtr& c, NodeId node) {
 
 void SchedulerProcess::on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat) {
   if (!c->node) return;
+  if (!may_renew()) {
+    world_.mark("a leader that is not confirmed renews nothing");
+    return c->link->abort(Side::scheduler, "not confirmed");
+  }
   if (!leases_->renew(c->node, clock().mono)) return c->link->abort(Side::scheduler, "declared dead");
+  if (lead::settles(beat.term, term_.value)) leases_->settle(c->node);
   c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(protocol::HeartbeatAck{beat.seq})));
   if (!plane_) return;
   const Node* node = plane_->cluster().find(c->node);
@@ -190,8 +212,10 @@ void SchedulerProcess::deliver(Effect effect) {
     prepare->hold.lease_us = LeaseSettings{}.lease.count();
   }
   // The canary's scheduler waits less than it says.
-  if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message))
+  if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message)) {
     welcome->lease_us = LeaseSettings{}.lease.count();
+    welcome->term = term_.value;
+  }
   std::string text = wire::encode(effect.message);
   if (!std::holds_alternative<protocol::Welcome>(effect.message)) {
     auto& said = said_[effect.to];

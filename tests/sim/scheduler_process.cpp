@@ -4,11 +4,13 @@
 
 #include "api/wire/job_spec_codec.h"
 #include "scheduler/model/assert.h"
+#include "scheduler/model/lead_rules.h"
 
 namespace tutti::sim {
 namespace {
 
-constexpr Duration kHealthEvery = 2s;
+constexpr Duration kHealthEvery = 1s;
+constexpr Duration kLockPause = 200ms;
 constexpr std::size_t kMaxInbox = 2000;
 constexpr std::size_t kMaxBatch = 100;
 constexpr Instant kEpoch{std::chrono::hours(24 * 365 * 56)};
@@ -52,9 +54,18 @@ SchedulerProcess::SchedulerProcess(Network& network, Server& server, Oracle& ora
       oracle_(oracle),
       canary_(canary),
       name_(std::move(name)),
-      dice_(world_.dice(stream)) {}
+      dice_(world_.dice(stream)),
+      drift_ppm_(dice_.between(-150, 150)) {}
 
-Now SchedulerProcess::clock() const { return {kEpoch + world_.now(), kBoot + world_.now()}; }
+// As Leader::now(): its calendar never falls behind what has been written.
+Now SchedulerProcess::clock() const {
+  const auto passed_us = world_.now().count();
+  const Mono mono = kBoot + Duration(passed_us + passed_us * drift_ppm_ / 1'000'000);
+  const Duration passed = latest_mono_ == Mono{} ? Duration::zero() : mono - latest_mono_;
+  latest_wall_ = std::max(kEpoch + world_.now() + skew_, latest_wall_ + passed / 2);
+  latest_mono_ = mono;
+  return {latest_wall_, mono};
+}
 
 void SchedulerProcess::gate(std::function<void()> what) {
   if (!alive_) return;
@@ -79,7 +90,14 @@ void SchedulerProcess::start() {
   ++life_;
   leases_ = std::make_unique<LeaseTable>(lease_settings(canary_));
   store_ = std::make_shared<db::MemoryStore>(server_.database);
-  store_->set_time([this] { return clock().wall; });
+  latest_wall_ = {};
+  latest_mono_ = {};
+  store_->set_time([this] { return kEpoch + world_.now(); });  // the server's
+  // A data directory that was copied, machine and all, is to be another instance.
+  store_->introduce({.url = name_,
+                     .instance = canary_ == Canary::one_instance ? "copied" : name_,
+                     .key_print = "",
+                     .renews_for = server_.renews_for});
   store_->set_reachable(server_.up);
   take_lead();
   check_health();
@@ -89,8 +107,11 @@ void SchedulerProcess::kill() {
   if (!alive_) return;
   world_.log([&] { return name_ + " is killed"; });
   // What it had sent to the server happens or does not.
-  if (auto work = std::exchange(under_way_, nullptr); work && dice_.chance(500)) (*work)();
-  alive_ = paused_ = false;
+  if (auto work = std::exchange(under_way_, nullptr); work && has_store() && dice_.chance(500)) (*work)();
+  alive_ = paused_ = leading_ = doomed_ = false;
+  term_ = {};
+  confirmed_at_ = others_renew_until_ = {};
+  before_commit_.reset();
   ++life_;
   deferred_.clear();
   for (const auto& [link, c] : std::exchange(connections_, {})) c->link->vanish(Side::scheduler, true);
@@ -116,82 +137,65 @@ void SchedulerProcess::resume() {
   for (auto& what : waiting) gate(std::move(what));
 }
 
-void SchedulerProcess::server_changed() {
-  if (store_) store_->set_reachable(server_.up);
-}
-void SchedulerProcess::cut_session() {
-  if (store_) store_->drop_session();
-}
-
-// ---------------------------------------------------------------- the store's thread
-
-// The request travels to the server, is executed there whatever becomes of us, and its answer travels back.
-void SchedulerProcess::store_op(std::function<Outcome()> work, std::function<void(Outcome)> done) {
-  auto outcome = std::make_shared<Outcome>(Outcome::lost);
-  auto run = std::make_shared<std::function<void()>>(
-      [store = store_, work = std::move(work), outcome] { *outcome = work(); });
-  under_way_ = run;
-  const Duration there = dice_.between(50us, server_.slowest), back = dice_.between(50us, server_.slowest);
-  world_.after(there, [this, run, life = life_] {
-    if (life != life_) return;  // killed meanwhile: kill() has decided
-    (*run)();
-    under_way_.reset();
-  });
-  after(there + back, [outcome, done = std::move(done)] { done(*outcome); });
-}
-
-SchedulerProcess::Outcome SchedulerProcess::attempt(const std::function<void()>& call) {
-  try {
-    call();
-    return Outcome::ok;
-  } catch (const StoreError& e) {
-    world_.log([&] { return name_ + ": store says " + std::string(tutti::name(e.kind)) + ": " + e.what(); });
-    if (e.kind == StoreError::conflict || e.kind == StoreError::corrupt)
-      world_.fail(std::string("the store refused what the plane decided: ") + tutti::name(e.kind) + ": " +
-                  e.what());
-    return e.kind == StoreError::deposed ? Outcome::deposed : Outcome::lost;
-  }
-}
-
-void SchedulerProcess::commit(const Batch& batch) {
-  const auto fault = std::exchange(server_.next_fault, db::MemoryStore::Fault::none);
-  store_->fail_next_commit(fault);
-  world_.note(batch.events.size() * 31 + batch.attempts.size());
-  if (fault == db::MemoryStore::Fault::in_doubt_applied) {
-    try {
-      store_->commit(batch);
-    } catch (const StoreError& e) {
-      if (e.kind == StoreError::in_doubt) oracle_.committed(batch);
-      throw;
-    }
-  } else {
-    store_->commit(batch);
-    if (server_.database->leader().term != term_) world_.fail("a deposed scheduler has written");
-    oracle_.committed(batch);
-  }
-}
-
 // ---------------------------------------------------------------- lead, load, recover
 
 void SchedulerProcess::take_lead() {
-  store_op([this] { return attempt([&] { term_ = store_->acquire_leadership(name_); }); },
-           [this](Outcome outcome) {
-             if (outcome != Outcome::ok) return retry_later([this] { take_lead(); });
-             load();
-           });
+  auto term = std::make_shared<Term>();
+  auto others = std::make_shared<Duration>();
+  store_op(
+      Ask::lead,
+      [this, term, others] {
+        return attempt([&] {
+          *term = store_->acquire_leadership(name_);
+          *others = store_->predecessors_renew();
+        });
+      },
+      [this, term, others, asked_at = clock().mono](Outcome outcome) {
+        if (outcome == Outcome::ok) return led(*term, *others, asked_at);
+        if (outcome == Outcome::lost) return retry_later([this] { take_lead(); });
+        after(kLockPause, [this] { take_lead(); });  // another one leads
+      });
+}
+
+void SchedulerProcess::led(Term term, Duration others_renew, Mono asked_at) {
+  world_.log([&] { return name_ + " leads, term " + to_string(term); });
+  term_ = term;
+  leading_ = true;
+  confirmed_at_ = asked_at;
+  if (others_renew > Duration::zero() && canary_ != Canary::forget_predecessors) {
+    world_.mark("a leader believes in leases of one before it");
+    others_renew_until_ = clock().mono + others_renew;
+    leases_->others_renew_until(others_renew_until_);
+  }
+  load();
+}
+
+bool SchedulerProcess::may_renew() const {
+  return leads() && (canary_ == Canary::renew_unconfirmed ||
+                     lead::may_renew(clock().mono, confirmed_at_, server_.renews_for));
+}
+
+void SchedulerProcess::confirmed(Mono asked_at) {
+  confirmed_at_ = canary_ == Canary::confirmed_when_heard ? clock().mono : asked_at;
 }
 
 void SchedulerProcess::load() {
   auto snapshot = std::make_shared<Snapshot>();
-  store_op([this, snapshot] { return attempt([&] { *snapshot = store_->load(); }); },
-           [this, snapshot](Outcome outcome) {
-             if (outcome == Outcome::ok) return loaded(*snapshot);
-             if (outcome == Outcome::deposed) return step_down();
-             retry_later([this] { load(); });
-           });
+  store_op(
+      Ask::load,
+      [this, snapshot] { return attempt([&] { *snapshot = behind_ ? *behind_ : store_->load(); }); },
+      [this, snapshot](Outcome outcome) {
+        if (outcome == Outcome::deposed) return step_down();
+        if (outcome != Outcome::ok) return retry_later([this] { load(); });
+        if (auto denied = std::exchange(before_commit_, std::nullopt)) *snapshot = std::move(*denied);
+        loaded(*snapshot);
+      });
 }
 
 void SchedulerProcess::loaded(const Snapshot& snapshot) {
+  for (const auto& a : snapshot.allocations) latest_wall_ = std::max(latest_wall_, a.from);
+  for (const auto& j : snapshot.jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
+  for (const auto& n : snapshot.nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
   if (canary_ == Canary::no_boot_grace)  // as if every node had been silent for long
     for (const auto& node : snapshot.nodes)
       if (leases_->heard_at(node.id) == Mono{}) leases_->grant(node.id, clock().mono - 7s);
@@ -222,6 +226,7 @@ void SchedulerProcess::step_down() {
   world_.log([&] { return name_ + " is deposed"; });
   world_.mark("deposed");
   plane_.reset();
+  leading_ = false;
   refuse_all();
   after(0us, [this] {  // the process ends, and whoever runs it starts it again
     kill();
@@ -243,18 +248,39 @@ void SchedulerProcess::refuse_all() {
 
 void SchedulerProcess::check_health() {
   after(kHealthEvery, [this] {
-    if (plane_ && !committing_ && clock().mono - last_store_contact_ >= kHealthEvery) {
-      committing_ = true;
-      store_op([this] { return store_->healthy() ? Outcome::ok : Outcome::lost; },
-               [this](Outcome outcome) {
-                 committing_ = false;
-                 if (outcome != Outcome::ok) return recover();
-                 last_store_contact_ = clock().mono;
-                 kick();
-               });
-    }
+    if (plane_ && !committing_ && (clock().mono - last_store_contact_ >= kHealthEvery || waits_for_others()))
+      confirm();
     check_health();
   });
+}
+
+// By a write; and whether those before it are known to be over.
+void SchedulerProcess::confirm() {
+  committing_ = true;
+  auto others = std::make_shared<Duration>(1s);
+  store_op(
+      Ask::confirm,
+      [this, others] {
+        return attempt([&] {
+          if (canary_ == Canary::old_term_writes) return;
+          store_->commit({});
+          *others = store_->predecessors_renew();
+        });
+      },
+      [this, others, asked_at = clock().mono](Outcome outcome) {
+        committing_ = false;
+        if (outcome == Outcome::deposed) return step_down();
+        if (outcome != Outcome::ok) return recover();
+        confirmed(asked_at);
+        last_store_contact_ = clock().mono;
+        if (*others <= Duration::zero() && waits_for_others()) {
+          world_.mark("those before it are known to be over");
+          others_renew_until_ = {};
+          leases_->nobody_else_renews(clock().mono);
+          tick_due_ = true;
+        }
+        kick();
+      });
 }
 
 // ---------------------------------------------------------------- decide, commit, speak
@@ -304,14 +330,17 @@ void SchedulerProcess::run_batch() {
     for (auto& effect : std::exchange(work->effects, {})) deliver(std::move(effect));
   }
   committing_ = true;
-  store_op([this, work] { return attempt([&] { commit(work->batch); }); },
-           [this, work](Outcome outcome) {
-             committing_ = false;
-             if (outcome == Outcome::ok)
-               committed(*work);
-             else
-               failed(*work, outcome);
-           });
+  work->began = time.mono;
+  if (canary_ == Canary::in_doubt_denied) before_commit_ = server_.database->load();
+  store_op(
+      Ask::commit, [this, work] { return attempt([&] { commit(work->batch); }); },
+      [this, work](Outcome outcome) {
+        committing_ = false;
+        if (outcome == Outcome::ok)
+          committed(*work);
+        else
+          failed(*work, outcome);
+      });
 }
 
 // It looks at every node, GPU and job: on large clusters not after each of thousands of batches a second.
@@ -326,6 +355,8 @@ bool SchedulerProcess::time_to_check() {
 void SchedulerProcess::committed(InFlight& done) {
   if (!done.batch.empty()) {
     last_store_contact_ = clock().mono;
+    before_commit_.reset();
+    confirmed(done.began);
     world_.log([&] {
       std::string text = name_ + " committed";
       for (const auto& e : done.batch.events)

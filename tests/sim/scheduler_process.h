@@ -5,8 +5,15 @@
 // It can be killed (memory is lost, a commit under way happens or not), started again, paused and continued.
 // While it is paused everything that would happen to it waits, its transaction under way in the server does
 // not.
+//
+// Several of them are replicas on one store, as in docs/design/0016-replicas.md: one leads, by the lock of
+// its session and the term of its commits; the others wait for the lock and send workers to the leader. Only
+// what is written confirms the lead. The host of one can be cut off from the store, whose side of the session
+// ends later; or it keeps its session with a primary that has been replaced, which reads as ever and commits
+// nothing, since its standby is gone.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -33,6 +40,7 @@ struct Server {
   std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
   bool up = true;
   Duration continue_for{};                                           // as every scheduler is set up
+  Duration renews_for = 600s;                                        // likewise: R
   Duration slowest = 3ms;                                            // of one half of a round trip
   db::MemoryStore::Fault next_fault = db::MemoryStore::Fault::none;  // for the next commit, whoever makes it
 };
@@ -48,6 +56,21 @@ class SchedulerProcess {
   void resume();
   void server_changed();  // it has gone down or come up
   void cut_session();     // the server ends this scheduler's session, as it does with a frozen leader
+  // Its host hears nothing of the store any more; the server ends the session after a while.
+  void cut_store(Duration server_ends_it_after);
+  void heal_store();
+  // The primary has been replaced, and its session is with the old one still.
+  void stay_behind(Snapshot rows);
+  void rejoin();
+  bool has_store() const { return !store_cut_ && !behind_; }
+  void jump_clock(Duration by) { skew_ = std::clamp<Duration>(skew_ + by, -2s, 2s); }
+  void die_after_next_commit() { doomed_ = true; }  // before anything of it is said
+  const std::string& name() const { return name_; }
+  bool leads() const { return alive_ && leading_; }
+  bool may_renew() const;
+  Term term() const { return term_; }
+  // Those before it may renew leases still: it cannot give nodes up that do not come to it.
+  bool waits_for_others() const { return leads() && others_renew_until_ > clock().mono; }
   bool alive() const { return alive_; }
   bool paused() const { return paused_; }
   const ControlPlane* plane() const { return plane_.get(); }
@@ -78,6 +101,7 @@ class SchedulerProcess {
     std::vector<std::function<void()>> afters;
     std::vector<Effect> effects;
     Batch batch;
+    Mono began{};
   };
   enum class Outcome {
     ok,
@@ -85,12 +109,23 @@ class SchedulerProcess {
     deposed
   };
 
+  enum class Ask {
+    lead,
+    load,
+    commit,
+    confirm
+  };
+
   // scheduler_process.cpp: the leader
   void after(Duration delay, std::function<void()> what);
-  void store_op(std::function<Outcome()> work, std::function<void(Outcome)> done);
+  void store_op(Ask ask, std::function<Outcome()> work, std::function<void(Outcome)> done);
+  Outcome executed(Ask ask, const std::function<Outcome()>& work);
   Outcome attempt(const std::function<void()>& call);
   void commit(const Batch& batch);
   void take_lead();
+  void led(Term term, Duration others_renew, Mono asked_at);
+  void confirm();
+  void confirmed(Mono asked_at);
   void load();
   void loaded(const Snapshot& snapshot);
   void recover();
@@ -108,6 +143,7 @@ class SchedulerProcess {
   // scheduler_hub.cpp: connections of workers
   void on_text(const ConnectionPtr& c, const std::string& text);
   void on_hello(const ConnectionPtr& c, protocol::Hello hello);
+  void send_to_leader(const ConnectionPtr& c);
   void on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat);
   void welcome_meanwhile(const ConnectionPtr& c, const protocol::Hello& hello);
   void bind(const ConnectionPtr& c, NodeId node);
@@ -126,6 +162,15 @@ class SchedulerProcess {
   const std::string name_;
   Dice dice_;
   bool alive_ = false, paused_ = false;
+  const int drift_ppm_;
+  Duration skew_{};  // of its calendar clock
+  mutable Instant latest_wall_{};
+  mutable Mono latest_mono_{};
+  // Of its host: they outlive it.
+  bool store_cut_ = false;
+  std::uint64_t cuts_ = 0;
+  std::optional<Snapshot> behind_;
+  bool doomed_ = false;
   std::uint64_t life_ = 0;  // rises with each start: what belongs to a former life is dropped
   std::vector<std::function<void()>> deferred_;
 
@@ -133,6 +178,9 @@ class SchedulerProcess {
   std::unique_ptr<LeaseTable> leases_;
   std::shared_ptr<db::MemoryStore> store_;
   Term term_;
+  bool leading_ = false;
+  Mono confirmed_at_{}, others_renew_until_{};
+  std::optional<Snapshot> before_commit_;             // of a canary
   std::shared_ptr<std::function<void()>> under_way_;  // sent to the server, not executed yet
   std::unique_ptr<ControlPlane> plane_;
   std::deque<Command> inbox_;

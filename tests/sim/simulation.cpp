@@ -25,15 +25,27 @@ class Simulation {
       : world_(options.seed, options.verbose),
         dice_(world_.dice(0)),
         asked_nodes_(options.nodes),
+        fewest_nodes_(of_replicas(options.canary) ? 4 : 2),
         benign_(options.canary == Canary::none && dice_.chance(350) && !options.storm),
         network_(world_, static_cast<std::size_t>(nodes_)),
         oracle_(world_, server_.database, benign_),
-        place_{network_, oracle_, workload_, {}, options.canary, benign_, options.storm},
+        place_{network_,       oracle_,
+               workload_,      {},
+               options.canary, benign_,
+               options.storm,  !benign_ && options.canary == Canary::none && dice_.chance(300)},
         clients_(place_, static_cast<std::size_t>(nodes_), gpus_),
         faults_(place_, server_, machines_) {
     server_.continue_for = dice_.chance(400) ? 0s : dice_.chance(500) ? 15s : 600s;
-    // Sometimes a second scheduler waits for the lead.
-    const int schedulers = !benign_ && options.canary == Canary::none && dice_.chance(300) ? 2 : 1;
+    server_.renews_for = dice_.chance(600) ? 10s : dice_.chance(500) ? 20s : 600s;
+    // Often others wait for the lead.
+    int schedulers = 1;
+    if (options.canary == Canary::none) schedulers = dice_.chance(400) ? 1 : dice_.chance(600) ? 2 : 3;
+    if (of_replicas(options.canary)) {
+      schedulers = dice_.between(2, 3);
+      server_.continue_for = 0s;
+      server_.renews_for = 15s;
+    }
+    if (benign_) server_.renews_for = 600s;  // longer than any store is away: nothing is to end
     for (int i = 0; i < schedulers; ++i) {
       schedulers_.push_back(std::make_unique<SchedulerProcess>(network_, server_, oracle_, options.canary,
                                                                "scheduler" + std::to_string(i),
@@ -140,8 +152,7 @@ class Simulation {
     for (const auto& [id, job] : plane->jobs())
       if (job.row.state != JobState::held && !waits_for_held(*plane, job)) {
         std::string why = "job " + to_string(id) + " is " + std::string(name(job.row.state));
-        for (const auto& reason : plane->explain(id, schedulers_.front()->clock()).reasons)
-          why += "; " + reason.text;
+        for (const auto& reason : plane->explain(id, leader()->clock()).reasons) why += "; " + reason.text;
         return why;
       }
     if (oracle_.ranks_alive() > 0) return std::to_string(oracle_.ranks_alive()) + " ranks live";
@@ -174,10 +185,16 @@ class Simulation {
     return "";
   }
 
-  const ControlPlane* plane() const {
+  // Of whoever leads.
+  const SchedulerProcess* leader() const {
+    const Term newest = server_.database->leader().term;
     for (const auto& s : schedulers_)
-      if (s->alive() && s->plane() != nullptr) return s->plane();
+      if (s->leads() && s->term() == newest && s->plane() != nullptr) return s.get();
     return nullptr;
+  }
+  const ControlPlane* plane() const {
+    const SchedulerProcess* leads = leader();
+    return leads == nullptr ? nullptr : leads->plane();
   }
 
   void check_workers() {
@@ -196,8 +213,8 @@ class Simulation {
 
   World world_;
   Dice dice_;
-  const int asked_nodes_;
-  const int nodes_ = asked_nodes_ > 0 ? asked_nodes_ : dice_.between(2, 5);
+  const int asked_nodes_, fewest_nodes_;
+  const int nodes_ = asked_nodes_ > 0 ? asked_nodes_ : dice_.between(fewest_nodes_, 5);
   const int gpus_ = dice_.between(1, 4);
   const bool benign_;
   Server server_;

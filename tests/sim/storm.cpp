@@ -45,8 +45,7 @@ void Faults::storm() {
       constexpr db::MemoryStore::Fault kFaults[] = {db::MemoryStore::Fault::in_doubt_applied,
                                                     db::MemoryStore::Fault::in_doubt_not_applied,
                                                     db::MemoryStore::Fault::unavailable};
-      // As in faults.cpp: a leader and a standby that both lose the store are not safe yet.
-      if (place_.schedulers.size() == 1 && dice_.chance(300)) return store_down(dice_.between(100ms, 4s));
+      if (dice_.chance(300)) return store_down(dice_.between(100ms, 4s));
       return next_commit(kFaults[dice_.below(3)], "commit refused or in doubt");
     }
   }

@@ -7,7 +7,6 @@
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
 #include "scheduler/model/fault_table.h"
-#include "tests/sim/scheduler_process.h"
 #include "worker/core/launch_plan.h"
 
 namespace tutti::sim {
@@ -15,8 +14,7 @@ namespace tutti::sim {
 using worker::Adopted;
 
 namespace {
-constexpr Duration kBackOffMin = 100ms, kBackOffMax = 2s;
-constexpr Duration kConnectDeadline = 3s, kWelcomeDeadline = 5s;
+constexpr Duration kBackOffMin = 100ms;
 constexpr Duration kKillDeadline = 4s;
 
 bool is_fatal(std::string_view kind, std::int32_t xid) {
@@ -164,160 +162,23 @@ void WorkerProcess::arm() {
   });
 }
 
-// ---------------------------------------------------------------- the scheduler
-
-void WorkerProcess::connect() {
-  client_open_ = true;
-  auto& place = machine_.place();
-  auto* scheduler = place.schedulers[peer_ % place.schedulers.size()];
-  const auto connection = ++connection_;
-  const auto failed = [this, connection] {
-    if (connection == connection_) try_next();
-  };
-  if (!place.network.reachable(machine_.index()) || scheduler->paused())
-    return soon(kConnectDeadline, failed);
-  soon(place.network.latency() + place.network.latency(), [this, connection, scheduler, failed] {
-    if (connection != connection_) return;
-    auto& network = machine_.place().network;
-    if (!scheduler->alive()) return failed();
-    if (!network.reachable(machine_.index()) || scheduler->paused()) return soon(kConnectDeadline, failed);
-    auto link = network.make_link(machine_.index());
-    scheduler->accept(link);
-    connected(link);
-  });
-}
-
-void WorkerProcess::connected(const LinkPtr& link) {
-  link_ = link;
-  const auto connection = ++connection_;
-  link->start(Side::worker, Link::End{.gate =
-                                          [this, life = life_](std::function<void()> what) {
-                                            if (life == life_ && alive_) gate(std::move(what));
-                                          },
-                                      .on_text =
-                                          [this, connection](const std::string& text) {
-                                            if (connection == connection_) handle(text);
-                                          },
-                                      .on_closed =
-                                          [this, connection](const std::string& why) {
-                                            if (connection == connection_) lost(why);
-                                          }});
-  core_->on_connected(clock());
-  settle();
-  soon(kWelcomeDeadline, [this, connection] {
-    if (connection == connection_ && !welcomed_) lost("no welcome");
-  });
-}
-
-void WorkerProcess::lost(const std::string& why) {
-  world_.log([&] { return machine_.name() + ": connection is lost: " + why; });
-  ++connection_;
-  if (link_) link_->abort(Side::worker);
-  link_.reset();
-  core_->on_disconnected(clock());
-  settle();
-  try_next();
-}
-
-void WorkerProcess::drop_link() {
-  if (link_) lost("dropped");
-}
-
-void WorkerProcess::try_next() {
-  if (!welcomed_) ++peer_;
-  welcomed_ = false;
-  const Duration wait = dice_.between(kBackOffMin, std::max(back_off_, kBackOffMin));
-  back_off_ = std::min(back_off_ * 2, kBackOffMax);
-  soon(wait, [this, connection = connection_] {
-    if (connection == connection_ && !link_) connect();
-  });
-}
-
-worker::ParsedSpec WorkerProcess::parse(const std::string& json) const {
-  auto parsed = wire::parse_spec_json(json, clock());
-  if (!parsed.ok()) return {nullptr, parsed.problems.front().message};
-  return {std::make_shared<JobSpec>(std::move(parsed.spec)), ""};
-}
-
-void WorkerProcess::handle(const std::string& text) {
-  const auto message = wire::decode_to_worker(text);
-  if (!message) return world_.fail("the scheduler said what cannot be read: " + message.error().message);
-  const auto now = clock();
-  if (const auto* m = std::get_if<protocol::Welcome>(&*message)) {
-    welcomed_ = true;
-    back_off_ = kBackOffMin;
-    core_->on_welcome(now, *m);
-  } else if (const auto* a = std::get_if<protocol::HeartbeatAck>(&*message)) {
-    core_->on_heartbeat_ack(now, *a);
-  } else if (const auto* p = std::get_if<protocol::Prepare>(&*message)) {
-    const auto dir = machine_.disk().attempts.find(p->key);
-    if (machine_.canary() == Canary::forget_epochs && dir != machine_.disk().attempts.end() &&
-        dir->second.retired) {
-      // A worker without the check: it does not know that this epoch has been here.
-      machine_.disk().attempts.erase(dir);
-      const bool linked = link_ != nullptr && welcomed_;
-      locals_.clear();
-      build_core(false);
-      core_->on_probe(now, machine_.inventory());
-      if (linked) {
-        core_->on_connected(now);
-        (void)core_->take_actions();
-      }
-    }
-    core_->on_prepare(now, *p, parse(p->spec_json));
-  } else if (const auto* l = std::get_if<protocol::Launch>(&*message)) {
-    core_->on_launch(now, *l);
-  } else if (const auto* s = std::get_if<protocol::Stop>(&*message)) {
-    core_->on_stop(now, *s);
-  } else if (const auto* d = std::get_if<protocol::DeleteCheckpoint>(&*message)) {
-    core_->on_delete_checkpoint(*d);
-  } else if (const auto* f = std::get_if<protocol::Forget>(&*message)) {
-    core_->on_forget(now, *f);
-  } else if (const auto* i = std::get_if<protocol::Inspect>(&*message)) {
-    core_->on_inspect(now, *i);
-  } else if (const auto* q = std::get_if<protocol::AskSilence>(&*message)) {
-    core_->on_ask_silence(now, *q);
-  }
-  settle();
-}
-
-// ---------------------------------------------------------------- other workers
-
-void WorkerProcess::act(worker::PingPeer& a) {
-  for (Machine* peer : machine_.place().machines)
-    if (peer->name() == a.ping.to) tell_peer(*peer, a.ping);
-}
-
-void WorkerProcess::tell_peer(Machine& to, const protocol::PeerMessage& message) {
-  auto& network = machine_.place().network;
-  if (!network.peers_reachable(machine_.index(), to.index()) || network.datagram_lost()) return;
-  world_.after(network.latency(), [from = &machine_, to = &to, text = wire::encode(message)] {
-    if (!from->place().network.peers_reachable(from->index(), to->index()) || to->worker() == nullptr) return;
-    to->worker()->hear_peer(*from, text);
-  });
-}
-
-// While it is paused its socket keeps what comes.
-void WorkerProcess::hear_peer(Machine& from, const std::string& text) {
-  if (!alive_) return;
-  gate([this, from = &from, text] {
-    const auto message = wire::decode_peer(text);
-    if (!message) return world_.fail("a worker said what cannot be read: " + message.error().message);
-    if (const auto* ping = std::get_if<protocol::PeerPing>(&*message)) {
-      if (const auto ack = core_->on_peer_ping(clock(), *ping)) tell_peer(*from, *ack);
-    } else if (const auto* ack = std::get_if<protocol::PeerAck>(&*message)) {
-      core_->on_peer_ack(clock(), *ack);
-    }
-    settle();
-  });
-}
-
 // ---------------------------------------------------------------- actions
 
 void WorkerProcess::act(worker::Send& a) {
   if (auto* said = std::get_if<protocol::PeerSilence>(&a.message)) {
     world_.mark("a peer is asked");
     if (machine_.canary() == Canary::silence_guessed) said->silent_us += 20'000'000;
+  }
+  if (machine_.old_version()) {  // what a worker of the version before does not say
+    if (auto* hello = std::get_if<protocol::Hello>(&a.message)) {
+      world_.mark("a worker of the version before says hello");
+      hello->health.reset();
+    }
+    if (auto* beat = std::get_if<protocol::Heartbeat>(&a.message)) {
+      beat->term.reset();
+      beat->wall_us.reset();
+      beat->loads.reset();
+    }
   }
   if (link_) link_->send(Side::worker, wire::encode(a.message));
 }

@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ class WorkerProcess {
   void crash_probe();
   const worker::WorkerCore* core() const { return core_.get(); }
   void drop_link();
+  void go_to(std::size_t host);  // its connection breaks, and this scheduler is asked first
   void hear_peer(Machine& from, const std::string& text);
 
  private:
@@ -57,6 +59,8 @@ class WorkerProcess {
   void lost(const std::string& why);
   void try_next();
   void handle(const std::string& text);
+  bool obey(const protocol::Welcome& welcome);
+  void redirected(const protocol::Refused& refused);
   worker::ParsedSpec parse(const std::string& json) const;
 
   // actions
@@ -110,6 +114,7 @@ class WorkerProcess {
   LinkPtr link_;
   std::uint64_t connection_ = 0;
   std::size_t peer_ = 0;
+  std::optional<std::size_t> next_told_;
   bool welcomed_ = false, client_open_ = false;
   Duration back_off_ = 100ms;
 
