@@ -27,6 +27,7 @@
 #include "worker/service/worker.h"
 
 using namespace tutti::worker;
+namespace container = tutti::container;
 
 namespace {
 
@@ -110,6 +111,8 @@ void choose_container(Settings& s, const Flags& flags) {
                              " or bwrap (bubblewrap, which runs the ranks) in PATH");
   s.bubblewrap = container::find_in_path("bwrap");
   s.image = find_program("tutti-image", flags.libexec).value_or("");
+  if (s.image.empty() && flags.container != "auto" && flags.container != "none")
+    throw std::runtime_error("--container " + flags.container + ": cannot find tutti-image; --libexec names its folder");
   if (s.image.empty()) s.container.clear();
   if (!flags.image_cache.empty()) s.image_cache_bytes = parse_memory("--image-cache", flags.image_cache);
   for (const auto& folder : s.container_mounts)
@@ -293,7 +296,7 @@ int check(CommandLine& line, bool full) {
   found.look([&] { check_tls(s); });
   found.look([&] { (void)read_token(line.flags); });
   found.look([&] { read_labels(s, line.flags); });
-  found.look([&] { (void)(line.flags.memory.empty() ? 0 : parse_memory(line.flags.memory)); });
+  found.look([&] { (void)(line.flags.memory.empty() ? 0 : parse_memory("--memory", line.flags.memory)); });
   found.look([&] { find_programs(s, line.flags); });
   found.look([&] { tutti::daemon::look_at_secret("--tls-key", s.tls.key); });
   found.look([&] { tutti::daemon::look_at_secret("--token-file", line.flags.token_file); });
