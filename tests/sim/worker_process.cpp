@@ -6,6 +6,7 @@
 
 #include "api/wire/job_spec_codec.h"
 #include "api/wire/messages.h"
+#include "scheduler/core/lease_table.h"
 #include "scheduler/model/fault_table.h"
 #include "worker/core/launch_plan.h"
 

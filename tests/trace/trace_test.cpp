@@ -29,7 +29,7 @@ TEST(Traceparent, IsReadAsTheStandardSays) {
   EXPECT_EQ(traceparent_of(*context), kHeader);
   EXPECT_FALSE(parse_traceparent("00-" + kTrace + "-" + kParent + "-00")->sampled);
   EXPECT_TRUE(parse_traceparent("01-" + kTrace + "-" + kParent + "-03-more")) << "a later version";
-  for (const std::string bad :
+  for (const std::string& bad :
        {std::string(), std::string("hello"), "ff-" + kTrace + "-" + kParent + "-01", kHeader + "-more",
         kHeader + "0", "00-" + std::string(32, '0') + "-" + kParent + "-01",
         "00-" + kTrace + "-" + std::string(16, '0') + "-01", "00-" + kTrace + "-" + kParent + "-0g",
