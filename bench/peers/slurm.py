@@ -1,8 +1,6 @@
 """A Slurm of our own on loopback: munge, slurmctld and some slurmd on this machine, from Debian's packages. All files in one
 directory, all processes ended by pid. FAST and cred_expire are the settings with which Slurm starts jobs soonest. Standard library only."""
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
