@@ -1,8 +1,6 @@
 """A Slurm of our own on loopback: munge, slurmctld and some slurmd on this machine, from Debian's packages. All files in one
 directory, all processes ended by pid. FAST and cred_expire are the settings with which Slurm starts jobs soonest. Standard library only."""
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -140,23 +138,9 @@ class Slurm:
 
     def kill_node(self, name):
         """As if its power were gone: the daemon and all that it has started."""
-        for pid in descendants(self.processes[name].pid) + self.steps_of(os.path.join(self.home, f"spool-{name}") + "/"):
+        for pid in descendants(self.processes[name].pid) + steps_of(os.path.join(self.home, f"spool-{name}") + "/"):
             kill(pid)
         self.processes[name].wait(30)
-
-    def steps_of(self, part):
-        """Step daemons, which leave slurmd's tree, and what they run: a script in a spool directory whose path has `part`."""
-        found = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if not open(f"/proc/{pid}/cmdline").read().startswith("slurmstepd"):
-                    continue
-                tree = descendants(int(pid))
-                if any(part in open(f"/proc/{p}/cmdline").read() for p in tree):
-                    found += tree
-            except OSError:
-                pass
-        return found
 
     @staticmethod
     def wait_for(condition, seconds, what):
@@ -171,17 +155,33 @@ class Slurm:
             for pid in descendants(process.pid):
                 kill(pid)
             process.wait(30)
-        for pid in self.steps_of(self.home):
+        for pid in steps_of(self.home):
             kill(pid)
+
+
+def steps_of(part):
+    """Step daemons, which leave slurmd's tree, and what they run: a script in a spool directory whose path has `part`."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if about(pid, "cmdline").startswith("slurmstepd"):
+            tree = descendants(int(pid))
+            if any(part in about(p, "cmdline") for p in tree):
+                found += tree
+    return found
+
+
+def about(pid, file):
+    """What /proc says of it; nothing once it is gone."""
+    try:
+        with open(f"/proc/{pid}/{file}", errors="replace") as f:
+            return f.read()
+    except OSError:
+        return ""
 
 
 def descendants(pid):
     """Of a process, itself last."""
-    try:
-        children = open(f"/proc/{pid}/task/{pid}/children").read().split()
-    except OSError:
-        return []
-    return [d for child in children for d in descendants(int(child))] + [pid]
+    return [d for child in about(pid, f"task/{pid}/children").split() for d in descendants(int(child))] + [pid]
 
 
 def kill(pid):

@@ -52,7 +52,6 @@ tutti() { inside TUTTI_SERVER="http://127.0.0.1:$port" TUTTI_TOKEN="$(cat "$root
 
 # ------------------------------------------------------------------ services, as systemd would run them
 unit() { sed -n "s/^$2=//p" "$root/usr/lib/systemd/system/$1.service" | head -1; }
-notified() { cat "$work/notify.$1" 2>/dev/null; }
 listen_for() {  # NAME: a notify socket; what arrives is a line of notify.NAME
   python3 - "$root/run/tutti-proof.$1" "$work/notify.$1" <<'PY' &
 import os, socket, sys
@@ -87,7 +86,7 @@ stop() {  # its main process alone, as KillMode=process and a graceful scheduler
   local p; p=$(pid "$1")
   kill -TERM "$p"
   within 60 "$1 ended" not_running "$p"
-  has "$1 says that it stops" "$(notified "$1")" STOPPING=1
+  within 10 "$1 has said that it stops" grep -q STOPPING=1 "$work/notify.$1"  # its listener writes when it gets to it
 }
 not_running() { [ ! -d "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
 start_all() {
@@ -146,6 +145,7 @@ done
 for f in usr/share/bash-completion/completions/tutti usr/share/man/man1/tutti.1; do
   [ -s "$root/$f" ] || [ -s "$root/$f.gz" ] || fail "no $f"
 done
+[ -x "$root/usr/lib/tutti/tutti-image" ] || fail "no tutti-image: containers need it"
 
 step "Configure"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')

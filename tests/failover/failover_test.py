@@ -7,7 +7,9 @@ schedulers with a connection string of both hosts, two workers with simulated GP
     TUTTI_BIN=build/release/bin tests/failover/failover_test.py --rounds 6      the figures of docs/failover.md
 
 After each case: no accepted job is lost and no key has two jobs; the gang has the same attempt and processes, and its log has gone
-on; nothing was decided while no database could be written. Exit 77: programs are missing."""
+on until now; no scheduler has crashed. Where the end of the database is known to the moment (the primary or its postmaster is killed,
+with a silent standby too, or the disk is full): nothing was decided while it could not be written. In the other cases somebody
+takes commits nearly all the time, so only what was decided later is judged. Exit 77: programs are missing."""
 import argparse
 import json
 import os
@@ -40,9 +42,10 @@ class Gap:
     """From the moment at which something was broken until submissions are accepted again."""
 
     def __init__(self, tutti):
-        self.tutti, self.led, self.begin = tutti, tutti.await_leader(), time.time()
+        self.tutti, self.led = tutti, tutti.await_leader()
         self.ends = {s.name: len(s.ends) for s in tutti.schedulers}
-        self.outages = {s.name: s.metric("tutti_store_outages_total") for s in tutti.schedulers}
+        self.outages = self.led.metric("tutti_store_outages_total")
+        self.begin = time.time()
         self.promoted = self.accepted = None
 
     def await_promotion(self, old):
@@ -65,30 +68,30 @@ class Gap:
         say(f"{what} -> promoted {promoted:.2f} s, promoted -> accepted {accepted:.2f} s")
 
     def expect_told(self):
-        """One line in the log and one outage in the metrics of whoever led. A build without that metric does not have the line
-        either: then nothing is judged."""
-        if None in self.outages.values():
-            return say("NOT JUDGED: this build has no tutti_store_outages_total; one line and one outage a gap are asked of later ones")
+        """One line in the log and one outage in the metrics of whoever led."""
         s = self.led
         lines = s.lines(self.begin, "the store is lost")
         if len(lines) != 1:
             raise Failure(f"{s.name}: one line for the gap, not {len(lines)}:\n" + "\n".join(lines))
         if len(s.ends) == self.ends[s.name]:  # one that was deposed, and started again, counts anew
-            counted = s.metric("tutti_store_outages_total") - self.outages[s.name]
+            counted = s.metric("tutti_store_outages_total") - self.outages
             if counted != 1 or s.metric("tutti_store_outage_seconds_total") <= 0:
                 raise Failure(f"{s.name}: {counted:g} outages counted for one gap")
         say(f"told: {s.lines(self.begin, 'the store (is lost|answers)')}")
 
 
 class FailoverTest(unittest.TestCase):
+    current = None
+
     def setUp(self):
+        FailoverTest.current = self
         print(f"\n{self.id().split('.')[-1]}: {self.shortDescription()}", flush=True)
         self.home = Home()
         self.addCleanup(lambda: self.home.end(keep=OPTIONS.keep or self.broken()))
 
     def broken(self):
-        result = self._outcome.result
-        failed = any(test is self for test, _ in result.failures + result.errors)
+        result = self._outcome and self._outcome.result  # None: we were interrupted
+        failed = result and any(test is self for test, _ in result.failures + result.errors)
         if failed:
             say(f"what was written is left in {self.home.path}")
         return failed
@@ -100,15 +103,15 @@ class FailoverTest(unittest.TestCase):
         self.tutti.begin()
         say(f"up after {time.monotonic() - began:.1f} s")
 
-    def check(self, gap_begin, gap_end, decided=True):
-        """What holds after every case."""
+    def check(self, gap_begin, gap_end):
+        """What holds after every case. Where both times are the same no gap is judged: somebody took commits, or may have."""
         self.tutti.load.await_more(20)
         count = self.tutti.expect_each_once()
         self.tutti.await_linked()
-        self.tutti.expect_gang_untouched(log_until=gap_end)
-        if decided:
+        self.tutti.expect_gang_untouched(log_until=time.time())
+        if gap_begin < gap_end:
             self.tutti.expect_nothing_decided(gap_begin, gap_end)
-            self.tutti.expect_later_decisions(gap_end)
+        self.tutti.expect_later_decisions(gap_end)
         self.tutti.expect_one_owner()
         self.tutti.expect_no_crash()
         say(f"{count} accepted jobs, each there once; refused meanwhile: {dict(self.tutti.load.refusals)}")
@@ -312,10 +315,7 @@ class FailoverTest(unittest.TestCase):
         self.assertTrue(taken <= there, f"accepted and lost: {taken - there}")
         slow = [t for t in self.tutti.watch.between(begin + 1, over) if t[1] == leader.name]
         say(f"/readyz meanwhile: {slow[-1][2]} {json.dumps(slow[-1][3])}")
-        if leader.metric("tutti_store_outages_total") is None:
-            say("NOT JUDGED: this build does not say in /readyz that commits are slow")
-        else:
-            self.assertIn("slow_commits", json.dumps(slow[-1][3]), "/readyz does not tell of the latency")
+        self.assertIn("slow_commits", json.dumps(slow[-1][3]), "/readyz does not tell of the latency")
         eventually("submissions are accepted again", lambda: self.tutti.load.after(over), 20)
         say(f"standby back -> accepted {self.tutti.load.after(over).at - over:.2f} s")
         self.tutti.let_brief_jobs_end()
@@ -393,6 +393,11 @@ def figures(rounds):
         home.end(keep=OPTIONS.keep)
 
 
+def interrupted(*_):
+    """All is ended as after Ctrl-C: unittest takes a SystemExit for the failure of one case and goes on."""
+    raise KeyboardInterrupt
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="parts of the names of cases; default: all")
@@ -404,7 +409,7 @@ def main():
         print(f"missing: {' '.join(missing) or BIN / 'tutti-scheduler'} (./dev test failover installs and builds)")
         sys.exit(77)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
+        signal.signal(number, interrupted)
     if OPTIONS.rounds:
         return figures(OPTIONS.rounds)
     tests = unittest.TestSuite()
@@ -412,8 +417,16 @@ def main():
         if not OPTIONS.cases or any(part in test.id() for part in OPTIONS.cases):
             tests.addTest(test)
     began = time.monotonic()
-    result = unittest.TextTestRunner(verbosity=0).run(tests)
-    print(f"{result.testsRun} cases, {len(result.failures) + len(result.errors)} failed, {time.monotonic() - began:.0f} s", flush=True)
+    try:
+        result = unittest.TextTestRunner(verbosity=0).run(tests)
+    except KeyboardInterrupt:  # then unittest leaves a case without its cleanups
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        if FailoverTest.current:
+            FailoverTest.current.doCleanups()
+        sys.exit(130)
+    skipped = "".join(f"; {test.id().split('.')[-1]} skipped: {why}" for test, why in result.skipped)
+    print(f"{result.testsRun} cases, {len(result.failures) + len(result.errors)} failed, {time.monotonic() - began:.0f} s{skipped}", flush=True)
     sys.exit(not result.wasSuccessful())
 
 

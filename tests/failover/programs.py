@@ -111,10 +111,16 @@ class Scheduler:
             return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS"))
 
     def metric(self, name):
-        """The sum of its samples; None: this build has none of that name."""
-        status, text, _ = Asked(self.port, self.token)("GET", "/metrics")
+        """The sum of its samples."""
+        asked = Asked(self.port, self.token)
+        try:
+            status, text, _ = asked("GET", "/metrics")
+        finally:
+            asked.close()
         found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text.decode(), re.M) if status == 200 else []
-        return sum(map(float, found)) if found else None
+        if not found:
+            raise Failure(f"{self.name}: /metrics is {status} and shows no {name}: {text[:300]!r}")
+        return sum(map(float, found))
 
     def lines(self, since, pattern):
         """Of its log, from that time (of time.time()) on."""
@@ -134,7 +140,7 @@ class Scheduler:
 class Worker:
     def __init__(self, home, name, schedulers, gpus=2):
         self.name = name
-        folder = home.folder(name)
+        folder = self.folder = home.folder(name)
         self.log = os.path.join(home.path, name + ".log")
         subprocess.run([BIN / "tutti-gpu-sim", "init", "--state", f"{folder}/gpu", "--gpus", str(gpus), "--model", "H100", "--node", name],
                        check=True, stdout=subprocess.DEVNULL)
@@ -145,18 +151,26 @@ class Worker:
         home.keep(self)
 
     def stop(self):
-        self.child.end(signal.SIGKILL)  # nobody stops its supervisors in good order here
-        for pid in processes_of(self.log):
-            send(pid, signal.SIGKILL)
+        """Nobody stops its supervisors in good order here. Again until none is found: what is killed may just have started another."""
+        self.child.end(signal.SIGKILL)
+        until = time.monotonic() + 20
+        while found := processes_of(self.folder):
+            for pid in found:
+                send(pid, signal.SIGKILL)
+            if time.monotonic() > until:
+                raise Failure(f"{self.name}: cannot end {found}")
+            time.sleep(0.05)
 
 
-def processes_of(log):
-    """Those that were started under the worker with that log: they carry its directory in their environment."""
-    mark = f"TUTTI_ATTEMPT_DIR={os.path.splitext(log)[0]}/".encode()
+def processes_of(folder):
+    """Those that were started under the worker with that folder: its supervisors have it in their arguments and the place of its
+    GPUs in their environment, ranks the attempt's directory."""
+    marks = [f"{name}={folder}/".encode() for name in ("TUTTI_NVML_DOUBLE_STATE", "TUTTI_ATTEMPT_DIR")]
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+            if entry.name.isdigit() and (f"{folder}/".encode() in (entry / "cmdline").read_bytes()
+                                         or any(mark in (entry / "environ").read_bytes() for mark in marks)):
                 found.append(int(entry.name))
     return found
 

@@ -19,6 +19,9 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 PILOT = HERE.parent.parent / "deploy" / "slurm" / "tutti-pilot.sbatch"
+sys.path.insert(0, str(HERE.parent.parent / "bench" / "peers"))
+from slurm import about, kill, steps_of  # noqa: E402
+
 BIN = pathlib.Path(os.environ.get("TUTTI_BIN", HERE.parent.parent / "build" / "release" / "bin"))
 PATIENCE = 120.0
 LEAVE = 20
@@ -62,6 +65,28 @@ def wait_for(what, ask, patience=PATIENCE):
         if time.monotonic() > until:
             raise AssertionError(f"in vain: {what}")
         time.sleep(0.2)
+
+
+def end(child, patience):
+    """What has had its signal already."""
+    try:
+        child.wait(patience)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def sweep(root):
+    """Kills what is left of the test: step daemons, and whatever names its folder, as the supervisors and ranks of a worker that
+    was killed. Until nothing is found, since a process may have started another just before it was killed."""
+    until = time.monotonic() + 20
+    while found := steps_of(str(root)) + [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if int(pid) != os.getpid()
+                                          and str(root) in about(pid, "cmdline") + about(pid, "environ")]:
+        for pid in found:
+            kill(pid)
+        if time.monotonic() > until:
+            raise AssertionError(f"cannot end {found}")
+        time.sleep(0.1)
 
 
 class Slurm:
@@ -133,15 +158,15 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         return found.group(1) if found else "GONE"
 
     def stop(self):
-        self.run("scancel", "--user=root", check=False)
-        for child in reversed(self.pids):
-            child.terminate()
-        for child in self.pids:
-            try:
-                child.wait(20)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        """Pilots first, while somebody is there who can end them; then the daemons, whatever came of it."""
+        try:
+            self.run("scancel", "--user=root", check=False)
+            wait_for("no job is left", lambda: not self.run("squeue", "-h", check=False).strip(), 60)
+        finally:
+            for child in reversed(self.pids):
+                child.terminate()
+            for child in self.pids:
+                end(child, 20)
 
 
 class Tutti:
@@ -151,7 +176,11 @@ class Tutti:
             self.process = subprocess.Popen(
                 [BIN / "tutti", "up", "--no-workers", "--data", root / "data", "--port", "0"], stdout=log, stderr=log,
                 start_new_session=True)
-        self.url = wait_for("tutti up", lambda: re.search(r"tutti is up: (http://\S+)", self.log.read_text())).group(1)
+        try:
+            self.url = wait_for("tutti up", lambda: re.search(r"tutti is up: (http://\S+)", self.log.read_text())).group(1)
+        except BaseException:
+            self.stop()
+            raise
         self.token = root / "data" / "token"
 
     def cli(self, *words, check=True):
@@ -177,12 +206,18 @@ class Tutti:
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
+        end(self.process, 60)
+
+
+def interrupted(*_):
+    """All is ended as after Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def main():
     if os.geteuid() != 0:
         sys.exit("slurm_test.py: needs root")
+    signal.signal(signal.SIGTERM, interrupted)
     root = pathlib.Path(tempfile.mkdtemp(prefix="tutti-slurm-"))
     root.chmod(0o755)
     slurm, tutti = Slurm(root), None
@@ -199,15 +234,23 @@ def main():
             print(f"--- {log.name}", *log.read_text().splitlines()[-30:], sep="\n", file=sys.stderr)
         raise
     finally:
-        slurm.stop()
-        if tutti:
-            tutti.stop()
-        shutil.rmtree(root, ignore_errors=True)
+        try:
+            slurm.stop()
+        finally:
+            try:
+                if tutti:
+                    tutti.stop()
+            finally:
+                sweep(root)
+                shutil.rmtree(root, ignore_errors=True)
 
 
 def run(slurm, tutti, root, checkpoints):
     flags = "--no-gpus --job-user nobody --no-gate"
-    env = dict(slurm.env, TUTTI_SERVER=tutti.url, TUTTI_TOKEN_FILE=str(tutti.token), TUTTI_BIN=str(BIN),
+    join = root / "join.token"
+    join.touch(0o600)
+    join.write_text(tutti.get("join-token", "create", "--uses", "2", "--expires-in", "1h")["token"] + "\n")
+    env = dict(slurm.env, TUTTI_SERVER=tutti.url, TUTTI_TOKEN_FILE=str(tutti.token), TUTTI_JOIN_TOKEN_FILE=str(join), TUTTI_BIN=str(BIN),
                TUTTI_PILOT_STATE=str(root / "worker"), TUTTI_PILOT_LEAVE=str(LEAVE), TUTTI_PILOT_JOBS="any",
                TUTTI_PILOT_FLAGS=flags)
 

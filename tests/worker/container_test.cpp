@@ -98,12 +98,12 @@ TEST(ImageTools, CommandLinesOfEachTool) {
                                        "/c/w/image.tar", "acme/train:1"}),
             0);
 
-  const auto enroot = plan_fetch("enroot", "nvcr.io/nvidia/pytorch:24.05-py3", "/c/w", "/c/w/root");
+  const auto enroot = plan_fetch("enroot", "registry.example/acme/train:1", "/c/w", "/c/w/root");
   EXPECT_THAT(
       enroot.commands,
       ElementsAre(Words{"rm", "-f", "/c/w/image.sqsh"},
                   Words{"env", "ENROOT_CACHE_PATH=/c/w/enroot", "ENROOT_TEMP_PATH=/c/w", "enroot", "import",
-                        "--output", "/c/w/image.sqsh", "docker://nvcr.io#nvidia/pytorch:24.05-py3"},
+                        "--output", "/c/w/image.sqsh", "docker://registry.example#acme/train:1"},
                   Words{"unsquashfs", "-no-xattrs", "-quiet", "-dest", "/c/w/root", "/c/w/image.sqsh"},
                   Words{"rm", "-f", "/c/w/image.sqsh"}));
   EXPECT_EQ(enroot.archive, "");

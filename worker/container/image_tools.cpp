@@ -50,7 +50,7 @@ Fetch by_podman(const std::string& image, const std::string& work) {
   return {{{"rm", "-f", archive}, std::move(pull), std::move(save)}, archive};
 }
 
-// enroot writes a registry's name with '#' behind the host: docker://nvcr.io#nvidia/pytorch:24.05-py3.
+// enroot writes a registry's name with '#' behind the host: docker://registry.example#acme/train:1.
 std::string enroot_uri(const std::string& image) {
   const auto slash = image.find('/');
   const auto host = image.substr(0, slash);
