@@ -230,6 +230,41 @@ TEST(Sandbox, MountsAreHeldToWhatTheNodeAllows) {
   EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error);
 }
 
+TEST(Sandbox, NothingShowsTheNodesRootOrTheWorkersOwnFolder) {
+  const Folder at;
+  const auto plan = plan_in(at);
+  fs::create_directories(at / "state/attempts");
+  fs::create_directory_symlink(at / "state", at / "data/way-in");
+  fs::create_directory_symlink("/", at / "data/all");
+  for (const auto& path : {std::string("/"), std::string("//"), at / "data/all", at / "state",
+                           at / "state/attempts", at / "data/way-in", at.path(), at / "data/.."}) {
+    EXPECT_NE(why_not_shown(plan, "image", path), "") << path;
+    auto p = plan;
+    p.workdir = path;
+    EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error) << path;
+    p = plan;
+    p.checkpoint_dir = path;
+    EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error) << path;
+    p = plan;
+    p.mounts = {{path, "/seen", true}};
+    EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error) << path;
+  }
+  EXPECT_THAT(why_not_shown(plan, "checkpoint.dir", at / "state/made/later"), HasSubstr("checkpoint.dir "));
+  EXPECT_EQ(why_not_shown(plan, "checkpoint.dir", at / "data/made/later"), "");
+  // Folders beside the worker's are seen, whatever --container-mounts says of mounts.
+  auto p = plan;
+  p.mount_folders = {"/usr"};
+  p.workdir = at / "data";
+  p.checkpoint_dir = at / "root/opt";
+  const auto words = sandbox_words(p, at / "root", {}, {});
+  EXPECT_GE(place(words, {"--bind", at / "data", at / "data"}), 0);
+  EXPECT_GE(place(words, {"--bind", at / "root/opt", at / "root/opt"}), 0);
+  // Also where no folder is the worker's.
+  p.closed.clear();
+  p.workdir = "/";
+  EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error);
+}
+
 TEST(ImageCache, IsMadeOnceAndKeepsToItsBounds) {
   const Folder at;
   int made = 0;

@@ -55,7 +55,11 @@ bool is_folder(const std::string& path) { return fs::is_directory(path); }
 
 CachedImage have_image(const ContainerPlan& plan) {
   const auto image = name_image(plan.image, &is_folder);
-  if (image.kind == ImageKind::folder && !is_oci_layout(image.name)) return {image.name, {}, ""};
+  if (image.kind == ImageKind::folder) {
+    if (const auto why = why_not_shown(plan, "image", image.name); !why.empty())
+      throw std::runtime_error(why);
+    if (!is_oci_layout(image.name)) return {fs::canonical(image.name).string(), {}, ""};
+  }
   if (image.kind == ImageKind::registry) {
     if (plan.tool == "bubblewrap")
       throw std::runtime_error("this node has no podman, enroot or apptainer to fetch " + plan.image);
@@ -110,6 +114,9 @@ void write_accounts(const ContainerPlan& plan) {
 
 void prepare(const std::string& dir) {
   const auto plan = decode_plan(read_or_throw(dir + "/" + kPlanFile));
+  if (!plan.checkpoint_dir.empty())  // before it is made
+    if (const auto why = why_not_shown(plan, "checkpoint.dir", plan.checkpoint_dir); !why.empty())
+      throw std::runtime_error(why);
   auto host = look_at_host(plan.gpus, "/dev", library_folders());
   host.own_proc = see_what_works(plan);
   const auto image = have_image(plan);
