@@ -2,13 +2,12 @@
 // says tutti-image --inside DIR -- P  puts the program P into that container (exec, no process of its own)
 // tutti-image --unpack FROM WORK ROOT   within a sandbox, called by the first form
 // Runs as the job's user, under the supervisor's deadline for `setup`, whose log its words go to.
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -32,6 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxWords = 16 << 20;
+constexpr auto kLockPatience = std::chrono::seconds(30);
 
 std::string read_or_throw(const std::string& path) {
   auto text = read_file(path, kMaxWords);
@@ -134,10 +134,8 @@ int inside(const std::string& dir, char** program) {
   for (std::size_t at = 0; at < text.size(); at += std::strlen(text.c_str() + at) + 1)
     argv.push_back(const_cast<char*>(text.c_str() + at));
   if (argv.size() < 2) throw std::runtime_error(std::string(kWordsFile) + " is damaged");
-  if (*argv[0] != '\0') {  // stays open in bubblewrap: the image is in use as long as it lives
-    const int lock = open(argv[0], O_RDWR);
-    if (lock < 0 || flock(lock, LOCK_SH | LOCK_NB) != 0) tutti::supervisor::throw_errno("hold the image");
-  }
+  tutti::supervisor::Fd lock;  // stays open in bubblewrap: the image is in use as long as it lives
+  if (*argv[0] != '\0') lock = hold_image(argv[0], kLockPatience);
   argv.erase(argv.begin());
   for (; *program != nullptr; ++program) argv.push_back(*program);
   argv.push_back(nullptr);
