@@ -28,7 +28,8 @@ std::string why_no_image(std::string_view image) {
     return "must not have spaces or control characters";
   if (image.starts_with("oci-archive:"))
     return names_a_place(image.substr(12)) ? "" : "needs an absolute path behind oci-archive:";
-  if (image.starts_with('/')) return names_a_place(image) ? "" : "must be a path without .., and not / itself";
+  if (image.starts_with('/'))
+    return names_a_place(image) ? "" : "must be a path without .., and not / itself";
   if (image.starts_with("docker://"))
     image.remove_prefix(9);
   else if (image.find("://") != std::string_view::npos)

@@ -19,8 +19,7 @@ class Containers : public E2e {
                                       "true"};
     if (geteuid() == 0)
       words.insert(words.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
-    if (!container::runs_well(words))
-      GTEST_SKIP() << "this kernel gives ordinary users no namespaces";
+    if (!container::runs_well(words)) GTEST_SKIP() << "this kernel gives ordinary users no namespaces";
   }
   json::object contained(Cluster& c, const std::string& run) {
     const auto image = c.shared() + "/image";

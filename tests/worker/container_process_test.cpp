@@ -91,7 +91,7 @@ class Contained : public ::testing::TestWithParam<const char*> {
 
   std::optional<Rig> rig;
   container::ContainerPlan plan;
-  std::string setup;  // behind the image's
+  std::string setup;          // behind the image's
   bool linked_shell = false;  // by an absolute link, as in Alpine
 };
 

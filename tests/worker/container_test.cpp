@@ -347,7 +347,8 @@ TEST(ImageCache, ARankWaitsForALockThatIsHeldForAMoment) {
   supervisor::Fd other(open(image.lock.c_str(), O_RDWR | O_CLOEXEC));
   ASSERT_EQ(flock(other.get(), LOCK_EX), 0);
   EXPECT_THROW(hold_image(image.lock, std::chrono::milliseconds(1)), std::system_error);
-  auto held = std::async(std::launch::async, [&] { return hold_image(image.lock, std::chrono::seconds(20)); });
+  auto held =
+      std::async(std::launch::async, [&] { return hold_image(image.lock, std::chrono::seconds(20)); });
   other.reset();
   const auto lock = held.get();
   EXPECT_TRUE(lock);

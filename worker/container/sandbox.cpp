@@ -170,7 +170,8 @@ std::string why_not_shown(const ContainerPlan& plan, const std::string& field, c
   if (closed.empty()) closed = plan.closed;
   if (below(real, closed)) return field + " " + path + ": the worker's own folder is not for jobs";
   if (below(closed, real))
-    return field + " " + path + ": the worker's own folder lies in it, which is not for jobs; name a folder " +
+    return field + " " + path +
+           ": the worker's own folder lies in it, which is not for jobs; name a folder " +
            "that does not hold it";
   return {};
 }

@@ -34,6 +34,6 @@ std::string describe(pid_t pid);  // "4711 (python3)"
 // What a process that has `root` for its `/` finds under a name, absolute links in it too (an image's /bin/sh
 // may be one to /bin/busybox). False with errno set.
 bool stat_in_root(const std::string& root, const char* name, struct stat& into);
-uid_t owner_of(pid_t pid);        // its real user; -1 when it is gone
+uid_t owner_of(pid_t pid);  // its real user; -1 when it is gone
 
 }  // namespace tutti::supervisor
