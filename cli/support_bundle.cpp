@@ -1,12 +1,15 @@
 #include "cli/support_bundle.h"
 
+#include <fcntl.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <boost/json/serialize.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -164,14 +167,22 @@ std::string safe_name(std::string path) {
 
 void write_whole(const std::string& path, const std::string& bytes) {
   const std::string half = path + ".part";
-  std::ofstream file(half, std::ios::binary | std::ios::trunc);
-  fs::permissions(half, fs::perms::owner_read | fs::perms::owner_write);
-  file << bytes;
-  file.close();
-  if (!file || std::rename(half.c_str(), path.c_str()) != 0) {
-    unlink(half.c_str());
-    throw Failure(Exit::usage, "cannot write " + path);
+  // Nobody else's from its first byte on, and no file or link that was put there before.
+  const int fd = open(half.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0 && errno == EEXIST)
+    throw Failure(Exit::usage, "cannot write " + path + ": " + half +
+                                   " is there; unless another bundle is being written, remove it");
+  if (fd < 0) throw Failure(Exit::usage, "cannot write " + path + ": " + std::strerror(errno));
+  bool good = true;
+  for (std::size_t done = 0; good && done < bytes.size();) {
+    const ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
+    if (n > 0) done += static_cast<std::size_t>(n);
+    good = n > 0 || (n < 0 && errno == EINTR);
   }
+  good = close(fd) == 0 && good && std::rename(half.c_str(), path.c_str()) == 0;
+  const std::string why = good ? "" : std::strerror(errno);
+  if (!good) unlink(half.c_str());
+  if (!good) throw Failure(Exit::usage, "cannot write " + path + ": " + why);
 }
 
 }  // namespace

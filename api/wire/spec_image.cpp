@@ -16,12 +16,20 @@ bool is_plain_path(std::string_view path) {
   return path.starts_with('/') && path.find("/../") == std::string_view::npos && !path.ends_with("/..");
 }
 
+// `//` and `/.` are `/` too.
+bool is_root(std::string_view path) {
+  return path.starts_with('/') && path.find_first_not_of("/.") == std::string_view::npos;
+}
+
+bool names_a_place(std::string_view path) { return is_plain_path(path) && !is_root(path); }
+
 std::string why_no_image(std::string_view image) {
   if (std::ranges::any_of(image, [](unsigned char c) { return c <= ' ' || c == 127; }))
     return "must not have spaces or control characters";
   if (image.starts_with("oci-archive:"))
-    return is_plain_path(image.substr(12)) ? "" : "needs an absolute path behind oci-archive:";
-  if (image.starts_with('/')) return is_plain_path(image) && image != "/" ? "" : "must be a path without ..";
+    return names_a_place(image.substr(12)) ? "" : "needs an absolute path behind oci-archive:";
+  if (image.starts_with('/'))
+    return names_a_place(image) ? "" : "must be a path without .., and not / itself";
   if (image.starts_with("docker://"))
     image.remove_prefix(9);
   else if (image.find("://") != std::string_view::npos)
@@ -76,7 +84,7 @@ void read_mounts(SpecReader& r, const Path& at, const json::value& v, JobSpec& i
       continue;
     }
     if (mount.target.empty()) mount.target = mount.source;
-    if (mount.target == "/") r.problem({&here, "target"}, "must not be / itself");
+    if (is_root(mount.target)) r.problem({&here, "target"}, "must not be / itself");
     into.mounts.push_back(std::move(mount));
   }
 }

@@ -292,10 +292,14 @@ TEST(JobSpecCodec, WhatIsNoImageIsRefused) {
            {R"("image":"oci-archive:x.tar")", "image"},
            {R"("image":"/a/../b")", "image"},
            {R"("image":"/")", "image"},
+           {R"("image":"//")", "image"},
+           {R"("image":"/.")", "image"},
+           {R"("image":"oci-archive://")", "image"},
            {R"("mounts":[{"source":"/a"}])", "mounts"},
            {R"("image":"i","mounts":[{"target":"/a"}])", "mounts[0].source"},
            {R"("image":"i","mounts":[{"source":"a"}])", "mounts[0].source"},
-           {R"("image":"i","mounts":[{"source":"/a","target":"/"}])", "mounts[0].target"}}) {
+           {R"("image":"i","mounts":[{"source":"/a","target":"/"}])", "mounts[0].target"},
+           {R"("image":"i","mounts":[{"source":"/a","target":"//"}])", "mounts[0].target"}}) {
     const auto p = parse(members);
     ASSERT_EQ(p.problems.size(), 1u) << members << problems_of(p);
     EXPECT_EQ(p.problems[0].field, field) << members;

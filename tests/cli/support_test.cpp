@@ -95,6 +95,14 @@ TEST(SupportBundle, HoldsWhatThereIsSaysWhatIsNotAndNoSecret) {
       EXPECT_EQ(text.find(secret), std::string::npos) << secret << " in " << entry.path();
   }
   EXPECT_NE(logged.find("nothing secret here"), std::string::npos) << logged;
+
+  // What somebody has put in the place of the draft is neither followed nor overwritten.
+  const std::string elsewhere = folder.path + "/elsewhere";
+  fs::create_symlink(elsewhere, file + ".part");
+  const Finished refused = run_tutti({"support-bundle", "-o", file, "--timeout", "5"}, {}, environment);
+  EXPECT_NE(refused.status, 0);
+  EXPECT_NE(refused.err.find(".part is there"), std::string::npos) << refused.err;
+  EXPECT_FALSE(fs::exists(elsewhere));
 }
 
 TEST(SupportBundle, IsBounded) {

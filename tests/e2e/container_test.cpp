@@ -15,9 +15,11 @@ class Containers : public E2e {
  protected:
   void SetUp() override {
     if (container::find_in_path("bwrap").empty()) GTEST_SKIP() << "bubblewrap is not installed";
-    if (!container::runs_well({"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "bwrap",
-                               "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "true"}))
-      GTEST_SKIP() << "this kernel gives ordinary users no namespaces";
+    std::vector<std::string> words = {"bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/",
+                                      "true"};
+    if (geteuid() == 0)
+      words.insert(words.begin(), {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"});
+    if (!container::runs_well(words)) GTEST_SKIP() << "this kernel gives ordinary users no namespaces";
   }
   json::object contained(Cluster& c, const std::string& run) {
     const auto image = c.shared() + "/image";

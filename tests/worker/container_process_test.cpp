@@ -64,6 +64,10 @@ class Contained : public ::testing::TestWithParam<const char*> {
   // With the image as a directory, unless `plan.image` says otherwise by then.
   void start(int ranks) {
     tutti::testing::make_container_root(rig->dir() + "/image");
+    if (linked_shell) {
+      fs::rename(rig->dir() + "/image/bin/sh", rig->dir() + "/image/bin/busybox");
+      fs::create_symlink("/bin/busybox", rig->dir() + "/image/bin/sh");
+    }
     for (const auto* folder : {"work", "tmp", "cache", "container"}) {
       fs::create_directories(rig->dir() + "/" + folder);
       give(rig->dir() + "/" + folder);
@@ -87,7 +91,8 @@ class Contained : public ::testing::TestWithParam<const char*> {
 
   std::optional<Rig> rig;
   container::ContainerPlan plan;
-  std::string setup;  // behind the image's
+  std::string setup;          // behind the image's
+  bool linked_shell = false;  // by an absolute link, as in Alpine
 };
 
 constexpr const char* kWait = "while [ ! -e $SCRATCH/go ]; do sleep 0.02; done; ";
@@ -142,6 +147,21 @@ TEST_P(Contained, ExitCodesAndSignalsPassThrough) {
   const Status s = rig->wait_for_end();
   ASSERT_EQ(s.ranks.size(), 1u);
   EXPECT_EQ(s.ranks[0].exit_code, 7) << log("rank-0.log");
+}
+
+TEST_P(Contained, ASignalDoesNotEndTheShellOfAnImageWhereItIsALink) {
+  linked_shell = true;
+  start(1);
+  rig->launch_ranks(
+      {"sh -c 'trap \"echo USR1 > $SCRATCH/heard\" USR1; echo up > $SCRATCH/up; "
+       "while [ ! -e $SCRATCH/go ]; do sleep 0.02; done'; echo after > $SCRATCH/after"});
+  rig->wait_for_file(rig->scratch("up"));
+  rig->wait_for_phase(Phase::running);
+  rig->send(SignalRanks{"USR1"});
+  EXPECT_EQ(rig->wait_for_file(rig->scratch("heard")), "USR1\n");
+  std::ofstream(rig->scratch("go")) << "go\n";
+  EXPECT_TRUE(rig->wait_for_end().end->ok) << log("rank-0.log");
+  EXPECT_EQ(read_file(rig->scratch("after")), "after\n") << "the shell's line goes on";
 }
 
 TEST_P(Contained, AKilledProgramIsSaidSo) {

@@ -5,11 +5,15 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <stdexcept>
+#include <thread>
 
 #include "worker/container/container_plan.h"
 #include "worker/container/image_cache.h"
@@ -230,6 +234,41 @@ TEST(Sandbox, MountsAreHeldToWhatTheNodeAllows) {
   EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error);
 }
 
+TEST(Sandbox, NothingShowsTheNodesRootOrTheWorkersOwnFolder) {
+  const Folder at;
+  const auto plan = plan_in(at);
+  fs::create_directories(at / "state/attempts");
+  fs::create_directory_symlink(at / "state", at / "data/way-in");
+  fs::create_directory_symlink("/", at / "data/all");
+  for (const auto& path : {std::string("/"), std::string("//"), at / "data/all", at / "state",
+                           at / "state/attempts", at / "data/way-in", at.path(), at / "data/.."}) {
+    EXPECT_NE(why_not_shown(plan, "image", path), "") << path;
+    auto p = plan;
+    p.workdir = path;
+    EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error) << path;
+    p = plan;
+    p.checkpoint_dir = path;
+    EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error) << path;
+    p = plan;
+    p.mounts = {{path, "/seen", true}};
+    EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error) << path;
+  }
+  EXPECT_THAT(why_not_shown(plan, "checkpoint.dir", at / "state/made/later"), HasSubstr("checkpoint.dir "));
+  EXPECT_EQ(why_not_shown(plan, "checkpoint.dir", at / "data/made/later"), "");
+  // Folders beside the worker's are seen, whatever --container-mounts says of mounts.
+  auto p = plan;
+  p.mount_folders = {"/usr"};
+  p.workdir = at / "data";
+  p.checkpoint_dir = at / "root/opt";
+  const auto words = sandbox_words(p, at / "root", {}, {});
+  EXPECT_GE(place(words, {"--bind", at / "data", at / "data"}), 0);
+  EXPECT_GE(place(words, {"--bind", at / "root/opt", at / "root/opt"}), 0);
+  // Also where no folder is the worker's.
+  p.closed.clear();
+  p.workdir = "/";
+  EXPECT_THROW(sandbox_words(p, at / "root", {}, {}), std::runtime_error);
+}
+
 TEST(ImageCache, IsMadeOnceAndKeepsToItsBounds) {
   const Folder at;
   int made = 0;
@@ -261,6 +300,81 @@ TEST(ImageCache, IsMadeOnceAndKeepsToItsBounds) {
   const auto second = get("two", 100'000, 150'000);
   EXPECT_TRUE(fs::exists(second.root));
   EXPECT_FALSE(fs::exists(first.root));
+}
+
+CachedImage get_image(const Folder& at, const std::string& name, std::int64_t limit, int& made) {
+  return cached_image(at.path(), limit, name, [&](const std::string&, const std::string& root) {
+    ++made;
+    fs::create_directories(root);
+    std::ofstream(root + "/file") << std::string(100'000, 'x');
+    return Words{};
+  });
+}
+
+// Somebody waits for the lock, as /proc/locks has it.
+bool is_waited_for(const std::string& lock) {
+  struct stat s{};
+  if (stat(lock.c_str(), &s) != 0) return false;
+  const auto inode = ":" + std::to_string(s.st_ino) + " ";
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (std::chrono::steady_clock::now() < until) {
+    std::ifstream locks("/proc/locks");
+    for (std::string line; std::getline(locks, line);)
+      if (line.find("-> FLOCK") != std::string::npos && line.find(inode) != std::string::npos) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+TEST(ImageCache, WhatWentWhileItWasWaitedForIsMadeAgain) {
+  const Folder at;
+  int made = 0;
+  const auto first = get_image(at, "one", 1 << 30, made);
+  supervisor::Fd room(open(first.lock.c_str(), O_RDWR | O_CLOEXEC));  // somebody makes room
+  ASSERT_EQ(flock(room.get(), LOCK_EX), 0);
+  auto second = std::async(std::launch::async, [&] { return get_image(at, "one", 1 << 30, made); });
+  EXPECT_TRUE(is_waited_for(first.lock));
+  fs::remove_all(fs::path(first.root).parent_path());
+  room.reset();
+  EXPECT_TRUE(fs::exists(second.get().root + "/file"));
+  EXPECT_EQ(made, 2);
+}
+
+TEST(ImageCache, ARankWaitsForALockThatIsHeldForAMoment) {
+  const Folder at;
+  int made = 0;
+  const auto image = get_image(at, "one", 1 << 30, made);
+  supervisor::Fd other(open(image.lock.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_EQ(flock(other.get(), LOCK_EX), 0);
+  EXPECT_THROW(hold_image(image.lock, std::chrono::milliseconds(1)), std::system_error);
+  auto held =
+      std::async(std::launch::async, [&] { return hold_image(image.lock, std::chrono::seconds(20)); });
+  other.reset();
+  const auto lock = held.get();
+  EXPECT_TRUE(lock);
+  // And what prepares beside it needs no more than that.
+  EXPECT_EQ(get_image(at, "one", 1 << 30, made).root, image.root);
+  const supervisor::Fd again(open(image.lock.c_str(), O_RDWR | O_CLOEXEC));
+  EXPECT_NE(flock(again.get(), LOCK_EX | LOCK_NB), 0) << "in use";
+}
+
+TEST(ImageCache, WhatAnInterruptedFetchLeftIsRemovedUnlessItIsBeingMade) {
+  const Folder at;
+  int made = 0;
+  at.write("left.work/podman/layer", "x");
+  at.write("busy.work/podman/layer", "x");
+  const supervisor::Fd busy(open((at / "busy.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(flock(busy.get(), LOCK_EX), 0);
+  const auto image = get_image(at, "one", 1 << 30, made);
+  EXPECT_FALSE(fs::exists(at / "left.work"));
+  EXPECT_TRUE(fs::exists(at / "busy.work/podman/layer"));
+  // A removal that was interrupted has left a folder of that name; the next one does not stumble over it.
+  fs::last_write_time(image.lock, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  const auto folder = fs::path(image.root).parent_path().string();
+  at.write(fs::path(folder).filename().string() + ".work/half", "x");
+  get_image(at, "two", 150'000, made);
+  EXPECT_FALSE(fs::exists(folder));
+  EXPECT_FALSE(fs::exists(folder + ".work"));
 }
 
 std::string make_blob(const Folder& at, const std::string& digest, const std::string& text) {

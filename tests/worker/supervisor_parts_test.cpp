@@ -31,6 +31,28 @@ GetEnv reader(const Env& env) {
   };
 }
 
+TEST(StatInRoot, AbsoluteLinksAreTheRootsOwn) {
+  namespace fs = std::filesystem;
+  char name[] = "/tmp/tutti-root-XXXXXX";
+  ASSERT_NE(mkdtemp(name), nullptr);
+  const std::string root = name;
+  fs::create_directories(root + "/bin");
+  const auto tool = "tool-of-" + fs::path(root).filename().string();  // no node has it
+  std::ofstream(root + "/bin/" + tool) << "x";
+  fs::create_symlink("/bin/" + tool, root + "/bin/sh");
+  fs::create_symlink("/nowhere", root + "/bin/none");
+  fs::create_symlink("../../../../../../etc/passwd", root + "/bin/out");
+  struct stat inside{}, wanted{};
+  ASSERT_EQ(stat((root + "/bin/" + tool).c_str(), &wanted), 0);
+  EXPECT_TRUE(stat_in_root(root, "bin/sh", inside));
+  EXPECT_EQ(inside.st_ino, wanted.st_ino);
+  EXPECT_FALSE(stat_in_root(root, "bin/none", inside));
+  EXPECT_FALSE(stat_in_root(root, "bin/out", inside));
+  EXPECT_FALSE(stat_in_root(root + "/none", "bin/sh", inside));
+  EXPECT_TRUE(stat_in_root("/proc/self/root", "bin/sh", inside));
+  fs::remove_all(root);
+}
+
 TEST(RankEnv, OpenMpisWordsAreMirroredForTorchButNeverOverTheUsers) {
   const Env env{{"OMPI_COMM_WORLD_RANK", "5"},        {"OMPI_COMM_WORLD_SIZE", "8"},
                 {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},  {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},

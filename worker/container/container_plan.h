@@ -13,9 +13,9 @@
 namespace tutti::container {
 
 /// Names in an attempt's directory.
-inline constexpr auto kPlanFile = "container.json";  // root's: a job cannot take its container away
-inline constexpr auto kFolder = "container";         // the user's: what tutti-image makes
-inline constexpr auto kWordsFile = "container/words";
+inline constexpr auto kPlanFile = "container.json";    // the worker's; the job's user only reads it
+inline constexpr auto kFolder = "container";           // the user's: what tutti-image makes
+inline constexpr auto kWordsFile = "container/words";  // so a job could change it: docs/containers.md
 inline constexpr auto kShm = "shm";  // the tmpfs that is /dev/shm inside, mounted by the supervisor
 
 /// How a node gets images. All are run by bubblewrap: docs/containers.md says why.

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <stdexcept>
+#include <thread>
 
 #include "worker/supervisor/fd.h"
 #include "worker/supervisor/files.h"
@@ -23,6 +25,7 @@ using supervisor::Fd;
 
 // Longer than from the end of its preparation to the start of its ranks.
 constexpr auto kUnusedFor = std::chrono::minutes(20);
+constexpr std::string_view kWork = ".work";
 
 Fd open_lock(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -51,17 +54,38 @@ struct Entry {
   std::int64_t bytes = 0;
 };
 
+// A folder under its own name is whole: one that is only half removed must not have it.
+void remove_image(const std::string& folder, std::error_code& ec) {
+  const auto work = folder + std::string(kWork);
+  fs::remove_all(work, ec);
+  if (!ec) fs::rename(folder, work, ec);
+  if (!ec) fs::remove_all(work, ec);
+}
+
+// What an interrupted fetch, or removal, has left; what is being made is locked.
+void remove_left(const std::string& work) {
+  const auto lock = open_lock(work.substr(0, work.size() - kWork.size()) + ".lock");
+  std::error_code ec;  // what cannot be removed now is tried again by the next
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(work, ec);
+}
+
 // Makes room for what has just come, by what has not been used for longest. Returns what is left.
 std::int64_t shrink(const std::string& cache, std::int64_t limit, const std::string& spared) {
   std::vector<Entry> all;
+  std::vector<std::string> left;
   std::int64_t sum = 0;
   for (const auto& entry : fs::directory_iterator(cache)) {
     const auto path = entry.path().string();
-    if (!entry.is_directory() || path.ends_with(".work")) continue;
+    if (!entry.is_directory()) continue;
+    if (path.ends_with(kWork)) {
+      left.push_back(path);
+      continue;
+    }
     std::error_code ec;
     all.push_back({path, fs::last_write_time(path + ".lock", ec), noted_size(path)});
     sum += all.back().bytes;
   }
+  for (const auto& work : left) remove_left(work);
   std::ranges::sort(all, {}, &Entry::used);
   for (const auto& entry : all) {
     if (sum <= limit) break;
@@ -69,7 +93,7 @@ std::int64_t shrink(const std::string& cache, std::int64_t limit, const std::str
     const auto lock = open_lock(entry.folder + ".lock");
     if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) continue;  // somebody runs in it
     std::error_code ec;
-    fs::remove_all(entry.folder, ec);
+    remove_image(entry.folder, ec);
     if (!ec) sum -= entry.bytes;
   }
   return sum;
@@ -84,7 +108,42 @@ std::vector<std::string> read_variables(const std::string& folder) {
   return out;
 }
 
+// Returns with the lock held: shared when the image is there, exclusively when it is to be made. Shared also
+// where nobody has it: its ranks take it meanwhile.
+void take(const Fd& lock, const std::string& folder, const std::string& identity) {
+  const auto wait = [&](int how) {
+    while (flock(lock.get(), how) != 0)
+      if (errno != EINTR) supervisor::throw_errno("flock");
+  };
+  bool said = false;
+  while (true) {
+    if (fs::exists(folder)) {
+      wait(LOCK_SH);
+      if (fs::exists(folder)) return;  // else it was removed to make room, while we waited
+    }
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (!said) std::printf("waiting for another attempt that unpacks %s\n", identity.c_str());
+      std::fflush(stdout);
+      said = true;
+      wait(LOCK_EX);
+    }
+    if (!fs::exists(folder)) return;
+  }
+}
+
 }  // namespace
+
+Fd hold_image(const std::string& lock, std::chrono::milliseconds patience) {
+  Fd fd(open(lock.c_str(), O_RDWR));
+  if (!fd) supervisor::throw_errno("open " + lock);
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (flock(fd.get(), LOCK_SH | LOCK_NB) != 0) {
+    const bool others = errno == EWOULDBLOCK || errno == EINTR;
+    if (!others || std::chrono::steady_clock::now() >= until) supervisor::throw_errno("hold the image");
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return fd;
+}
 
 std::string cache_key(const std::string& identity) {
   std::uint64_t hash = 14695981039346656037u;  // FNV-1a
@@ -99,17 +158,10 @@ CachedImage cached_image(
     const std::function<std::vector<std::string>(const std::string& work, const std::string& root)>& make) {
   const auto folder = cache + "/" + cache_key(identity);
   const auto lock = open_lock(folder + ".lock");
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (!fs::exists(folder)) {
-      std::printf("waiting for another attempt that unpacks %s\n", identity.c_str());
-      std::fflush(stdout);
-    }
-    // In use by ranks is as good as ours; being made is waited for.
-    if (flock(lock.get(), fs::exists(folder) ? LOCK_SH : LOCK_EX) != 0) supervisor::throw_errno("flock");
-  }
+  take(lock, folder, identity);
   futimens(lock.get(), nullptr);  // used now
   if (!fs::exists(folder)) {
-    const auto work = folder + ".work";
+    const auto work = folder + std::string(kWork);
     fs::remove_all(work);  // of one that was interrupted
     fs::create_directories(work + "/out");
     const auto variables = make(work, work + "/out/root");
@@ -120,7 +172,8 @@ CachedImage cached_image(
     fs::rename(work + "/out", folder);
     fs::remove_all(work);
     if (const auto sum = shrink(cache, limit, folder); sum > limit) {
-      fs::remove_all(folder);
+      std::error_code ec;
+      remove_image(folder, ec);
       throw std::runtime_error("the image needs " + std::to_string(size >> 20) +
                                " MiB, and images in use hold " + std::to_string((sum - size) >> 20) +
                                " of the " + std::to_string(limit >> 20) +

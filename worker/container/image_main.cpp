@@ -2,13 +2,12 @@
 // says tutti-image --inside DIR -- P  puts the program P into that container (exec, no process of its own)
 // tutti-image --unpack FROM WORK ROOT   within a sandbox, called by the first form
 // Runs as the job's user, under the supervisor's deadline for `setup`, whose log its words go to.
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/json.hpp>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -32,6 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxWords = 16 << 20;
+constexpr auto kLockPatience = std::chrono::seconds(30);
 
 std::string read_or_throw(const std::string& path) {
   auto text = read_file(path, kMaxWords);
@@ -55,7 +55,11 @@ bool is_folder(const std::string& path) { return fs::is_directory(path); }
 
 CachedImage have_image(const ContainerPlan& plan) {
   const auto image = name_image(plan.image, &is_folder);
-  if (image.kind == ImageKind::folder && !is_oci_layout(image.name)) return {image.name, {}, ""};
+  if (image.kind == ImageKind::folder) {
+    if (const auto why = why_not_shown(plan, "image", image.name); !why.empty())
+      throw std::runtime_error(why);
+    if (!is_oci_layout(image.name)) return {fs::canonical(image.name).string(), {}, ""};
+  }
   if (image.kind == ImageKind::registry) {
     if (plan.tool == "bubblewrap")
       throw std::runtime_error("this node has no podman, enroot or apptainer to fetch " + plan.image);
@@ -110,6 +114,9 @@ void write_accounts(const ContainerPlan& plan) {
 
 void prepare(const std::string& dir) {
   const auto plan = decode_plan(read_or_throw(dir + "/" + kPlanFile));
+  if (!plan.checkpoint_dir.empty())  // before it is made
+    if (const auto why = why_not_shown(plan, "checkpoint.dir", plan.checkpoint_dir); !why.empty())
+      throw std::runtime_error(why);
   auto host = look_at_host(plan.gpus, "/dev", library_folders());
   host.own_proc = see_what_works(plan);
   const auto image = have_image(plan);
@@ -127,10 +134,8 @@ int inside(const std::string& dir, char** program) {
   for (std::size_t at = 0; at < text.size(); at += std::strlen(text.c_str() + at) + 1)
     argv.push_back(const_cast<char*>(text.c_str() + at));
   if (argv.size() < 2) throw std::runtime_error(std::string(kWordsFile) + " is damaged");
-  if (*argv[0] != '\0') {  // stays open in bubblewrap: the image is in use as long as it lives
-    const int lock = open(argv[0], O_RDWR);
-    if (lock < 0 || flock(lock, LOCK_SH | LOCK_NB) != 0) tutti::supervisor::throw_errno("hold the image");
-  }
+  tutti::supervisor::Fd lock;  // stays open in bubblewrap: the image is in use as long as it lives
+  if (*argv[0] != '\0') lock = hold_image(argv[0], kLockPatience);
   argv.erase(argv.begin());
   for (; *program != nullptr; ++program) argv.push_back(*program);
   argv.push_back(nullptr);

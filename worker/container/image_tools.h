@@ -25,7 +25,7 @@ struct Fetch {
   std::vector<std::vector<std::string>> commands;  // one after the other
   std::string archive;                             // then this file is to be unpacked; "" = `root` is ready
 };
-/// `work`: a folder to work in, the user's own, which stays (podman keeps layers there); `root`: does not
+/// `work`: a folder to work in, the user's own, empty at first and removed afterwards; `root`: does not
 /// exist.
 Fetch plan_fetch(std::string_view tool, const std::string& image, const std::string& work,
                  const std::string& root);

@@ -107,6 +107,9 @@ void add_system(const ContainerPlan& plan, const Host& host, Targets& targets) {
 
 void add_folders(const ContainerPlan& plan, const std::string& root, Targets& targets) {
   const auto same = [&](const char* how, const std::string& path) { targets[path] = {how, path, path}; };
+  const auto allow = [&](const char* field, const std::string& path) {
+    if (const auto why = why_not_shown(plan, field, path); !why.empty()) throw std::runtime_error(why);
+  };
   same("--bind", plan.dir);
   if (!plan.programs.empty()) same("--ro-bind", plan.programs);
   for (const auto& path : plan.also)
@@ -114,12 +117,17 @@ void add_folders(const ContainerPlan& plan, const std::string& root, Targets& ta
   if (!plan.home.empty() && plan.home != "/")
     targets[plan.home] = {"--bind", plan.dir + "/" + kFolder + "/home", plan.home};
   if (!plan.workdir.empty()) {
-    if (fs::is_directory(plan.workdir))
+    if (fs::is_directory(plan.workdir)) {
+      allow("workdir", plan.workdir);
       same("--bind", plan.workdir);
-    else if (!is_there(root + plan.workdir))
+    } else if (!is_there(root + plan.workdir)) {
       throw std::runtime_error("workdir " + plan.workdir + " is neither on this node nor in the image");
+    }
   }
-  if (!plan.checkpoint_dir.empty()) same("--bind", plan.checkpoint_dir);
+  if (!plan.checkpoint_dir.empty()) {
+    allow("checkpoint.dir", plan.checkpoint_dir);
+    same("--bind", plan.checkpoint_dir);
+  }
   for (const auto& m : plan.mounts) {
     if (const auto why = why_not_mounted(plan, m.source); !why.empty()) throw std::runtime_error(why);
     targets[m.target] = {m.read_only ? "--ro-bind" : "--bind", m.source, m.target};
@@ -152,13 +160,26 @@ void add_variables(const ContainerPlan& plan, const std::vector<std::string>& va
 
 }  // namespace
 
+std::string why_not_shown(const ContainerPlan& plan, const std::string& field, const std::string& path) {
+  std::error_code ec;
+  const auto real = fs::weakly_canonical(path, ec).string();  // a checkpoint folder may be still to be made
+  if (ec) return field + " " + path + ": " + ec.message();
+  if (real == "/") return field + " " + path + ": the node's / is not for jobs; name a folder below it";
+  if (plan.closed.empty()) return {};
+  auto closed = real_path(plan.closed);
+  if (closed.empty()) closed = plan.closed;
+  if (below(real, closed)) return field + " " + path + ": the worker's own folder is not for jobs";
+  if (below(closed, real))
+    return field + " " + path +
+           ": the worker's own folder lies in it, which is not for jobs; name a folder " +
+           "that does not hold it";
+  return {};
+}
+
 std::string why_not_mounted(const ContainerPlan& plan, const std::string& source) {
   const auto real = real_path(source);
   if (real.empty()) return "mount " + source + ": there is no such file or folder on this node";
-  if (!plan.closed.empty())
-    if (const auto closed = real_path(plan.closed);
-        !closed.empty() && (below(real, closed) || below(closed, real)))
-      return "mount " + source + ": the worker's own folder is not for jobs";
+  if (auto why = why_not_shown(plan, "mount", source); !why.empty()) return why;
   if (plan.mount_folders.empty()) return {};
   for (const auto& folder : plan.mount_folders)
     if (const auto allowed = real_path(folder); !allowed.empty() && below(real, allowed)) return {};

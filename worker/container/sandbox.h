@@ -28,7 +28,11 @@ std::vector<std::string> library_folders();
 std::vector<std::string> sandbox_words(const ContainerPlan&, const std::string& root,
                                        const std::vector<std::string>& variables, const Host&);
 
-/// Why a source may not be mounted, "" = it may.
+/// Why a folder of the node may not be seen inside, whatever names it (`field`: "workdir"), "" = it may:
+/// never
+/// `/`, the worker's own folder, or what holds that. Links are resolved; it need not be there yet.
+std::string why_not_shown(const ContainerPlan&, const std::string& field, const std::string& path);
+/// Why a source of `mounts` may not be mounted, "" = it may: the same, and the node's --container-mounts.
 std::string why_not_mounted(const ContainerPlan&, const std::string& source);
 
 }  // namespace tutti::container

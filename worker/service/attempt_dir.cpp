@@ -37,6 +37,13 @@ void write_for(const Account& user, const std::string& path, const std::string& 
   give(path, user.uid, user.gid);
 }
 
+// To be read by the user and changed by nobody but the worker, in whose folder it lies.
+void write_readable_by(const Account& user, const std::string& path, const std::string& text) {
+  replace_file(path, text, false, 0440);
+  if (chmod(path.c_str(), 0440) != 0) throw_errno("chmod " + path);  // whatever the umask
+  give(path, geteuid(), user.gid);
+}
+
 std::string name_of(AttemptKey key) { return to_string(key.job) + "-" + to_string(key.epoch); }
 
 std::optional<AttemptKey> key_of(const std::string& name) {
@@ -93,7 +100,7 @@ void AttemptDirs::write_preparation(AttemptKey key, const Preparation& p) {
       make_folder(folder, 0700);
       give(folder, user.uid, user.gid);
     }
-    write_for(user, dir + "/" + container::kPlanFile, container::encode(*p.container));
+    write_readable_by(user, dir + "/" + container::kPlanFile, container::encode(*p.container));
   }
   write_for(user, dir + "/" + files::kHostfile, p.hostfile);
   replace_file(dir + "/supervise.json", supervisor::encode(p.config), false, 0600);

@@ -1,10 +1,14 @@
 #include "worker/supervisor/proc_scan.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -179,6 +183,22 @@ std::string describe(pid_t pid) {
   std::string name = read_file(proc(pid, "comm"), 64).value_or("gone");
   while (!name.empty() && name.back() == '\n') name.pop_back();
   return std::to_string(pid) + " (" + name + ")";
+}
+
+bool stat_in_root(const std::string& root, const char* name, struct stat& into) {
+  const Fd folder(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder) return false;
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT;
+  int tries = 0;
+  long fd = -1;
+  // EAGAIN: something was renamed while the kernel looked.
+  do fd = syscall(SYS_openat2, folder.get(), name, &how, sizeof how);
+  while (fd < 0 && errno == EAGAIN && ++tries < 4);
+  if (fd < 0 && (errno == ENOSYS || errno == EPERM)) return fstatat(folder.get(), name, &into, 0) == 0;
+  const Fd file(static_cast<int>(fd));
+  return file && fstat(file.get(), &into) == 0;
 }
 
 // Not the owner of its folder: that is root for a process that does not let itself be dumped.

@@ -1,6 +1,7 @@
 // Finds an attempt's processes in /proc when no cgroup holds them. Called by kill_proof and the supervisor.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <string>
@@ -30,6 +31,9 @@ std::vector<pid_t> find_holders(const std::string& path);
 bool holds(pid_t pid, const std::string& path);
 
 std::string describe(pid_t pid);  // "4711 (python3)"
-uid_t owner_of(pid_t pid);        // its real user; -1 when it is gone
+// What a process that has `root` for its `/` finds under a name, absolute links in it too (an image's /bin/sh
+// may be one to /bin/busybox). False with errno set.
+bool stat_in_root(const std::string& root, const char* name, struct stat& into);
+uid_t owner_of(pid_t pid);  // its real user; -1 when it is gone
 
 }  // namespace tutti::supervisor

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "worker/supervisor/files.h"
+#include "worker/supervisor/proc_scan.h"
 #include "worker/supervisor/rank_env.h"
 
 using namespace tutti::supervisor;
@@ -153,7 +154,7 @@ void deliver(pid_t program, bool shell, int signal) {
 bool is_still_the_shell(pid_t program) {
   struct stat now{}, shell{};
   const std::string proc = "/proc/" + std::to_string(program);  // in a container the shell is the image's
-  return stat((proc + "/exe").c_str(), &now) == 0 && stat((proc + "/root/bin/sh").c_str(), &shell) == 0 &&
+  return stat((proc + "/exe").c_str(), &now) == 0 && stat_in_root(proc + "/root", "bin/sh", shell) &&
          now.st_dev == shell.st_dev && now.st_ino == shell.st_ino;
 }
 
