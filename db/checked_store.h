@@ -50,9 +50,11 @@ class CheckedStore final : public Store {
   void introduce(LeaderCard card) override { store_->introduce(std::move(card)); }
   Term acquire_leadership(const std::string& holder) override;
   Duration predecessors_renew() override { return store_->predecessors_renew(); }
+  std::vector<std::string> predecessor_urls() override { return store_->predecessor_urls(); }
   void resign() noexcept override { store_->resign(); }
   Snapshot load() override;
   void commit(const Batch& batch) override { store_->commit(batch); }
+  void prove_leadership() override { store_->prove_leadership(); }
   bool healthy() noexcept override { return store_->healthy(); }
 
  private:

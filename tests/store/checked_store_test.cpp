@@ -178,6 +178,30 @@ TEST_P(CheckedStoreTest, TheHistoryTellsIt) {
   EXPECT_THAT(edges, ElementsAre("running>stopping", "stopping>held"));
 }
 
+// What Store answers by itself, for stores that have nothing to say, must be asked of the one inside.
+class Telling final : public Store {
+ public:
+  Term acquire_leadership(const std::string&) override { return Term(1); }
+  Duration predecessors_renew() override { return std::chrono::seconds(9); }
+  std::vector<std::string> predecessor_urls() override { return {"http://before:7070"}; }
+  Snapshot load() override { return {}; }
+  void commit(const Batch&) override { ADD_FAILURE() << "an empty commit proves nothing here"; }
+  void prove_leadership() override { ++proofs_; }
+  bool healthy() noexcept override { return proofs_ == 1; }
+
+ private:
+  int proofs_ = 0;
+};
+
+TEST(CheckedStore, AsksTheStoreInsideWhateverStoreAnswersByItself) {
+  CheckedStore checked(
+      std::make_unique<Telling>(), {}, [](const std::string&) {}, [] { return at(1000); });
+  EXPECT_EQ(checked.predecessors_renew(), Duration(std::chrono::seconds(9)));
+  EXPECT_THAT(checked.predecessor_urls(), ElementsAre("http://before:7070"));
+  checked.prove_leadership();
+  EXPECT_TRUE(checked.healthy()) << "it was proved once, by the store inside";
+}
+
 INSTANTIATE_TEST_SUITE_P(Both, CheckedStoreTest, testing::Values(Kind::memory, Kind::postgres),
                          [](const auto& info) { return info.param == Kind::memory ? "Memory" : "Postgres"; });
 
