@@ -220,14 +220,17 @@ std::string without_password(const std::string& connection_string) {
   return out;
 }
 
+std::string application_of(const std::string& program) { return "tutti-" + program; }
+
 void run_program(const ProgramRun& run) {
+  const std::string name = fs::path(run.argv.front()).filename().string();
   ChildPlan plan{.name = run.argv.front(), .argv = run.argv, .environment = {}, .log = run.log};
   if (!run.connection_string.empty()) {
-    plan.argv.push_back("--dbname=" + without_password(run.connection_string));
+    plan.argv.push_back("--dbname=" + without_password(run.connection_string) +
+                        " application_name=" + application_of(name));
     if (const auto password = password_in(run.connection_string); !password.empty())
       plan.environment.emplace_back("PGPASSWORD", password);  // a command line is for everybody to read
   }
-  const std::string name = fs::path(run.argv.front()).filename().string();
   const Interrupts interrupts;
   const pid_t pid = spawn(plan);
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));

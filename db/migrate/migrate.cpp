@@ -51,6 +51,19 @@ std::map<int, Recorded> read_recorded(pqxx::connection& c) {
   return out;
 }
 
+// `tutti restore --replace` was cut off: the schema is empty because the cluster stands aside. Tables of our
+// own there, and a scheduler would lead a cluster without jobs, nodes and people.
+void check_restored(pqxx::connection& c) {
+  pqxx::nontransaction tx(c);
+  if (!tx.exec1("SELECT to_regclass('schema_migration') IS NULL AND to_regnamespace('tutti_replaced') IS NOT"
+                " NULL")[0]
+           .as<bool>())
+    return;
+  throw MigrateError(
+      "a restore was cut off: run it again (tutti restore BACKUP --replace, as before), unless it still runs; "
+      "or, to have back what was there: DROP SCHEMA public; ALTER SCHEMA tutti_replaced RENAME TO public");
+}
+
 void check_numbering(const std::vector<Migration>& migrations) {
   int expected = 1;
   for (const auto& m : migrations)
@@ -161,6 +174,10 @@ MigrateResult migrate(const std::string& connection_string, const std::vector<Mi
       // Another scheduler may be migrating: wait for it, but not for ever. The lock goes with the session.
       tx.exec("SET lock_timeout = '60s'");
       tx.exec(std::string("SELECT pg_advisory_lock(") + kLock + ")");
+    }
+    check_restored(c);
+    {
+      pqxx::nontransaction tx(c);
       tx.exec(
           "CREATE TABLE IF NOT EXISTS schema_migration (version integer PRIMARY KEY, name text NOT NULL, "
           "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())");
@@ -185,6 +202,7 @@ std::vector<std::string> pending_migrations(const std::string& connection_string
   return reaching_server([&] {
     pqxx::connection c(with_timeout(connection_string));
     prepare_session(c);
+    check_restored(c);
     const auto recorded = read_recorded(c);
     check_recorded(recorded, migrations);
     std::vector<std::string> out;

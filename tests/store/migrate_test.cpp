@@ -165,6 +165,21 @@ TEST_F(MigrateTest, LosingTheSessionHalfWayLeavesNothingAndTheNextStartGoesOn) {
   EXPECT_THAT(migrate(where(), dying).applied, ElementsAre("0003 half"));
 }
 
+// The rows of the cluster stand aside, and what would take their place never came.
+TEST_F(MigrateTest, SchemaThatARestoreLeftEmptyIsNotFilled) {
+  migrate(where(), two_);
+  database_.sql("ALTER SCHEMA public RENAME TO tutti_replaced");
+  database_.sql("CREATE SCHEMA public");
+  const auto refused = ThrowsMessage<MigrateError>(
+      AllOf(HasSubstr("a restore was cut off: run it again"), HasSubstr("tutti restore BACKUP --replace")));
+  EXPECT_THAT([&] { migrate(where(), two_); }, refused);
+  EXPECT_THAT([&] { pending_migrations(where(), two_); }, refused);
+  EXPECT_THAT(database_.sql("SELECT to_regclass('schema_migration') IS NULL"), ElementsAre("t"));
+  database_.sql("DROP SCHEMA public");
+  database_.sql("ALTER SCHEMA tutti_replaced RENAME TO public");
+  EXPECT_THAT(migrate(where(), two_).applied, IsEmpty());
+}
+
 TEST_F(MigrateTest, UnreachableServerIsSaid) {
   EXPECT_THAT([] { migrate("host=/nonexistent dbname=x"); },
               ThrowsMessage<MigrateError>(HasSubstr("cannot migrate the database")));
