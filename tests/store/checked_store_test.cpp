@@ -97,6 +97,8 @@ TEST_P(CheckedStoreTest, RunningJobWithoutAnAttemptIsHeldAndTheOthersGoOn) {
   const Snapshot s = boot();
   EXPECT_EQ(in(s, 2).state, JobState::held);
   EXPECT_THAT(in(s, 2).reason, AllOf(HasSubstr("has no attempt"), HasSubstr("release")));
+  EXPECT_THAT(in(s, 2).reason, HasSubstr("21 minutes after this"));
+  EXPECT_EQ(in(s, 2).not_before, at(1000) + std::chrono::minutes(21)) << "its ranks may live on";
   EXPECT_EQ(in(s, 1).state, JobState::running);
   EXPECT_THAT(said_, ElementsAre("job 2 is held: it is running, but has no attempt"));
 }
@@ -164,6 +166,18 @@ TEST_P(CheckedStoreTest, SpecThatCannotBeReadIsCoveredAndItsJobHeld) {
   EXPECT_THAT(s.attempts, IsEmpty());
   EXPECT_THAT(s.allocations, IsEmpty());
   EXPECT_EQ(in(s, 2).state, JobState::queued);
+}
+
+TEST_P(CheckedStoreTest, JobThatDidNotRunCanBeginAtOnceWhenItIsReleased) {
+  Batch b;
+  b.changed_specs[JobId(2)] = "broken";
+  store_->commit(b);
+  const Snapshot s =
+      boot({.problem = [](std::string_view text) { return text == "broken" ? "expected a value" : ""; },
+            .stand_in = [](const JobRow&) { return std::string("{\"run\":\"exit 78\"}"); }});
+  EXPECT_EQ(in(s, 2).state, JobState::held);
+  EXPECT_EQ(in(s, 2).not_before, Instant{});
+  EXPECT_EQ(in(s, 2).reason.find("minutes"), std::string::npos);
 }
 
 TEST_P(CheckedStoreTest, TheHistoryTellsIt) {
