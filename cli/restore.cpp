@@ -113,6 +113,16 @@ void refuse(const RestoreOptions& options, const BackupManifest& m, const Place&
         std::string("look what is in it; DROP SCHEMA ") + kAside + " CASCADE when it is not needed");
 }
 
+// Of what is restored nothing depends on it: if it fails, that is said, and a person does it.
+void tidy(Place& place, const std::string& text, std::ostream& err) {
+  try {
+    place.run(text);
+  } catch (const std::exception& e) {
+    err << "tutti restore: the restore is complete, but " << text << " failed: " << e.what()
+        << "\ntutti restore: run that by hand\n";
+  }
+}
+
 // What was there stands aside until the restored rows are complete, and comes back if they never are.
 class Replaced {
  public:
@@ -145,9 +155,11 @@ class Replaced {
   }
   Replaced(const Replaced&) = delete;
   Replaced& operator=(const Replaced&) = delete;
+  // The restored rows hold, whatever becomes of the old ones.
   void not_needed() {
     was_empty_ = false;
-    if (std::exchange(aside_, false)) place_.run(std::string("DROP SCHEMA ") + kAside + " CASCADE");
+    if (std::exchange(aside_, false))
+      tidy(place_, std::string("DROP SCHEMA ") + kAside + " CASCADE", err_);
   }
 
  private:
@@ -197,14 +209,16 @@ void load_rows(const RestoreOptions& options, const BackupSite& site, int major,
   if (terminal) err << "\r\x1b[K" << std::flush;
 }
 
+// Those that were there stay until both of the backup are whole on the disk.
 void restore_secrets(const BackupManifest& m, const std::string& backup, const std::string& data) {
   if (!m.with_secrets || data.empty()) return;
   fs::create_directories(data);
-  for (const char* name : {"secret", "token"}) {
-    const std::string to = data + "/" + name;
-    if (fs::exists(to)) fs::remove(to);
-    copy_durably(backup + "/" + name, to, 0600);
+  const auto files = {"secret", "token"};
+  for (const std::string name : files) {
+    fs::remove(data + "/" + name + ".new");  // of a restore that was cut off
+    copy_durably(backup + "/" + name, data + "/" + name + ".new", 0600);
   }
+  for (const std::string name : files) fs::rename(data + "/" + name + ".new", data + "/" + name);
   sync_path(data);
 }
 
@@ -266,9 +280,9 @@ int run_restore(const RestoreOptions& asked, std::ostream& out, std::ostream& er
     const auto migrated = db::migrate(site.connection_string());
     for (const auto& name : migrated.applied) out << "migrated   " << name << "\n";
     const RestoreResult result = raise_above_the_past(place.session(), plan);
+    restore_secrets(manifest, options.backup, site.data());  // if it fails, the old rows come back
     replaced.not_needed();
-    restore_secrets(manifest, options.backup, site.data());
-    place.run("ANALYZE");
+    tidy(place, "ANALYZE", err);
     out << "restored   " << result.jobs << " unfinished jobs, of which " << result.requeued
         << " ran at the backup and wait again; the next job is " << result.next_job << "\n"
         << "next       start the scheduler"
