@@ -8,6 +8,8 @@
 #include <pqxx/pqxx>
 #include <thread>
 
+#include "db/migrate/connection_text.h"
+
 namespace tutti::db {
 namespace {
 
@@ -36,6 +38,8 @@ void prepare_session(pqxx::connection& c) {
 }
 
 std::string with_timeout(const std::string& connection_string) {
+  if (const auto problem = connection_problem(connection_string); !problem.empty())
+    throw MigrateError("cannot migrate the database: " + problem);
   // A later setting wins, so ours stands first; a URI takes no prefix and is left as it is.
   const bool uri = connection_string.compare(0, 11, "postgresql:") == 0 ||
                    connection_string.compare(0, 9, "postgres:") == 0;

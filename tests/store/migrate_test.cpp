@@ -21,6 +21,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::ThrowsMessage;
 
 class MigrateTest : public testing::Test {
@@ -178,6 +179,11 @@ TEST_F(MigrateTest, SchemaThatARestoreLeftEmptyIsNotFilled) {
   database_.sql("DROP SCHEMA public");
   database_.sql("ALTER SCHEMA tutti_replaced RENAME TO public");
   EXPECT_THAT(migrate(where(), two_).applied, IsEmpty());
+}
+
+TEST_F(MigrateTest, PasswordOfAStringThatCannotBeReadIsNotSaid) {
+  EXPECT_THAT([] { migrate("postgresql://u:s3cr%zzet@h/d"); },
+              ThrowsMessage<MigrateError>(AllOf(HasSubstr("cannot be read"), Not(HasSubstr("s3cr")))));
 }
 
 TEST_F(MigrateTest, UnreachableServerIsSaid) {
