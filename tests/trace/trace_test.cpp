@@ -251,8 +251,8 @@ TEST(HttpSender, KnowsWhatAnEndpointIs) {
 TEST(HttpSender, TakesNoPasswordAndDoesNotRepeatIt) {
   for (const char* url : {"http://ann:s3cr@h:4318", "https://s3cr@h/v1/traces", "ann:s3cr@h:4318"}) {
     EXPECT_THAT([&] { http_sender(url, 1s); },
-                testing::ThrowsMessage<std::runtime_error>(testing::AllOf(
-                    testing::HasSubstr("--otlp-endpoint"), testing::Not(testing::HasSubstr("s3cr")))))
+                ::testing::ThrowsMessage<std::runtime_error>(::testing::AllOf(
+                    ::testing::HasSubstr("--otlp-endpoint"), ::testing::Not(::testing::HasSubstr("s3cr")))))
         << url;
   }
 }
