@@ -56,8 +56,8 @@ class Place {
       const auto rows = tx.exec("SELECT holder, term FROM public.leader");
       if (!rows.empty()) holder_ = rows[0][0].as<std::string>(), term_ = rows[0][1].as<std::int64_t>();
     }
-    if (half_replaced_ && tx.exec1(std::string("SELECT to_regclass('") + kAside + ".leader') IS NOT NULL")[0]
-                              .as<bool>()) {
+    if (half_replaced_ &&
+        tx.exec1(std::string("SELECT to_regclass('") + kAside + ".leader') IS NOT NULL")[0].as<bool>()) {
       const auto rows = tx.exec(std::string("SELECT term FROM ") + kAside + ".leader");
       if (!rows.empty()) term_aside_ = rows[0][0].as<std::int64_t>();
     }
@@ -158,8 +158,7 @@ class Replaced {
   // The restored rows hold, whatever becomes of the old ones.
   void not_needed() {
     was_empty_ = false;
-    if (std::exchange(aside_, false))
-      tidy(place_, std::string("DROP SCHEMA ") + kAside + " CASCADE", err_);
+    if (std::exchange(aside_, false)) tidy(place_, std::string("DROP SCHEMA ") + kAside + " CASCADE", err_);
   }
 
  private:

@@ -14,7 +14,8 @@ std::string connection_problem(const std::string& connection_string) {
   if (options) return "";
   const auto has = [&](const char* what) { return connection_string.find(what) != std::string::npos; };
   if (has("://") || has("password") || has("@"))
-    return "the connection string cannot be read: postgresql://USER:PASSWORD@HOST:PORT/NAME is expected, with "
+    return "the connection string cannot be read: postgresql://USER:PASSWORD@HOST:PORT/NAME is expected, "
+           "with "
            "special characters as %XX; or host=HOST dbname=NAME user=USER password='WORD', with quotes where "
            "there are spaces";
   std::string text = complaint == nullptr ? "out of memory" : complaint;

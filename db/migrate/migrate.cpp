@@ -64,7 +64,8 @@ void check_restored(pqxx::connection& c) {
            .as<bool>())
     return;
   throw MigrateError(
-      "a restore was cut off: run it again (tutti restore BACKUP --replace, as before), unless it still runs; "
+      "a restore was cut off: run it again (tutti restore BACKUP --replace, as before), unless it still "
+      "runs; "
       "or, to have back what was there: DROP SCHEMA public; ALTER SCHEMA tutti_replaced RENAME TO public");
 }
 

@@ -1,4 +1,5 @@
-// Rows after a restore, and what of a connection string is refused. The whole way is tests/python/backup_test.py.
+// Rows after a restore, and what of a connection string is refused. The whole way is
+// tests/python/backup_test.py.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

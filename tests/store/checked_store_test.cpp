@@ -208,8 +208,7 @@ class Telling final : public Store {
 };
 
 TEST(CheckedStore, AsksTheStoreInsideWhateverStoreAnswersByItself) {
-  CheckedStore checked(
-      std::make_unique<Telling>(), {}, [](const std::string&) {}, [] { return at(1000); });
+  CheckedStore checked(std::make_unique<Telling>(), {}, [](const std::string&) {}, [] { return at(1000); });
   EXPECT_EQ(checked.predecessors_renew(), Duration(std::chrono::seconds(9)));
   EXPECT_THAT(checked.predecessor_urls(), ElementsAre("http://before:7070"));
   checked.prove_leadership();
