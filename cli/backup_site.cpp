@@ -22,6 +22,7 @@
 #include "cli/failure.h"
 #include "cli/up_files.h"
 #include "db/embedded/postgres_files.h"
+#include "db/migrate/connection_text.h"
 
 namespace tutti::cli {
 namespace {
@@ -39,11 +40,10 @@ struct FreeOptions {
 using Options = std::unique_ptr<PQconninfoOption, FreeOptions>;
 
 Options parse_connection(const std::string& text) {
-  char* error = nullptr;
-  Options options(PQconninfoParse(text.c_str(), &error));
-  const std::string why = error == nullptr ? "out of memory" : error;
-  PQfreemem(error);
-  if (!options) throw Failure(Exit::usage, "--db: " + why);
+  if (const auto problem = db::connection_problem(text); !problem.empty())
+    throw Failure(Exit::usage, "--db: " + problem);
+  Options options(PQconninfoParse(text.c_str(), nullptr));
+  if (!options) throw Failure(Exit::failed, "--db: out of memory");
   return options;
 }
 
@@ -56,11 +56,18 @@ std::string quoted(const std::string& value) {
   return out + "'";
 }
 
-std::string password_in(const std::string& connection_string) {
+std::string value_in(const std::string& connection_string, const char* keyword) {
   const Options options = parse_connection(connection_string);
   for (const PQconninfoOption* o = options.get(); o->keyword != nullptr; ++o)
-    if (std::strcmp(o->keyword, "password") == 0 && o->val != nullptr) return o->val;
+    if (std::strcmp(o->keyword, keyword) == 0 && o->val != nullptr) return o->val;
   return "";
+}
+
+// pg_dump and pg_restore take a password from their environment, but that of a key only on the command line.
+void refuse_key_password(const std::string& connection_string) {
+  if (!value_in(connection_string, "sslpassword").empty())
+    throw Failure(Exit::usage, "--db: sslpassword would stand on the command line of pg_dump",
+                  "name a sslkey without a password, readable for its user alone (mode 0600)");
 }
 
 // Signals that would leave a half-made backup and a started server behind end the program that runs, and then
@@ -103,7 +110,7 @@ int program_major(const std::string& path) {
 
 BackupSite::BackupSite(SiteOptions options, For what) : embedded_(options.db.empty()) {
   if (!embedded_) {
-    parse_connection(options.db);
+    refuse_key_password(options.db);
     connection_ = options.db;
     if (!options.data.empty()) data_ = fs::absolute(options.data).string();
     return;
@@ -220,14 +227,17 @@ std::string without_password(const std::string& connection_string) {
   return out;
 }
 
+std::string application_of(const std::string& program) { return "tutti-" + program; }
+
 void run_program(const ProgramRun& run) {
+  const std::string name = fs::path(run.argv.front()).filename().string();
   ChildPlan plan{.name = run.argv.front(), .argv = run.argv, .environment = {}, .log = run.log};
   if (!run.connection_string.empty()) {
-    plan.argv.push_back("--dbname=" + without_password(run.connection_string));
-    if (const auto password = password_in(run.connection_string); !password.empty())
+    plan.argv.push_back("--dbname=" + without_password(run.connection_string) +
+                        " application_name=" + application_of(name));
+    if (const auto password = value_in(run.connection_string, "password"); !password.empty())
       plan.environment.emplace_back("PGPASSWORD", password);  // a command line is for everybody to read
   }
-  const std::string name = fs::path(run.argv.front()).filename().string();
   const Interrupts interrupts;
   const pid_t pid = spawn(plan);
   const int fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));

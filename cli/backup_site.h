@@ -71,6 +71,8 @@ struct ProgramRun {
   std::chrono::steady_clock::time_point until;
   std::function<void()> tick;  // twice a second
 };
+// What such a program calls itself at the server: of "pg_restore".
+std::string application_of(const std::string& program);
 // Throws Failure: it failed (with its last words), time was up, or somebody has pressed Ctrl-C; it is gone
 // then.
 void run_program(const ProgramRun& run);

@@ -56,6 +56,11 @@ class Place {
       const auto rows = tx.exec("SELECT holder, term FROM public.leader");
       if (!rows.empty()) holder_ = rows[0][0].as<std::string>(), term_ = rows[0][1].as<std::int64_t>();
     }
+    if (half_replaced_ &&
+        tx.exec1(std::string("SELECT to_regclass('") + kAside + ".leader') IS NOT NULL")[0].as<bool>()) {
+      const auto rows = tx.exec(std::string("SELECT term FROM ") + kAside + ".leader");
+      if (!rows.empty()) term_aside_ = rows[0][0].as<std::int64_t>();
+    }
     leads_ = !tx.exec1(std::string("SELECT pg_try_advisory_lock(") + kLeaderLock + ")")[0].as<bool>();
   }
 
@@ -65,11 +70,20 @@ class Place {
   bool somebody_leads() const { return leads_; }
   const std::string& holder() const { return holder_; }
   std::int64_t term() const { return term_; }
+  std::int64_t newest_term() const { return std::max(term_, term_aside_); }  // also of what stands aside
   pqxx::connection& session() { return session_; }
 
   void run(const std::string& text) {
     pqxx::nontransaction tx(session_);
     tx.exec(text);
+  }
+  // One that is not ours any more may still load: its transaction must not end after what comes now.
+  void end_loaders() {
+    pqxx::nontransaction tx(session_);
+    tx.exec_params(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND usename = session_user AND application_name = $1::text AND pid <> pg_backend_pid()",
+        application_of("pg_restore"));
   }
 
  private:
@@ -77,7 +91,7 @@ class Place {
   int major_ = 0;
   bool empty_ = true, half_replaced_ = false, leads_ = false;
   std::string holder_;
-  std::int64_t term_ = 0;
+  std::int64_t term_ = 0, term_aside_ = 0;
 };
 
 void refuse(const RestoreOptions& options, const BackupManifest& m, const Place& place) {
@@ -99,10 +113,21 @@ void refuse(const RestoreOptions& options, const BackupManifest& m, const Place&
         std::string("look what is in it; DROP SCHEMA ") + kAside + " CASCADE when it is not needed");
 }
 
+// Of what is restored nothing depends on it: if it fails, that is said, and a person does it.
+void tidy(Place& place, const std::string& text, std::ostream& err) {
+  try {
+    place.run(text);
+  } catch (const std::exception& e) {
+    err << "tutti restore: the restore is complete, but " << text << " failed: " << e.what()
+        << "\ntutti restore: run that by hand\n";
+  }
+}
+
 // What was there stands aside until the restored rows are complete, and comes back if they never are.
 class Replaced {
  public:
-  explicit Replaced(Place& place) : place_(place) {
+  Replaced(Place& place, std::ostream& err) : place_(place), err_(err) {
+    place.end_loaders();
     was_empty_ = place.empty() && !place.half_replaced();
     if (was_empty_) return;
     // Of a restore that was cut off: what it was to replace is the one to keep.
@@ -115,21 +140,30 @@ class Replaced {
   ~Replaced() {
     if (!aside_ && !was_empty_) return;
     try {
+      place_.end_loaders();
       place_.run(
           "DROP SCHEMA IF EXISTS public CASCADE; " +
           (aside_ ? std::string("ALTER SCHEMA ") + kAside + " RENAME TO public" : "CREATE SCHEMA public"));
-    } catch (const std::exception&) {  // the server is away: the next restore finds the schema
+    } catch (const std::exception& e) {  // the next restore finds the schema
+      err_ << "tutti restore: the database is not as it was before: " << e.what() << "\n";
+      if (aside_)
+        err_ << "tutti restore: what was there is whole, in schema " << kAside
+             << ": run the restore again with --replace; no scheduler leads until then\n";
+      else
+        err_ << "tutti restore: it was empty; run the restore again with --replace\n";
     }
   }
   Replaced(const Replaced&) = delete;
   Replaced& operator=(const Replaced&) = delete;
+  // The restored rows hold, whatever becomes of the old ones.
   void not_needed() {
     was_empty_ = false;
-    if (std::exchange(aside_, false)) place_.run(std::string("DROP SCHEMA ") + kAside + " CASCADE");
+    if (std::exchange(aside_, false)) tidy(place_, std::string("DROP SCHEMA ") + kAside + " CASCADE", err_);
   }
 
  private:
   Place& place_;
+  std::ostream& err_;
   bool aside_ = false, was_empty_ = false;
 };
 
@@ -174,14 +208,16 @@ void load_rows(const RestoreOptions& options, const BackupSite& site, int major,
   if (terminal) err << "\r\x1b[K" << std::flush;
 }
 
+// Those that were there stay until both of the backup are whole on the disk.
 void restore_secrets(const BackupManifest& m, const std::string& backup, const std::string& data) {
   if (!m.with_secrets || data.empty()) return;
   fs::create_directories(data);
-  for (const char* name : {"secret", "token"}) {
-    const std::string to = data + "/" + name;
-    if (fs::exists(to)) fs::remove(to);
-    copy_durably(backup + "/" + name, to, 0600);
+  const auto files = {"secret", "token"};
+  for (const std::string name : files) {
+    fs::remove(data + "/" + name + ".new");  // of a restore that was cut off
+    copy_durably(backup + "/" + name, data + "/" + name + ".new", 0600);
   }
+  for (const std::string name : files) fs::rename(data + "/" + name + ".new", data + "/" + name);
   sync_path(data);
 }
 
@@ -229,7 +265,7 @@ int run_restore(const RestoreOptions& asked, std::ostream& out, std::ostream& er
     const BackupSite site({.data = options.data, .db = options.db}, BackupSite::For::writing);
     Place place(site.connection_string());
     RestorePlan plan{.taken_at = manifest.taken_at, .term = 0, .quiet = quiet_time(options.quiet_minutes)};
-    plan.term = std::max(manifest.term, place.term()) + kTermGap;
+    plan.term = std::max(manifest.term, place.newest_term()) + kTermGap;
     refuse(options, manifest, place);
     refuse_other_secrets(manifest, options, site.data());
     say_plan(manifest, plan,
@@ -238,14 +274,14 @@ int run_restore(const RestoreOptions& asked, std::ostream& out, std::ostream& er
       out << "nothing was changed\n";
       return 0;
     }
-    Replaced replaced(place);
+    Replaced replaced(place, err);
     load_rows(options, site, manifest.server_major, err);
     const auto migrated = db::migrate(site.connection_string());
     for (const auto& name : migrated.applied) out << "migrated   " << name << "\n";
     const RestoreResult result = raise_above_the_past(place.session(), plan);
+    restore_secrets(manifest, options.backup, site.data());  // if it fails, the old rows come back
     replaced.not_needed();
-    restore_secrets(manifest, options.backup, site.data());
-    place.run("ANALYZE");
+    tidy(place, "ANALYZE", err);
     out << "restored   " << result.jobs << " unfinished jobs, of which " << result.requeued
         << " ran at the backup and wait again; the next job is " << result.next_job << "\n"
         << "next       start the scheduler"

@@ -98,6 +98,8 @@ RestoreResult raise_above_the_past(pqxx::connection& session, const RestorePlan&
   tx.exec("UPDATE id_floor SET event = event + 4 * (SELECT count(*) FROM restored_live)");
   tx.exec_params(kTell, why + "; term " + std::to_string(plan.term));
   tx.exec("UPDATE id_floor SET event = event + 1");
+  // R of a leader that may live is still waited for, but nobody is told of our term: in a drill it leads on.
+  tx.exec("UPDATE leader_term SET url = ''");
   tx.exec("DELETE FROM console_session");  // cookies that were revoked after the backup must not work again
   if (plan.quiet.count() > 0)
     tx.exec_params(kReserve, why + ": attempts of before may still run on nodes that are not connected yet",

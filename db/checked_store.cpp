@@ -1,6 +1,7 @@
 #include "db/checked_store.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
 #include <unordered_map>
@@ -8,6 +9,10 @@
 
 namespace tutti::db {
 namespace {
+
+// So long ranks may live on where they are not seen, as after a restore: R and the continue time of workers,
+// ten minutes each, and one for the margin.
+constexpr std::chrono::minutes kUnseen(21);
 
 constexpr std::size_t kTexts = 1'000;  // of specs, that are remembered to be whole
 
@@ -140,9 +145,15 @@ class Inspection {
       JobRow held = row;
       held.state = JobState::held;
       held.cause = Cause::held;
-      held.not_before = Instant{};
+      // Its attempt is ended without a proof: once released, it waits until nothing of it can live any more.
+      const bool may_live = is_active(row.state);
+      held.not_before = may_live ? now_ + kUnseen : Instant{};
       held.version = row.version + 1;
-      held.reason = "its rows are damaged: " + what + ". Mend them, then release it; or cancel it";
+      held.reason = "its rows are damaged: " + what + ". Mend them, then release it" +
+                    (may_live ? " (its ranks may live on where they are not seen: it begins " +
+                                    std::to_string(kUnseen.count()) + " minutes after this at the earliest)"
+                              : "") +
+                    "; or cancel it";
       out_.batch.jobs.push_back({std::move(held), row.version});
       tell_held(row, what);
       say("job " + to_string(id) + " is held: " + what);

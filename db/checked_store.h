@@ -9,7 +9,8 @@
 //  `repair`).
 //  2. A job whose rows contradict each other is held, its attempt is over, and its reason says what was
 //  wrong. A person
-//     looks at it, then releases or cancels it. All others go on.
+//     looks at it, then releases or cancels it. All others go on. Released, it begins when no rank of that
+//     attempt can live any more, 21 minutes later: nothing has proved that they are dead.
 //  3. An attempt or an allocation without its job is ended; workers are told to kill what they have of it.
 //  4. A spec that cannot be read is covered by one that does nothing (job_spec.changed_json); the submitted
 //  text stays.
@@ -50,9 +51,11 @@ class CheckedStore final : public Store {
   void introduce(LeaderCard card) override { store_->introduce(std::move(card)); }
   Term acquire_leadership(const std::string& holder) override;
   Duration predecessors_renew() override { return store_->predecessors_renew(); }
+  std::vector<std::string> predecessor_urls() override { return store_->predecessor_urls(); }
   void resign() noexcept override { store_->resign(); }
   Snapshot load() override;
   void commit(const Batch& batch) override { store_->commit(batch); }
+  void prove_leadership() override { store_->prove_leadership(); }
   bool healthy() noexcept override { return store_->healthy(); }
 
  private:

@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "daemon/config.h"
+#include "db/migrate/connection_text.h"
 
 namespace tutti {
 namespace {
@@ -25,11 +26,8 @@ std::string trimmed(const char* text) {
 }  // namespace
 
 void check_database(const std::string& connection, bool ask) {
-  char* complaint = nullptr;
-  PQconninfoOption* parsed = PQconninfoParse(connection.c_str(), &complaint);
-  const std::unique_ptr<char, void (*)(void*)> text(complaint, PQfreemem);
-  if (parsed == nullptr) throw std::runtime_error("--db: " + trimmed(complaint));
-  PQconninfoFree(parsed);
+  if (const auto problem = db::connection_problem(connection); !problem.empty())
+    throw std::runtime_error("--db: " + problem);
   if (!ask) return;
   const char* names[] = {"dbname", "connect_timeout", "application_name", nullptr};
   const char* values[] = {connection.c_str(), "5", "tutti-scheduler --check-config", nullptr};

@@ -485,7 +485,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   services.forwarding = &proxy;
   Repeated proxy_timer(io, []() -> Duration { return std::chrono::seconds(1); }, [&] { proxy.look(); });
   SideThread notice_thread(io.get_executor(), 1);  // one round at a time, the others are left out
-  const TermNotice notice(TermMark(key), {.ca_file = f.replicas.ca_file});
+  TermNotice notice(TermMark(key), {.ca_file = f.replicas.ca_file});
   leader.tell_predecessors_by([&](std::vector<std::string> urls, Term ours) {
     notice_thread.run([&notice, urls = std::move(urls),
                        says = TermMark::Says{ours.value, holder_name()}] { notice.tell(urls, says); },
@@ -591,6 +591,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
     if (!ec) stop();
   });
   io.run();
+  notice.let_go();  // --data is ours until it has ended
   for (SideThread* questions :
        {&series_reader, &history_thread, &replay_thread, &notice_thread, &trace_thread})
     questions->let_go();

@@ -8,6 +8,8 @@
 #include <pqxx/pqxx>
 #include <thread>
 
+#include "db/migrate/connection_text.h"
+
 namespace tutti::db {
 namespace {
 
@@ -36,6 +38,8 @@ void prepare_session(pqxx::connection& c) {
 }
 
 std::string with_timeout(const std::string& connection_string) {
+  if (const auto problem = connection_problem(connection_string); !problem.empty())
+    throw MigrateError("cannot migrate the database: " + problem);
   // A later setting wins, so ours stands first; a URI takes no prefix and is left as it is.
   const bool uri = connection_string.compare(0, 11, "postgresql:") == 0 ||
                    connection_string.compare(0, 9, "postgres:") == 0;
@@ -49,6 +53,20 @@ std::map<int, Recorded> read_recorded(pqxx::connection& c) {
   for (const auto& row : tx.exec("SELECT version, name, checksum FROM schema_migration ORDER BY version"))
     out[row[0].as<int>()] = {row[1].as<std::string>(), row[2].as<std::string>()};
   return out;
+}
+
+// `tutti restore --replace` was cut off: the schema is empty because the cluster stands aside. Tables of our
+// own there, and a scheduler would lead a cluster without jobs, nodes and people.
+void check_restored(pqxx::connection& c) {
+  pqxx::nontransaction tx(c);
+  if (!tx.exec1("SELECT to_regclass('schema_migration') IS NULL AND to_regnamespace('tutti_replaced') IS NOT"
+                " NULL")[0]
+           .as<bool>())
+    return;
+  throw MigrateError(
+      "a restore was cut off: run it again (tutti restore BACKUP --replace, as before), unless it still "
+      "runs; "
+      "or, to have back what was there: DROP SCHEMA public; ALTER SCHEMA tutti_replaced RENAME TO public");
 }
 
 void check_numbering(const std::vector<Migration>& migrations) {
@@ -161,6 +179,10 @@ MigrateResult migrate(const std::string& connection_string, const std::vector<Mi
       // Another scheduler may be migrating: wait for it, but not for ever. The lock goes with the session.
       tx.exec("SET lock_timeout = '60s'");
       tx.exec(std::string("SELECT pg_advisory_lock(") + kLock + ")");
+    }
+    check_restored(c);
+    {
+      pqxx::nontransaction tx(c);
       tx.exec(
           "CREATE TABLE IF NOT EXISTS schema_migration (version integer PRIMARY KEY, name text NOT NULL, "
           "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())");
@@ -185,6 +207,7 @@ std::vector<std::string> pending_migrations(const std::string& connection_string
   return reaching_server([&] {
     pqxx::connection c(with_timeout(connection_string));
     prepare_session(c);
+    check_restored(c);
     const auto recorded = read_recorded(c);
     check_recorded(recorded, migrations);
     std::vector<std::string> out;

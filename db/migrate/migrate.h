@@ -40,7 +40,7 @@ struct MigratePatience {
 };
 
 // Throws MigrateError: a recorded checksum differs, the database is newer than the binary, a migration failed
-// (it was rolled back; earlier ones stay), or the server cannot be reached.
+// (it was rolled back; earlier ones stay), a restore was cut off, or the server cannot be reached.
 MigrateResult migrate(const std::string& connection_string,
                       const std::vector<Migration>& migrations = embedded_migrations(),
                       MigratePatience patience = {});

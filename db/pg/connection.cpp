@@ -52,6 +52,8 @@ constexpr auto kLookAround = std::chrono::milliseconds(500);
 Connection::Connection(const ConnectOptions& options)
     : connection_(nullptr, PQfinish), follows_(options.follows) {
   const HostLists hosts = silent_last(options.connection_string, SilentServers::of_process());
+  // Of one server there is no other to go to: one slow answer there would end every session.
+  if (hosts.host.empty() && hosts.hostaddr.empty()) follows_ = false;
   // Later values win: ours in front are defaults, what the string says comes after them. Empty hosts behind
   // it say nothing.
   std::vector<const char*> keys = {"connect_timeout",           "keepalives_idle",  "keepalives_interval",

@@ -228,7 +228,7 @@ bool Leader::is_in_doubt(std::exception_ptr why) {
   } catch (const StoreError& error) {
     return error.kind == StoreError::in_doubt;
   } catch (...) {
-    return false;
+    return true;  // such as no memory for the answer to a COMMIT that was sent
   }
 }
 

@@ -28,7 +28,10 @@ TermNotice::TermNotice(TermMark mark, Settings settings)
 
 int TermNotice::tell(const std::vector<std::string>& urls, const TermMark::Says& says) const {
   int ended = 0;
-  for (const auto& url : urls) ended += tell_one(url, mark_.make(says, wall_now())) ? 1 : 0;
+  for (const auto& url : urls) {
+    if (let_go_) break;
+    ended += tell_one(url, mark_.make(says, wall_now())) ? 1 : 0;
+  }
   return ended;
 }
 

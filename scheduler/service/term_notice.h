@@ -6,6 +6,7 @@
 // thread.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -28,12 +29,15 @@ class TermNotice {
 
   /// To each of `urls`, one after the other. Returns how many have answered that they end.
   int tell(const std::vector<std::string>& urls, const TermMark::Says& says) const;
+  /// Nobody further is told: we stop, and do not lead any more. From any thread.
+  void let_go() { let_go_ = true; }
 
  private:
   bool tell_one(const std::string& url, const std::string& mark) const;
 
   TermMark mark_;
   Settings settings_;
+  std::atomic<bool> let_go_ = false;
 };
 
 /// Where we are told. `told` returns whether it ended our lead; a word that none of us has said is 403.

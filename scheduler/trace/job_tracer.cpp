@@ -55,7 +55,7 @@ void JobTracer::committed(const Batch& batch, Duration deciding, Duration commit
 
 void JobTracer::submitted(std::string_view traceparent, Instant arrived, JobId number) {
   const bool timed = last_ && std::ranges::count(last_->jobs, number) > 0;
-  if (!timed || jobs_.size() >= settings_.most_jobs || jobs_.contains(number)) return;  // also of a replay
+  if (!timed || settings_.most_jobs == 0 || jobs_.contains(number)) return;  // also of a replay
   const auto parent = parse_traceparent(traceparent);
   constexpr double kRange = 18446744073709551616.0;
   const bool sampled = parent ? parent->sampled : static_cast<double>(random_()) < settings_.sample * kRange;
@@ -71,6 +71,9 @@ void JobTracer::submitted(std::string_view traceparent, Instant arrived, JobId n
   emit_(span(job, number, "decide", request.span_id, last_->began, last_->decided));
   emit_(span(job, number, "commit", request.span_id, last_->decided, last_->committed));
   emit_(std::move(request));
+  // Ends may go unobserved, with the commit that a leader read back: the oldest one makes room, or one day
+  // nothing would be followed any more. Ids rise with `since`.
+  if (jobs_.size() >= settings_.most_jobs) jobs_.erase(jobs_.begin());
   jobs_.emplace(number, std::move(job));
 }
 

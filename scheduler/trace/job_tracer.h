@@ -3,7 +3,7 @@
 // makes the request part of the caller's trace.
 //
 // Told by Leader after each commit and by the handler of submissions. Control thread. At most `most_jobs`
-// jobs are followed; what was submitted to a former leader is not. Nothing is decided by it.
+// jobs are followed, the newest ones; what was submitted to a former leader is not. Nothing is decided by it.
 #pragma once
 
 #include <functional>

@@ -47,10 +47,16 @@ void SpanExporter::step() {
 
 SpanExporter::Send http_sender(std::string url, std::chrono::milliseconds deadline) {
   const auto scheme = url.find("://");
+  const auto from = scheme == url.npos ? 0 : scheme + 3;
+  // Before anything is said of it, now or when a batch fails: that quotes the URL.
+  if (url.substr(from, url.find_first_of("/?#", from) - from).find('@') != url.npos)
+    throw std::runtime_error(
+        "--otlp-endpoint: must be without a user and password, for it is logged; let a collector on this "
+        "machine take the spans and pass them on with its own credentials");
   if (scheme == url.npos || (!url.starts_with("http://") && !url.starts_with("https://")))
     throw std::runtime_error("--otlp-endpoint " + url + ": must be http://HOST:PORT or https://HOST:PORT");
   while (url.ends_with('/')) url.pop_back();
-  if (url.find('/', scheme + 3) == url.npos) url += "/v1/traces";
+  if (url.find('/', from) == url.npos) url += "/v1/traces";
   return [url = std::move(url), deadline](const std::string& body) {
     CURL* curl = curl_easy_init();
     if (curl == nullptr) throw std::runtime_error("curl cannot start");

@@ -377,7 +377,7 @@ TEST(TermNotice, ReachesALeaderOfBeforeAndNobodyElseIsHeard) {
   });
   TestServer before(std::move(routes));
   const std::string url = "http://127.0.0.1:" + std::to_string(before.port());
-  const TermNotice notice(TermMark("shared"), {});
+  TermNotice notice(TermMark("shared"), {});
   EXPECT_EQ(notice.tell({"http://127.0.0.1:1", url}, {7, "host:9"}), 1) << "the first is gone";
   const auto says = told.take();
   EXPECT_EQ(says.term, 7);
@@ -387,6 +387,9 @@ TEST(TermNotice, ReachesALeaderOfBeforeAndNobodyElseIsHeard) {
   EXPECT_EQ(TermNotice(TermMark("another"), {}).tell({url}, {8, "host:9"}), 0);
   auto client = before.client();
   EXPECT_EQ(client.request("POST", std::string(kTermRoute)).status, 403);
+  EXPECT_EQ(told.size(), 0u);
+  notice.let_go();
+  EXPECT_EQ(notice.tell({url}, {9, "host:9"}), 0) << "who stops tells nobody";
   EXPECT_EQ(told.size(), 0u);
 }
 

@@ -9,7 +9,9 @@
 #include <boost/asio/post.hpp>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <sstream>
+#include <utility>
 
 #include "db/memory/memory_reader.h"
 #include "db/memory/memory_store.h"
@@ -41,6 +43,7 @@ class GatedStore : public Store {
       if (spec.spec_json.find("poison") != std::string::npos)
         throw StoreError(StoreError::corrupt, "a rule is broken");
     inner.commit(batch);
+    if (std::exchange(breaks, false)) throw std::bad_alloc();
   }
   bool healthy() noexcept override { return true; }
 
@@ -59,6 +62,7 @@ class GatedStore : public Store {
   std::condition_variable changed;
   bool open = true;
   bool reachable = true;
+  bool breaks = false;  // the next commit, after it was applied
   int waiting = 0;
   int loads = 0;
   std::vector<std::size_t> sizes;  // submissions per commit
@@ -316,6 +320,23 @@ TEST_F(LeaderTest, DoubtfulCommitIsReadBackFromTheRows) {
   until([&] { return second.all.size() == 1; });
   EXPECT_TRUE(second.all[0].value().replayed);
   EXPECT_EQ(leader->plane()->jobs().size(), 1u);
+}
+
+// What is no word of the store may have come after the COMMIT was sent.
+TEST_F(LeaderTest, FailureThatIsNoWordOfTheStoreIsDoubtful) {
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->breaks = true;
+  }
+  Answers first, second;
+  submit(first, "k");
+  until([&] { return first.all.size() == 1; });
+  ASSERT_FALSE(first.all[0]);
+  EXPECT_EQ(first.all[0].error().code, Errc::in_doubt);
+  until([&] { return leader->plane() != nullptr; });
+  submit(second, "k");
+  until([&] { return second.all.size() == 1; });
+  EXPECT_TRUE(second.all[0].value().replayed);
 }
 
 TEST_F(LeaderTest, WorkersSayEverythingAgainAfterARecovery) {

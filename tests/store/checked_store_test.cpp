@@ -97,6 +97,8 @@ TEST_P(CheckedStoreTest, RunningJobWithoutAnAttemptIsHeldAndTheOthersGoOn) {
   const Snapshot s = boot();
   EXPECT_EQ(in(s, 2).state, JobState::held);
   EXPECT_THAT(in(s, 2).reason, AllOf(HasSubstr("has no attempt"), HasSubstr("release")));
+  EXPECT_THAT(in(s, 2).reason, HasSubstr("21 minutes after this"));
+  EXPECT_EQ(in(s, 2).not_before, at(1000) + std::chrono::minutes(21)) << "its ranks may live on";
   EXPECT_EQ(in(s, 1).state, JobState::running);
   EXPECT_THAT(said_, ElementsAre("job 2 is held: it is running, but has no attempt"));
 }
@@ -166,6 +168,18 @@ TEST_P(CheckedStoreTest, SpecThatCannotBeReadIsCoveredAndItsJobHeld) {
   EXPECT_EQ(in(s, 2).state, JobState::queued);
 }
 
+TEST_P(CheckedStoreTest, JobThatDidNotRunCanBeginAtOnceWhenItIsReleased) {
+  Batch b;
+  b.changed_specs[JobId(2)] = "broken";
+  store_->commit(b);
+  const Snapshot s =
+      boot({.problem = [](std::string_view text) { return text == "broken" ? "expected a value" : ""; },
+            .stand_in = [](const JobRow&) { return std::string("{\"run\":\"exit 78\"}"); }});
+  EXPECT_EQ(in(s, 2).state, JobState::held);
+  EXPECT_EQ(in(s, 2).not_before, Instant{});
+  EXPECT_EQ(in(s, 2).reason.find("minutes"), std::string::npos);
+}
+
 TEST_P(CheckedStoreTest, TheHistoryTellsIt) {
   Batch b;
   AttemptRow a = running(1, 1, GpuId(1));
@@ -176,6 +190,29 @@ TEST_P(CheckedStoreTest, TheHistoryTellsIt) {
   std::vector<std::string> edges;
   for (const auto& e : reader_->job_events(JobId(1), EventId(), 100)) edges.push_back(e.from + ">" + e.to);
   EXPECT_THAT(edges, ElementsAre("running>stopping", "stopping>held"));
+}
+
+// What Store answers by itself, for stores that have nothing to say, must be asked of the one inside.
+class Telling final : public Store {
+ public:
+  Term acquire_leadership(const std::string&) override { return Term(1); }
+  Duration predecessors_renew() override { return std::chrono::seconds(9); }
+  std::vector<std::string> predecessor_urls() override { return {"http://before:7070"}; }
+  Snapshot load() override { return {}; }
+  void commit(const Batch&) override { ADD_FAILURE() << "an empty commit proves nothing here"; }
+  void prove_leadership() override { ++proofs_; }
+  bool healthy() noexcept override { return proofs_ == 1; }
+
+ private:
+  int proofs_ = 0;
+};
+
+TEST(CheckedStore, AsksTheStoreInsideWhateverStoreAnswersByItself) {
+  CheckedStore checked(std::make_unique<Telling>(), {}, [](const std::string&) {}, [] { return at(1000); });
+  EXPECT_EQ(checked.predecessors_renew(), Duration(std::chrono::seconds(9)));
+  EXPECT_THAT(checked.predecessor_urls(), ElementsAre("http://before:7070"));
+  checked.prove_leadership();
+  EXPECT_TRUE(checked.healthy()) << "it was proved once, by the store inside";
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, CheckedStoreTest, testing::Values(Kind::memory, Kind::postgres),

@@ -108,6 +108,16 @@ TEST_F(SilentServer, IsLeftBySessionsThatFollowAndByNoOther) {
   EXPECT_FALSE(again.closed_by_server()) << "what was silent before it came is another server";
 }
 
+// One silent session says nothing about the others, if there is nowhere else to go.
+TEST_F(SilentServer, IsNotLeftWhenItIsTheOnlyOne) {
+  ConnectOptions only = options(true);
+  only.connection_string = database_.connection_string();
+  Connection reader(only);
+  SilentServers::of_process().add(reader.server());
+  EXPECT_FALSE(reader.closed_by_server());
+  EXPECT_NO_THROW(reader.run_script("SELECT 1", in(std::chrono::seconds(10))));
+}
+
 // A reader that waits for a server that others have given up does not wait for its own, longer time.
 TEST_F(SilentServer, IsNotWaitedForByAFollowerThatAlreadyAsks) {
   Connection reader(options(true));

@@ -21,6 +21,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::ThrowsMessage;
 
 class MigrateTest : public testing::Test {
@@ -163,6 +164,26 @@ TEST_F(MigrateTest, LosingTheSessionHalfWayLeavesNothingAndTheNextStartGoesOn) {
   EXPECT_THAT(database_.sql("SELECT version FROM schema_migration ORDER BY 1"), ElementsAre("1", "2"));
   dying[2].sql = "CREATE TABLE half (x int)";
   EXPECT_THAT(migrate(where(), dying).applied, ElementsAre("0003 half"));
+}
+
+// The rows of the cluster stand aside, and what would take their place never came.
+TEST_F(MigrateTest, SchemaThatARestoreLeftEmptyIsNotFilled) {
+  migrate(where(), two_);
+  database_.sql("ALTER SCHEMA public RENAME TO tutti_replaced");
+  database_.sql("CREATE SCHEMA public");
+  const auto refused = ThrowsMessage<MigrateError>(
+      AllOf(HasSubstr("a restore was cut off: run it again"), HasSubstr("tutti restore BACKUP --replace")));
+  EXPECT_THAT([&] { migrate(where(), two_); }, refused);
+  EXPECT_THAT([&] { pending_migrations(where(), two_); }, refused);
+  EXPECT_THAT(database_.sql("SELECT to_regclass('schema_migration') IS NULL"), ElementsAre("t"));
+  database_.sql("DROP SCHEMA public");
+  database_.sql("ALTER SCHEMA tutti_replaced RENAME TO public");
+  EXPECT_THAT(migrate(where(), two_).applied, IsEmpty());
+}
+
+TEST_F(MigrateTest, PasswordOfAStringThatCannotBeReadIsNotSaid) {
+  EXPECT_THAT([] { migrate("postgresql://u:s3cr%zzet@h/d"); },
+              ThrowsMessage<MigrateError>(AllOf(HasSubstr("cannot be read"), Not(HasSubstr("s3cr")))));
 }
 
 TEST_F(MigrateTest, UnreachableServerIsSaid) {

@@ -140,7 +140,18 @@ TEST(JobTracer, FollowsNotTooMany) {
   TracedEnv t;
   for (int i = 0; i < 5; ++i) t.submit(kHeader);
   EXPECT_EQ(t.tracer.followed(), 2u);
-  EXPECT_EQ(std::ranges::count(t.spans, "POST /v1/jobs", &Span::name), 2);
+  EXPECT_EQ(std::ranges::count(t.spans, "POST /v1/jobs", &Span::name), 5);
+}
+
+TEST(JobTracer, TheOldestMakesRoomForTheNewest) {
+  TracedEnv t;  // no node: they all wait
+  const JobId oldest = t.submit(kHeader), second = t.submit(kHeader), newest = t.submit(kHeader);
+  for (const JobId job : {oldest, second, newest}) {
+    ASSERT_TRUE(t.env.plane->on_cancel(t.env.now, job, "ann"));
+    t.commit();
+    EXPECT_EQ(std::ranges::count(t.spans, "job", &Span::name), job == oldest ? 0 : job == second ? 1 : 2);
+  }
+  EXPECT_EQ(t.tracer.followed(), 0u);
 }
 
 Span some_span(std::string name = "x") {
@@ -234,6 +245,16 @@ TEST(HttpSender, KnowsWhatAnEndpointIs) {
   EXPECT_THROW(http_sender("collector:4318", 1s), std::runtime_error);
   EXPECT_THROW(http_sender("ftp://collector", 1s), std::runtime_error);
   EXPECT_THROW(http_sender("http://127.0.0.1:1", 1s)("{}"), std::runtime_error) << "nobody is there";
+  EXPECT_NO_THROW(http_sender("http://127.0.0.1:1/v1/a@b", 1s)) << "that is no user";
+}
+
+TEST(HttpSender, TakesNoPasswordAndDoesNotRepeatIt) {
+  for (const char* url : {"http://ann:s3cr@h:4318", "https://s3cr@h/v1/traces", "ann:s3cr@h:4318"}) {
+    EXPECT_THAT([&] { http_sender(url, 1s); },
+                ::testing::ThrowsMessage<std::runtime_error>(::testing::AllOf(
+                    ::testing::HasSubstr("--otlp-endpoint"), ::testing::Not(::testing::HasSubstr("s3cr")))))
+        << url;
+  }
 }
 
 }  // namespace
