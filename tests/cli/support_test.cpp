@@ -151,9 +151,10 @@ const std::string kGoodDatabase =
     "synchronous_standby_names|\n";
 
 std::string with(const std::string& name, const std::string& value) {
-  std::string text = kGoodDatabase;
-  const auto at = text.find(name + "|") + name.size() + 1;
-  return text.replace(at, text.find('\n', at) - at, value);
+  std::string text =
+      std::string("\n") + kGoodDatabase;  // a name begins a line: max_connections is not connections
+  const auto at = text.find("\n" + name + "|") + name.size() + 2;
+  return text.replace(at, text.find('\n', at) - at, value).substr(1);
 }
 
 TEST(DoctorOfDatabases, JudgesSettings) {
