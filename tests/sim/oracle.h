@@ -76,6 +76,7 @@ class Oracle {
   std::map<std::string, std::map<AttemptKey, int>> on_gpu_;  // by UUID
   std::map<JobId, std::map<Epoch, int>> stepping_;           // ranks that can take a step
   std::map<AttemptKey, Time> broken_since_;                  // I7: the first rank died badly
+  std::set<AttemptKey> unwell_;                              // a rank of it has not ended by itself, and well
   std::map<std::pair<std::size_t, JobId>, Epoch> begun_;
   std::map<JobId, std::string> state_, attempt_state_;                 // by the history
   std::map<JobId, Epoch> epoch_;                                       // by the rows
