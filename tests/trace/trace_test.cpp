@@ -148,6 +148,7 @@ TEST(JobTracer, TheOldestMakesRoomForTheNewest) {
   const JobId oldest = t.submit(kHeader), second = t.submit(kHeader), newest = t.submit(kHeader);
   for (const JobId job : {oldest, second, newest}) {
     ASSERT_TRUE(t.env.plane->on_cancel(t.env.now, job, "ann"));
+    t.env.step();
     t.commit();
     EXPECT_EQ(std::ranges::count(t.spans, "job", &Span::name), job == oldest ? 0 : job == second ? 1 : 2);
   }

@@ -513,6 +513,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The operator's report of one day
+         * @description How much of the cluster was used, who waited, what was lost to what, what was set aside, and whether there was room to spare. Made of what is recorded; what is not is null. For operators everywhere.
+         */
+        get: operations["report.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/reservations": {
         parameters: {
             query?: never;
@@ -1609,8 +1629,10 @@ export interface components {
             cpus?: number | null;
             /** @description "800GB", "64GiB", or bytes. */
             memory?: number | string | null;
+            /** @description With an image: of /dev/shm, for all ranks of a node together. Default: half the memory. */
+            shm_size?: number | string | null;
         } | null;
-        /** @description What is to be run. Answers show it with every default filled in. Durations are "24h", "1h30m", "90s", "500ms", or seconds. Fields of later versions (image) are refused unless they say nothing. */
+        /** @description What is to be run. Answers show it with every default filled in. Durations are "24h", "1h30m", "90s", "500ms", or seconds. */
         JobSpec: {
             /** @enum {string|null} */
             apiVersion?: "v1" | null;
@@ -1641,6 +1663,16 @@ export interface components {
             /** @description On node labels: "driver>=550", "fabric=ib", "zone!=b". */
             constraints?: string[] | null;
             exclude_nodes?: string[] | null;
+            /** @description Whose files the ranks see: docker://NAME:TAG (or NAME:TAG), oci-archive:/PATH, the path of an archive or of a root directory. Needs nodes with the label `container`, which is added to the constraints. None: the node's own files. */
+            image?: string | null;
+            /** @description What of the node the container sees beside workdir, checkpoint.dir and the attempt's own folder. */
+            mounts?: {
+                /** @description Absolute path on the node. */
+                source: string;
+                /** @description Absolute path in the container; default: the same. */
+                target?: string | null;
+                read_only?: boolean | null;
+            }[] | null;
             /** @description Absolute path. */
             workdir?: string | null;
             env?: {
@@ -2064,6 +2096,119 @@ export interface components {
         };
         /** @description A cause, or none: it went well, or has not ended. */
         UsageCause: string;
+        DayReport: {
+            /** @description In UTC. */
+            day: string;
+            /** Format: date-time */
+            from: string;
+            /**
+             * Format: date-time
+             * @description Not included.
+             */
+            until: string;
+            /** @description The day is over. */
+            complete: boolean;
+            /** Format: date-time */
+            made_at: string;
+            utilisation: {
+                /** @description GPU time allocated. */
+                gpu_seconds: number;
+                /** @description Mean number of GPUs at the full hours, times the length of the day. */
+                capacity_gpu_seconds: number | null;
+                ratio: number | null;
+            };
+            jobs: {
+                submitted: number;
+                /** @description That held something, were placed or ended. */
+                active: number;
+                /** @description Attempts. */
+                placed: number;
+                succeeded: number;
+                failed: number;
+                cancelled: number;
+            };
+            /** @description Until the first placement, of jobs first placed on that day. */
+            waits: {
+                placed: number;
+                p50_seconds: number | null;
+                p90_seconds: number | null;
+                by_queue: {
+                    placed: number;
+                    p50_seconds: number | null;
+                    p90_seconds: number | null;
+                    queue: string;
+                }[];
+            };
+            goodput: {
+                /** @description After the last checkpoint of attempts that ended: to be done again. */
+                lost_gpu_seconds: number;
+                lost_by_cause: {
+                    [key: string]: number;
+                };
+                lost_ratio: number | null;
+            };
+            /** @description The largest groups of each, at most 20. */
+            faults: {
+                /** @description Of the classes named below. */
+                faults: number;
+                by_class: {
+                    class: string;
+                    faults: number;
+                    jobs_hit: number;
+                }[];
+                by_action: {
+                    action: string;
+                    faults: number;
+                    jobs_hit: number;
+                }[];
+                by_node: {
+                    node: string;
+                    faults: number;
+                    jobs_hit: number;
+                }[];
+            };
+            /** @description At the end of the day. */
+            set_aside_count: number | null;
+            /** @description At most 200. */
+            set_aside: {
+                node: string;
+                /** @description Index; null: the whole node. */
+                gpu: number | null;
+                /** @description quarantined, repair or dirty. */
+                what: string;
+                why: string;
+            }[];
+            spare: {
+                least_idle_gpus: number | null;
+                most_asked_gpus: number | null;
+                mean_gpus: number | null;
+                /** @description False: GPUs that were away and came back may be counted as if they had been there. */
+                exact: boolean;
+                /** @description At full hours of which it is known. */
+                samples: {
+                    /** Format: date-time */
+                    at: string;
+                    gpus: number;
+                    used: number;
+                    idle: number;
+                    unhealthy: number;
+                    /** @description Their node takes no new work. */
+                    closed: number;
+                    /** @description Their node was not heard. */
+                    away: number;
+                    /** @description GPUs, by jobs that were ready. */
+                    asked_for: number | null;
+                }[];
+            };
+            /** @description Most GPU time first. */
+            projects: {
+                project: string;
+                jobs: number;
+                gpu_seconds: number;
+                lost_gpu_seconds: number;
+                wait_p50_seconds: number | null;
+            }[];
+        };
         Usage: {
             /** Format: date-time */
             since: string;
@@ -4799,6 +4944,38 @@ export interface operations {
                 };
             };
             401: components["responses"]["Unauthenticated"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    "report.get": {
+        parameters: {
+            query?: {
+                /** @description YYYY-MM-DD, in UTC. Default: yesterday. Of today: as of now, complete is false. */
+                day?: string;
+                /** @description Before the header Accept. */
+                format?: "json" | "text" | "markdown";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The report; for people with Accept: text/markdown or text/plain. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DayReport"];
+                    "text/markdown": string;
+                    "text/plain": string;
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
             422: components["responses"]["Invalid"];
             503: components["responses"]["Unavailable"];
         };
