@@ -61,7 +61,8 @@ class Failure(Exception):
 
 
 def say(text):
-    print(text, flush=True)
+    sys.stdout.write(text + "\n")  # in one piece: the ranks of a node may share a pipe
+    sys.stdout.flush()
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   c.await_state(after, "succeeded");
   // Somebody asks the one that is paused: the request waits at its socket, and is the first thing that it
   // sees.
-  const auto spec = json::serialize(c.spec("of the old term", c.rank("--steps 3"), 1, 0));
+  const auto spec = json::serialize(c.spec("of-the-old-term", c.rank("--steps 3"), 1, 0));
   auto asked = std::async(std::launch::async, [&c, spec] {
     try {
       return c.rest().raw("POST", "/v1/jobs", spec, "of the old term").status;
@@ -137,7 +137,7 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
       << answer << ": nothing is accepted under a term that is over";
   EXPECT_EQ(term(c), "2");
   EXPECT_EQ(written(c), rows);
-  EXPECT_TRUE(c.sql("SELECT id::text FROM job_spec WHERE spec_json LIKE '%of the old term%'").empty());
+  EXPECT_TRUE(c.sql("SELECT id::text FROM job_spec WHERE spec_json LIKE '%of-the-old-term%'").empty());
   expect_untouched(c, before);
   c.start_scheduler();
   EXPECT_EQ(text_of(ready(c.rest()), "role"), "standby");

@@ -6,6 +6,8 @@
 
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace tutti::sim {
 namespace {
@@ -126,7 +128,14 @@ TEST_P(CanaryTest, IsNoticed) {
   FAIL() << GetParam().second << " was not noticed in " << kCanarySeeds << " runs";
 }
 
-INSTANTIATE_TEST_SUITE_P(Rules, CanaryTest, ::testing::ValuesIn(kCanaries),
+std::vector<std::pair<Canary, std::string_view>> frequent_canaries() {
+  std::vector<std::pair<Canary, std::string_view>> out;
+  for (const auto& canary : kCanaries)
+    if (!is_rare(canary.first)) out.push_back(canary);
+  return out;
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, CanaryTest, ::testing::ValuesIn(frequent_canaries()),
                          [](const auto& info) { return std::string(info.param.second); });
 
 }  // namespace
