@@ -36,6 +36,15 @@ def free_port():
         return s.getsockname()[1]
 
 
+def wait_for(condition, seconds, what):
+    """Asks until it is so; ends the benchmark after so long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(f"waited {seconds} s in vain for {what}")
+        time.sleep(0.02)
+
+
 class Home:
     """A directory for one benchmark, on a disk that keeps what it is told to keep; gone afterwards."""
 

@@ -6,14 +6,13 @@
 //
 // Rules
 //  1. What is wrong is mended by a batch like any other, under the leader's term: the history tells it (kind
-//  `repair`).
+//     `repair`).
 //  2. A job whose rows contradict each other is held, its attempt is over, and its reason says what was
-//  wrong. A person
-//     looks at it, then releases or cancels it. All others go on. Released, it begins when no rank of that
-//     attempt can live any more, 21 minutes later: nothing has proved that they are dead.
+//     wrong. A person looks at it, then releases or cancels it. All others go on. Released, it begins when no
+//     rank of that attempt can live any more, 21 minutes later: nothing has proved that they are dead.
 //  3. An attempt or an allocation without its job is ended; workers are told to kill what they have of it.
 //  4. A spec that cannot be read is covered by one that does nothing (job_spec.changed_json); the submitted
-//  text stays.
+//     text stays.
 #pragma once
 
 #include <functional>

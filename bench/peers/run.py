@@ -22,7 +22,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), HERE]
 import slurm as slurm_peer
-from rig import GANG_SPEC, SMALL_SPEC, SPEC, Fleet, Home, Postgres, Scheduler, free_port, rest
+from rig import SMALL_SPEC, SPEC, Fleet, Home, Postgres, Scheduler, free_port, rest, wait_for
 from scale import spec_file
 from slurm import Slurm
 from tutti import Tutti
@@ -56,7 +56,7 @@ class Redis:
         self.process = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", directory, "--appendonly", "yes",
                                          "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"], stdout=log, stderr=log)
         home.keep(self)
-        Tutti.wait_for(lambda: "Ready to accept" in open(log.name).read(), 20, "Redis")
+        wait_for(lambda: "Ready to accept" in open(log.name).read(), 20, "Redis")
 
     def stop(self):
         self.process.kill()
@@ -178,7 +178,7 @@ def real_noop_tutti(tutti, count):
     begin, before = time.monotonic(), ended(tutti)
     spec = {"name": "noop", "run": "true", "nodes": 1, "resources": {"gpus": 1}, "launcher": "script"}
     tutti.request("POST", "/v1/jobs:batch", json.dumps({"jobs": [spec] * count}))
-    tutti.wait_for(lambda: ended(tutti) - before >= count, 600, "the no-op jobs")
+    wait_for(lambda: ended(tutti) - before >= count, 600, "the no-op jobs")
     return count / (time.monotonic() - begin)
 
 
@@ -189,14 +189,14 @@ def ended(tutti):
 def real_noop_slurm(slurm, count):
     begin = time.monotonic()
     array = slurm.submit(f"--array=1-{count}", "--gres=gpu:1")
-    slurm.wait_for(lambda: not slurm.query(["squeue", "-h", "-j", str(array), "-t", "PENDING,RUNNING,COMPLETING"]).stdout.strip(), 600, "the no-op jobs")
+    wait_for(lambda: not slurm.query(["squeue", "-h", "-j", str(array), "-t", "PENDING,RUNNING,COMPLETING"]).stdout.strip(), 600, "the no-op jobs")
     return count / (time.monotonic() - begin)
 
 
 def first_line_after(path, begin, seconds=120):
     """When the job has written its first line since then: seconds from then on."""
     stamps = lambda: [float(line) for line in open(path)] if os.path.exists(path) else []
-    Tutti.wait_for(lambda: any(s > begin for s in stamps()), seconds, "the job's first line")
+    wait_for(lambda: any(s > begin for s in stamps()), seconds, "the job's first line")
     return min(s for s in stamps() if s > begin) - begin
 
 
@@ -277,7 +277,7 @@ def storm_tutti(o, home):
     scheduler.kill()
     for c in clients:
         c.join()
-    Tutti.wait_for(lambda: started(postgres), 60, "PostgreSQL to start again: its old processes must have ended")
+    wait_for(lambda: started(postgres), 60, "PostgreSQL to start again: its old processes must have ended")
     scheduler.start()
     return set(map(str, ids)), {str(i) for (i,) in postgres.sql("SELECT id FROM job UNION SELECT id FROM job_done")}
 
@@ -291,7 +291,7 @@ def part_death(o, table):
             path, begin = os.path.join(home.path, "lines"), time.time()
             job = tutti.submit(run=f"date +%s.%N >> {path}; exec sleep 600", nodes=2, resources={"gpus": 8}, launcher="direct")
             first_line_after(path, begin)
-            tutti.wait_for(lambda: tutti.get(f"/v1/jobs/{job}")["state"] == "running", 60, "the gang")
+            wait_for(lambda: tutti.get(f"/v1/jobs/{job}")["state"] == "running", 60, "the gang")
             node = tutti.get(f"/v1/jobs/{job}/attempts")["attempts"][0]["gang"][0]["node"]
             killed = time.time()
             tutti.kill_node(node)

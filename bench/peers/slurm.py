@@ -6,6 +6,8 @@ import socket
 import subprocess
 import time
 
+from rig import wait_for
+
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "munge"]
 
 CONF = """ClusterName=peers
@@ -95,7 +97,7 @@ class Slurm:
         self.start_head()
         for i in range(1, nodes + 1):
             self.start_node(f"n{i}")
-        self.wait_for(lambda: self.idle_nodes() == nodes, 20, "the nodes of Slurm to be idle")
+        wait_for(lambda: self.idle_nodes() == nodes, 20, "the nodes of Slurm to be idle")
 
     def run(self, name, command):
         log = open(os.path.join(self.home, name + ".out"), "a")
@@ -109,11 +111,11 @@ class Slurm:
         os.chmod(self.home, 0o755)
         self.run("munged", ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.home}/munge.sock",
                             f"--pid-file={self.home}/munge.pid", f"--log-file={self.home}/munge.log", f"--seed-file={self.home}/munge.seed"])
-        self.wait_for(lambda: os.path.exists(f"{self.home}/munge.sock"), 10, "munge")
+        wait_for(lambda: os.path.exists(f"{self.home}/munge.sock"), 10, "munge")
 
     def start_head(self):
         self.run("slurmctld", ["slurmctld", "-D", "-f", self.conf])
-        self.wait_for(lambda: self.query(["scontrol", "ping"]).returncode == 0, 60, "slurmctld")
+        wait_for(lambda: self.query(["scontrol", "ping"]).returncode == 0, 60, "slurmctld")
 
     def start_node(self, name):
         self.run(name, ["slurmd", "-D", "-N", name, "-f", self.conf])
@@ -141,14 +143,6 @@ class Slurm:
         for pid in descendants(self.processes[name].pid) + steps_of(os.path.join(self.home, f"spool-{name}") + "/"):
             kill(pid)
         self.processes[name].wait(30)
-
-    @staticmethod
-    def wait_for(condition, seconds, what):
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                raise SystemExit(f"waited {seconds} s in vain for {what}")
-            time.sleep(0.05)
 
     def stop(self):
         for process in reversed(list(self.processes.values())):

@@ -3,13 +3,11 @@ by one so that a node can lose its power and stay off. Standard library only."""
 import http.client
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import time
 
-from rig import Postgres, Scheduler
+from rig import Postgres, Scheduler, wait_for
 
 
 class Tutti:
@@ -21,7 +19,7 @@ class Tutti:
         home.keep(self)
         for i in range(1, nodes + 1):
             self.start_node(f"n{i}")
-        self.wait_for(lambda: sum(n["state"] == "reachable" for n in self.get("/v1/nodes")["nodes"]) >= nodes, 60, "the nodes to be reachable")
+        wait_for(lambda: sum(n["state"] == "reachable" for n in self.get("/v1/nodes")["nodes"]) >= nodes, 60, "the nodes to be reachable")
 
     def folder(self, node):
         return os.path.join(self.home.path, "node-" + node)
@@ -65,14 +63,6 @@ class Tutti:
                 except OSError:
                     pass
         self.workers.pop(node).wait(30)
-
-    @staticmethod
-    def wait_for(condition, seconds, what):
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                raise SystemExit(f"waited {seconds} s in vain for {what}")
-            time.sleep(0.02)
 
     def stop(self):
         for node in list(self.workers):

@@ -19,7 +19,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 PILOT = HERE.parent.parent / "deploy" / "slurm" / "tutti-pilot.sbatch"
-sys.path.insert(0, str(HERE.parent.parent / "bench" / "peers"))
+sys.path[:0] = [str(HERE.parent.parent / "bench" / "peers"), str(HERE.parent.parent / "bench")]
 from slurm import about, kill, steps_of  # noqa: E402
 
 BIN = pathlib.Path(os.environ.get("TUTTI_BIN", HERE.parent.parent / "build" / "release" / "bin"))
