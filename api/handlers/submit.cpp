@@ -83,9 +83,7 @@ std::optional<std::string> body_from_memory(const Backend& backend, const Submit
 std::string never_warning(const Backend& backend, const Submitted& submitted) {
   const ControlPlane* plane = backend.plane();
   if (!submitted.never || plane == nullptr) return {};
-  for (const auto& reason : plane->explain(submitted.id, backend.now()).reasons)
-    if (reason.code == "never" || reason.code == "no_nodes") return reason.text;
-  return {};
+  return plane->never_starts(submitted.id, backend.now()).value_or("");
 }
 
 /// Of those that the job wants to tell: which are not there. No error: an operator may add them yet.

@@ -272,6 +272,19 @@ Explanation ControlPlane::explain(JobId id, Now now, bool exactly) const {
   return out;
 }
 
+std::optional<std::string> ControlPlane::never_starts(JobId id, Now now) const {
+  const Job* job = find_job(id);
+  if (job == nullptr || !is_pending(job->row.state)) return std::nullopt;
+  Explanation out;
+  if (const auto* waiting = planner_.find_waiting(id))
+    explain_nodes(planner_, *waiting, now, out);
+  else
+    explain_never(*job, now, out);
+  for (auto& reason : out.reasons)
+    if (reason.code == "never" || reason.code == "no_nodes") return std::move(reason.text);
+  return std::nullopt;
+}
+
 // Of one that does not wait for nodes yet: whether that could ever come to an end.
 void ControlPlane::explain_never(const Job& job, Now now, Explanation& out) const {
   const auto copy = planner_.sketch({});

@@ -345,6 +345,9 @@ class ControlPlane {
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
   EventId last_event() const { return last_event_; }  // what is read here is as of this one
   Explanation explain(JobId, Now, bool exactly = false) const;
+  // Why a waiting job can never start on the nodes there are, which is only a small part of explain(): said in the
+  // answer to its submission. nullopt: it can, or it does not wait.
+  std::optional<std::string> never_starts(JobId, Now) const;
   // Of one that is ready, and of all that ask for the same: what binds but its place in the order.
   std::vector<Reason> explain_kind(const planner::Waiting&, Now) const;
   // Those that wait, in order; queue "" = of all.
