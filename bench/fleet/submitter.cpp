@@ -33,13 +33,14 @@ std::size_t length_of(const std::string& head) {
 Submitter::Submitter(asio::io_context& io, SchedulerAddress scheduler)
     : scheduler_(std::move(scheduler)), socket_(io), deadline_(io) {}
 
-// What follows an operation of this request: nothing if the request is over, its end if it has failed.
+// What follows an operation of this request: nothing if the request is over, its end if it has failed. It
+// keeps what the operation works on: a read of several parts goes on after stop() with the part that had come
+// already.
 template <class Then>
 auto Submitter::step(Then then) {
-  return [weak = weak_from_this(), request = requests_, then = std::move(then)](boost::system::error_code ec,
-                                                                                std::size_t bytes = 0) {
-    const auto self = weak.lock();
-    if (!self || self->requests_ != request || !self->done_) return;
+  return [self = shared_from_this(), texts = texts_, request = requests_, then = std::move(then)](
+             boost::system::error_code ec, std::size_t bytes = 0) {
+    if (self->requests_ != request || !self->done_) return;
     if (ec) return self->finish(ec.message());
     then(*self, bytes);
   };
@@ -50,11 +51,13 @@ void Submitter::submit(const std::string& spec, int jobs, Done done) {
   ++requests_;
   expected_ = jobs == 1 ? "201" : "200";
   const std::string body = body_of(spec, jobs);
-  request_ = std::string(jobs == 1 ? "POST /v1/jobs" : "POST /v1/jobs:batch") +
-             " HTTP/1.1\r\nHost: fleet\r\nAuthorization: Bearer " + scheduler_.token +
-             "\r\nContent-Type: application/json\r\nIdempotency-Key: fleet-" + std::to_string(::getpid()) +
-             "-" + std::to_string(reinterpret_cast<std::uintptr_t>(this)) + "-" + std::to_string(requests_) +
-             "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  texts_ = std::make_shared<Texts>();
+  texts_->request = std::string(jobs == 1 ? "POST /v1/jobs" : "POST /v1/jobs:batch") +
+                    " HTTP/1.1\r\nHost: fleet\r\nAuthorization: Bearer " + scheduler_.token +
+                    "\r\nContent-Type: application/json\r\nIdempotency-Key: fleet-" +
+                    std::to_string(::getpid()) + "-" +
+                    std::to_string(reinterpret_cast<std::uintptr_t>(this)) + "-" + std::to_string(requests_) +
+                    "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   deadline_.expires_after(kDeadline);
   deadline_.async_wait([weak = weak_from_this(), request = requests_](boost::system::error_code ec) {
     const auto self = weak.lock();
@@ -72,26 +75,25 @@ void Submitter::submit(const std::string& spec, int jobs, Done done) {
 }
 
 void Submitter::send() {
-  answer_.clear();
-  asio::async_write(socket_, asio::buffer(request_),
+  asio::async_write(socket_, asio::buffer(texts_->request),
                     step([](Submitter& self, std::size_t) { self.read_head(); }));
 }
 
 void Submitter::read_head() {
-  asio::async_read_until(socket_, asio::dynamic_buffer(answer_), "\r\n\r\n",
+  asio::async_read_until(socket_, asio::dynamic_buffer(texts_->answer), "\r\n\r\n",
                          step([](Submitter& self, std::size_t head) {
-                           self.read_body(head, length_of(self.answer_.substr(0, head)));
+                           self.read_body(head, length_of(self.texts_->answer.substr(0, head)));
                          }));
 }
 
 void Submitter::read_body(std::size_t head, std::size_t length) {
-  const auto have = answer_.size() - head;
+  const auto have = texts_->answer.size() - head;
   const auto judge = [](Submitter& self, std::size_t) {
-    const bool ok = self.answer_.compare(9, 3, self.expected_) == 0;
-    self.finish(ok ? "" : self.answer_.substr(0, 500));
+    const bool ok = self.texts_->answer.compare(9, 3, self.expected_) == 0;
+    self.finish(ok ? "" : self.texts_->answer.substr(0, 500));
   };
   if (have >= length) return judge(*this, 0);
-  asio::async_read(socket_, asio::dynamic_buffer(answer_), asio::transfer_exactly(length - have),
+  asio::async_read(socket_, asio::dynamic_buffer(texts_->answer), asio::transfer_exactly(length - have),
                    step(judge));
 }
 

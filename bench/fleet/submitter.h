@@ -36,7 +36,10 @@ class Submitter : public std::enable_shared_from_this<Submitter> {
   SchedulerAddress scheduler_;
   boost::asio::ip::tcp::socket socket_;
   boost::asio::steady_timer deadline_;
-  std::string request_, answer_;
+  struct Texts {
+    std::string request, answer;
+  };
+  std::shared_ptr<Texts> texts_;  // of this request: an operation that was cut off still writes to its own
   const char* expected_ = "";
   Done done_;
   std::int64_t requests_ = 0;  // callbacks of a request that is over know by it that they are late
