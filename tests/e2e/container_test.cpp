@@ -63,6 +63,7 @@ TEST_F(Containers, WhatIsCancelledLeavesNothingAlive) {
                                      "(trap '' TERM; while true; do sleep 1; done) & trap '' TERM; "
                                      "while true; do sleep 1; done"));
   c.await_running(id, 1);
+  c.await_ranks(id, 1, 4, "sleep");  // two loops a rank, inside their containers
   const auto before = c.attempt_processes(id, 1);
   EXPECT_GE(before.size(), 8u);
   c.rest().post("/v1/jobs/" + std::to_string(id) + ":cancel");
