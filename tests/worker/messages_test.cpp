@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+#include <optional>
 
 #include "api/wire/utf8.h"
 
@@ -430,6 +432,23 @@ TEST(Messages, ATermAndALeaderMayBeAbsent) {
   Heartbeat beat{17};
   beat.term = 7;
   EXPECT_EQ(there_and_back(beat).term, 7);
+}
+
+TEST(Messages, WhatANewerPeerSaysIsToldFromWhatIsWrong) {
+  EXPECT_TRUE(wire::is_of_unknown_type(wire::decode_from_worker(R"({"type":"dance","step":1})").error()));
+  EXPECT_FALSE(wire::is_of_unknown_type(wire::decode_from_worker(R"({"type":"heartbeat"})").error()));
+  EXPECT_EQ(wire::protocol_of_hello(wire::encode(FromWorker(Hello{}))), version());
+  EXPECT_EQ(wire::protocol_of_hello(R"({"type":"hello","protocol":7,"node":{"all":"else"}})"), 7);
+  for (const auto* text :
+       {R"({"type":"hello"})", R"({"type":"heartbeat","protocol":7})", R"({"protocol":7})",
+        R"({"type":"hello","protocol":"7"})", R"({"type":"hello","protocol":2147483648})", "7", "{"})
+    EXPECT_EQ(wire::protocol_of_hello(text), std::nullopt) << text;
+}
+
+TEST(Messages, VersionsOneApartSpeakWithEachOther) {
+  EXPECT_TRUE(speaks_with(5, 4) && speaks_with(5, 5) && speaks_with(5, 6));
+  EXPECT_FALSE(speaks_with(5, 3) || speaks_with(5, 7));
+  EXPECT_FALSE(speaks_with(1, std::numeric_limits<std::int32_t>::min()));
 }
 
 TEST(Messages, GarbageIsRefused) {
