@@ -103,9 +103,9 @@ void check_recorded(const std::map<int, Recorded>& recorded, const std::vector<M
 void check_connected(pqxx::connection& c, int to) {
   pqxx::nontransaction tx(c);
   const auto row = tx.exec1(
-      "SELECT min(objid::bigint) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND "
-      "classid ="
-      " 73812044 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())");
+      "SELECT min(objid::bigint) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+      " AND classid = 73812044"
+      " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())");
   if (row[0].is_null() || to <= row[0].as<int>() + 1) return;
   const int knows = row[0].as<int>();
   throw SchemaRefused("a scheduler that knows schema version " + std::to_string(knows) +
