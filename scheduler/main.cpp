@@ -351,12 +351,20 @@ db::PgReaderOptions watcher_options(const std::string& db) {
   return options;
 }
 
+int newest_schema() { return static_cast<int>(db::embedded_migrations().size()); }
+
 void migrate_when_reachable(const std::string& db) {
   for (int attempt = 1;; ++attempt) {
     try {
       const db::MigrateResult result = db::migrate(db);
       for (const auto& m : result.applied) spdlog::info("schema: applied {}", m);
+      if (result.to > newest_schema())
+        spdlog::warn(
+            "schema: version {} is of a newer scheduler; this one serves it, and wants to be upgraded",
+            result.to);
       return;
+    } catch (const db::SchemaRefused&) {
+      throw;
     } catch (const db::MigrateError& e) {
       if (attempt == 60) throw;
       spdlog::warn("schema: {}", e.what());
@@ -397,6 +405,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   db::PgStoreOptions store_options;
   store_options.connection_string = db;
   store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
+  store_options.schema = newest_schema();
   StoreThread store(io.get_executor(), with_checked_rows(std::make_unique<db::PgStore>(store_options)),
                     std::make_shared<db::PgReader>(db), 2,
                     std::make_shared<db::PgReader>(watcher_options(db)));

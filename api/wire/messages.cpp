@@ -273,6 +273,20 @@ Result<FromWorker> decode_from_worker(std::string_view text) { return decode_any
 Result<ToWorker> decode_to_worker(std::string_view text) { return decode_any<ToWorker>(text); }
 Result<PeerMessage> decode_peer(std::string_view text) { return decode_any<PeerMessage>(text); }
 
+std::optional<std::int32_t> protocol_of_hello(std::string_view text) {
+  json::error_code ec;
+  const auto root = json::parse(text.substr(0, kMaxMessageBytes), ec);
+  if (ec || !root.is_object()) return std::nullopt;
+  const auto* type = root.get_object().if_contains("type");
+  const auto* version = root.get_object().if_contains("protocol");
+  const bool hello = type && type->is_string() && std::string_view(type->get_string()) == type_of(Hello{});
+  if (!hello || !version || !version->is_int64() || !std::in_range<std::int32_t>(version->get_int64()))
+    return std::nullopt;
+  return static_cast<std::int32_t>(version->get_int64());
+}
+
+bool is_of_unknown_type(const Error& refusal) { return refusal.field == "type"; }
+
 std::string_view type_name(const FromWorker& message) {
   return std::visit([](const auto& m) { return type_of(m); }, message);
 }

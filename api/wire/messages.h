@@ -8,6 +8,7 @@
 //   3. decode ignores fields it does not know (a newer peer) and names the one that is missing or wrong.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,12 @@ std::string encode(const protocol::PeerMessage&);
 Result<protocol::FromWorker> decode_from_worker(std::string_view text);
 Result<protocol::ToWorker> decode_to_worker(std::string_view text);
 Result<protocol::PeerMessage> decode_peer(std::string_view text);
+
+/// What a hello says of its protocol, also one of a version that cannot be read otherwise; nothing: it is
+/// none.
+std::optional<std::int32_t> protocol_of_hello(std::string_view text);
+/// decode has refused it for its type: a newer peer may say what is not known here.
+bool is_of_unknown_type(const Error& refusal);
 
 /// The value of "type" that encode writes for this message; for log lines.
 std::string_view type_name(const protocol::FromWorker&);

@@ -14,7 +14,7 @@ file(WRITE ${OUTPUT} "// Made from sql/migrations by db/migrate/embed.cmake.
 #include \"db/migrate/migrate.h\"
 
 namespace tutti::db {
-const std::vector<Migration>& embedded_migrations() {
+const std::vector<Migration>& sql_migrations() {
   static const std::vector<Migration> all = {
 ${body}  };
   return all;

@@ -79,22 +79,39 @@ void check_numbering(const std::vector<Migration>& migrations) {
 // Refuses what this binary does not know or knows otherwise.
 void check_recorded(const std::map<int, Recorded>& recorded, const std::vector<Migration>& migrations) {
   const int newest = static_cast<int>(migrations.size());
-  if (!recorded.empty() && recorded.rbegin()->first > newest)
-    throw MigrateError("the database is at schema version " + std::to_string(recorded.rbegin()->first) +
-                       ", this binary knows versions up to " + std::to_string(newest) +
-                       ": install the newer binary, or restore a backup made before the upgrade");
+  if (!recorded.empty() && recorded.rbegin()->first > newest + 1)
+    throw SchemaRefused("the database is at schema version " + std::to_string(recorded.rbegin()->first) +
+                        ", this binary knows " + std::to_string(newest) + " and serves " +
+                        std::to_string(newest + 1) +
+                        " at most: install the newer binary, or restore a backup made before the upgrade");
   int expected = 1;
   for (const auto& [version, row] : recorded) {
     if (version != expected++)
-      throw MigrateError("the database has no record of migration " + std::to_string(expected - 1) +
-                         " but of later ones: it was changed by hand");
+      throw SchemaRefused("the database has no record of migration " + std::to_string(expected - 1) +
+                          " but of later ones: it was changed by hand");
+    if (version > newest) return;  // a newer binary's
     const Migration& ours = migrations[static_cast<std::size_t>(version - 1)];
     if (migration_checksum(ours) != row.checksum)
-      throw MigrateError("migration " + label(version, row.name) +
-                         " was applied with another text than this binary has (checksum " +
-                         row.checksum.substr(0, 12) + "…, here " + migration_checksum(ours).substr(0, 12) +
-                         "…): an applied migration is never edited, add a new one");
+      throw SchemaRefused("migration " + label(version, row.name) +
+                          " was applied with another text than this binary has (checksum " +
+                          row.checksum.substr(0, 12) + "…, here " + migration_checksum(ours).substr(0, 12) +
+                          "…): an applied migration is never edited, add a new one");
   }
+}
+
+// A scheduler's session says which schema it knows by a lock that it shares (db/pg/pg_store.cpp).
+void check_connected(pqxx::connection& c, int to) {
+  pqxx::nontransaction tx(c);
+  const auto row = tx.exec1(
+      "SELECT min(objid::bigint) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+      " AND classid = 73812044"
+      " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())");
+  if (row[0].is_null() || to <= row[0].as<int>() + 1) return;
+  const int knows = row[0].as<int>();
+  throw SchemaRefused("a scheduler that knows schema version " + std::to_string(knows) +
+                      " is connected, and serves " + std::to_string(knows + 1) +
+                      " at most; this binary would make it version " + std::to_string(to) +
+                      ": upgrade by one version at a time, or stop that scheduler first");
 }
 
 void apply_once(pqxx::connection& c, const Migration& m, MigratePatience patience) {
@@ -191,6 +208,8 @@ MigrateResult migrate(const std::string& connection_string, const std::vector<Mi
     check_recorded(recorded, migrations);
     MigrateResult result;
     result.from = result.to = recorded.empty() ? 0 : recorded.rbegin()->first;
+    if (const int newest = static_cast<int>(migrations.size()); newest > result.from)
+      check_connected(c, newest);
     for (const auto& m : migrations) {
       if (m.version <= result.from) continue;
       apply(c, m, patience);

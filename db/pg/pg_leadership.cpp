@@ -45,6 +45,22 @@ void PgStore::take_lock() {
   }
   has_lock_ = true;
   last_backend_ = c.backend_pid();
+  check_schema();
+}
+
+// A newer scheduler may have changed it since we came, or while our session was lost. What one version adds
+// does not trouble us; beyond that the rows may mean something else.
+void PgStore::check_schema() {
+  if (options_.schema == 0) return;
+  const Result r = connection_->run(
+      Statement{"", "SELECT coalesce(max(version), 0)::bigint FROM schema_migration"}, nullptr, in(kShort));
+  const auto found = RowReader(r, 0).bigint();
+  if (found <= options_.schema + 1) return;
+  lose_session();  // gives the lock back
+  throw StoreError(StoreError::outdated, "the database is at schema version " + std::to_string(found) +
+                                             ", this program knows " + std::to_string(options_.schema) +
+                                             " and serves " + std::to_string(options_.schema + 1) +
+                                             " at most: install the newer one");
 }
 
 void PgStore::check_still_leader() {

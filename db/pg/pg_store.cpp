@@ -189,8 +189,14 @@ int PgStore::backend_pid() const {
 Connection& PgStore::session() {
   if (connection_ && !connection_->closed_by_server()) return *connection_;
   lose_session();
-  connection_ = std::make_unique<Connection>(
+  auto fresh = std::make_unique<Connection>(
       ConnectOptions{options_.connection_string, options_.application_name, session_settings(options_)});
+  if (options_.schema != 0) {  // db/migrate looks for it: nobody takes the schema too far from us
+    Params params;
+    params.integer(options_.schema);
+    fresh->run(Statement{"", "SELECT pg_advisory_lock_shared(73812044, $1::integer)"}, &params, in(kShort));
+  }
+  connection_ = std::move(fresh);
   return *connection_;
 }
 

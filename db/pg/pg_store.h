@@ -33,6 +33,9 @@ struct PgStoreOptions {
   // then take over. 0 = never. Use it only with a healthy() every few seconds. After a load() it waits for
   // load_timeout, until the next call.
   std::chrono::milliseconds leader_idle_timeout{0};
+  // Newest version of the schema that this program knows. Others see it while the session lives, and one that
+  // is more than one version newer is not led. 0: nobody asks.
+  int schema = 0;
 };
 
 class PgStore final : public Store {
@@ -57,6 +60,7 @@ class PgStore final : public Store {
   Connection& session();      // connects if there is none
   void end_former_terms();    // of our own instance
   void take_lock();           // throws deposed if another session keeps it
+  void check_schema();        // throws outdated
   void check_still_leader();  // throws deposed
   void confirm_leadership();  // both, after a session was lost, and proves it
   void forget_former_terms();

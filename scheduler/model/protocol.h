@@ -54,6 +54,17 @@ namespace tutti::protocol {
 
 inline constexpr int kVersion = 1;
 
+/// The version that this program speaks: kVersion. In a file of its own, for tests link programs of the
+/// versions after it.
+std::int32_t version();
+
+/// A worker may be one version before or behind its scheduler (docs/upgrade.md): whoever is newer knows the
+/// other's words, whoever is older passes over types and fields that it does not know.
+constexpr bool speaks_with(std::int32_t ours, std::int32_t theirs) {
+  const auto apart = std::int64_t{theirs} - ours;
+  return apart >= -1 && apart <= 1;
+}
+
 // ---------------------------------------------------------------- worker → scheduler
 
 struct GpuInfo {
@@ -151,7 +162,7 @@ struct InspectionReport {
 };
 
 struct Hello {
-  std::int32_t protocol = kVersion;
+  std::int32_t protocol = version();
   std::string worker_version;
   std::string node;      // name, unique
   std::string instance;  // of its state directory, made with it: another machine of that name has another

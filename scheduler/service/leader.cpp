@@ -108,6 +108,7 @@ void Leader::take_lead() {
         if (lock_is_taken_) store_answers();
         if (lock_is_taken_ && !known && seen_) look_at_leader(LeaderView(*seen_));
         if (lock_is_taken_) return ask_again_for_the_lock();
+        if (is_deposed(failure)) return;
         detail_ = "waiting for the lead: " + text_of(failure);
         store_lost(text_of(failure));
         retry_later([this] { take_lead(); });
@@ -191,11 +192,12 @@ void Leader::retry_later(std::function<void()> what) {
   });
 }
 
+// Somebody else leads, or nobody of our version can any more.
 bool Leader::is_deposed(std::exception_ptr why) {
   try {
     std::rethrow_exception(why);
   } catch (const StoreError& error) {
-    if (error.kind != StoreError::deposed) return false;
+    if (error.kind != StoreError::deposed && error.kind != StoreError::outdated) return false;
     depose(error.what());
     return true;
   } catch (...) {

@@ -27,6 +27,15 @@ constexpr Duration kLogDeadline = std::chrono::seconds(10);  // beyond what the 
 constexpr std::size_t kMaxPendingLogs = 1000;
 constexpr Duration kHarmfulFor = std::chrono::minutes(1);
 constexpr std::chrono::seconds kSecretsAgain{1};  // while the database cannot be asked
+
+// "" = worker and scheduler understand each other.
+std::string why_too_far(std::int32_t theirs) {
+  const std::int32_t ours = protocol::version();
+  if (protocol::speaks_with(ours, theirs)) return "";
+  return "it speaks protocol " + std::to_string(theirs) + ", this scheduler (" + TUTTI_VERSION +
+         ") protocol " + std::to_string(ours) + ", and they may be one apart: install tutti-worker " +
+         TUTTI_VERSION + " there" + (theirs > ours ? ", or upgrade the schedulers first" : "");
+}
 }  // namespace
 
 WorkerHub::WorkerHub(boost::asio::any_io_executor executor, Leader& leader, LeaseTable& leases,
@@ -97,11 +106,7 @@ void WorkerHub::cut(const ConnectionPtr& c, const Error& why) {
 
 void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
   Result<protocol::FromWorker> decoded = wire::decode_from_worker(text);
-  if (!decoded) {
-    spdlog::warn("worker {}: {}; closing", c->name, decoded.error().message);
-    c->link->abort();
-    return;
-  }
+  if (!decoded) return not_understood(c, text, decoded.error());
   if (!c->said_hello && !std::holds_alternative<protocol::Hello>(*decoded)) {
     spdlog::warn("worker {}: spoke before its hello; closing", c->name);
     c->link->abort();
@@ -158,18 +163,28 @@ void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
              *decoded);
 }
 
+// A newer worker says what we do not know yet. Of one that is too far away we may not know the hello either.
+void WorkerHub::not_understood(const ConnectionPtr& c, const std::string& text, const Error& why) {
+  if (c->newer && wire::is_of_unknown_type(why)) return spdlog::debug("worker {}: {}", c->name, why.message);
+  const auto theirs = c->said_hello ? std::nullopt : wire::protocol_of_hello(text);
+  if (const std::string far = theirs ? why_too_far(*theirs) : ""; !far.empty()) return refuse(c, far);
+  spdlog::warn("worker {}: {}; closing", c->name, why.message);
+  c->link->abort();
+}
+
 void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   if (c->said_hello && c->name != hello.node) {
     spdlog::error("worker {}: calls itself {} on the same connection; closing", c->name, hello.node);
     return c->link->abort();
   }
+  if (!leader_.leads() || !leader_.may_renew()) return send_to_leader(c);  // which may be of another version
   if (const std::string why = why_refused(*c, hello); !why.empty()) {
     spdlog::error("a worker that calls itself {} is refused", hello.node);
     return refuse(c, why);
   }
-  if (!leader_.leads() || !leader_.may_renew()) return send_to_leader(c);
   c->name = hello.node;
   c->said_hello = true;
+  c->newer = hello.protocol > protocol::version();
   welcome_meanwhile(c, hello);
   if (leader_.plane() == nullptr) return;
   Command command;
@@ -178,7 +193,7 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
     const NodeId node = plane.on_hello(now, hello);
     c->decided = node;
     c->generation = plane.cluster().find(node)->link;
-    return [this, c, node, boot_id = hello.boot_id, instance = hello.instance] {
+    return [this, c, node, boot_id = hello.boot_id, instance = hello.instance, speaks = hello.protocol] {
       known_[c->name] = {node, boot_id, instance};
       if (!connections_.contains(c->link.get())) {  // gone while its hello was being committed
         c->node = node;
@@ -186,7 +201,8 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
         return;
       }
       bind(c, node);
-      spdlog::info("node={} {} connected from {}", node.value, c->name, c->link->peer());
+      spdlog::info("node={} {} connected from {}{}", node.value, c->name, c->link->peer(),
+                   speaks == protocol::version() ? "" : ", protocol " + std::to_string(speaks));
     };
   };
   command.refuse = [this, c](const Error& e) { cut(c, e); };
@@ -198,9 +214,7 @@ std::string WorkerHub::why_refused(const Connection& c, const protocol::Hello& h
   if (!c.only.empty() && c.only != hello.node)
     return "its credential is that of node " + c.only + "; join as " + hello.node +
            " with a join token of its own";
-  if (hello.protocol != protocol::kVersion)
-    return "it speaks protocol " + std::to_string(hello.protocol) + ", this scheduler " +
-           std::to_string(protocol::kVersion) + ": upgrade one of them";
+  if (const std::string far = why_too_far(hello.protocol); !far.empty()) return far;
   if (auto it = harmful_.find(hello.node); it != harmful_.end() && boot_now() < it->second)
     return "the database has refused what this node says, see the scheduler's log; heard again in a minute";
   // Only while the other is connected and alive: its state directory may have been lost with a

@@ -59,6 +59,7 @@ class WorkerHub : public WorkerMessages {
     std::string only;              // see accept()
     std::string name;
     bool said_hello = false;
+    bool newer = false;  // it may say more than we know
     ClockWatch clock;
   };
   using ConnectionPtr = std::shared_ptr<Connection>;
@@ -70,6 +71,7 @@ class WorkerHub : public WorkerMessages {
 
   void cut(const ConnectionPtr& c, const Error& why);
   void on_message(const ConnectionPtr& c, const std::string& text);
+  void not_understood(const ConnectionPtr& c, const std::string& text, const Error& why);
   void on_hello(const ConnectionPtr& c, protocol::Hello hello);
   void on_heartbeat(const ConnectionPtr& c, const protocol::Heartbeat& beat);
   void on_log_chunk(protocol::LogChunk chunk);

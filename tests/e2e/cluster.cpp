@@ -48,6 +48,10 @@ std::string end_of(const std::string& path, std::size_t bytes) {
 
 // ---------------------------------------------------------------- parts
 
+std::string program_of(const std::string& name, int ahead) {
+  return Site::instance().program(ahead == 0 ? name : name + "-next");
+}
+
 void Worker::xid(int gpu, int number) const {
   gpu_sim("xid", {"--gpu", std::to_string(gpu), "--xid", std::to_string(number)});
 }
@@ -118,7 +122,7 @@ Cluster::~Cluster() {
 SpawnOptions Cluster::scheduler_options(const std::string& data, std::uint16_t port,
                                         const std::string& log) const {
   SpawnOptions options;
-  options.argv = {Site::instance().program("tutti-scheduler"),
+  options.argv = {program_of("tutti-scheduler", schedulers_ahead_),
                   "--listen",
                   (options_.namespaces ? "0.0.0.0:" : "127.0.0.1:") + std::to_string(port),
                   "--data",
@@ -138,6 +142,7 @@ SpawnOptions Cluster::scheduler_options(const std::string& data, std::uint16_t p
     for (const char* word : {"--gpu-faults-a-day", "0", "--node-faults-a-week", "0"})
       options.argv.push_back(word);
   options.env = options_.scheduler_env;
+  options.env[kVersionsAhead] = std::to_string(schedulers_ahead_);
   options.env["E2E_ROOT"] = directory_ + "/";
   options.log = log;
   return options;
@@ -234,7 +239,7 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
   const std::string host = "http://" + (network ? network->scheduler_address() : "127.0.0.1") + ":";
   std::string schedulers = host + std::to_string(port_);
   if (standby_port_ != 0) schedulers += "," + host + std::to_string(standby_port_);
-  const std::vector<std::string> words = {site.program("tutti-worker"),
+  const std::vector<std::string> words = {program_of("tutti-worker", workers_ahead_),
                                           "--scheduler",
                                           schedulers,
                                           "--token-file",
@@ -259,6 +264,7 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
     options.argv.insert(options.argv.end(), {"--check-path", checked()});
   }
   options.env = options_.worker_env;
+  options.env[kVersionsAhead] = std::to_string(workers_ahead_);
   options.env["E2E_ROOT"] = w.directory() + "/";
   options.env["TUTTI_NVML_DOUBLE_STATE"] = w.directory() + "/gpu";
   options.log = w.log();

@@ -44,6 +44,11 @@ struct ClusterOptions {
 
 inline constexpr int kSmallDisk = 16 << 20;
 
+/// The program as of so many versions ahead, which kVersionsAhead in its environment tells it
+/// (next_protocol.cpp).
+std::string program_of(const std::string& name, int ahead);
+inline constexpr const char* kVersionsAhead = "E2E_VERSIONS_AHEAD";
+
 class Worker {
  public:
   Worker(std::string name, int number, std::string directory)
@@ -88,6 +93,9 @@ class Cluster {
   pid_t embedded_postmaster() const;
   Worker& worker(const std::string& name);
   void start_worker(Worker& worker, bool rebooted = false);
+  /// What is started from now on is so many versions ahead of the others.
+  void install_schedulers(int ahead) { schedulers_ahead_ = ahead; }
+  void install_workers(int ahead) { workers_ahead_ = ahead; }
   void await_linked(const std::vector<std::string>& names = {});  // all by default
   void cut(const std::string& node) { Site::instance().network().cut(worker(node).number()); }
   void heal(const std::string& node) { Site::instance().network().heal(worker(node).number()); }
@@ -164,6 +172,7 @@ class Cluster {
   std::unique_ptr<PostgresServer> own_postgres_;
   Process scheduler_, standby_;
   std::uint16_t standby_port_ = 0;
+  int schedulers_ahead_ = 0, workers_ahead_ = 0;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Rest> rest_;
 };

@@ -35,6 +35,13 @@ class E2e : public testing::Test {
   std::unique_ptr<Cluster> cluster_;
 };
 
+/// "leader" or "standby", as a scheduler that is ready says of itself.
+inline std::string role(Rest asked) {  // with its token: strangers are told less
+  const auto answer = asked.raw("GET", "/readyz");
+  if (answer.status != 200) throw Failure("/readyz is " + std::to_string(answer.status));
+  return text_of(json::parse(answer.body).as_object(), "role");
+}
+
 #define TUTTI_NEEDS_NETWORK() \
   if (!Site::may_use_network()) GTEST_SKIP() << "network namespaces need root"
 
@@ -55,5 +62,22 @@ inline std::set<pid_t> pids(const std::vector<Seen>& processes) {
   for (const auto& p : processes) out.insert(p.pid);
   return out;
 }
+
+/// A gang of two ranks on two nodes that has to live through what happens to the schedulers and the workers.
+class GangTest : public E2e {
+ protected:
+  std::vector<Seen> run_gang(Cluster& c) {
+    gang_ = c.submit(c.spec("gang", c.rank("--every 20"), 2, 1));
+    c.await_running(gang_, 1);
+    return c.await_ranks(gang_, 1, 2);
+  }
+  void expect_untouched(Cluster& c, const std::vector<Seen>& before) {
+    EXPECT_EQ(text_of(c.job(gang_), "state"), "running");
+    EXPECT_EQ(number_of(c.job(gang_), "epoch"), 1);
+    EXPECT_EQ(pids(c.ranks(gang_, 1)), pids(before));
+  }
+
+  std::int64_t gang_ = 0;
+};
 
 }  // namespace tutti::e2e

@@ -11,12 +11,6 @@
 namespace tutti::e2e {
 namespace {
 
-json::object ready(Rest asked) {  // with its token: strangers are told less
-  const auto answer = asked.raw("GET", "/readyz");
-  if (answer.status != 200) throw Failure("/readyz is " + std::to_string(answer.status));
-  return json::parse(answer.body).as_object();
-}
-
 // Until it is taken, under one key, as a client that repeats what was not answered.
 std::int64_t submit_at_last(Rest asked, const json::object& spec, const std::string& key) {
   std::int64_t id = 0;
@@ -31,26 +25,14 @@ std::int64_t submit_at_last(Rest asked, const json::object& spec, const std::str
 
 std::string term(Cluster& c) { return c.sql("SELECT term::text FROM leader").at(0); }
 
-class Replicas : public E2e {
+class Replicas : public GangTest {
  protected:
   Cluster& start_two() {
     Cluster& c = start({.workers = 2, .gpus = 1, .standby = true});
-    EXPECT_EQ(text_of(ready(c.rest()), "role"), "leader");
-    EXPECT_EQ(text_of(ready(c.standby_rest()), "role"), "standby");
+    EXPECT_EQ(role(c.rest()), "leader");
+    EXPECT_EQ(role(c.standby_rest()), "standby");
     return c;
   }
-  std::vector<Seen> run_gang(Cluster& c) {
-    gang_ = c.submit(c.spec("gang", c.rank("--every 20"), 2, 1));
-    c.await_running(gang_, 1);
-    return c.await_ranks(gang_, 1, 2);
-  }
-  void expect_untouched(Cluster& c, const std::vector<Seen>& before) {
-    EXPECT_EQ(text_of(c.job(gang_), "state"), "running");
-    EXPECT_EQ(number_of(c.job(gang_), "epoch"), 1);
-    EXPECT_EQ(pids(c.ranks(gang_, 1)), pids(before));
-  }
-
-  std::int64_t gang_ = 0;
 };
 
 TEST_F(Replicas, AStandbyHandsOverWhatOnlyTheLeaderCanDo) {
@@ -80,7 +62,7 @@ TEST_F(Replicas, WhenTheLeaderIsKilledTheStandbyTakesWritesAndTheGangRunsOn) {
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - killed);
   RecordProperty("writes_answered_after_ms", std::to_string(took.count()));
   EXPECT_LT(took, 10s);
-  EXPECT_EQ(text_of(ready(c.standby_rest()), "role"), "leader");
+  EXPECT_EQ(role(c.standby_rest()), "leader");
   EXPECT_EQ(term(c), "2");
   c.await_linked();
   expect_untouched(c, before);
@@ -88,7 +70,7 @@ TEST_F(Replicas, WhenTheLeaderIsKilledTheStandbyTakesWritesAndTheGangRunsOn) {
 
   // The one that was killed comes back as a standby, and says that its former self is over.
   c.start_scheduler();
-  EXPECT_EQ(text_of(ready(c.rest()), "role"), "standby");
+  EXPECT_EQ(role(c.rest()), "standby");
   EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE term = 1 AND over_at IS NOT NULL").at(0),
             "1");
   c.talk_to_standby(false);
@@ -140,7 +122,7 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   EXPECT_TRUE(c.sql("SELECT id::text FROM job_spec WHERE spec_json LIKE '%of-the-old-term%'").empty());
   expect_untouched(c, before);
   c.start_scheduler();
-  EXPECT_EQ(text_of(ready(c.rest()), "role"), "standby");
+  EXPECT_EQ(role(c.rest()), "standby");
   finish();
 }
 
@@ -152,7 +134,7 @@ TEST_F(Replicas, ACopyOfTheLeadersDirectoryDoesNotSayThatTheLeaderIsDead) {
   std::filesystem::copy_file(c.directory() + "/data/instance", c.directory() + "/standby/instance",
                              std::filesystem::copy_options::overwrite_existing);
   c.start_standby();
-  EXPECT_EQ(text_of(ready(c.standby_rest()), "role"), "standby");
+  EXPECT_EQ(role(c.standby_rest()), "standby");
   EXPECT_EQ(c.sql("SELECT count(*)::text FROM leader_term WHERE over_at IS NOT NULL").at(0), "0");
   finish();
 }

@@ -29,6 +29,7 @@ class SwitchedStore : public Store {
   void introduce(LeaderCard card) override { inner.introduce(std::move(card)); }
   Term acquire_leadership(const std::string& holder) override {
     const std::scoped_lock lock(mutex);
+    if (outdated) throw StoreError(StoreError::outdated, "the schema is too new");
     return inner.acquire_leadership(holder);
   }
   Duration predecessors_renew() override {
@@ -81,7 +82,7 @@ class SwitchedStore : public Store {
   }
 
   std::mutex mutex;
-  bool writes = true;
+  bool writes = true, outdated = false;
   int proofs = 0;
   db::MemoryStore inner;
 };
@@ -257,6 +258,16 @@ TEST_F(Replicas, WhoStoodStillAndWasFollowedRenewsNothingAndEnds) {
     return !a.deposed.empty();
   });
   EXPECT_FALSE(renewed);
+}
+
+TEST_F(Replicas, WhoIsTooOldForTheSchemaEnds) {
+  all.push_back(std::make_unique<Replica>(io, database, card("a")));
+  Replica& a = *all.back();
+  a.gate->outdated = true;
+  a.start();
+  until([&] { return !a.deposed.empty(); });
+  EXPECT_NE(a.deposed.find("schema"), std::string::npos) << a.deposed;
+  EXPECT_FALSE(a.leader->leads());
 }
 
 TEST_F(Replicas, WhoIsToldOfALaterTermIsDeposed) {

@@ -34,7 +34,8 @@ class ScriptedLink : public http::Link {
   void abort() override { aborted_ = true; }
   const std::string& peer() const override { return peer_; }
 
-  void say(const protocol::FromWorker& message) { on_message_(wire::encode(message)); }
+  void say(const protocol::FromWorker& message) { say_text(wire::encode(message)); }
+  void say_text(const std::string& text) { on_message_(text); }
   template <class T>
   const T* heard() const {  // the newest
     for (auto it = sent_.rbegin(); it != sent_.rend(); ++it)
@@ -272,6 +273,44 @@ TEST_F(WorkerHubTest, ANodesCredentialSpeaksForThatNodeAlone) {
   until([&] { return own->heard<protocol::Welcome>() != nullptr; });
 }
 
+// ---------------------------------------------------------------- other versions
+
+TEST_F(WorkerHubTest, AWorkerOneVersionApartIsTaken) {
+  for (const int apart : {-1, +1}) {
+    const auto link = connect();
+    auto other = hello();
+    other.protocol = protocol::version() + apart;
+    link->say(other);
+    until([&] { return link->heard<protocol::Welcome>() != nullptr; });
+    link->say_text(R"({"type":"of the next version","what":"we do not know"})");
+    EXPECT_EQ(link->aborted(), apart < 0) << "a newer one may say more than we know";
+  }
+}
+
+TEST_F(WorkerHubTest, AWorkerTwoVersionsApartIsToldBothVersionsAndTheWayOut) {
+  for (const int apart : {-2, +2}) {
+    const auto link = connect();
+    auto other = hello();
+    other.protocol = protocol::version() + apart;
+    link->say(other);
+    const auto* refused = link->heard<protocol::Refused>();
+    ASSERT_NE(refused, nullptr);
+    for (const std::string& part :
+         {"speaks protocol " + std::to_string(other.protocol),
+          "protocol " + std::to_string(protocol::version()) + ", and they may be one apart",
+          std::string("install tutti-worker ")})
+      EXPECT_NE(refused->why.find(part), std::string::npos) << refused->why;
+    EXPECT_EQ(refused->why.ends_with("upgrade the schedulers first"), apart > 0);
+    EXPECT_FALSE(refused->leader) << "it is not sent elsewhere";
+    EXPECT_FALSE(link->aborted()) << "it has to read why";
+  }
+  const auto link = connect();  // one whose hello has become another
+  link->say_text(R"({"type":"hello","protocol":9,"name":"n1"})");
+  ASSERT_NE(link->heard<protocol::Refused>(), nullptr);
+  EXPECT_NE(link->heard<protocol::Refused>()->why.find("speaks protocol 9"), std::string::npos);
+  EXPECT_EQ(link->heard<protocol::Welcome>(), nullptr);
+}
+
 struct HeardSamples : SampleSink {
   std::vector<std::string> heard;
   void on_loads(NodeId node, const std::vector<protocol::GpuLoad>& loads) override {
@@ -355,6 +394,15 @@ TEST_F(StandbyHub, SendsWorkersToTheLeaderAndGrantsNothing) {
   EXPECT_EQ(refused->leader, "http://b:7070");
   EXPECT_EQ(link->heard<protocol::Welcome>(), nullptr);
   EXPECT_FALSE(leases.held(NodeId(1)));
+}
+
+TEST_F(StandbyHub, LeavesItToTheLeaderWhichVersionsItTakes) {
+  const auto link = connect();
+  auto other = hello();
+  other.protocol = protocol::version() + 2;  // the leader may be newer than we are
+  link->say(other);
+  ASSERT_NE(link->heard<protocol::Refused>(), nullptr);
+  EXPECT_EQ(link->heard<protocol::Refused>()->leader, "http://b:7070");
 }
 
 TEST_F(StandbyHub, TakesWorkersAsSoonAsItLeads) {

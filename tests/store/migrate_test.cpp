@@ -6,6 +6,7 @@
 #include <libpq-fe.h>
 
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "tests/store/pg_fixture.h"
@@ -31,25 +32,34 @@ class MigrateTest : public testing::Test {
   std::vector<Migration> two_ = {{1, "a", "CREATE TABLE a (x int)"}, {2, "b", "CREATE TABLE b (x int)"}};
 };
 
+class Session {
+ public:
+  explicit Session(const std::string& where) : session_(PQconnectdb(where.c_str())) {}
+  ~Session() { PQfinish(session_); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  void run(const std::string& text) const {
+    PGresult* result = PQexec(session_, text.c_str());
+    const auto status = PQresultStatus(result);
+    EXPECT_TRUE(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK) << PQerrorMessage(session_);
+    PQclear(result);
+  }
+
+ private:
+  PGconn* session_;
+};
+
 // Somebody reads a table in a transaction that does not end.
 class LockedTable {
  public:
-  LockedTable(const std::string& where, const std::string& table) : session_(PQconnectdb(where.c_str())) {
-    run("BEGIN");
-    run("LOCK TABLE " + table + " IN ACCESS SHARE MODE");
+  LockedTable(const std::string& where, const std::string& table) : session_(where) {
+    session_.run("BEGIN");
+    session_.run("LOCK TABLE " + table + " IN ACCESS SHARE MODE");
   }
-  ~LockedTable() { PQfinish(session_); }
-  LockedTable(const LockedTable&) = delete;
-  LockedTable& operator=(const LockedTable&) = delete;
-  void let_go() const { run("COMMIT"); }
+  void let_go() const { session_.run("COMMIT"); }
 
  private:
-  void run(const std::string& text) const {
-    PGresult* result = PQexec(session_, text.c_str());
-    EXPECT_EQ(PQresultStatus(result), PGRES_COMMAND_OK) << PQerrorMessage(session_);
-    PQclear(result);
-  }
-  PGconn* session_;
+  Session session_;
 };
 
 // Statistics of the server come a moment later; it is asked again until then.
@@ -88,10 +98,48 @@ TEST_F(MigrateTest, EditedMigrationIsRefused) {
               ThrowsMessage<MigrateError>(HasSubstr("0001 a was applied with another text")));
 }
 
-TEST_F(MigrateTest, NewerDatabaseIsRefused) {
+TEST_F(MigrateTest, ADatabaseOneVersionNewerIsLeftAsItIs) {
   migrate(where(), two_);
+  const auto older = migrate(where(), {two_[0]});
+  EXPECT_EQ(older.to, 2) << "which tells the one that asks";
+  EXPECT_THAT(older.applied, IsEmpty());
+  EXPECT_THAT(pending_migrations(where(), {two_[0]}), IsEmpty());
+  auto edited = two_[0];
+  edited.sql += " ";
+  EXPECT_THAT([&] { migrate(where(), {edited}); }, ThrowsMessage<SchemaRefused>(HasSubstr("another text")));
+}
+
+TEST_F(MigrateTest, ADatabaseTwoVersionsNewerIsRefused) {
+  auto three = two_;
+  three.push_back({3, "c", "CREATE TABLE c (x int)"});
+  migrate(where(), three);
   EXPECT_THAT([&] { migrate(where(), {two_[0]}); },
-              ThrowsMessage<MigrateError>(HasSubstr("install the newer binary")));
+              ThrowsMessage<SchemaRefused>(
+                  AllOf(HasSubstr("is at schema version 3, this binary knows 1 and serves 2"),
+                        HasSubstr("install the newer binary"))));
+}
+
+// As the session of a scheduler does (db/pg/pg_store.cpp; tests/store/pg_store_test.cpp has the real one).
+TEST_F(MigrateTest, TheSchemaGoesOneVersionPastWhatAConnectedSchedulerKnows) {
+  auto three = two_;
+  three.push_back({3, "c", "CREATE TABLE c (x int)"});
+  migrate(where(), {two_[0]});
+  std::optional<Session> scheduler(std::in_place, where());
+  scheduler->run("SELECT pg_advisory_lock_shared(73812044, 1)");
+  EXPECT_THAT([&] { migrate(where(), three); },
+              ThrowsMessage<SchemaRefused>(
+                  AllOf(HasSubstr("knows schema version 1 is connected, and serves 2 at most"),
+                        HasSubstr("would make it version 3"))));
+  EXPECT_THAT(database_.sql("SELECT max(version) FROM schema_migration"), ElementsAre("1"))
+      << "not half of it either";
+  EXPECT_THAT(migrate(where(), two_).applied, ElementsAre("0002 b"));
+  EXPECT_THAT([&] { migrate(where(), three); }, ThrowsMessage<SchemaRefused>(HasSubstr("is connected")));
+  scheduler.reset();
+  EXPECT_TRUE(comes_true([&] {
+    return database_.sql(
+               "SELECT count(*) FROM pg_locks WHERE classid = 73812044 AND locktype = 'advisory'")[0] == "0";
+  }));
+  EXPECT_THAT(migrate(where(), three).applied, ElementsAre("0003 c"));
 }
 
 TEST_F(MigrateTest, FailingMigrationLeavesNothingOfItselfAndKeepsEarlierOnes) {

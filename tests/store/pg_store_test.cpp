@@ -73,6 +73,29 @@ TEST_F(PgStoreTest, RaisedTermDeposesALeaderWhoseSessionLives) {
   EXPECT_THAT(database_.sql("SELECT id FROM job_spec"), IsEmpty());
 }
 
+TEST_F(PgStoreTest, ASchemaMoreThanOneVersionNewerIsNotLed) {
+  const int newest = std::stoi(database_.sql("SELECT max(version) FROM schema_migration").at(0));
+  auto knows = options();
+  knows.schema = newest - 1;
+  db::PgStore older(knows);
+  older.acquire_leadership("older");
+  older.commit(submission(1));
+  EXPECT_THAT(database_.sql("SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND classid = 73812044"),
+              ElementsAre(std::to_string(newest - 1)));
+  knows.schema = newest - 2;
+  db::PgStore too_old(knows);
+  EXPECT_EQ(kind_of([&] { too_old.acquire_leadership("too old"); }), StoreError::deposed)
+      << "it waits for the lead";
+  // The schema has gone on when the session comes back.
+  database_.sql("INSERT INTO schema_migration VALUES (" + std::to_string(newest + 1) + ", 'next', '')");
+  database_.sql("SELECT pg_terminate_backend(" + std::to_string(older.backend_pid()) + ", 5000)");
+  EXPECT_EQ(kind_of([&] { too_old.acquire_leadership("too old"); }), StoreError::outdated);
+  EXPECT_EQ(kind_of([&] { older.load(); }), StoreError::outdated);
+  EXPECT_THAT(database_.sql("SELECT term::text FROM leader"), ElementsAre("1"));
+  db::PgStore next(options());
+  EXPECT_EQ(next.acquire_leadership("next"), Term(2)) << "the lock is free";
+}
+
 TEST_F(PgStoreTest, AProofIsARowThatIsWritten) {
   db::PgStore store(options());
   store.acquire_leadership("a");

@@ -67,7 +67,7 @@ class WorkerService : public ::testing::Test {
 TEST_F(WorkerService, RegistersWithWhatItHas) {
   worker.start();
   const auto hello = scheduler.wait<Hello>("n1");
-  EXPECT_EQ(hello.protocol, kVersion);
+  EXPECT_EQ(hello.protocol, version());
   EXPECT_EQ(hello.address, "127.0.0.1");
   EXPECT_FALSE(hello.boot_id.empty());
   EXPECT_GT(hello.boot_us, 0);
