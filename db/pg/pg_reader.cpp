@@ -364,7 +364,8 @@ std::vector<AttemptRow> PgReader::attempts(JobId job) {
       std::string("SELECT ") + kAttemptColumns + " FROM attempt a WHERE a.job = $1::bigint ORDER BY a.epoch";
   Params params;
   params.bigint(job.value);
-  return rows_of<AttemptRow>(run({"attempts", text.c_str()}, std::move(params)), read_attempt);
+  return rows_of<AttemptRow>(run({"attempts", text.c_str()}, std::move(params)),
+                             [](RowReader& row) { return read_attempt(row); });
 }
 
 std::optional<AttemptRow> PgReader::find_attempt(JobId job, std::int32_t number) {
