@@ -263,6 +263,12 @@ Result PgReader::run(const Statement& statement, Params params, Reads reads) {
       const bool had_session = connection != nullptr;
       if (had_session) give_back(std::move(connection));
       if (!had_session || attempt == 2) throw StoreError(StoreError::unavailable, e.what());
+    } catch (...) {  // no memory: perhaps in the middle of an answer
+      if (connection) {
+        connection->close();
+        give_back(std::move(connection));
+      }
+      throw;
     }
   }
 }

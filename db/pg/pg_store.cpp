@@ -284,7 +284,7 @@ Snapshot PgStore::load() {
   } catch (const ConnectionLost& e) {
     lose_session();
     throw StoreError(StoreError::unavailable, e.what());
-  } catch (const StoreError&) {
+  } catch (...) {    // a row that cannot be, or no memory
     lose_session();  // perhaps in the middle of a transaction
     throw;
   }
@@ -348,6 +348,9 @@ void PgStore::transact(const std::function<void()>& first,
   } catch (const ConnectionLost& e) {
     lose_session();
     throw StoreError(sent ? StoreError::in_doubt : StoreError::unavailable, e.what());
+  } catch (...) {  // no memory: perhaps in the middle of an answer
+    lose_session();
+    throw;
   }
 }
 
