@@ -25,7 +25,12 @@ using Fault = db::MemoryStore::Fault;
 class GatedStore : public Store {
  public:
   explicit GatedStore(std::shared_ptr<db::MemoryDatabase> database) : inner(std::move(database)) {}
+  void introduce(LeaderCard card) override { inner.introduce(std::move(card)); }
   Term acquire_leadership(const std::string& holder) override { return inner.acquire_leadership(holder); }
+  Duration predecessors_renew() override { return inner.predecessors_renew(); }
+  std::vector<std::string> predecessor_urls() override { return inner.predecessor_urls(); }
+  void resign() noexcept override { inner.resign(); }
+  void prove_leadership() override { commit({}); }
   Snapshot load() override {
     std::unique_lock lock(mutex);
     ++loads;

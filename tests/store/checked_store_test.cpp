@@ -332,27 +332,40 @@ TEST_P(HandEditedTest, ReportsOfUseCountAnAttemptWhoseGangCannotBeRead) {
   EXPECT_EQ(total.node, Duration::zero());
 }
 
-// What Store answers by itself, for stores that have nothing to say, must be asked of the one inside.
+// Each word that a leader says to its store is one for the store inside.
 class Telling final : public Store {
  public:
-  Term acquire_leadership(const std::string&) override { return Term(1); }
+  explicit Telling(std::vector<std::string>& said) : said_(said) {}
+  void introduce(LeaderCard card) override { said_.push_back("introduce " + card.url); }
+  Term acquire_leadership(const std::string& holder) override {
+    said_.push_back("acquire " + holder);
+    return Term(7);
+  }
   Duration predecessors_renew() override { return std::chrono::seconds(9); }
   std::vector<std::string> predecessor_urls() override { return {"http://before:7070"}; }
+  void resign() noexcept override { said_.emplace_back("resign"); }
   Snapshot load() override { return {}; }
-  void commit(const Batch&) override { ADD_FAILURE() << "an empty commit proves nothing here"; }
-  void prove_leadership() override { ++proofs_; }
-  bool healthy() noexcept override { return proofs_ == 1; }
+  void commit(const Batch&) override { said_.emplace_back("commit"); }
+  void prove_leadership() override { said_.emplace_back("prove"); }
+  bool healthy() noexcept override { return true; }
 
  private:
-  int proofs_ = 0;
+  std::vector<std::string>& said_;
 };
 
-TEST(CheckedStore, AsksTheStoreInsideWhateverStoreAnswersByItself) {
-  CheckedStore checked(std::make_unique<Telling>(), {}, [](const std::string&) {}, [] { return at(1000); });
+TEST(CheckedStore, SaysEveryWordOfTheLeaderToTheStoreInside) {
+  std::vector<std::string> said;
+  CheckedStore checked(
+      std::make_unique<Telling>(said), {}, [](const std::string&) {}, [] { return at(1000); });
+  EXPECT_TRUE(checked.healthy());
+  checked.introduce({.url = "http://us:7070", .instance = {}, .key_print = {}, .renews_for = {}});
+  EXPECT_EQ(checked.acquire_leadership("us"), Term(7));
   EXPECT_EQ(checked.predecessors_renew(), Duration(std::chrono::seconds(9)));
   EXPECT_THAT(checked.predecessor_urls(), ElementsAre("http://before:7070"));
   checked.prove_leadership();
-  EXPECT_TRUE(checked.healthy()) << "it was proved once, by the store inside";
+  checked.commit({});
+  checked.resign();
+  EXPECT_THAT(said, ElementsAre("introduce http://us:7070", "acquire us", "prove", "commit", "resign"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, CheckedStoreTest, testing::Values(Kind::memory, Kind::postgres),
