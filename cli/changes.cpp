@@ -140,6 +140,8 @@ std::string bulk_text(const json::object& result, const std::string& verb, bool 
   if (const auto refused = count_of(result, "refused"); refused > 0)
     text += ", not possible for " + std::to_string(refused);
   text += "\n";
+  if (const auto rest = count_of(result, "matched") - std::ssize(array_of(result, "jobs")); rest > 0)
+    text += "  " + std::to_string(rest) + " more match: --limit says how many are taken\n";
   constexpr int kShown = 20;
   int shown = 0;
   for (const auto& item : array_of(result, "jobs")) {
@@ -168,9 +170,8 @@ void add_page(json::object& all, const json::object& page) {
   }
   for (const char* key : {"changed", "refused", "skipped", "would_change"})
     all[key] = count_of(all, key) + count_of(page, key);
-  json::array jobs = array_of(all, "jobs");
+  json::array& jobs = all["jobs"].is_array() ? all["jobs"].get_array() : all["jobs"].emplace_array();
   for (const auto& job : array_of(page, "jobs")) jobs.push_back(job);
-  all["jobs"] = std::move(jobs);
   all["next_page_token"] = text_of(page, "next_page_token");
 }
 

@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <functional>
+#include <new>
 #include <string>
 
 #include "db/store.h"
@@ -18,6 +19,8 @@ inline std::string text_of(const std::exception_ptr& failure) {
     std::rethrow_exception(failure);
   } catch (const StoreError& error) {
     return std::string(name(error.kind)) + ": " + error.what();
+  } catch (const std::bad_alloc&) {
+    return "there is not enough memory for it";
   } catch (const std::exception& error) {
     return error.what();
   }

@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 namespace tutti::db {
 namespace {
@@ -25,6 +26,7 @@ class Inspection {
     for (const auto& row : rows_.nodes) nodes_.insert(row.id);
     for (const auto& row : rows_.gpus) gpus_.insert(row.id);
     for (const auto& row : rows_.allocations) holders_.emplace(row.gpu, AttemptKey{row.job, row.epoch});
+    for (const auto& row : rows_.unreadable) unreadable_.emplace(AttemptKey{row.job, row.epoch}, &row.what);
   }
 
   Repairs run() {
@@ -52,10 +54,20 @@ class Inspection {
   }
 
   std::string problem_of(const AttemptRow& a, const JobRow& job) const {
+    if (const auto text = unreadable_.find({a.job, a.epoch}); text != unreadable_.end())
+      return "the nodes of its attempt " + to_string(a.epoch) + " cannot be read: " + *text->second;
     if (a.gang.empty()) return "its attempt has no nodes";
+    if (std::cmp_greater(a.gang.size(), job.nodes))
+      return "its attempt is on " + std::to_string(a.gang.size()) + " nodes, of " + std::to_string(job.nodes);
+    std::set<NodeId> seen;
+    std::int64_t next_rank = 0;
     for (const auto& m : a.gang) {
       if (!nodes_.contains(m.node))
         return "its attempt names node " + to_string(m.node) + ", which there is not";
+      if (!seen.insert(m.node).second) return "its attempt names node " + to_string(m.node) + " twice";
+      if (m.ranks < 0 || m.first_rank != next_rank)
+        return "its attempt has ranks that do not follow each other, on node " + to_string(m.node);
+      next_rank += m.ranks;
       if (static_cast<int>(m.gpus.size()) != job.gpus_per_node)
         return "its attempt has " + std::to_string(m.gpus.size()) + " GPUs on node " + m.node_name +
                ", not " + std::to_string(job.gpus_per_node);
@@ -191,6 +203,7 @@ class Inspection {
   std::unordered_set<NodeId> nodes_;
   std::unordered_set<GpuId> gpus_;
   std::map<GpuId, AttemptKey> holders_;
+  std::map<AttemptKey, const std::string*> unreadable_;
   std::map<JobId, const AttemptRow*> live_;
   std::set<AttemptKey> ended_;
   std::map<JobId, std::string> odd_;  // by id, so that what is said has an order
@@ -203,6 +216,30 @@ Repairs find_repairs(const Snapshot& snapshot, const SpecCheck& specs, Instant n
   return Inspection(snapshot, specs, now).run();
 }
 
+std::map<AttemptKey, std::string> leave_out_odd_past(Snapshot& rows) {
+  std::map<AttemptKey, std::string> odd;
+  std::unordered_set<NodeId> nodes;
+  std::unordered_set<GpuId> gpus;
+  for (const auto& row : rows.nodes) nodes.insert(row.id);
+  for (const auto& row : rows.gpus) gpus.insert(row.id);
+  for (const auto& row : rows.unreadable) odd.emplace(AttemptKey{row.job, row.epoch}, row.what);
+  for (const auto& row : rows.past_attempts)
+    for (const auto& m : row.gang) {
+      if (!nodes.contains(m.node))
+        odd.emplace(AttemptKey{row.job, row.epoch}, "there is no node " + to_string(m.node));
+      for (const GpuId gpu : m.gpus)
+        if (!gpus.contains(gpu))
+          odd.emplace(AttemptKey{row.job, row.epoch}, "there is no GPU " + to_string(gpu));
+    }
+  std::map<AttemptKey, std::string> left_out;
+  std::erase_if(rows.past_attempts, [&](const AttemptRow& row) {
+    const auto found = odd.find({row.job, row.epoch});
+    if (found != odd.end()) left_out.insert(*found);
+    return found != odd.end();
+  });
+  return left_out;
+}
+
 Term CheckedStore::acquire_leadership(const std::string& holder) {
   const Term term = store_->acquire_leadership(holder);
   leads_ = true;
@@ -213,14 +250,18 @@ Snapshot CheckedStore::load() {
   Snapshot snapshot = store_->load();
   if (!leads_) return snapshot;
   const Repairs repairs = find_repairs(snapshot, specs_known_ ? SpecCheck{} : specs_, now_());
-  if (repairs.batch.empty()) {
-    specs_known_ = true;
-    return snapshot;
+  if (!repairs.batch.empty()) {
+    for (const auto& line : repairs.said) say_(line);
+    store_->commit(repairs.batch);
+    snapshot = store_->load();
   }
-  for (const auto& line : repairs.said) say_(line);
-  store_->commit(repairs.batch);
   specs_known_ = true;
-  return store_->load();
+  for (const auto& [key, what] : leave_out_odd_past(snapshot))
+    if (told_.insert(key).second)
+      say_("attempt " + to_string(key.job) + "/" + to_string(key.epoch) +
+           " has failed, and what its row says of its nodes is damaged (" + what +
+           "): no node is avoided for it");
+  return snapshot;
 }
 
 }  // namespace tutti::db

@@ -13,10 +13,15 @@
 //  3. An attempt or an allocation without its job is ended; workers are told to kill what they have of it.
 //  4. A spec that cannot be read is covered by one that does nothing (job_spec.changed_json); the submitted
 //     text stays.
+//  5. A gang (attempt.gang) that cannot be read is like one without nodes: rule 2 if the attempt is not over.
+//     Of a failed attempt of before nothing is mended: it is left out of what the leader loads, so no node is
+//     avoided for it, and that is said once.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,6 +45,8 @@ struct Repairs {
 };
 // What is wrong with these rows, and how it is set right. Specs are looked at if there is a `problem`.
 Repairs find_repairs(const Snapshot& snapshot, const SpecCheck& specs, Instant now);
+// Takes past attempts away whose nodes or GPUs are not known, and says what is wrong with each (rule 5).
+std::map<AttemptKey, std::string> leave_out_odd_past(Snapshot& snapshot);
 
 class CheckedStore final : public Store {
  public:
@@ -63,7 +70,8 @@ class CheckedStore final : public Store {
   std::function<void(const std::string&)> say_;
   std::function<Instant()> now_;
   bool leads_ = false;
-  bool specs_known_ = false;  // they are looked at once; what comes later is written by us
+  bool specs_known_ = false;   // they are looked at once; what comes later is written by us
+  std::set<AttemptKey> told_;  // past attempts that were left out
 };
 
 }  // namespace tutti::db

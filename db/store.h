@@ -62,13 +62,14 @@ struct LeaderCard {
   Duration renews_for{};       // so long it renews leases without having confirmed that it leads
 };
 
+// All pure: a store around another one that forgot to ask it would be silently wrong, not incomplete.
 class Store {
  public:
   virtual ~Store() = default;
 
   // Before acquire_leadership(), which publishes it; earlier terms of the same instance are over from then
   // on.
-  virtual void introduce(LeaderCard /*card*/) {}
+  virtual void introduce(LeaderCard card) = 0;
 
   // Becomes the leader: takes the leader lock for this session and raises the term. Connects first if there
   // is no session. Waits a moment (option of the implementation) for the lock; throws deposed if another
@@ -77,14 +78,14 @@ class Store {
 
   // After acquire_leadership(): so long from now on a leader before us may still renew leases, because
   // nothing says that it is over. Zero: none does.
-  virtual Duration predecessors_renew() { return Duration::zero(); }
+  virtual Duration predecessors_renew() = 0;
 
   // The last word of a leader that stops: no lease is renewed under its term any more. Gives the lock back.
-  virtual void resign() noexcept {}
+  virtual void resign() noexcept = 0;
 
   // After acquire_leadership(): where leaders before us are reached that may still renew leases, at most a
   // few. What is empty is none.
-  virtual std::vector<std::string> predecessor_urls() { return {}; }
+  virtual std::vector<std::string> predecessor_urls() = 0;
 
   // Everything unfinished, as of one instant. If this store has led, it first makes sure, as
   // prove_leadership() does, that it still does (deposed otherwise) and that no earlier transaction of its
@@ -97,7 +98,7 @@ class Store {
   // Writes, under our term, that we lead, as durably as commit() does. A server that was replaced and does
   // not know it may answer reads for ever, but with synchronous replication it finishes no write. Throws what
   // commit() throws, and takes no longer.
-  virtual void prove_leadership() { commit(Batch{}); }
+  virtual void prove_leadership() = 0;
 
   // Asks the server (bounded, 2 s at most); false also when the session is lost. Never throws, never
   // reconnects. A leader that has nothing to commit calls this every few seconds: it keeps the session from

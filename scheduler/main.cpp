@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <new>
 #include <optional>
 
 #include "api/accounts/accounts.h"
@@ -23,6 +24,7 @@
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "daemon/config.h"
+#include "daemon/last_words.h"
 #include "daemon/notify.h"
 #include "db/embedded/embedded_postgres.h"
 #include "db/migrate/migrate.h"
@@ -599,7 +601,11 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
     if (!ec) spdlog::info("stopping");
     if (!ec) stop();
   });
-  io.run();
+  try {
+    io.run();
+  } catch (const std::bad_alloc&) {  // not torn down: whoever leads next begins with the rows
+    daemon::end_without_memory("tutti-scheduler");
+  }
   notice.let_go();  // --data is ours until it has ended
   for (SideThread* questions :
        {&series_reader, &history_thread, &replay_thread, &notice_thread, &trace_thread})
@@ -617,6 +623,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
 
 int main(int argc, char** argv) {
   if (argc == 3 && argv[1] == kReplayVerb) return answer_one_replay(argv[2]);
+  daemon::end_threads_without_memory("tutti-scheduler");
   // On SIGHUP made anew: CLI11 keeps what it has read.
   const auto complete = [](Flags& f) {
     if (!f.db_file.empty()) f.db = daemon::first_line_of("--db-file", f.db_file);

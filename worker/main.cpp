@@ -13,10 +13,12 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
 #include "daemon/config.h"
+#include "daemon/last_words.h"
 #include "daemon/notify.h"
 #include "scheduler/log/log_format.h"
 #include "worker/container/image_tools.h"
@@ -336,7 +338,11 @@ int run(CommandLine& line, const std::function<void()>& reread) {
   });
   worker.start();
   manager.ready(worker.summary());
-  io.run();
+  try {
+    io.run();
+  } catch (const std::bad_alloc&) {  // not torn down: attempts go on, the next worker takes them over
+    tutti::daemon::end_without_memory("tutti-worker");
+  }
   spdlog::shutdown();
   std::_Exit(0);  // a scan of a hung file server must not keep us: nothing is left to be tidied up
 }
@@ -344,6 +350,7 @@ int run(CommandLine& line, const std::function<void()>& reread) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  tutti::daemon::end_threads_without_memory("tutti-worker");
   CommandLine line;
   if (const auto done = line.configuration.parse(argc, argv)) return *done;
   try {

@@ -3,6 +3,7 @@
 #include "api/accounts/accounts.h"
 
 #include <algorithm>
+#include <new>
 
 namespace tutti {
 namespace {
@@ -55,6 +56,11 @@ Error error_of(std::exception_ptr failure) {
     return {.code = Errc::unavailable,
             .message = "the database of accounts is not available",
             .hint = "try again in a second",
+            .field = ""};
+  } catch (const std::bad_alloc&) {
+    return {.code = Errc::in_doubt,
+            .message = "there was not enough memory for this: it may have happened",
+            .hint = "look whether it has, then try again",
             .field = ""};
   } catch (const std::exception& e) {
     return {.code = Errc::internal, .message = e.what(), .hint = "", .field = ""};

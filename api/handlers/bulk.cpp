@@ -3,6 +3,9 @@
 // of it.
 //
 // A filter looks at memory: what is over cannot be changed, and everything else is there.
+//
+// What waits is cancelled before what runs. Else jobs of the next page would begin on the GPUs that those of
+// this page have left.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -24,6 +27,7 @@ using wire::SpecReader;
 
 constexpr std::int64_t kMaxJobs = 1000;
 constexpr std::size_t kMaxReason = 1000;
+constexpr char kBehindWaiting = 'r';  // before the id in a page token
 constexpr auto kActs = std::to_array<std::pair<std::string_view, JobAct>>({{"cancel", JobAct::cancel},
                                                                            {"hold", JobAct::hold},
                                                                            {"release", JobAct::release},
@@ -56,6 +60,7 @@ struct Bulk {
   std::size_t limit = kMaxJobs;
   bool paged = false;  // limit or page_token is given
   JobId after;
+  bool behind_waiting = false;  // of a cancellation: what waits has been gone through
 };
 
 // ---------------------------------------------------------------- reading
@@ -184,7 +189,8 @@ constexpr auto kBulkFields = std::to_array<wire::Field<Bulk>>({
        const auto s = r.string(at, v, 32);
        if (!s || s->empty()) return;
        into.paged = true;
-       if (const auto id = parse_id(*s))
+       into.behind_waiting = s->front() == kBehindWaiting;
+       if (const auto id = parse_id(s->substr(into.behind_waiting ? 1 : 0)))
          into.after = JobId(*id);
        else
          r.problem(at, "not a page token of this selection", "take next_page_token as it came");
@@ -205,6 +211,8 @@ void check_together(SpecReader& r, const Bulk& bulk) {
   if (bulk.ids && bulk.ids->empty()) problem("ids", "is an empty list", "name at least one job");
   if (bulk.filter && bulk.filter->empty())
     problem("filter", "an empty filter means every job you may change", "say so with \"all\": true");
+  if (bulk.behind_waiting && bulk.act != JobAct::cancel)
+    problem("page_token", "is that of a cancellation", "take next_page_token as it came");
   if (bulk.act == JobAct::update && !bulk.change)
     problem("change", "is required by action update", "like {\"priority\": 80}");
   if (bulk.act != JobAct::update && bulk.change)
@@ -245,7 +253,7 @@ struct Outcome {
 struct Outcomes {
   std::size_t matched = 0;
   std::vector<Outcome> jobs;
-  JobId last;  // 0: these were all
+  std::string next;  // page; "": these were all
 };
 
 class Deed {
@@ -276,15 +284,40 @@ class Deed {
       out.matched = bulk_.ids->size();
       return *bulk_.ids;
     }
+    const bool waiting_first = bulk_.act == JobAct::cancel;
+    if (!waiting_first) {
+      pick(plane, bulk_.after, Which::all, ids, out);
+      return ids;
+    }
+    if (!bulk_.behind_waiting) {
+      pick(plane, bulk_.after, Which::waiting, ids, out);
+      pick(plane, JobId(), Which::active, ids, out);
+    } else {
+      // What has come back to wait since, such as a preempted job, must not get away.
+      pick(plane, bulk_.after, bulk_.dry_run ? Which::active : Which::all, ids, out);
+    }
+    if (!out.next.empty() && (bulk_.behind_waiting || is_active(plane.find_job(ids.back())->row.state)))
+      out.next.insert(out.next.begin(), kBehindWaiting);
+    return ids;
+  }
+
+  enum class Which : std::uint8_t {
+    all,
+    waiting,
+    active
+  };
+  /// Those that match, up to the limit.
+  void pick(const ControlPlane& plane, JobId after, Which which, std::vector<JobId>& ids,
+            Outcomes& out) const {
     const JobId array = array_named(plane, bulk_.filter->array);
-    for (auto at = plane.jobs().upper_bound(bulk_.after); at != plane.jobs().end(); ++at) {
+    for (auto at = plane.jobs().upper_bound(after); at != plane.jobs().end(); ++at) {
       const auto& [id, job] = *at;
+      if (which != Which::all && is_active(job.row.state) != (which == Which::active)) continue;
       if (!matches(*bulk_.filter, job, array) || !may_change(who_, job.row.project, job.row.owner)) continue;
       ++out.matched;
       if (ids.size() < bulk_.limit) ids.push_back(id);
     }
-    if (out.matched > ids.size()) out.last = ids.back();
-    return ids;
+    if (out.matched > ids.size()) out.next = to_string(ids.back());
   }
 
   Outcome one(const ControlPlane& plane, ControlPlane* writer, JobId id, bool lived, Now now) const {
@@ -344,7 +377,7 @@ json::object view(const Outcomes& outcomes, bool dry_run) {
           {"would_change", count["would_change"]},
           {"dry_run", dry_run},
           {"jobs", std::move(jobs)},
-          {"next_page_token", outcomes.last ? to_string(outcomes.last) : ""}};
+          {"next_page_token", outcomes.next}};
 }
 
 void run(const ApiPtr& api, const Answer& answer, Deed deed) {

@@ -164,6 +164,25 @@ void Exchange::respond(Response response) {
   if (wake) post_wake(wake_);
 }
 
+void Exchange::unanswered() {
+  {
+    const std::scoped_lock lock(mutex_);
+    given_up_ = !answered_;
+  }
+  ResponseSink::unanswered();
+}
+
+void Exchange::failed(Response response) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (given_up_ && answer_) {
+      answer_->response = std::move(response);
+      return;
+    }
+  }
+  respond(std::move(response));
+}
+
 void Exchange::upgrade(LinkHandler then) {
   bool wake = false;
   {

@@ -88,9 +88,13 @@ class Exchange final : public ResponseSink {
   Exchange(std::weak_ptr<Wake> wake, bool chunked) : wake_(std::move(wake)), chunked_(chunked) {}
 
   void respond(Response response) override;
+  void unanswered() override;
   void upgrade(LinkHandler then) override;
   std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options) override;
 
+  /// The handler has thrown: `response`, unless it had answered before. Counts for more than unanswered(),
+  /// which the Responder has said on its way out.
+  void failed(Response response);
   /// The answer, if there is one; else the session will be woken when it comes.
   std::optional<Answer> take();
   /// Answers from now on are dropped. False: one has just come, take() it.
@@ -102,6 +106,7 @@ class Exchange final : public ResponseSink {
   std::mutex mutex_;
   std::optional<Answer> answer_;
   bool answered_ = false;
+  bool given_up_ = false;  // the answer is that of unanswered()
   bool waiting_ = false;
 };
 

@@ -77,10 +77,6 @@ class CallbackSink final : public ResponseSink {
   std::function<void(Response)> callback_;
 };
 
-Response unanswered() {
-  return problem(500, "unanswered", "the handler gave this request up without an answer");
-}
-
 }  // namespace
 
 std::string_view to_string(Method method) {
@@ -320,15 +316,19 @@ Responder Responder::to(std::function<void(Response)> callback) {
 }
 
 Responder::~Responder() {
-  if (sink_) sink_->respond(unanswered());
+  if (sink_) sink_->unanswered();
 }
 
 Responder& Responder::operator=(Responder&& other) noexcept {
   if (this != &other) {
-    if (const auto old = std::exchange(sink_, nullptr)) old->respond(unanswered());
+    if (const auto old = std::exchange(sink_, nullptr)) old->unanswered();
     sink_ = std::move(other.sink_);
   }
   return *this;
+}
+
+void ResponseSink::unanswered() {
+  respond(problem(500, "unanswered", "the handler gave this request up without an answer"));
 }
 
 void ResponseSink::upgrade(LinkHandler /*then*/) {

@@ -163,6 +163,8 @@ class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
   virtual void respond(Response response) = 0;
+  /// The Responder has gone without an answer.
+  virtual void unanswered();
   /// Where there is no connection that could be upgraded the answer is a bare 101.
   virtual void upgrade(LinkHandler then);
   virtual std::shared_ptr<Stream> stream(int status, Headers headers, StreamOptions options) = 0;

@@ -6,6 +6,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/http/error.hpp>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "api/http/link_io.h"
@@ -36,6 +37,32 @@ std::string_view refusal_code(int status) {
 
 Response upgrade_required() {
   return problem(426, "upgrade_required", "this address speaks WebSocket only").set("Upgrade", "websocket");
+}
+
+// It failed alone: the server goes on, and what was asked for may be possible in a moment.
+Response no_memory() {
+  return problem(503, "no_memory", "the server has not enough memory for this request",
+                 "try again in a moment, under the same Idempotency-Key; a smaller request needs less")
+      .set("Retry-After", "1");
+}
+
+struct Failure {
+  Response response;
+  std::string what;  // for the log
+};
+// `work`: what the server could not do with the request.
+Failure failure_of(const std::exception_ptr& thrown, const std::string& work) {
+  std::string what;
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const std::bad_alloc&) {
+    return {no_memory(), "not enough memory"};
+  } catch (const std::exception& error) {
+    what = error.what();
+  } catch (...) {
+    what = "something that is no std::exception";
+  }
+  return {problem(500, "internal", "the server failed to " + work + " this request"), std::move(what)};
 }
 
 bool has_no_body(int status) { return status == 204 || status == 304 || status < 200; }
@@ -217,9 +244,10 @@ std::optional<Response> Session::ask(const std::function<std::optional<Response>
   std::optional<Response> refused;
   try {
     refused = hook(turn.parser.request);
-  } catch (const std::exception& error) {
-    complain(error.what());
-    refused = problem(500, "internal", "the server failed to check this request");
+  } catch (...) {
+    Failure failure = failure_of(std::current_exception(), "check");
+    refused = std::move(failure.response);
+    complain(failure.what);
   }
   for (auto& header : std::exchange(turn.parser.request.answer_headers, {}))
     turn.headers.push_back(std::move(header));
@@ -236,19 +264,13 @@ HeadOptions Session::head_options(const Turn& turn) const {
 Pace Session::pace() const { return {context_->config.write_deadline, context_->config.min_rate}; }
 
 void Session::call_handler(Turn& turn, const Route& route, const std::shared_ptr<Exchange>& exchange) {
-  std::string what;
   try {
     route.handler(std::move(turn.parser.request), Responder(exchange));
-    return;
-  } catch (const std::exception& error) {
-    what = error.what();
   } catch (...) {
-    what = "something that is no std::exception";
+    Failure failure = failure_of(std::current_exception(), "handle");
+    exchange->failed(std::move(failure.response));
+    complain(std::string(route.pattern) + ": " + failure.what);
   }
-  // Usually the Responder has already answered 500 on its way out; this one is for a handler that moved it
-  // elsewhere.
-  exchange->respond(problem(500, "internal", "the server failed to handle this request"));
-  complain(std::string(route.pattern) + ": " + what);
 }
 
 asio::awaitable<Session::Next> Session::handle(Turn& turn, const Route& route) {

@@ -34,6 +34,7 @@ class MemoryStore final : public Store {
   void resign() noexcept override;
   Snapshot load() override;
   void commit(const Batch& batch) override;
+  void prove_leadership() override { commit({}); }  // whoever leads here is the one that writes
   bool healthy() noexcept override;
 
   const std::shared_ptr<MemoryDatabase>& database() const { return database_; }

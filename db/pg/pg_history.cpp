@@ -94,7 +94,7 @@ ORDER BY u.)" +
 
 Decision read_decision(RowReader& row) {
   Decision d{read_event(row), row.text(), {}};
-  for (auto& member : parse_gang(row.bytes())) d.nodes.push_back(std::move(member.node_name));
+  for (auto& member : gang_if_readable(row.bytes())) d.nodes.push_back(std::move(member.node_name));
   return d;
 }
 

@@ -137,6 +137,11 @@ Term PgStore::acquire_leadership(const std::string& holder) {
   } catch (const ConnectionLost& e) {
     has_lock_ = false;
     throw StoreError(StoreError::unavailable, e.what());
+  } catch (const StoreError&) {
+    throw;
+  } catch (...) {  // no memory: perhaps in the middle of an answer
+    lose_session();
+    throw;
   }
 }
 
@@ -169,6 +174,11 @@ auto PgStore::asked(Ask ask) {
   } catch (const ConnectionLost& e) {
     lose_session();
     throw StoreError(StoreError::unavailable, e.what());
+  } catch (const StoreError&) {
+    throw;
+  } catch (...) {
+    lose_session();
+    throw;
   }
 }
 

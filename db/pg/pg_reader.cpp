@@ -263,6 +263,12 @@ Result PgReader::run(const Statement& statement, Params params, Reads reads) {
       const bool had_session = connection != nullptr;
       if (had_session) give_back(std::move(connection));
       if (!had_session || attempt == 2) throw StoreError(StoreError::unavailable, e.what());
+    } catch (...) {  // no memory: perhaps in the middle of an answer
+      if (connection) {
+        connection->close();
+        give_back(std::move(connection));
+      }
+      throw;
     }
   }
 }
@@ -364,7 +370,8 @@ std::vector<AttemptRow> PgReader::attempts(JobId job) {
       std::string("SELECT ") + kAttemptColumns + " FROM attempt a WHERE a.job = $1::bigint ORDER BY a.epoch";
   Params params;
   params.bigint(job.value);
-  return rows_of<AttemptRow>(run({"attempts", text.c_str()}, std::move(params)), read_attempt);
+  return rows_of<AttemptRow>(run({"attempts", text.c_str()}, std::move(params)),
+                             [](RowReader& row) { return read_attempt(row); });
 }
 
 std::optional<AttemptRow> PgReader::find_attempt(JobId job, std::int32_t number) {

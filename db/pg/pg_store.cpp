@@ -86,6 +86,12 @@ void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
   }
 }
 
+void read_attempt_into(Snapshot& s, std::vector<AttemptRow>& list, RowReader& row) {
+  std::string damage;
+  const AttemptRow& read = list.emplace_back(read_attempt(row, &damage));
+  if (!damage.empty()) s.unreadable.push_back({read.job, read.epoch, std::move(damage)});
+}
+
 // By jobs, so that an answer is bounded as well.
 void load_past_attempts(Connection& c, Snapshot& s, Connection::Deadline until) {
   const std::string text =
@@ -105,14 +111,23 @@ void load_past_attempts(Connection& c, Snapshot& s, Connection::Deadline until) 
     const Result r = c.run(Statement{"load_past_attempts", text.c_str()}, &params, until);
     for (int i = 0; i < r.rows(); ++i) {
       RowReader row(r, i);
-      s.past_attempts.push_back(read_attempt(row));
+      read_attempt_into(s, s.past_attempts, row);
     }
   }
 }
 
+void load_open_attempts(Connection& c, Snapshot& s, Connection::Deadline until) {
+  const std::string text =
+      sql("SELECT ", kAttemptColumns, " FROM attempt a WHERE a.state <> 6 ORDER BY a.job, a.epoch");
+  const Result r = c.run(Statement{"", text.c_str()}, nullptr, until);
+  for (int i = 0; i < r.rows(); ++i) {
+    RowReader row(r, i);
+    read_attempt_into(s, s.attempts, row);
+  }
+}
+
 void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
-  read_all(c, sql("SELECT ", kAttemptColumns, " FROM attempt a WHERE a.state <> 6 ORDER BY a.job, a.epoch"),
-           s.attempts, read_attempt, until);
+  load_open_attempts(c, s, until);
   read_all(c,
            sql("SELECT * FROM (SELECT ", kFaultColumns,
                " FROM fault WHERE shared_by > 0 ORDER BY id DESC LIMIT 20000) newest ORDER BY id"),
@@ -275,7 +290,7 @@ Snapshot PgStore::load() {
   } catch (const ConnectionLost& e) {
     lose_session();
     throw StoreError(StoreError::unavailable, e.what());
-  } catch (const StoreError&) {
+  } catch (...) {    // a row that cannot be, or no memory
     lose_session();  // perhaps in the middle of a transaction
     throw;
   }
@@ -339,6 +354,9 @@ void PgStore::transact(const std::function<void()>& first,
   } catch (const ConnectionLost& e) {
     lose_session();
     throw StoreError(sent ? StoreError::in_doubt : StoreError::unavailable, e.what());
+  } catch (...) {  // no memory: perhaps in the middle of an answer
+    lose_session();
+    throw;
   }
 }
 

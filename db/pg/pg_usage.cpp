@@ -17,7 +17,8 @@ WITH of_job AS (
   SELECT id, project, owner, queue, queued_at FROM job UNION ALL
   SELECT id, project, owner, queue, queued_at FROM job_done),
 held AS (
-  SELECT a.job, a.number, a.cause, a.placed_at, a.ended_at, a.lost_gpu_us, jsonb_array_length(a.gang) AS nodes
+  SELECT a.job, a.number, a.cause, a.placed_at, a.ended_at, a.lost_gpu_us,
+         CASE WHEN jsonb_typeof(a.gang) = 'array' THEN jsonb_array_length(a.gang) ELSE 0 END AS nodes
   FROM attempt a
   WHERE a.placed_at < $2::timestamptz AND (a.ended_at IS NULL OR a.ended_at >= $1::timestamptz)),
 gpu AS (

@@ -50,6 +50,69 @@ json::value parse(std::string_view text, const char* column) {
   return v;
 }
 
+// One entry of the column `gang`: by gang_json(), or by somebody's hand. What is not as it ought to be is
+// thrown with its name.
+class MemberText {
+ public:
+  MemberText(const json::value& entry, std::size_t number) : entry_(entry.if_object()), number_(number) {
+    if (entry_ == nullptr) bad("no object");
+  }
+
+  GangMember member() const {
+    GangMember m;
+    m.node = NodeId(whole<std::int64_t>("node"));
+    m.node_name = text("node_name");
+    const json::array* gpus = field("gpus").if_array();
+    if (gpus == nullptr) bad("\"gpus\" is no array");
+    for (const auto& gpu : *gpus) m.gpus.emplace_back(whole_of<std::int64_t>(gpu, "gpus"));
+    m.first_rank = whole<std::int32_t>("first_rank");
+    m.ranks = whole<std::int32_t>("ranks");
+    const auto state = whole<std::int32_t>("state");
+    if (state < static_cast<int>(MemberState::asked) || state > static_cast<int>(MemberState::ended))
+      bad("\"state\" is " + std::to_string(state));
+    m.state = static_cast<MemberState>(state);
+    m.address = text("address");
+    m.agent_port = whole<std::int32_t>("agent_port");
+    m.master_port = whole<std::int32_t>("master_port");
+    const bool* ok = field("ok").if_bool();
+    if (ok == nullptr) bad("\"ok\" is neither true nor false");
+    m.ok = *ok;
+    m.exit_code = whole<std::int32_t>("exit_code");
+    m.signal = whole<std::int32_t>("signal");
+    m.how = text("how");
+    return m;
+  }
+
+ private:
+  [[noreturn]] void bad(const std::string& what) const {
+    throw StoreError(StoreError::corrupt, "column gang, entry " + std::to_string(number_) + ": " + what);
+  }
+  const json::value& field(const char* key) const {
+    const json::value* value = entry_->if_contains(key);
+    if (value == nullptr) bad(std::string("there is no \"") + key + "\"");
+    return *value;
+  }
+  std::string text(const char* key) const {
+    const json::string* value = field(key).if_string();
+    if (value == nullptr) bad(std::string("\"") + key + "\" is no text");
+    return std::string(value->c_str());
+  }
+  template <class Number>
+  Number whole(const char* key) const {
+    return whole_of<Number>(field(key), key);
+  }
+  template <class Number>
+  Number whole_of(const json::value& value, const char* key) const {
+    json::error_code ec;
+    const auto number = value.to_number<Number>(ec);
+    if (ec) bad(std::string("\"") + key + "\" is no whole number in range");
+    return number;
+  }
+
+  const json::object* entry_;
+  std::size_t number_;  // from 1
+};
+
 }  // namespace
 
 JobRow read_job(RowReader& r) {
@@ -118,7 +181,7 @@ std::string names_json(const std::vector<std::string>& names) {
   return json::serialize(out);
 }
 
-AttemptRow read_attempt(RowReader& r) {
+AttemptRow read_attempt(RowReader& r, std::string* damage) {
   AttemptRow a;
   a.job = read_id<JobId>(r);
   a.epoch = read_id<Epoch>(r);
@@ -128,7 +191,7 @@ AttemptRow read_attempt(RowReader& r) {
   a.cause = read_enum<Cause>(r);
   a.detail = r.text();
   a.evidence_json = r.text();
-  a.gang = parse_gang(r.bytes());
+  a.gang = gang_if_readable(r.bytes(), damage);
   a.resume_path = r.text();
   a.resume_step = r.bigint();
   a.last_step = r.bigint();
@@ -273,33 +336,20 @@ std::string gang_json(const std::vector<GangMember>& gang) {
 
 std::vector<GangMember> parse_gang(std::string_view text) {
   const json::value parsed = parse(text, "gang");
+  const json::array* entries = parsed.if_array();
+  if (entries == nullptr) throw StoreError(StoreError::corrupt, "column gang is no array");
   std::vector<GangMember> gang;
-  try {
-    const auto number = [](const json::object& o, const char* key) {
-      return o.at(key).to_number<std::int32_t>();
-    };
-    for (const auto& v : parsed.as_array()) {
-      const auto& o = v.as_object();
-      GangMember m;
-      m.node = NodeId(o.at("node").to_number<std::int64_t>());
-      m.node_name = o.at("node_name").as_string().c_str();
-      for (const auto& g : o.at("gpus").as_array()) m.gpus.emplace_back(g.to_number<std::int64_t>());
-      m.first_rank = number(o, "first_rank");
-      m.ranks = number(o, "ranks");
-      m.state = static_cast<MemberState>(number(o, "state"));
-      m.address = o.at("address").as_string().c_str();
-      m.agent_port = number(o, "agent_port");
-      m.master_port = number(o, "master_port");
-      m.ok = o.at("ok").as_bool();
-      m.exit_code = number(o, "exit_code");
-      m.signal = number(o, "signal");
-      m.how = o.at("how").as_string().c_str();
-      gang.push_back(std::move(m));
-    }
-  } catch (const std::exception& e) {
-    throw StoreError(StoreError::corrupt, std::string("column gang: ") + e.what());
-  }
+  for (const auto& entry : *entries) gang.push_back(MemberText(entry, gang.size() + 1).member());
   return gang;
+}
+
+std::vector<GangMember> gang_if_readable(std::string_view text, std::string* damage) {
+  try {
+    return parse_gang(text);
+  } catch (const StoreError& e) {
+    if (damage != nullptr) *damage = e.what();
+    return {};
+  }
 }
 
 std::string labels_json(const std::map<std::string, std::string>& labels) {

@@ -29,7 +29,9 @@ inline constexpr const char* kPastAttemptColumns =
     "'' AS resume_path, a.resume_step, a.last_step, a.exit_code, a.placed_at, a.preflight_at, a.starting_at, "
     "a.running_at, a.restored_at, a.caught_up_at, a.fault_at, a.stopping_at, a.ended_at, a.signature, "
     "a.lost_gpu_us, a.continue_for_us, a.witness";
-AttemptRow read_attempt(RowReader& r);
+// A gang that cannot be read is left out, and `damage` (may be null) says what is wrong with it; else it is
+// left alone.
+AttemptRow read_attempt(RowReader& r, std::string* damage = nullptr);
 
 inline constexpr const char* kAllocationColumns = "gpu, job, epoch, from_at, until_at";
 AllocationRow read_allocation(RowReader& r);
@@ -70,7 +72,8 @@ ReservationRow read_reservation(RowReader& r);
 // Columns that are JSON inside.
 std::string names_json(const std::vector<std::string>& names);
 std::string gang_json(const std::vector<GangMember>& gang);
-std::vector<GangMember> parse_gang(std::string_view json);
+std::vector<GangMember> parse_gang(std::string_view json);  // throws StoreError corrupt
+std::vector<GangMember> gang_if_readable(std::string_view json, std::string* damage = nullptr);
 std::string labels_json(const std::map<std::string, std::string>& labels);
 std::map<std::string, std::string> parse_labels(std::string_view json);
 

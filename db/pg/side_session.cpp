@@ -48,6 +48,9 @@ auto SideSession::guarded(Work work) {
   } catch (const ConnectionLost& e) {
     connection_.reset();
     throw StoreError(StoreError::in_doubt, e.what());
+  } catch (...) {  // no memory: perhaps in the middle of an answer
+    connection_.reset();
+    throw;
   }
 }
 

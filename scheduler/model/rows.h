@@ -317,8 +317,15 @@ struct Snapshot {
   std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, not deleted, by (job, step)
   std::vector<AttemptRow> past_attempts;   // the newest few failed ones of each unfinished job, oldest first,
                                            // without their words
-  std::vector<FaultRow> blamed;            // the newest faults that speak against somebody, oldest first
-  std::vector<Key> keys;                   // idempotency keys still remembered, in order of job
+  struct Damage {
+    JobId job;
+    Epoch epoch;
+    std::string what;  // one line
+  };
+  std::vector<Damage> unreadable;  // of `attempts` and `past_attempts`: there without a gang, since the row
+                                   // holds none that can be read. db/checked_store.h deals with them
+  std::vector<FaultRow> blamed;    // the newest faults that speak against somebody, oldest first
+  std::vector<Key> keys;           // idempotency keys still remembered, in order of job
   std::vector<QueueRow> queues;
   std::vector<ProjectRow> projects;  // by name
   std::vector<ReservationRow> reservations;

@@ -1,6 +1,7 @@
 #include "scheduler/secrets/secret_vault.h"
 
 #include <algorithm>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -15,6 +16,9 @@ Error trouble(const std::exception_ptr& failure) {
     const bool passes = error.kind == StoreError::unavailable || error.kind == StoreError::in_doubt;
     e.code = passes ? Errc::unavailable : Errc::internal;
     e.message = std::string("the secrets cannot be reached: ") + error.what();
+  } catch (const std::bad_alloc&) {
+    e.code = Errc::unavailable;
+    e.message = "there was not enough memory for this";
   } catch (const std::exception& error) {
     e.message = error.what();
   }

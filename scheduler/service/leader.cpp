@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <new>
 #include <utility>
 
 #include "api/wire/job_spec_codec.h"
@@ -143,6 +144,8 @@ void Leader::load() {
                    return loaded(snapshot);
                  }
                  if (is_deposed(failure)) return;
+                 // Whoever cannot hold the rows does not keep the lead from others: the process ends.
+                 if (is_no_memory(failure)) std::rethrow_exception(failure);
                  store_lost(text_of(failure));
                  detail_ = "recovering: " + text_of(failure);
                  retry_later([this] { load(); });
@@ -234,6 +237,16 @@ bool Leader::is_in_doubt(std::exception_ptr why) {
   }
 }
 
+bool Leader::is_no_memory(std::exception_ptr why) {
+  try {
+    std::rethrow_exception(why);
+  } catch (const std::bad_alloc&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 void Leader::refuse_all(const std::string& why) {
   inbox_weight_ = 0;
   for (auto& command : std::exchange(inbox_, {}))
@@ -250,9 +263,14 @@ bool Leader::post(Command command) {
                                              : "the scheduler is busy: its inbox is full"));
     return false;
   }
-  inbox_weight_ += command.weight;
   inbox_.push_back(std::move(command));
-  kick();
+  try {
+    kick();
+  } catch (...) {  // no memory for it: what is told to have failed must not happen later
+    inbox_.pop_back();
+    throw;
+  }
+  inbox_weight_ += inbox_.back().weight;
   return true;
 }
 
@@ -260,11 +278,11 @@ bool Leader::post(Command command) {
 void Leader::kick() {
   if (kicked_ || committing_ || !plane_ || stopping_) return;  // after the last word nothing is decided
   if (inbox_.empty() && !tick_due_) return;
-  kicked_ = true;
   asio::post(executor_, [this] {
     kicked_ = false;
     if (!committing_ && plane_ && !stopping_) run_batch();
   });
+  kicked_ = true;  // not before: if that has thrown, the next command is to try again
 }
 
 void Leader::run_batch() {

@@ -15,6 +15,10 @@
 // renewed only while we have written lately that we lead, and after a take-over the former leader's leases
 // are believed in until it is known to be over (docs/design/0016-replicas.md).
 //
+// Without memory: what a request needs to be taken in fails with that request (post() throws, and nothing of
+// it happens). Where it fails in deciding, loading or speaking, bad_alloc leaves io_context::run(): the
+// process is to end at once (daemon/last_words.h), since what it remembers may be half a change.
+//
 // Everything here runs on the control thread (one io_context); only StoreThread has threads of its own.
 // Invariants: (1) at most one commit is under way; (2) no reply or message leaves before its commit; (3)
 // every command is answered exactly once: by its decision after the commit, or refused with
@@ -166,6 +170,7 @@ class Leader : public Backend {
   bool is_deposed(std::exception_ptr why);
   static bool is_refused(std::exception_ptr why);
   static bool is_in_doubt(std::exception_ptr why);
+  static bool is_no_memory(std::exception_ptr why);
   static bool is_taken(std::exception_ptr why);
   bool is_standby() const;
 

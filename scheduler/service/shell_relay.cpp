@@ -118,7 +118,7 @@ void ShellRelay::close(std::int64_t shell) {
 }
 
 void ShellRelay::sweep() {
-  if (std::exchange(sweeping_, true)) return;
+  if (sweeping_) return;
   timer_.expires_after(kSweepEvery);
   timer_.async_wait([this](boost::system::error_code ec) {
     sweeping_ = false;
@@ -134,6 +134,7 @@ void ShellRelay::sweep() {
     for (const auto& [number, why] : over) end(number, why);
     if (!open_.empty()) sweep();
   });
+  sweeping_ = true;  // not before: if there was no memory for that, the next shell is to try again
 }
 
 }  // namespace tutti

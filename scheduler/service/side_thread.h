@@ -25,7 +25,6 @@ class SideThread {
   void run(std::function<void()> work, std::function<void(std::exception_ptr)> done) {
     if (*waiting_ >= most_waiting_)
       return done(std::make_exception_ptr(StoreError(StoreError::unavailable, "too many wait already")));
-    ++*waiting_;
     boost::asio::post(pool_, [this, work = std::move(work), done = std::move(done)]() mutable {
       std::exception_ptr failure;
       try {
@@ -39,6 +38,7 @@ class SideThread {
         done(failure);
       });
     });
+    ++*waiting_;  // counted down on this thread, so not before
   }
   /// What has not begun will not: of questions, whose answers nobody waits for when the server stops.
   void let_go() { let_go_ = true; }

@@ -2,6 +2,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
+#include <new>
 #include <utility>
 
 namespace tutti {
@@ -48,17 +49,24 @@ void StoreThread::ask(asio::thread_pool& where, Reader& reader,
     } catch (...) {
       finish = [failed, e = std::current_exception()] { failed(e); };
     }
-    asio::post(control_, [finish = std::move(finish), answered = std::move(answered)] {
-      answered();
-      finish();
-    });
+    asio::post(control_,
+               [finish = std::move(finish), answered = std::move(answered), failed = std::move(failed)] {
+                 answered();
+                 std::exception_ptr failure;
+                 try {
+                   return finish();
+                 } catch (const std::bad_alloc&) {
+                   failure = std::current_exception();
+                 }
+                 failed(failure);  // nothing was changed: a question may fail alone
+               });
   });
 }
 
 void StoreThread::read(std::function<std::function<void()>(Reader&)> query,
                        std::function<void(std::exception_ptr)> failed) {
-  ++*reads_waiting_;
   ask(readers_, *reader_, std::move(query), std::move(failed), [waiting = reads_waiting_] { --*waiting; });
+  ++*reads_waiting_;  // counted down on this thread, so not before
 }
 
 void StoreThread::watch(std::function<std::function<void()>(Reader&)> query,

@@ -22,7 +22,8 @@ class StoreThread {
 
   // `work` on the store's thread, then `done` on the control executor with what it threw, or null.
   void write(std::function<void(Store&)> work, std::function<void(std::exception_ptr)> done);
-  // `query` on a read thread; the function it returns, or `failed`, on the control executor.
+  // `query` on a read thread; the function it returns, or `failed`, on the control executor. `failed` also
+  // where there is no memory for the answer, so it must be right after part of that function has run.
   void read(std::function<std::function<void()>(Reader&)> query,
             std::function<void(std::exception_ptr)> failed);
   // As read(), on a thread of its own, for what must not wait behind anybody's question: who leads.

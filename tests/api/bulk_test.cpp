@@ -97,6 +97,37 @@ TEST(BulkJobs, GoPageByPage) {
   EXPECT_EQ(outcomes(rig.bulk(R"({"action":"update","change":{"priority":60},"ids":[5]})")), "5 skipped");
 }
 
+// Page by page, the GPUs that the first page left would start jobs of the second.
+TEST(BulkJobs, WhatWaitsIsCancelledBeforeWhatRuns) {
+  Bulk rig;
+  for (const char* node : {"n1", "n2"}) rig.backend.add_node(node);
+  for (int i = 0; i < 5; ++i) rig.submit(spec("x", R"(,"resources":{"gpus":8})"));
+  rig.backend.run_job(JobId(1));
+  const AttemptKey second = rig.backend.run_job(JobId(2));
+  ASSERT_EQ(rig.state(3), "queued");
+  const auto page = [&](const std::string& more) {
+    return rig.bulk(R"({"action":"cancel","filter":{"all":true},"limit":2)" + more + "}");
+  };
+  EXPECT_EQ(outcomes(page(R"(,"dry_run":true)")), "3 would_change, 4 would_change");
+  EXPECT_EQ(outcomes(page(R"(,"dry_run":true,"page_token":"r1")")), "2 would_change");
+  auto done = page("");
+  EXPECT_EQ(outcomes(done), "3 changed, 4 changed");
+  EXPECT_EQ(done.at("matched"), 5);
+  EXPECT_EQ(done.at("next_page_token"), "4");
+  EXPECT_EQ(rig.state(1), "running");
+  done = page(R"(,"page_token":"4")");
+  EXPECT_EQ(outcomes(done), "5 changed, 1 changed");
+  EXPECT_EQ(done.at("next_page_token"), "r1");
+  EXPECT_EQ(rig.state(1), "stopping");
+  rig.post("/v1/jobs/2:hold");
+  rig.backend.end_attempt(second, false);
+  ASSERT_EQ(rig.state(2), "held") << "it has come back to wait, behind the back of the cancellation";
+  done = page(R"(,"page_token":"r1")");
+  EXPECT_EQ(outcomes(done), "2 changed");
+  EXPECT_EQ(done.at("next_page_token"), "");
+  EXPECT_EQ(rig.refusal(R"({"action":"hold","filter":{"all":true},"page_token":"r1"})"), "page_token");
+}
+
 TEST(BulkJobs, AThousandAreOneCommit) {
   Bulk rig;
   std::vector<std::string> specs;

@@ -2,91 +2,19 @@
 // one thread. A fleet that measures nothing, or that harms a cluster by itself, is found here.
 #include "bench/fleet/fleet.h"
 
-#include <gtest/gtest.h>
-#include <sodium.h>
-
-#include <boost/asio/executor_work_guard.hpp>
 #include <boost/json/parse.hpp>
 #include <boost/json/value.hpp>
 
-#include "api/access/identity.h"
-#include "api/handlers/routes.h"
-#include "api/handlers/services.h"
-#include "api/http/server.h"
-#include "db/memory/memory_reader.h"
-#include "db/memory/memory_store.h"
-#include "scheduler/service/worker_hub.h"
+#include "tests/bench/cluster_rig.h"
 
 namespace tutti::bench {
 namespace {
 
 namespace json = boost::json;
 
-struct FleetTest : ::testing::Test {
-  std::shared_ptr<db::MemoryDatabase> database = std::make_shared<db::MemoryDatabase>();
-  boost::asio::io_context io{1};
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard{io.get_executor()};
-  LeaseTable leases{LeaseSettings{}};
-  Metrics metrics;
-  std::unique_ptr<StoreThread> store;
-  std::unique_ptr<Leader> leader;
-  std::unique_ptr<WorkerHub> hub;
-  http::Router router;
-  std::unique_ptr<http::HttpServer> server;
+struct FleetTest : ClusterRig {
   std::vector<json::object> lines;
   std::optional<std::string> trouble;  // what the fleet says at its end
-
-  void SetUp() override {
-    ASSERT_GE(sodium_init(), 0);
-    store = std::make_unique<StoreThread>(io.get_executor(), std::make_unique<db::MemoryStore>(database),
-                                          std::make_shared<db::MemoryReader>(database), 1);
-    LeaderSettings settings;
-    settings.holder = "test";
-    leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
-    hub = std::make_unique<WorkerHub>(io.get_executor(), *leader, leases, metrics, std::string(32, 'k'));
-    leader->start(*hub, [](const std::string&) {});
-    until([&] { return leader->plane() != nullptr; });
-    add_routes(router, *leader, {});
-    router.websocket(
-        std::string(kWorkerRoute),
-        [this](const http::Request&, std::shared_ptr<http::Link> link) { hub->accept(std::move(link)); });
-    http::ServerConfig config;
-    config.serial_executor = true;
-    server = std::make_unique<http::HttpServer>(io.get_executor(), config, router, everybody_is_admin());
-    server->start();
-  }
-
-  void TearDown() override {
-    bool closed = false, stopped = false;
-    server->stop([&] { closed = true; });
-    hub->close_all();
-    leader->stop([&] { stopped = true; });
-    until([&] { return closed && stopped; });
-    server.reset();
-    store.reset();
-  }
-
-  static http::Hooks everybody_is_admin() {
-    http::Hooks hooks;
-    hooks.before = [](http::Request& request) -> std::optional<http::Response> {
-      Identity who;
-      who.kind = Identity::Kind::user;
-      who.owner = who.name = "ann";
-      who.roles = {{std::string(kEverywhere), Role::admin}};
-      who.scopes = kAllScopes;
-      request.identity = who;
-      return std::nullopt;
-    };
-    return hooks;
-  }
-
-  template <class F>
-  void until(F condition) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!condition() && std::chrono::steady_clock::now() < end)
-      io.run_one_for(std::chrono::milliseconds(50));
-    ASSERT_TRUE(condition());
-  }
 
   FleetSettings settings(int workers) const {
     FleetSettings s;
@@ -158,7 +86,8 @@ TEST_F(FleetTest, SaysWhoCouldNotJoin) {
   FleetSettings s = settings(2);
   s.join_deadline = std::chrono::seconds(1);
   s.worker.scheduler.port = 1;  // nobody listens there
-  Fleet fleet(io, std::move(s), [](const std::string&) {}, [this](const std::string& why) { trouble = why; });
+  Fleet fleet(
+      io, std::move(s), [](const std::string&) {}, [this](const std::string& why) { trouble = why; });
   fleet.start();
   until([this] { return trouble.has_value(); });
   EXPECT_EQ(trouble, "only 0 of 2 workers were welcome in time");

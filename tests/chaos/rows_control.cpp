@@ -1,5 +1,6 @@
 // Rows F, G, frozen scheduler and clocks that jump: faults of the control plane, which may end no gang.
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -63,6 +64,101 @@ void leader_killed(Lab& lab) {
   lab.measured(Stage::back, at, e2e::boot_us());
   lab.watch_unharmed(lab.dice().between(200ms, 2s));
   start_again();
+  c.talk_to_standby(false);
+  lab.watch_unharmed(1s);
+}
+
+namespace {
+
+// One that has been followed by another leader must notice it by itself, and end.
+void await_deposed(e2e::Cluster& c, e2e::Process& former, const std::string& term) {
+  const auto status = former.wait(e2e::kPatience);
+  if (!status) throw e2e::Failure("a leader that has been followed by another one goes on");
+  if (!WIFEXITED(*status) || WEXITSTATUS(*status) != 3)
+    throw e2e::Failure("a leader that has been followed by another one: " + e2e::describe_status(*status));
+  if (const auto now = c.sql("SELECT term::text FROM leader").at(0); now != term)
+    throw e2e::Failure("term " + term + " was followed by " + now + ", though its leader lives");
+}
+
+// A client that asks the other scheduler, again and again.
+std::int64_t await_write(Lab& lab, e2e::Rest (*asked)(const e2e::Cluster&)) {
+  await_true("a write is answered", 60s, [&] {
+    auto rest = asked(lab.cluster());
+    rest.patience = 3s;  // it may hand this to a leader that does not answer
+    return lab.try_submit(std::move(rest)).has_value();
+  });
+  return e2e::boot_us();
+}
+e2e::Rest first_of(const e2e::Cluster& c) { return c.rest(); }
+e2e::Rest second_of(const e2e::Cluster& c) { return c.standby_rest(); }
+
+}  // namespace
+
+// For longer than the server waits for a leader that says nothing. What it wakes up to is not its own any
+// more.
+void leader_paused(Lab& lab) {
+  auto& c = lab.cluster();
+  lab.count_injection();
+  const bool second_leads = e2e::text_of(c.standby_rest().get("/readyz").as_object(), "role") == "leader";
+  auto& leader = second_leads ? c.standby() : c.scheduler();
+  const auto start_again = [&c, second_leads] { second_leads ? c.start_standby() : c.start_scheduler(); };
+  lab.mend_later([&c, &leader, start_again] {
+    if (leader.running()) {
+      leader.signal(SIGCONT);
+      leader.wait(10s);  // if it was followed by another one; else it leads on
+    }
+    if (!leader.running()) start_again();
+    c.talk_to_standby(false);
+    c.await_linked();
+  });
+  c.talk_to_standby(!second_leads);
+  const auto at = e2e::boot_us();
+  leader.signal(SIGSTOP);
+  lab.measured(Stage::back, at, await_write(lab, second_leads ? first_of : second_of));
+  c.await_linked();
+  lab.watch_unharmed(lab.dice().between(200ms, 8s));
+  const std::string term = c.sql("SELECT term::text FROM leader").at(0);
+  leader.signal(SIGCONT);
+  await_deposed(c, leader, term);
+  lab.watch_unharmed(1s);
+  start_again();
+  c.talk_to_standby(false);
+  lab.watch_unharmed(1s);
+}
+
+LabOptions with_leader_apart() {
+  LabOptions o = with_standby();
+  o.cluster.own_database = true;
+  o.cluster.apart = true;
+  return o;
+}
+
+// From PostgreSQL, from all nodes and from the other scheduler at once, for longer than lease and margin. It
+// lives, believes that it leads, and nobody can tell it.
+void leader_cut_off(Lab& lab) {
+  auto& c = lab.cluster();
+  if (e2e::text_of(c.rest().get("/readyz").as_object(), "role") != "leader")
+    throw e2e::Failure("the scheduler that can be cut off does not lead");
+  lab.count_injection();
+  lab.mend_later([&c] {
+    c.heal_scheduler();
+    if (c.scheduler().running()) c.scheduler().wait(20s);
+    if (!c.scheduler().running()) c.start_scheduler();
+    c.talk_to_standby(false);
+    c.await_linked();
+  });
+  c.talk_to_standby(true);
+  const auto at = e2e::boot_us();
+  c.cut_scheduler();
+  lab.measured(Stage::back, at, await_write(lab, second_of));
+  c.await_linked();
+  lab.watch_unharmed(lab.dice().between(8s, 15s));
+  if (!c.scheduler().running()) throw e2e::Failure("the leader that was cut off has ended");
+  const std::string term = c.sql("SELECT term::text FROM leader").at(0);
+  c.heal_scheduler();
+  await_deposed(c, c.scheduler(), term);
+  lab.watch_unharmed(1s);
+  c.start_scheduler();
   c.talk_to_standby(false);
   lab.watch_unharmed(1s);
 }

@@ -1,5 +1,7 @@
 #include "tests/chaos/traffic.h"
 
+#include <algorithm>
+
 namespace tutti::chaos {
 
 using namespace std::chrono_literals;
@@ -46,20 +48,24 @@ bool Traffic::pause(std::chrono::milliseconds time) {
 
 void Traffic::work(std::chrono::milliseconds every) {
   try {
-    e2e::Rest rest = cluster_.rest();
+    std::vector<e2e::Rest> schedulers;
+    schedulers.push_back(cluster_.rest());
+    if (cluster_.options().standby) schedulers.push_back(cluster_.standby_rest());
+    if (schedulers.size() > 1)
+      for (auto& rest : schedulers) rest.patience = 5s;  // one of them may be frozen, or cut off
     for (int i = 1; pause(every); ++i)
-      if (!submit(rest, "traffic-" + std::to_string(i))) return;
+      if (!submit(schedulers, "traffic-" + std::to_string(i))) return;
   } catch (const std::exception& e) {
     trouble_ = e.what();
   }
 }
 
-bool Traffic::submit(e2e::Rest& rest, const std::string& key) {
+bool Traffic::submit(std::vector<e2e::Rest>& schedulers, const std::string& key) {
   const auto spec = forgiving(cluster_.spec(key, cluster_.rank("--steps 20"), 1, 1));
   const auto until = e2e::Clock::now() + e2e::kPatience;
   while (true) {
     try {
-      const auto id = e2e::number_of(rest.post("/v1/jobs", spec, key).as_object(), "id");
+      const auto id = e2e::number_of(schedulers.front().post("/v1/jobs", spec, key).as_object(), "id");
       const std::lock_guard lock(mutex_);
       accepted_[key] = id;
       return true;
@@ -69,6 +75,7 @@ bool Traffic::submit(e2e::Rest& rest, const std::string& key) {
         trouble_ = key + " is never answered: " + e.what();
         return false;
       }
+      std::rotate(schedulers.begin(), schedulers.begin() + 1, schedulers.end());
       std::this_thread::sleep_for(50ms);  // the scheduler is away: a client tries again, not at once
     }
   }

@@ -1,6 +1,7 @@
 // People who go on submitting small jobs while things break, as clients that mean well: each job has an
 // idempotency key, and a submission without an answer is sent again under the same key. What was accepted
-// must be there exactly once and succeed in the end.
+// must be there exactly once and succeed in the end. Where there are two schedulers they know both, and ask
+// the one that has answered last.
 //
 // One thread of its own; accepted() and stop() from the lab's thread.
 #pragma once
@@ -11,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tests/e2e/cluster.h"
 
@@ -34,7 +36,7 @@ class Traffic {
 
  private:
   void work(std::chrono::milliseconds every);
-  bool submit(e2e::Rest& rest, const std::string& key);
+  bool submit(std::vector<e2e::Rest>& schedulers, const std::string& key);
   bool pause(std::chrono::milliseconds time);  // false: stop
 
   const e2e::Cluster& cluster_;

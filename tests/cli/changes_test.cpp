@@ -192,6 +192,13 @@ TEST(Bulk, WithAYesNobodyIsAsked) {
   EXPECT_EQ(b.posts()[1].at("page_token").as_string(), "1");
 }
 
+TEST(Bulk, WhatTheLimitLeavesOutIsSaid) {
+  Bulk b;
+  const Finished ended = b.scheduler.run({"hold", "-y", "--user", "ann", "--limit", "2"});
+  EXPECT_NE(ended.out.find("hold: 2 jobs\n  3 more match: --limit"), std::string::npos) << ended.out;
+  EXPECT_EQ(b.posts().size(), 1U);
+}
+
 TEST(Bulk, JsonIsAllPagesAsOne) {
   Bulk b;
   const Finished ended = b.scheduler.run({"release", "-y", "--user", "ann", "-o", "json"});

@@ -72,7 +72,14 @@ Cluster::Cluster(ClusterOptions options) : options_(options) {
   make_open_directory(gpu_locks());
   std::ofstream(shared_ + "/intervals").close();
   ::chmod((shared_ + "/intervals").c_str(), 0666);
-  if (options_.own_database) own_postgres_ = std::make_unique<PostgresServer>(directory_ + "/pg");
+  if (options_.apart) {
+    host_ = site.network().address(Site::kSchedulerPlace);
+    standby_host_ = site.network().scheduler_address();
+    heal_scheduler();
+  }
+  if (options_.own_database)
+    own_postgres_ =
+        std::make_unique<PostgresServer>(directory_ + "/pg", options_.apart ? standby_host_ : std::string());
   if (options_.embedded) {
     db::EmbeddedOptions embedded;
     embedded.directory = directory_ + "/data/postgres";
@@ -110,6 +117,10 @@ Cluster::~Cluster() {
   for (const auto* name : {"TUTTI_ATTEMPT_DIR", "E2E_ROOT"}) kill_all(name, directory_ + "/", seconds(20));
   remove_cgroups(directory_);
   remove_mounts(directory_);
+  try {  // if not, the next cluster tries again and says so
+    if (options_.apart) heal_scheduler();
+  } catch (const std::exception&) {
+  }
   if (options_.namespaces)
     for (auto& worker : workers_) {
       try {
@@ -119,15 +130,24 @@ Cluster::~Cluster() {
     }
 }
 
+// Addresses of their own, so the port is always free; each says where the other one and the workers reach it.
+void Cluster::be_apart(SpawnOptions& scheduler, bool second) const {
+  constexpr const char* kPort = ":7070";
+  const std::string& host = second ? standby_host_ : host_;
+  const std::string database = "c" + fs::path(directory_).filename().string();
+  scheduler.argv.insert(scheduler.argv.end(),
+                        {"--listen", host + kPort, "--advertise", "http://" + host + kPort});
+  if (second) return;
+  scheduler.argv.push_back("--db=host=" + standby_host_ + " port=5432 user=postgres dbname=" + database);
+  scheduler.network = Network::name_space(Site::kSchedulerPlace);
+}
+
 SpawnOptions Cluster::scheduler_options(const std::string& data, std::uint16_t port,
                                         const std::string& log) const {
   SpawnOptions options;
   options.argv = {program_of("tutti-scheduler", schedulers_ahead_),
-                  "--listen",
-                  (options_.namespaces ? "0.0.0.0:" : "127.0.0.1:") + std::to_string(port),
                   "--data",
                   data,
-                  options_.embedded ? "--embedded-db-no-fsync" : "--db=" + connection_,
                   "--lease",
                   std::to_string(options_.lease),
                   "--kill-margin",
@@ -138,6 +158,13 @@ SpawnOptions Cluster::scheduler_options(const std::string& data, std::uint16_t p
                   "0",
                   "--requests-per-second-address",
                   "0"};
+  const bool second = data == directory_ + "/standby";
+  if (options_.apart) be_apart(options, second);
+  if (!options_.apart)
+    options.argv.insert(options.argv.end(), {"--listen", (options_.namespaces ? "0.0.0.0:" : "127.0.0.1:") +
+                                                             std::to_string(port)});
+  if (!options_.apart || second)
+    options.argv.push_back(options_.embedded ? "--embedded-db-no-fsync" : "--db=" + connection_);
   if (!options_.blames)
     for (const char* word : {"--gpu-faults-a-day", "0", "--node-faults-a-week", "0"})
       options.argv.push_back(word);
@@ -165,7 +192,7 @@ void Cluster::start_scheduler() {
         {}, kPatience);
     port_ = static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1)));
     token_ = first_line(data + "/token");
-    rest_ = std::make_unique<Rest>(port_, token_);
+    rest_ = std::make_unique<Rest>(rest());
   }
   Rest asked = rest();
   await_true("the scheduler is ready", kPatience, [&] {
@@ -236,9 +263,12 @@ void Cluster::start_worker(Worker& w, bool rebooted) {
         directory_ + "/passwd",
         directory_ + "/group"};
   }
-  const std::string host = "http://" + (network ? network->scheduler_address() : "127.0.0.1") + ":";
-  std::string schedulers = host + std::to_string(port_);
-  if (standby_port_ != 0) schedulers += "," + host + std::to_string(standby_port_);
+  const auto url = [&](const std::string& host, std::uint16_t port) {
+    return "http://" + (network && !options_.apart ? network->scheduler_address() : host) + ":" +
+           std::to_string(port);
+  };
+  std::string schedulers = url(host_, port_);
+  if (standby_port_ != 0) schedulers += "," + url(standby_host_, standby_port_);
   const std::vector<std::string> words = {program_of("tutti-worker", workers_ahead_),
                                           "--scheduler",
                                           schedulers,

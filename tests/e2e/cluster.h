@@ -28,8 +28,11 @@ struct ClusterOptions {
   int gpus = 2;             // per node
   bool namespaces = false;  // each worker with an interface, an address and a host name of its own
   bool own_database = false;
-  bool embedded = false;           // the scheduler's own PostgreSQL
-  bool standby = false;            // a second scheduler on the same database
+  bool embedded = false;  // the scheduler's own PostgreSQL
+  bool standby = false;   // a second scheduler on the same database
+  // With namespaces, a standby and an own database: the first scheduler is in a place of its own in the
+  // network and speaks to PostgreSQL over it, so that it can be cut off from everything.
+  bool apart = false;
   double lease = 6, margin = 1.5;  // as delivered
   double continue_minutes = 10;    // likewise
   bool blames = true;              // a history of faults sets hardware aside, as delivered
@@ -83,10 +86,13 @@ class Cluster {
   void kill_scheduler();
   void start_standby();  // likewise, with the first one's token and secret; not embedded
   Process& standby() { return standby_; }
-  Rest standby_rest() const { return {standby_port_, token_}; }
+  Rest standby_rest() const { return {standby_port_, token_, standby_host_}; }
   std::uint16_t standby_port() const { return standby_port_; }
   /// Whom the questions below are put to; at first the scheduler.
-  void talk_to_standby(bool yes) { rest_ = std::make_unique<Rest>(yes ? standby_port_ : port_, token_); }
+  void talk_to_standby(bool yes) { rest_ = std::make_unique<Rest>(yes ? standby_rest() : rest()); }
+  /// Of a scheduler that is apart.
+  void cut_scheduler() { Site::instance().network().cut(Site::kSchedulerPlace); }
+  void heal_scheduler() { Site::instance().network().heal(Site::kSchedulerPlace); }
   Process& scheduler() { return scheduler_; }
   PostgresServer& postgres() { return own_postgres_ ? *own_postgres_ : Site::instance().postgres(); }
   std::vector<std::string> sql(const std::string& text) { return sql_rows(connection_, text); }
@@ -146,7 +152,7 @@ class Cluster {
   std::vector<std::string> nodes() const;
   const std::string& connection() const { return connection_; }
 
-  Rest rest() const { return {port_, token_}; }
+  Rest rest() const { return {port_, token_, host_}; }
   std::uint16_t port() const { return port_; }
   const std::string& token() const { return token_; }
   const std::string& directory() const { return directory_; }
@@ -161,6 +167,7 @@ class Cluster {
 
  private:
   SpawnOptions scheduler_options(const std::string& data, std::uint16_t port, const std::string& log) const;
+  void be_apart(SpawnOptions& scheduler, bool second) const;
   void stop_jobs();
   void check_gpus();
   void check_logs() const;
@@ -168,6 +175,7 @@ class Cluster {
 
   ClusterOptions options_;
   std::string directory_, shared_, connection_, token_;
+  std::string host_ = "127.0.0.1", standby_host_ = "127.0.0.1";
   std::uint16_t port_ = 0;
   std::unique_ptr<PostgresServer> own_postgres_;
   Process scheduler_, standby_;

@@ -4,7 +4,8 @@
 
 namespace tutti::e2e {
 
-Rest::Rest(std::uint16_t port, std::string token) : token_(std::move(token)), client_("127.0.0.1", port) {}
+Rest::Rest(std::uint16_t port, std::string token, std::string host)
+    : token_(std::move(token)), client_(std::move(host), port) {}
 
 http::Headers Rest::headers(const std::string& key) const {
   http::Headers out = {{"Authorization", "Bearer " + token_}};
@@ -19,12 +20,12 @@ http::ClientResponse Rest::raw(std::string_view method, const std::string& targe
   if (!body.empty()) sent.push_back({"Content-Type", "application/json"});
   http::ClientResponse answer;
   try {
-    answer = client_.request(method, target, sent, body, std::chrono::seconds(30));
+    answer = client_.request(method, target, sent, body, patience);
   } catch (const std::runtime_error& e) {
     throw Unreachable(std::string(method) + " " + target + ": " + e.what());
   }
-  // 502: a standby has lost the leader in the middle of it.
-  if (answer.status == 503 || answer.status == 502)
+  // 502: a standby has lost the leader in the middle of it; 504: the leader does not know what became of it.
+  if (answer.status == 503 || answer.status == 502 || answer.status == 504)
     throw Unreachable(std::string(method) + " " + target + ": " + std::to_string(answer.status) + " " +
                       answer.body);
   return answer;

@@ -1,6 +1,6 @@
 // The scheduler's REST API as a test uses it. One connection; one thread. A scheduler that does not answer,
-// or says 503, is Unreachable, so that await() waits over its restart; any other status that was not asked
-// for is a Failure.
+// or says 503, or that it does not know, is Unreachable, so that await() waits over its restart; any other
+// status that was not asked for is a Failure.
 #pragma once
 
 #include <boost/json.hpp>
@@ -18,7 +18,7 @@ namespace json = boost::json;
 
 class Rest {
  public:
-  Rest(std::uint16_t port, std::string token);
+  Rest(std::uint16_t port, std::string token, std::string host = "127.0.0.1");
 
   json::value get(const std::string& target);
   json::value post(const std::string& target, const json::value& body = json::object(),
@@ -33,6 +33,7 @@ class Rest {
   http::HttpClient& client() { return client_; }
 
   std::string user;  // on whose behalf what follows is asked, "" = the token's own
+  std::chrono::milliseconds patience{30'000};  // with one answer of raw(), get() and post()
 
  private:
   http::Headers headers(const std::string& key = {}) const;

@@ -46,11 +46,17 @@ fs::path own_folder() { return fs::read_symlink("/proc/self/exe").parent_path();
 
 // ---------------------------------------------------------------- PostgreSQL
 
-PostgresServer::PostgresServer(const std::string& directory)
+PostgresServer::PostgresServer(const std::string& directory, const std::string& listen)
     : server_([&] {
         db::EmbeddedOptions options;
         options.directory = directory;
         options.fsync = false;
+        if (!listen.empty()) {
+          const std::string who = directory + ".hba";  // beside it: the folder is the server's own
+          std::ofstream(who) << "local all all trust\nhost all all samenet trust\n";
+          ::chmod(who.c_str(), 0644);
+          options.settings = {{"listen_addresses", listen}, {"hba_file", who}};
+        }
         return options;
       }()) {
   server_.start();
@@ -247,7 +253,7 @@ PostgresServer& Site::postgres() {
 bool Site::geteuid_is_root() { return geteuid() == 0; }
 
 Network& Site::network() {
-  if (!network_) network_ = std::make_unique<Network>(kNodes);
+  if (!network_) network_ = std::make_unique<Network>(kSchedulerPlace);
   return *network_;
 }
 

@@ -23,7 +23,8 @@ std::vector<std::string> sql_rows(const std::string& connection, const std::stri
 /// A PostgreSQL that a test may stop and kill.
 class PostgresServer {
  public:
-  explicit PostgresServer(const std::string& directory);
+  /// `listen`: an address of ours where it is reached without a password, as well as by its socket.
+  explicit PostgresServer(const std::string& directory, const std::string& listen = {});
   void start() { server_.start(); }
   void stop() { server_.stop(); }
   void kill();  // SIGKILL to the postmaster, and until it is gone
@@ -86,6 +87,7 @@ class Site {
 
   PostgresServer& postgres();
   static constexpr int kNodes = 8;
+  static constexpr int kSchedulerPlace = kNodes + 1;  // in the network, of a scheduler that can be cut off
   static bool may_use_network() { return geteuid_is_root(); }
   Network& network();
 

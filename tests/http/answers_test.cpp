@@ -4,6 +4,7 @@
 
 #include <boost/json/parse.hpp>
 #include <memory>
+#include <new>
 
 #include "test_server.h"
 
@@ -74,6 +75,45 @@ TEST(HttpAnswers, HandlerThatThrowsIsAnsweredAndReported) {
   EXPECT_EQ(answer.body.find("disk"), std::string::npos) << "inside matters stay inside";
   EXPECT_EQ(complaints.take(), "/throws: the disk is on fire");
   EXPECT_EQ(client.request("GET", "/healthz").status, 200) << "the connection lives on";
+}
+
+TEST(HttpAnswers, HandlerWithoutMemoryIsAnsweredWithFiveHundredAndThree) {
+  Mailbox<std::string> complaints;
+  Router router;
+  router.post("/big", Handler([](Request, Responder) { throw std::bad_alloc(); }));
+  router.post("/kept", Handler([](Request, Responder responder) {
+                const auto kept = std::make_shared<Responder>(std::move(responder));
+                throw std::bad_alloc();
+              }));
+  router.post("/done", Handler([](Request, Responder responder) {
+                responder.respond(text(201, "it is done"));
+                throw std::bad_alloc();
+              }));
+  Hooks hooks;
+  hooks.on_error = [&complaints](std::string_view what) { complaints.put(std::string(what)); };
+  TestServer server(std::move(router), {}, hooks);
+  auto client = server.client();
+  for (const std::string path : {"/big", "/kept"}) {
+    const auto answer = client.request("POST", path);
+    EXPECT_EQ(answer.status, 503) << path;
+    EXPECT_EQ(answer.header("Content-Type"), "application/problem+json") << path;
+    EXPECT_EQ(answer.header("Retry-After"), "1") << path;
+    const auto problem = boost::json::parse(answer.body);
+    EXPECT_EQ(problem.at("code").as_string(), "no_memory") << path;
+    EXPECT_EQ(problem.at("detail").as_string(), "the server has not enough memory for this request") << path;
+    EXPECT_EQ(complaints.take(), path + ": not enough memory");
+  }
+  EXPECT_EQ(client.request("POST", "/done").status, 201) << "what was answered before counts";
+  EXPECT_EQ(complaints.take(), "/done: not enough memory");
+}
+
+TEST(HttpAnswers, HookWithoutMemoryIsAnsweredWithFiveHundredAndThree) {
+  Hooks hooks;
+  hooks.before = [](Request&) -> std::optional<Response> { throw std::bad_alloc(); };
+  TestServer server(echo_routes(), {}, hooks);
+  const auto answer = server.client().request("GET", "/healthz");
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(boost::json::parse(answer.body).at("code").as_string(), "no_memory");
 }
 
 TEST(HttpAnswers, HandlerThatTakesTooLongIsGivenUp) {

@@ -25,11 +25,17 @@ using Fault = db::MemoryStore::Fault;
 class GatedStore : public Store {
  public:
   explicit GatedStore(std::shared_ptr<db::MemoryDatabase> database) : inner(std::move(database)) {}
+  void introduce(LeaderCard card) override { inner.introduce(std::move(card)); }
   Term acquire_leadership(const std::string& holder) override { return inner.acquire_leadership(holder); }
+  Duration predecessors_renew() override { return inner.predecessors_renew(); }
+  std::vector<std::string> predecessor_urls() override { return inner.predecessor_urls(); }
+  void resign() noexcept override { inner.resign(); }
+  void prove_leadership() override { commit({}); }
   Snapshot load() override {
     std::unique_lock lock(mutex);
     ++loads;
     if (!reachable) throw StoreError(StoreError::unavailable, "down");
+    if (no_memory) throw std::bad_alloc();
     return inner.load();
   }
   void commit(const Batch& batch) override {
@@ -62,7 +68,8 @@ class GatedStore : public Store {
   std::condition_variable changed;
   bool open = true;
   bool reachable = true;
-  bool breaks = false;  // the next commit, after it was applied
+  bool breaks = false;     // the next commit, after it was applied
+  bool no_memory = false;  // for the rows
   int waiting = 0;
   int loads = 0;
   std::vector<std::size_t> sizes;  // submissions per commit
@@ -337,6 +344,33 @@ TEST_F(LeaderTest, FailureThatIsNoWordOfTheStoreIsDoubtful) {
   submit(second, "k");
   until([&] { return second.all.size() == 1; });
   EXPECT_TRUE(second.all[0].value().replayed);
+}
+
+// Else a scheduler that cannot hold the rows would hold the lock, for ever.
+TEST_F(LeaderTest, WhoHasNoMemoryForTheRowsEnds) {
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->no_memory = true;
+  }
+  gate->inner.fail_next_commit(Fault::unavailable);
+  Answers answers;
+  submit(answers);
+  EXPECT_THROW(until([] { return false; }), std::bad_alloc);
+  ASSERT_EQ(answers.all.size(), 1u);
+  EXPECT_FALSE(answers.all[0]) << "nothing was promised";
+}
+
+TEST_F(LeaderTest, QuestionWhoseAnswerHasNoMemoryIsRefusedAlone) {
+  std::optional<Error> refusal;
+  leader->read([](Reader&) -> std::function<void()> { return [] { throw std::bad_alloc(); }; },
+               [&](Error e) { refusal = std::move(e); });
+  until([&] { return refusal.has_value(); });
+  EXPECT_EQ(refusal->code, Errc::unavailable);
+  EXPECT_NE(refusal->message.find("not enough memory"), std::string::npos) << refusal->message;
+  Answers answers;
+  submit(answers);
+  until([&] { return answers.all.size() == 1; });
+  EXPECT_TRUE(answers.all[0]);
 }
 
 TEST_F(LeaderTest, WorkersSayEverythingAgainAfterARecovery) {

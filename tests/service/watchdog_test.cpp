@@ -25,7 +25,12 @@ constexpr auto kPatience = std::chrono::seconds(10);
 class Gate : public Store {
  public:
   explicit Gate(std::shared_ptr<db::MemoryDatabase> database) : inner_(std::move(database)) {}
+  void introduce(LeaderCard card) override { inner_.introduce(std::move(card)); }
   Term acquire_leadership(const std::string& holder) override { return inner_.acquire_leadership(holder); }
+  Duration predecessors_renew() override { return inner_.predecessors_renew(); }
+  std::vector<std::string> predecessor_urls() override { return inner_.predecessor_urls(); }
+  void resign() noexcept override { inner_.resign(); }
+  void prove_leadership() override { commit({}); }
   Snapshot load() override {
     const std::unique_lock lock(mutex_);
     if (!reachable) throw StoreError(StoreError::unavailable, "down");

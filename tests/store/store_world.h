@@ -44,6 +44,8 @@ class PgWorld final : public World {
     const int pid = dynamic_cast<db::PgStore&>(store).backend_pid();
     database_.sql("SELECT pg_terminate_backend(" + std::to_string(pid) + ", 5000)");
   }
+  // What somebody does with psql.
+  std::vector<std::string> sql(const std::string& text) const { return database_.sql(text); }
 
  private:
   TestDatabase database_ = TestPostgres::instance().create_database();

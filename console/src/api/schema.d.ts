@@ -88,7 +88,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel, hold, release, requeue or update many jobs
-         * @description By ids or by a filter over jobs that are not over. Only jobs that the caller may change are part of it. At most 1000 a call, decided in one transaction; next_page_token goes on behind the last one. With dry_run nothing is changed.
+         * @description By ids or by a filter over jobs that are not over. Only jobs that the caller may change are part of it. At most 1000 a call, decided in one transaction; next_page_token goes on behind the last one. A cancellation goes through what waits before what runs, so that nothing of it begins meanwhile. With dry_run nothing is changed.
          */
         post: operations["jobs.bulk"];
         delete?: never;
