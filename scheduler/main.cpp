@@ -445,8 +445,9 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
   SideThread retention_thread(io.get_executor());
-  HistoryKeeper keeper(retention_thread.aside(), std::make_shared<db::PgRetention>(db),
-                       history_settings(f.metrics));
+  const auto retention = std::make_shared<db::PgRetention>(db);
+  HistoryKeeper keeper(retention_thread.aside(), retention, history_settings(f.metrics, metrics),
+                       history_archive(f.metrics, retention));
   SideThread trace_thread(io.get_executor(), 4);
   std::optional<trace::SpanExporter> spans;
   std::optional<trace::JobTracer> tracer;
