@@ -142,6 +142,8 @@ class Reader {
   virtual std::int64_t count_serious_faults(Instant since) = 0;
 
   virtual Usage usage(const UsageQuery& query) = 0;
+  /// Of attempts that failed by one of these causes, the first evidence of which lies in [since, until).
+  virtual RecoveryTimes recovery_times(Instant since, Instant until, const std::vector<Cause>& causes) = 0;
 
   virtual LeaderView leader() = 0;
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "scheduler/model/ids.h"
@@ -56,6 +57,24 @@ struct UsageRow {
   // From the begin of the wait to the placement of the first attempt, of those placed in it; nullopt: none.
   std::optional<double> wait_p50{}, wait_p90{};  // seconds
 };
+
+// How far a job has come back after a fault; the words of tutti_recovery_stage_seconds.
+enum class RecoveryStage : std::uint8_t {
+  decided,   // of the attempt that failed: the scheduler knows, and acts
+  fenced,    // every rank of it is proven dead
+  placed,    // of the next attempt: it has GPUs
+  running,   // all its ranks are up
+  restored,  // its first step beyond the one it began from
+  caught_up  // it is as far as the one before was
+};
+inline constexpr std::array<std::string_view, 6> kRecoveryStages{"decided", "fenced",   "placed",
+                                                                 "running", "restored", "caught_up"};
+
+struct StageTimes {
+  std::int64_t attempts = 0;           // that have come so far
+  std::optional<double> p50{}, p99{};  // seconds since the first evidence of the fault; nullopt: none has
+};
+using RecoveryTimes = std::array<StageTimes, kRecoveryStages.size()>;  // by RecoveryStage
 
 struct Usage {
   std::vector<UsageRow> rows;  // by their keys; at most kMaxUsageRows

@@ -456,8 +456,9 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
                       series_settings(f.metrics, metrics));
   hub.use_samples(series);
   SideThread retention_thread(io.get_executor());
-  HistoryKeeper keeper(retention_thread.aside(), std::make_shared<db::PgRetention>(db),
-                       history_settings(f.metrics));
+  const auto retention = std::make_shared<db::PgRetention>(db);
+  HistoryKeeper keeper(retention_thread.aside(), retention, history_settings(f.metrics, metrics),
+                       history_archive(f.metrics, retention));
   SideThread trace_thread(io.get_executor(), 4);
   std::optional<trace::SpanExporter> spans;
   std::optional<trace::JobTracer> tracer;
@@ -537,6 +538,10 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   hooks.after = [&](const http::AccessRecord& r) {
     metrics.request_done(http::to_string(r.method), r.route, r.status,
                          r.stream ? -1 : std::chrono::duration<double>(r.duration).count());
+    if (!tracer || r.stream || r.traceparent.empty()) return;
+    const Instant now = leader.now().wall;
+    tracer->answered(r.traceparent, std::string(http::to_string(r.method)).append(" ").append(r.route),
+                     r.status, now - std::chrono::duration_cast<Duration>(r.duration), now);
   };
   hooks.on_error = [](std::string_view what) { spdlog::error("http: {}", what); };
   if (const auto files = raise_file_limit(); files < config.max_connections + 256)

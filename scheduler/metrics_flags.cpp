@@ -14,6 +14,10 @@ void add_metrics_flags(CLI::App& app, MetricsFlags& f) {
                  "finished jobs, their attempts, events and faults are kept for so long; 0 = for ever")
       ->check(CLI::Range(0.0, 36500.0))
       ->capture_default_str();
+  app.add_option(
+      "--history-archive", f.history_archive,
+      "the leader writes each month of them to files here before it goes, as JSON in gzip; what cannot "
+      "be written stays; default: it goes unwritten");
   app.add_option("--metrics-long-days", f.long_days, "and for so long in steps of 10 minutes")
       ->check(CLI::Range(0.1, 3650.0))
       ->capture_default_str();
@@ -31,10 +35,18 @@ void add_metrics_flags(CLI::App& app, MetricsFlags& f) {
       "the leader keeps the report of each day (UTC) here, as .md and .json; default: none is kept");
 }
 
-HistorySettings history_settings(const MetricsFlags& f) {
+HistorySettings history_settings(const MetricsFlags& f, Metrics& metrics) {
   HistorySettings settings;
   settings.keep = from_seconds(f.history_days * 86'400);
+  settings.failed = [&metrics](std::string_view what) { metrics.history_failed(what); };
   return settings;
+}
+
+std::shared_ptr<HistoryArchive> history_archive(const MetricsFlags& f,
+                                                std::shared_ptr<RetentionStore> store) {
+  if (f.history_archive.empty()) return nullptr;
+  return std::make_shared<HistoryArchive>(std::move(store),
+                                          HistoryArchive::Settings{.directory = f.history_archive});
 }
 
 SeriesSettings series_settings(const MetricsFlags& f, Metrics& metrics) {

@@ -9,6 +9,7 @@
 #include "api/handlers/answer.h"
 #include "api/handlers/history.h"
 #include "api/wire/text_values.h"
+#include "scheduler/core/retry.h"
 
 namespace tutti {
 namespace {
@@ -22,6 +23,15 @@ constexpr int kGroups = 20;                    // classes, actions and nodes tha
 
 // ---------------------------------------------------------------- rows
 
+std::vector<Cause> causes_of_no_user() {
+  std::vector<Cause> out;
+  for (std::size_t c = 1; c < kCauseCount; ++c) {
+    const auto whose = class_of(static_cast<Cause>(c));
+    if (whose != CauseClass::user && whose != CauseClass::person) out.push_back(static_cast<Cause>(c));
+  }
+  return out;
+}
+
 void read_rows_of(Reader& reader, DayReport& report) {
   const auto usage = [&](std::vector<UsageKey> by) {
     return reader.usage({.since = report.day, .until = report.until, .by = std::move(by)});
@@ -29,6 +39,7 @@ void read_rows_of(Reader& reader, DayReport& report) {
   report.total = usage({});
   report.by_queue = usage({UsageKey::queue});
   report.by_project = usage({UsageKey::project});
+  report.recoveries = reader.recovery_times(report.day, report.until, causes_of_no_user());
   JobFilter submitted;
   submitted.since = report.day;
   submitted.until = report.until;
@@ -214,6 +225,18 @@ json::array projects_view(const Usage& usage) {
   return out;
 }
 
+json::array recoveries_view(const DayReport& report) {
+  json::array out;
+  for (std::size_t i = 0; i < kRecoveryStages.size(); ++i) {
+    const StageTimes& stage = report.recoveries[i];
+    out.push_back(json::object{{"stage", kRecoveryStages[i]},
+                               {"attempts", stage.attempts},
+                               {"p50_seconds", number_or_null(stage.p50)},
+                               {"p99_seconds", number_or_null(stage.p99)}});
+  }
+  return out;
+}
+
 json::object faults_view(const DayReport& report) {
   std::int64_t faults = 0;
   for (const auto& group : report.by_class) faults += group.faults;
@@ -263,6 +286,7 @@ json::object report_view(const DayReport& report) {
           {"goodput", json::object{{"lost_gpu_seconds", lost},
                                    {"lost_by_cause", lost_by_cause(total)},
                                    {"lost_ratio", ratio(lost, held)}}},
+          {"recoveries", recoveries_view(report)},
           {"faults", faults_view(report)},
           {"set_aside_count",
            report.set_aside_count ? json::value(*report.set_aside_count) : json::value(nullptr)},

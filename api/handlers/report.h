@@ -1,7 +1,7 @@
 // The operator's report of one day (UTC): how much of the cluster was used, who waited, what was lost to
-// what, what is set aside, and whether there was room to spare. Made of what is recorded, by the queries that
-// there are; what is not recorded is null. Called by GET /v1/report and by ReportWriter, which keeps it as a
-// file. Control thread; rows are read aside.
+// what, how fast jobs came back, what is set aside, and whether there was room to spare. Made of what is
+// recorded, by the queries that there are; what is not recorded is null. Called by GET /v1/report and by
+// ReportWriter, which keeps it as a file. Control thread; rows are read aside.
 #pragma once
 
 #include <boost/json/object.hpp>
@@ -25,6 +25,7 @@ struct DayReport {
   Instant made_at;
   Usage total, by_queue, by_project;
   std::int64_t submitted = 0;
+  RecoveryTimes recoveries{};                            // of faults that no user is charged with
   std::vector<FaultGroup> by_class, by_action, by_node;  // of nodes the id
 
   // The cluster at some instants of the day. Nothing of a time before the first event.

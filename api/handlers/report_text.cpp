@@ -3,6 +3,7 @@
 #include <array>
 #include <boost/json.hpp>
 #include <cstdio>
+#include <map>
 
 #include "api/handlers/report.h"
 
@@ -35,6 +36,22 @@ std::string wait(const json::value& seconds) {
   return s < 120    ? printed("%.0f s", s)
          : s < 7200 ? printed("%.0f min", s / 60)
                     : printed("%.1f h", s / 3600);
+}
+
+// Seconds count here, and their parts.
+std::string recovery(const json::value& seconds) {
+  if (!seconds.is_number()) return "none";
+  const double s = seconds.to_number<double>();
+  return s < 10 ? printed("%.2f s", s) : s < 120 ? printed("%.1f s", s) : wait(seconds);
+}
+
+std::string stage_in_words(std::string_view stage) {
+  static const std::map<std::string_view, const char*> words{
+      {"decided", "stop decided"},    {"fenced", "every old rank proven dead"},
+      {"placed", "new GPUs"},         {"running", "all ranks up"},
+      {"restored", "first new step"}, {"caught_up", "as far as before"}};
+  const auto found = words.find(stage);
+  return found == words.end() ? std::string(stage) : found->second;
 }
 
 // One line of a cell: a name that people chose must not end the table.
@@ -146,6 +163,11 @@ void add_tables(Page& page, const json::object& r) {
   page.table({"Queue", "Placed", "Half", "Nine of ten"}, rows_of(r.at("waits").at("by_queue"), [](Item q) {
                return Page::Row{text_of(q.at("queue")), text_of(q.at("placed")), wait(q.at("p50_seconds")),
                                 wait(q.at("p90_seconds"))};
+             }));
+  page.heading(2, "Recoveries, from the first evidence of a fault");
+  page.table({"Stage", "Attempts", "Half", "99 of 100"}, rows_of(r.at("recoveries"), [](Item s) {
+               return Page::Row{stage_in_words(s.at("stage").as_string()), text_of(s.at("attempts")),
+                                recovery(s.at("p50_seconds")), recovery(s.at("p99_seconds"))};
              }));
   page.heading(2, "Faults");
   for (const auto& [list, key, title] : {std::tuple{"by_class", "class", "Class"},

@@ -61,6 +61,7 @@ struct AccessRecord {
   std::string_view route;  // pattern; "" when no route matched or the request could not be read
   std::string_view target;
   std::string_view peer;
+  std::string_view traceparent;  // the header as it came, or ""
   int status = 0;
   bool stream = false;  // duration is then the life of the stream
   std::size_t request_bytes = 0;

@@ -79,7 +79,7 @@ struct Session::Turn {
   // Kept for the access record: the handler gets the request itself.
   Method method = Method::get;
   std::string_view route;
-  std::string target;
+  std::string target, traceparent;
   std::size_t request_bytes = 0;
   Headers headers;  // what hooks add to the answer
 };
@@ -221,7 +221,10 @@ asio::awaitable<Session::Next> Session::answer(Turn& turn) {
   auto& request = turn.parser.request;
   turn.method = request.method;
   turn.request_bytes = request.body.size();
-  if (context_->hooks.after) turn.target = request.target;
+  if (context_->hooks.after) {
+    turn.target = request.target;
+    turn.traceparent = request.header("traceparent").value_or("");
+  }
   turn.keep_alive = turn.parser.keep_alive();
   request.peer = transport_->peer();
   request.peer_certificate = peer_certificate_;
@@ -465,6 +468,7 @@ void Session::report(const Turn& turn, int status, std::size_t bytes, bool strea
   record.route = turn.route;
   record.target = turn.target;
   record.peer = transport_->peer();
+  record.traceparent = turn.traceparent;
   record.status = status;
   record.stream = stream;
   record.request_bytes = turn.request_bytes;

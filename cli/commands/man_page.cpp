@@ -24,7 +24,8 @@ std::string troff(std::string_view text) {
   return out;
 }
 
-// UTF-8 beyond ASCII as troff writes it, so that the page does not depend on the reader's locale.
+// UTF-8 beyond ASCII as troff writes it, so that the page does not depend on the reader's locale. Terminals
+// without UTF-8 have no ellipsis.
 std::string ascii(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
@@ -37,8 +38,8 @@ std::string ascii(std::string_view text) {
     unsigned code = byte & (0xFFU >> (length + 1));
     for (std::size_t n = 1; n < length; ++n)
       code = code << 6 | (static_cast<unsigned char>(text[i + n]) & 0x3F);
-    char name[16];
-    std::snprintf(name, sizeof name, "\\[u%04X]", code);
+    char name[16] = "...";
+    if (code != 0x2026) std::snprintf(name, sizeof name, "\\[u%04X]", code);
     out += name;
     i += length;
   }
@@ -129,6 +130,10 @@ If set, nothing is coloured.
 .TP
 .I ~/.config/tutti/config.yaml
 The contexts, of which one is in use. Made by \fBtutti login\fR and \fBtutti context add\fR.
+.SH SEE ALSO
+\fBtutti\-checkpoint\fR(1), \fBtutti\-gpu\-sim\fR(1), \fBtutti\-scheduler\fR(8), \fBtutti\-worker\fR(8)
+.PP
+The package tutti\-doc: /usr/share/doc/tutti\-doc/README.md
 )";
 
 }  // namespace

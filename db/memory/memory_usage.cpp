@@ -1,4 +1,4 @@
-// MemoryReader::usage: the same sums as db/pg/pg_usage.cpp, fact by fact.
+// MemoryReader::usage and recovery_times: the same sums as db/pg/pg_usage.cpp, fact by fact.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -152,6 +152,34 @@ Usage MemoryReader::usage(const UsageQuery& query) {
         if (done.job.state == JobState::cancelled) ++s.row.cancelled;
       });
   return c.usage();
+}
+
+RecoveryTimes MemoryReader::recovery_times(Instant since, Instant until, const std::vector<Cause>& causes) {
+  std::lock_guard lock(database_->mutex_);
+  std::array<std::vector<double>, kRecoveryStages.size()> seconds;
+  const auto reached = [&](RecoveryStage stage, const AttemptRow& a, Instant at) {
+    if (at != Instant{})
+      seconds[static_cast<std::size_t>(stage)].push_back(std::max(0.0, to_seconds(at - a.fault_at)));
+  };
+  for (const auto& [key, a] : database_->attempts_) {
+    if (a.result != AttemptResult::failed || a.fault_at < since || a.fault_at >= until ||
+        std::ranges::count(causes, a.cause) == 0)
+      continue;
+    reached(RecoveryStage::decided, a, a.stopping_at);
+    reached(RecoveryStage::fenced, a, a.ended_at);
+    for (const auto& [other, b] : database_->attempts_) {
+      if (b.job != a.job || b.number != a.number + 1) continue;
+      reached(RecoveryStage::placed, a, b.placed_at);
+      reached(RecoveryStage::running, a, b.running_at);
+      reached(RecoveryStage::restored, a, b.restored_at);
+      reached(RecoveryStage::caught_up, a, b.caught_up_at);
+    }
+  }
+  RecoveryTimes out{};
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = {static_cast<std::int64_t>(seconds[i].size()), percentile(seconds[i], 0.5),
+              percentile(seconds[i], 0.99)};
+  return out;
 }
 
 }  // namespace tutti::db

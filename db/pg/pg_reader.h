@@ -48,6 +48,7 @@ class PgReader final : public Reader {
   std::vector<FaultGroup> count_faults(const FaultFilter& filter, FaultKey by, int limit) override;
   std::int64_t count_serious_faults(Instant since) override;
   Usage usage(const UsageQuery& query) override;  // pg_usage.cpp
+  RecoveryTimes recovery_times(Instant since, Instant until, const std::vector<Cause>& causes) override;
   LeaderView leader() override;
 
  private:

@@ -8,6 +8,59 @@ constexpr Statement kDropPartition{"retention_partition",
 constexpr Statement kForgetJobs{"retention_jobs", "SELECT tutti_forget_jobs($1::timestamptz, $2::integer)"};
 constexpr Statement kForgetRecords{"retention_records",
                                    "SELECT tutti_forget_records($1::timestamptz, $2::integer)"};
+// Of events the lowest id: the smallest `at` would cost a look at all of them. Clocks that were set back make
+// them differ, so it is not taken at its word.
+constexpr Statement kOldest{"retention_oldest", R"(
+SELECT least((SELECT min(ended_at) FROM job_done), (SELECT min(at) FROM fault),
+             (SELECT at FROM job_event ORDER BY id LIMIT 1), (SELECT at FROM node_event ORDER BY id LIMIT 1)))"};
+constexpr Duration kClocksDiffer = std::chrono::days(1);
+
+// Each gives at, id and a JSON object with names for numbers. $1, $2: the place; $3: until; $4: so many rows.
+// What is text in the table stays text: a spec that was changed by hand may be no JSON.
+constexpr Statement kReadJobs{"retention_read_jobs", R"(
+SELECT d.ended_at, d.id, (to_jsonb(d) || jsonb_build_object(
+  'state', s.name, 'cause', c.name,
+  'spec', (SELECT to_jsonb(p) - 'id' FROM job_spec p WHERE p.id = d.id),
+  'attempts', (
+    SELECT coalesce(jsonb_agg(to_jsonb(a) - 'job' || jsonb_build_object(
+             'state', ast.name, 'result', ar.name, 'cause', ac.name) ORDER BY a.epoch), '[]')
+    FROM attempt a JOIN attempt_state_name ast USING (state) JOIN attempt_result_name ar USING (result)
+    JOIN cause_name ac USING (cause) WHERE a.job = d.id),
+  'allocations', (SELECT coalesce(jsonb_agg(to_jsonb(x) - 'job' ORDER BY x.epoch, x.gpu), '[]')
+                  FROM allocation x WHERE x.job = d.id),
+  'checkpoints', (
+    SELECT coalesce(jsonb_agg(to_jsonb(k) - 'job' || jsonb_build_object('state', ks.name) ORDER BY k.at), '[]')
+    FROM checkpoint k JOIN checkpoint_state_name ks USING (state) WHERE k.job = d.id)))::text
+FROM (SELECT * FROM job_done
+      WHERE ended_at >= $1::timestamptz AND ended_at < $3::timestamptz AND (ended_at, id) > ($1::timestamptz, $2::bigint)
+      ORDER BY ended_at, id LIMIT $4::integer) d
+JOIN job_state_name s ON s.state = d.state JOIN cause_name c ON c.cause = d.cause ORDER BY d.ended_at, d.id)"};
+constexpr Statement kReadEvents{"retention_read_events", R"(
+SELECT e.at, e.id, (to_jsonb(e) || jsonb_build_object('cause', c.name))::text
+FROM (SELECT * FROM job_event
+      WHERE at >= $1::timestamptz AND at < $3::timestamptz AND (at, id) > ($1::timestamptz, $2::bigint)
+      ORDER BY at, id LIMIT $4::integer) e
+JOIN cause_name c ON c.cause = e.cause ORDER BY e.at, e.id)"};
+constexpr Statement kReadNodeEvents{"retention_read_node_events", R"(
+SELECT e.at, e.id, (to_jsonb(e) || jsonb_build_object('cause', c.name))::text
+FROM (SELECT * FROM node_event
+      WHERE at >= $1::timestamptz AND at < $3::timestamptz AND (at, id) > ($1::timestamptz, $2::bigint)
+      ORDER BY at, id LIMIT $4::integer) e
+JOIN cause_name c ON c.cause = e.cause ORDER BY e.at, e.id)"};
+constexpr Statement kReadFaults{"retention_read_faults", R"(
+SELECT at, id, to_jsonb(f)::text FROM fault f
+WHERE at >= $1::timestamptz AND at < $3::timestamptz AND (at, id) > ($1::timestamptz, $2::bigint)
+ORDER BY at, id LIMIT $4::integer)"};
+
+const Statement& reading(HistoryPart part) {
+  switch (part) {
+    case HistoryPart::jobs: return kReadJobs;
+    case HistoryPart::events: return kReadEvents;
+    case HistoryPart::node_events: return kReadNodeEvents;
+    case HistoryPart::faults: return kReadFaults;
+  }
+  return kReadFaults;
+}
 
 }  // namespace
 
@@ -27,6 +80,27 @@ Forgotten PgRetention::forget(Instant before, int most) {
   const std::int64_t records = rows(kForgetRecords);
   out.more = out.jobs == most || records == most || !out.partition.empty();
   return out;
+}
+
+std::optional<Instant> PgRetention::oldest() {
+  const Result result = session_.run(kOldest);
+  const auto at = RowReader(result, 0).timestamptz_or_null();
+  return at ? std::optional(*at - kClocksDiffer) : std::nullopt;
+}
+
+HistoryPage PgRetention::read(HistoryPart part, HistoryPlace after, Instant until, int most) {
+  Params params;
+  params.timestamptz(after.at).bigint(after.id).timestamptz(until).integer(most);
+  const Result result = session_.run(reading(part), std::move(params));
+  HistoryPage page;
+  page.last = after;
+  for (int i = 0; i < result.rows(); ++i) {
+    RowReader row(result, i);
+    page.last.at = row.timestamptz();
+    page.last.id = row.bigint();
+    page.lines.push_back(row.text());
+  }
+  return page;
 }
 
 }  // namespace tutti::db

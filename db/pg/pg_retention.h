@@ -13,6 +13,8 @@ class PgRetention final : public RetentionStore {
       : session_(std::move(connection_string), "tutti-retention") {}
 
   Forgotten forget(Instant before, int most) override;
+  std::optional<Instant> oldest() override;
+  HistoryPage read(HistoryPart part, HistoryPlace after, Instant until, int most) override;
 
  private:
   SideSession session_;

@@ -1,4 +1,5 @@
 // PgReader::usage: one statement that gathers facts (time held, placed, ended) of an interval, and sums them.
+// And recovery_times.
 //
 // Reads every attempt and allocation that touches the interval: seconds for a year of a large cluster. The
 // session's statement timeout bounds it.
@@ -198,6 +199,36 @@ Usage PgReader::usage(const UsageQuery& query) {
       out.rows.push_back(std::move(sums));
     else
       out.cut = true;
+  }
+  return out;
+}
+
+RecoveryTimes PgReader::recovery_times(Instant since, Instant until, const std::vector<Cause>& causes) {
+  Params params;
+  params.timestamptz(since).timestamptz(until);
+  params.column(causes, [](Cause cause) { return static_cast<std::int16_t>(cause); });
+  params.integer(static_cast<int>(AttemptResult::failed));
+  const Result r = run({"recovery_times", R"(
+SELECT s.stage, count(*), (percentile_cont(0.5) WITHIN GROUP (ORDER BY s.us))::bigint,
+       (percentile_cont(0.99) WITHIN GROUP (ORDER BY s.us))::bigint
+FROM attempt a
+LEFT JOIN attempt b ON b.job = a.job AND b.number = a.number + 1
+CROSS JOIN LATERAL (
+  SELECT t.stage, greatest(0, extract(epoch FROM t.at - a.fault_at) * 1000000)::double precision AS us
+  FROM (VALUES (0, a.stopping_at), (1, a.ended_at), (2, b.placed_at), (3, b.running_at), (4, b.restored_at),
+               (5, b.caught_up_at)) t(stage, at)
+  WHERE t.at IS NOT NULL) s
+WHERE a.fault_at >= $1::timestamptz AND a.fault_at < $2::timestamptz AND a.cause = ANY ($3::smallint[])
+  AND a.result = $4::integer
+GROUP BY s.stage)"},
+                       std::move(params));
+  RecoveryTimes out{};
+  for (int i = 0; i < r.rows(); ++i) {
+    RowReader row(r, i);
+    StageTimes& stage = out.at(static_cast<std::size_t>(row.integer()));
+    stage.attempts = row.bigint();
+    stage.p50 = static_cast<double>(row.bigint()) / 1e6;
+    stage.p99 = static_cast<double>(row.bigint()) / 1e6;
   }
   return out;
 }

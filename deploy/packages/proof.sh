@@ -142,8 +142,10 @@ has conffiles "$(inside dpkg-query -W -f '${Conffiles}' tutti-scheduler)" /etc/t
 for u in tutti-scheduler tutti-worker; do
   same "systemd-analyze verify $u" "$(systemd-analyze verify --man=no --root="$root" "$u.service" 2>&1)" ""
 done
-for f in usr/share/bash-completion/completions/tutti usr/share/man/man1/tutti.1; do
-  [ -s "$root/$f" ] || [ -s "$root/$f.gz" ] || fail "no $f"
+[ -s "$root/usr/share/bash-completion/completions/tutti" ] || fail "no completion"
+for f in man1/tutti.1 man1/tutti-checkpoint.1 man1/tutti-gpu-sim.1 man8/tutti-scheduler.8 man8/tutti-worker.8 \
+  man5/tutti-scheduler.toml.5 man5/tutti-worker.toml.5; do
+  zcat "$root/usr/share/man/$f.gz" | grep -q '^.SH NAME' || fail "no $f.gz"
 done
 [ -x "$root/usr/lib/tutti/tutti-image" ] || fail "no tutti-image: containers need it"
 

@@ -1,12 +1,16 @@
 #!/usr/bin/python3
-"""Writes config.md and ../cli/verbs.md from what the programs say of themselves (--help, tutti --markdown):
-flags.py --bin build/dev/bin.
-With --check: says whether they are what it would write."""
+"""Writes config.md, ../cli/verbs.md and the manual pages of ../man from what the programs say of themselves (--help,
+tutti --markdown): flags.py --bin build/dev/bin.
+With --check: says whether they are what it would write, and whether groff reads the manual pages without a word."""
 import argparse
+import functools
 import os
 import pathlib
 import subprocess
 import sys
+
+sys.dont_write_bytecode = True  # beside the sources
+import man  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/reference/flags.py from the programs' --help. -->\n"
@@ -14,15 +18,15 @@ SERVICES = [("tutti-scheduler", "One per cluster (a second one waits until the f
             ("tutti-worker", "One per machine with GPUs.")]
 
 
-def ask(binaries, program, *question):
+def ask(binaries, program, *question, status=0):
     environment = {**os.environ, "HOME": "/nonexistent", "COLUMNS": "100"}
     for name in [name for name in environment if name.startswith("TUTTI_")]:
         del environment[name]
     got = subprocess.run([os.path.join(binaries, program), *question], capture_output=True, text=True,
                          timeout=60, env=environment)
-    if got.returncode != 0:
+    if got.returncode != status:
         raise SystemExit(f"{program} {' '.join(question)} failed: {got.stderr[:500]}")
-    text = got.stdout.replace(os.path.join(binaries, program), program)
+    text = (got.stdout + (got.stderr if status else "")).replace(os.path.join(binaries, program), program)
     return "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n"
 
 
@@ -47,14 +51,20 @@ def main():
     parser.add_argument("--bin", required=True)
     parser.add_argument("--check", action="store_true")
     o = parser.parse_args()
-    stale = []
-    for path, text in ((HERE / "config.md", config(o.bin)), (HERE / "../cli/verbs.md", ask(o.bin, "tutti", "--markdown"))):
+    folder = HERE.parent / "man"
+    pages = {HERE / "config.md": config(o.bin), HERE.parent / "cli/verbs.md": ask(o.bin, "tutti", "--markdown")}
+    manual = {folder / name: text for name, text in man.pages(functools.partial(ask, o.bin)).items()}
+    pages.update(manual)
+    stale = [path.name for path in folder.iterdir() if path not in manual]
+    for path, text in pages.items():
         if not o.check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             stale.append(path.name)
     if stale:
-        sys.exit(f"not as the programs are: {', '.join(stale)}; docs/reference/flags.py --bin {o.bin} writes them")
+        sys.exit(f"not as the programs are: {', '.join(sorted(stale))}; docs/reference/flags.py --bin {o.bin} writes them")
+    if said := man.complaints(sorted(manual)):
+        sys.exit("\n".join(said))
 
 
 main()

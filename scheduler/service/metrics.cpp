@@ -59,6 +59,7 @@ Metrics::Metrics()
       store_outage_seconds_(counters(registry_, "tutti_store_outage_seconds_total").Add({})),
       measurements_dropped_(counters(registry_, "tutti_measurements_dropped_total")),
       measurement_rows_(counters(registry_, "tutti_measurement_rows_total")),
+      history_failures_(counters(registry_, "tutti_history_failures_total")),
       inbox_(gauges(registry_, "tutti_inbox_commands").Add({})),
       plan_seconds_(histograms(registry_, "tutti_plan_seconds").Add({}, kSeconds)),
       commit_seconds_(histograms(registry_, "tutti_commit_seconds").Add({}, kSeconds)),
@@ -158,6 +159,10 @@ void Metrics::measurements_dropped(std::string_view why, std::size_t n) {
 
 void Metrics::measurements_written(std::size_t rows, bool ok) {
   measurement_rows_.Add({{"result", ok ? "ok" : "failed"}}).Increment(static_cast<double>(rows));
+}
+
+void Metrics::history_failed(std::string_view what) {
+  history_failures_.Add({{"what", std::string(what)}}).Increment();
 }
 
 void Metrics::recovery_stages(const std::vector<StageSample>& samples) {

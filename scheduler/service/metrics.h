@@ -42,6 +42,8 @@ class Metrics {
   void store_away(double seconds);
   void measurements_dropped(std::string_view why, std::size_t n);
   void measurements_written(std::size_t rows, bool ok);
+  /// `what`: "archive" or "drop".
+  void history_failed(std::string_view what);
 
   // Gauges of the moment (jobs by state, GPUs by state, nodes by state) are taken from `plane` if there is
   // one.
@@ -74,6 +76,7 @@ class Metrics {
   prometheus::Counter& store_outage_seconds_;
   Counters& measurements_dropped_;
   Counters& measurement_rows_;
+  Counters& history_failures_;
   prometheus::Gauge& inbox_;
   prometheus::Histogram& plan_seconds_;
   prometheus::Histogram& commit_seconds_;

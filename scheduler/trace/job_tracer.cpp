@@ -51,6 +51,10 @@ void JobTracer::committed(const Batch& batch, Duration deciding, Duration commit
     const auto to = event.kind == "state" ? parse_job_state(event.to) : std::nullopt;
     if (to && is_terminal(*to)) jobs_.erase(found);
   }
+  for (const auto& attempt : batch.attempts) {
+    const auto found = jobs_.find(attempt.job);
+    if (found != jobs_.end()) on_nodes(found->second, attempt, now - committing - deciding);
+  }
 }
 
 void JobTracer::submitted(std::string_view traceparent, Instant arrived, JobId number) {
@@ -81,12 +85,17 @@ void JobTracer::on_state(JobId number, Followed& job, const EventRow& event) {
   if (event.to == name(JobState::starting)) {
     emit_(span(job, number, "wait", job.job_span, job.waits_since, event.at));
     job.attempt_span = id(1);
+    job.prepare_span = id(1);
+    job.launch_span = id(1);
+    job.nodes.clear();
     job.placed_at = job.ready_at = event.at;
     ++job.attempts;
     return;
   }
   if (event.to == name(JobState::running)) {
-    emit_(span(job, number, "worker launch", job.attempt_span, job.ready_at, event.at));
+    Span launch = span(job, number, "worker launch", job.attempt_span, job.ready_at, event.at);
+    launch.span_id = job.launch_span;
+    emit_(std::move(launch));
     return;
   }
   const auto from = parse_job_state(event.from), to = parse_job_state(event.to);
@@ -111,8 +120,45 @@ void JobTracer::on_state(JobId number, Followed& job, const EventRow& event) {
 // `preflight` → `starting`: every node is ready, as their workers' statuses have said.
 void JobTracer::on_attempt(JobId number, Followed& job, const EventRow& event) {
   if (event.to != name(AttemptState::starting) || event.from == event.to || job.attempt_span.empty()) return;
-  emit_(span(job, number, "worker prepare", job.attempt_span, job.placed_at, event.at));
+  Span prepare = span(job, number, "worker prepare", job.attempt_span, job.placed_at, event.at);
+  prepare.span_id = job.prepare_span;
+  emit_(std::move(prepare));
   job.ready_at = event.at;
+}
+
+// The part that each node has in the two. Those of an attempt that ends before they are over have none.
+void JobTracer::on_nodes(Followed& job, const AttemptRow& attempt, Instant at) {
+  if (job.attempt_span.empty() || attempt.state == AttemptState::ended) return;
+  for (const auto& member : attempt.gang) {
+    MemberState& seen = job.nodes.try_emplace(member.node, MemberState::asked).first->second;
+    const MemberState before = std::exchange(seen, std::max(seen, member.state));
+    const auto part = [&](MemberState reached, const char* name, const std::string& parent, Instant from) {
+      if (before >= reached || member.state < reached || member.state == MemberState::ended) return;
+      Span one = span(job, attempt.job, name, parent, std::min(from, at), at);
+      one.attributes.emplace_back("tutti.node", member.node_name);
+      emit_(std::move(one));
+    };
+    part(MemberState::ready, "node prepare", job.prepare_span, job.placed_at);
+    part(MemberState::running, "node launch", job.launch_span, job.ready_at);
+  }
+}
+
+void JobTracer::answered(std::string_view traceparent, std::string what, int status, Instant arrived,
+                         Instant now) {
+  const auto parent = parse_traceparent(traceparent);
+  // A job that was submitted has its span already.
+  if (!parent || !parent->sampled || (status == 201 && what == "POST /v1/jobs")) return;
+  Span out;
+  out.trace_id = parent->trace_id;
+  out.span_id = id(1);
+  out.parent_id = parent->span_id;
+  out.name = std::move(what);
+  out.kind = Kind::server;
+  out.from = std::min(arrived, now);
+  out.until = now;
+  out.attributes.emplace_back("http.response.status_code", std::int64_t{status});
+  if (status >= 500) out.error = "HTTP " + std::to_string(status);
+  emit_(std::move(out));
 }
 
 }  // namespace tutti::trace

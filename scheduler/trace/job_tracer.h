@@ -1,9 +1,11 @@
 // The spans of a job, from what is committed: the request and its decision and commit; the wait; each attempt
-// with what the workers' statuses tell of it, prepare and launch; the job as a whole. A caller's traceparent
-// makes the request part of the caller's trace.
+// with what the workers' statuses tell of it, prepare and launch, of the gang and of each node; the job as a
+// whole. A caller's traceparent makes the request part of the caller's trace. Other requests are spans only
+// if they have one.
 //
-// Told by Leader after each commit and by the handler of submissions. Control thread. At most `most_jobs`
-// jobs are followed, the newest ones; what was submitted to a former leader is not. Nothing is decided by it.
+// Told by Leader after each commit, by the handler of submissions and by the server after each answer.
+// Control thread. At most `most_jobs` jobs are followed, the newest ones; what was submitted to a former
+// leader is not. Nothing is decided by it.
 #pragma once
 
 #include <functional>
@@ -29,6 +31,8 @@ class JobTracer final : public Tracing {
   /// What was committed just now, by a batch that took so long to decide and then to commit.
   void committed(const Batch& batch, Duration deciding, Duration committing, Instant now);
   void submitted(std::string_view traceparent, Instant arrived, JobId job) override;
+  /// A request that was answered with this status. `what`: method and route, "GET /v1/jobs/{id}".
+  void answered(std::string_view traceparent, std::string what, int status, Instant arrived, Instant now);
 
   std::size_t followed() const { return jobs_.size(); }
 
@@ -37,7 +41,9 @@ class JobTracer final : public Tracing {
     std::string trace_id, job_span, request_span;
     Instant since, waits_since;
     std::string attempt_span;  // "" = none is live
+    std::string prepare_span, launch_span;
     Instant placed_at, ready_at;
+    std::map<NodeId, MemberState> nodes;  // of the live attempt, as far as was told
     std::int64_t attempts = 0;
   };
   struct Timing {
@@ -50,6 +56,7 @@ class JobTracer final : public Tracing {
             Instant until);
   void on_state(JobId number, Followed& job, const EventRow& event);
   void on_attempt(JobId number, Followed& job, const EventRow& event);
+  void on_nodes(Followed& job, const AttemptRow& attempt, Instant at);
 
   Settings settings_;
   std::function<std::uint64_t()> random_;

@@ -75,6 +75,50 @@ TEST(ReportApi, SamplesTheFullHoursThatAreKnown) {
   EXPECT_GT(report.at("utilisation").at("ratio").to_number<double>(), 0);
 }
 
+TEST(ReportApi, TellsHowFastJobsCameBack) {
+  ApiRig rig;
+  const NodeId n1 = rig.backend.add_node("n1", 2);
+  rig.backend.add_node("n2", 2);
+  rig.submit(R"({"name":"a","run":"x","resources":{"gpus":2}})");
+  AttemptKey key = rig.backend.run_job(JobId(1));
+  const auto step = [&](std::int64_t n) {
+    rig.backend.change([&](ControlPlane& plane, Now now) {
+      const NodeId node = plane.find_attempt(key)->row.gang.front().node;
+      plane.on_progress(now, node, {.key = key, .step = n, .metrics = {}});
+    });
+  };
+  step(10);
+  rig.backend.tick(1s);
+  rig.backend.change([&](ControlPlane& plane, Now now) {
+    plane.on_gpu_fault(
+        now, n1,
+        protocol::GpuFault{.uuid = "GPU-n1-0", .kind = "xid", .xid = 79, .age_us = 500'000, .detail = "d"});
+  });
+  rig.backend.tick(1s);
+  rig.backend.end_attempt(key, false);
+  rig.backend.tick(1s);
+  key = rig.backend.run_job(JobId(1));
+  rig.backend.tick(1s);
+  step(11);
+  rig.backend.tick(1s);
+
+  const std::string day = wire::format_instant(rig.backend.now().wall).substr(0, 10);
+  const auto stages = rig.get("/v1/report?day=" + day).body().at("recoveries").as_array();
+  ASSERT_EQ(stages.size(), 6u);
+  double before = 0;
+  for (const auto& stage : stages) {
+    EXPECT_EQ(stage.at("attempts"), 1) << stage.at("stage");
+    EXPECT_GE(stage.at("p50_seconds").to_number<double>(), before) << stage.at("stage");
+    before = stage.at("p99_seconds").to_number<double>();
+  }
+  EXPECT_NEAR(stages[0].at("p50_seconds").to_number<double>(), 0.5, 0.01) << "decided";
+  EXPECT_NEAR(stages[1].at("p50_seconds").to_number<double>(), 1.5, 0.1) << "fenced";
+  EXPECT_NEAR(stages[4].at("p50_seconds").to_number<double>(), 3.5, 0.2) << "restored";
+  const auto text = rig.get("/v1/report?format=text&day=" + day).response->body;
+  EXPECT_THAT(text, HasSubstr("stop decided"));
+  EXPECT_THAT(text, HasSubstr("0.50 s"));
+}
+
 TEST(ReportApi, WithoutAHistoryMachinesAreNotKnown) {
   const Instant day(std::chrono::hours(24 * 365 * 50));
   DayReport empty;
@@ -86,6 +130,7 @@ TEST(ReportApi, WithoutAHistoryMachinesAreNotKnown) {
   EXPECT_TRUE(view.at("spare").at("least_idle_gpus").is_null());
   EXPECT_TRUE(view.at("utilisation").at("capacity_gpu_seconds").is_null());
   EXPECT_TRUE(view.at("goodput").at("lost_ratio").is_null());
+  EXPECT_TRUE(view.at("recoveries").at(0).at("p50_seconds").is_null());
   EXPECT_THAT(report_text(view, ReportStyle::text), HasSubstr("not recorded"));
 }
 

@@ -11,6 +11,7 @@ http::Headers Rest::headers(const std::string& key) const {
   http::Headers out = {{"Authorization", "Bearer " + token_}};
   if (!key.empty()) out.push_back({"Idempotency-Key", key});
   if (!user.empty()) out.push_back({"Tutti-User", user});
+  if (!traceparent.empty()) out.push_back({"traceparent", traceparent});
   return out;
 }
 

@@ -32,7 +32,8 @@ class Rest {
   http::ClientResponse open(const std::string& target);
   http::HttpClient& client() { return client_; }
 
-  std::string user;  // on whose behalf what follows is asked, "" = the token's own
+  std::string user;                            // on whose behalf what follows is asked, "" = the token's own
+  std::string traceparent;                     // W3C trace context of what follows, "" = none
   std::chrono::milliseconds patience{30'000};  // with one answer of raw(), get() and post()
 
  private:

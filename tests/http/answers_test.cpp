@@ -174,6 +174,18 @@ TEST(HttpAnswers, BeforeHookRefusesOrIntroduces) {
   EXPECT_EQ(seen.take(), std::make_pair(std::string(), 404));
 }
 
+TEST(HttpAnswers, TheAfterHookIsToldOfTheCallersTrace) {
+  Mailbox<std::string> seen;
+  Hooks hooks;
+  hooks.after = [&seen](const AccessRecord& record) { seen.put(std::string(record.traceparent)); };
+  TestServer server(echo_routes(), {}, hooks);
+  auto client = server.client();
+  client.request("GET", "/healthz", {{"Traceparent", "00-aa-bb-01"}});
+  client.request("GET", "/healthz");
+  EXPECT_EQ(seen.take(), "00-aa-bb-01");
+  EXPECT_EQ(seen.take(), "") << "of the request before it nothing is left";
+}
+
 TEST(HttpAnswers, UnixSocketWorksToo) {
   ServerConfig config;
   config.unix_path = testing::TempDir() + "tutti-http-" + std::to_string(::getpid()) + ".sock";

@@ -17,6 +17,8 @@ struct FakeStore : RetentionStore {
     if (fails) throw StoreError(StoreError::unavailable, "down");
     return answer;
   }
+  std::optional<Instant> oldest() override { return std::nullopt; }
+  HistoryPage read(HistoryPart, HistoryPlace after, Instant, int) override { return {{}, after}; }
   std::vector<Instant> asked;
   int most_asked = 0;
   bool fails = false;

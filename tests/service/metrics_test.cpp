@@ -72,6 +72,7 @@ void count_everything(Metrics& m, const Batch& batch) {
   m.leader_changed(true);
   m.measurements_dropped("names", 1);
   m.measurements_written(10, true);
+  m.history_failed("archive");
 }
 
 struct MetricsTest : ::testing::Test {

@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
+#include <zlib.h>
 
+#include <boost/json/parse.hpp>
 #include <sstream>
 
 #include "db/pg/pg_store.h"
+#include "scheduler/service/history_archive.h"
 #include "tests/store/pg_fixture.h"
 
 namespace tutti::db {
@@ -141,6 +144,68 @@ TEST_F(RetentionTest, NoIdComesTwiceThoughAllRowsAreGone) {
   EXPECT_EQ(snapshot.last_job, JobId(41));
   EXPECT_EQ(snapshot.last_event, EventId(501));
   EXPECT_EQ(snapshot.last_fault, FaultId(77));
+}
+
+// What was archived of the rows above, packed and as JSON.
+boost::json::array unpacked(const std::string& path) {
+  boost::json::array out;
+  gzFile file = gzopen(path.c_str(), "rb");
+  if (file == nullptr) return out;
+  std::string line(1 << 16, '\0');
+  while (gzgets(file, line.data(), static_cast<int>(line.size())) != nullptr)
+    out.push_back(boost::json::parse(line.c_str()));
+  EXPECT_EQ(gzclose(file), Z_OK);
+  return out;
+}
+
+TEST_F(RetentionTest, IsWrittenToFilesWholeBeforeItGoes) {
+  database_.sql("SELECT job_event_make_partitions('2020-01-15')");
+  for (int i = 1; i <= 5; ++i) job(i, "2020-01-1" + std::to_string(i));
+  job(6, "2020-02-01");
+  event(10, "2020-01-20");
+  event(20, "2019-12-20");  // in no month of its own
+  database_.sql(
+      "INSERT INTO fault (id, at, fault_class, xid, action, detail) VALUES (77, '2020-01-10', 'xid', 79, '', "
+      "'')");
+  const test::TemporaryDirectory folder;
+  HistoryArchive archive(std::make_shared<PgRetention>(database_.connection_string()),
+                         {.directory = folder.path(), .page = 2});
+  std::optional<Instant> written;
+  while (!written) written = archive.advance(at("2020-02-20"));
+  EXPECT_EQ(*written, at("2020-02-01"));
+
+  const auto jobs = unpacked(folder.path() + "/2020-01-jobs.jsonl.gz");
+  ASSERT_EQ(jobs.size(), 5U);
+  const auto& first = jobs[0].as_object();
+  EXPECT_EQ(first.at("id"), 1);
+  EXPECT_EQ(first.at("state"), "succeeded");
+  EXPECT_EQ(first.at("cause"), "none");
+  EXPECT_EQ(first.at("spec").at("spec_json"), "{}");
+  ASSERT_EQ(first.at("attempts").as_array().size(), 1U);
+  EXPECT_EQ(first.at("attempts").at(0).at("result"), "succeeded");
+  EXPECT_EQ(first.at("attempts").at(0).at("state"), "ended");
+  EXPECT_EQ(first.at("allocations").at(0).at("gpu"), 7);
+  EXPECT_EQ(first.at("checkpoints").at(0).at("state"), "found");
+  EXPECT_EQ(jobs[4].at("id"), 5);
+  EXPECT_EQ(unpacked(folder.path() + "/2020-01-events.jsonl.gz").at(0).at("id"), 10);
+  EXPECT_EQ(unpacked(folder.path() + "/2019-12-events.jsonl.gz").at(0).at("id"), 20);
+  EXPECT_EQ(unpacked(folder.path() + "/2020-01-node-events.jsonl.gz").at(0).at("id"), 11);
+  EXPECT_EQ(unpacked(folder.path() + "/2020-01-faults.jsonl.gz").at(0).at("xid"), 79);
+  EXPECT_THAT(unpacked(folder.path() + "/2020-02-jobs.jsonl.gz"), IsEmpty()) << "its month is not over";
+
+  while (retention_.forget(*written, kMost).more) {
+  }
+  EXPECT_THAT(ids("job_done"), ElementsAre("6"));
+  EXPECT_THAT(ids("job_event"), IsEmpty());
+  EXPECT_THAT(ids("fault"), IsEmpty());
+}
+
+TEST_F(RetentionTest, TheOldestOfAllIsNotOverlooked) {
+  EXPECT_EQ(retention_.oldest(), std::nullopt);
+  job(1, "2020-03-10");
+  EXPECT_LE(*retention_.oldest(), at("2020-03-10"));
+  event(10, "2019-06-20");
+  EXPECT_LE(*retention_.oldest(), at("2019-06-20"));
 }
 
 // Every table is in one of these lists: whoever adds one says how its rows end.

@@ -211,5 +211,72 @@ TEST_P(UsageTest, FiltersAndVisibilityHoldTogether) {
   EXPECT_EQ(reader_->usage(query).total.jobs, 0);
 }
 
+// Job 1 fails at hour 10 by a GPU and is back after 8 s, job 2 at 11 by its node and has GPUs again, no more;
+// its next attempt fails at 12. Job 3 fails by its user, job 4 lost its GPU on the day before.
+class RecoveryTest : public UsageTest {
+ protected:
+  RecoveryTest() {
+    Batch b;
+    for (int id = 11; id <= 14; ++id) submit(b, id, "ann", "nlp", "a", 1);
+    fail(b, 11, 1, hour(10), 1, 2, Cause::gpu);
+    AttemptRow next = attempt(11, 2);
+    next.number = 2;
+    next.placed_at = hour(10) + seconds(3);
+    next.running_at = hour(10) + seconds(8);
+    next.restored_at = hour(10) + seconds(20);
+    b.attempts.push_back(next);
+    fail(b, 12, 1, hour(11), 2, 7, Cause::node_lost);
+    fail(b, 12, 2, hour(12), 3, 4, Cause::launch);
+    b.attempts.back().placed_at = hour(11) + seconds(9);
+    fail(b, 13, 1, hour(12), 1, 1, Cause::user);
+    fail(b, 14, 1, hour(-1), 1, 1, Cause::gpu);
+    store_->commit(b);
+  }
+  static void fail(Batch& b, int id, int number, Instant at, int decided, int fenced, Cause cause) {
+    AttemptRow a = attempt(id, number);
+    a.number = number;
+    a.placed_at = at - minutes(5);
+    a.fault_at = at;
+    a.stopping_at = at + seconds(decided);
+    a.ended_at = at + seconds(fenced);
+    a.state = AttemptState::ended;
+    a.result = AttemptResult::failed;
+    a.cause = cause;
+    b.attempts.push_back(a);
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Both, RecoveryTest, testing::Values(Kind::memory, Kind::postgres),
+                         [](const auto& info) { return info.param == Kind::memory ? "Memory" : "Postgres"; });
+
+TEST_P(RecoveryTest, StagesAreCountedFromTheFirstEvidence) {
+  const auto times = reader_->recovery_times(day(1), day(2), {Cause::gpu, Cause::node_lost, Cause::launch});
+  const auto& [decided, fenced, placed, running, restored, caught_up] = times;
+  EXPECT_EQ(decided.attempts, 3);
+  EXPECT_EQ(decided.p50, 2);
+  EXPECT_DOUBLE_EQ(decided.p99.value(), 2 + 0.98);
+  EXPECT_EQ(fenced.attempts, 3);
+  EXPECT_EQ(fenced.p50, 4);
+  EXPECT_EQ(placed.attempts, 2);
+  EXPECT_EQ(placed.p50, 6);
+  EXPECT_EQ(running.attempts, 1);
+  EXPECT_EQ(running.p50, 8);
+  EXPECT_EQ(running.p99, 8);
+  EXPECT_EQ(restored.p50, 20);
+  EXPECT_EQ(caught_up.attempts, 0);
+  EXPECT_EQ(caught_up.p50, std::nullopt);
+}
+
+TEST_P(RecoveryTest, OnlyOfTheCausesAndTheIntervalThatAreAskedFor) {
+  const auto fenced = [&](Instant since, Instant until, const std::vector<Cause>& causes) {
+    return reader_->recovery_times(since, until, causes)[1].attempts;
+  };
+  EXPECT_EQ(fenced(day(1), day(2), {Cause::user}), 1);
+  EXPECT_EQ(fenced(day(1), day(2), {Cause::hang}), 0);
+  EXPECT_EQ(fenced(day(1), day(2), {}), 0);
+  EXPECT_EQ(fenced(hour(10), hour(11), {Cause::gpu, Cause::node_lost}), 1) << "its end is not included";
+  EXPECT_EQ(fenced(hour(-2), day(2), {Cause::gpu}), 2);
+}
+
 }  // namespace
 }  // namespace tutti

@@ -108,6 +108,72 @@ TEST(JobTracer, FollowsAJobFromTheRequestToItsEnd) {
   EXPECT_EQ(t.tracer.followed(), 0u) << "it is over";
 }
 
+TEST(JobTracer, SaysWhichNodeTheGangWaitedFor) {
+  TracedEnv t;
+  for (const char* name : {"n1", "n2"}) t.env.add_node(name);
+  const JobId job = t.env.try_submit(testing::job_spec(2, 8)).value().id;
+  t.commit();
+  t.tracer.submitted(kHeader, t.env.now.wall, job);
+  t.env.plan();
+  t.commit();
+  const AttemptKey key = t.env.key_of(job);
+  const auto nodes = t.env.nodes_of(key);
+  const auto later = [&](NodeId node, protocol::Phase phase) {
+    t.env.tick_alive(1s);
+    t.env.status(node, key, phase);
+    t.commit();
+  };
+  for (const auto phase : {protocol::Phase::preparing, protocol::Phase::ready, protocol::Phase::running})
+    for (const NodeId node : nodes) later(node, phase);
+  for (const auto& [part, whole] :
+       {std::pair("node prepare", "worker prepare"), {"node launch", "worker launch"}}) {
+    std::vector<const Span*> found;
+    for (const Span& span : t.spans)
+      if (span.name == part) found.push_back(&span);
+    ASSERT_EQ(found.size(), 2u) << part << ": one of each node, once";
+    EXPECT_EQ(std::get<std::string>(found[0]->attributes.back().second), "n1");
+    EXPECT_EQ(std::get<std::string>(found[1]->attributes.back().second), "n2");
+    for (const Span* span : found) EXPECT_EQ(span->parent_id, t.named(whole).span_id);
+    EXPECT_EQ(found[0]->from, found[1]->from);
+    EXPECT_EQ(found[1]->until - found[0]->until, Duration(1s)) << "n2 was the later one";
+  }
+}
+
+TEST(JobTracer, ANodeThatNeverGetsReadyHasNoPart) {
+  TracedEnv t;
+  const NodeId node = t.env.add_node("n1");
+  const JobId job = t.submit(kHeader);
+  t.env.plan();
+  t.commit();
+  const AttemptKey key = t.env.key_of(job);
+  t.env.status(node, key, protocol::Phase::preparing);
+  t.commit();
+  t.env.end(node, key, false);
+  t.commit();
+  EXPECT_NE(t.named("attempt 1").error, "");
+  for (const char* part : {"node prepare", "node launch"})
+    EXPECT_EQ(std::ranges::count(t.spans, part, &Span::name), 0) << part;
+}
+
+TEST(JobTracer, OtherRequestsBelongToTheirCallersTrace) {
+  TracedEnv t;
+  const Instant now = t.env.now.wall;
+  t.tracer.answered(kHeader, "GET /v1/jobs/{id}", 200, now - 7ms, now);
+  t.tracer.answered(kHeader, "POST /v1/jobs", 503, now, now);
+  ASSERT_EQ(t.spans.size(), 2u);
+  const Span& read = t.spans[0];
+  EXPECT_EQ(read.trace_id, kTrace);
+  EXPECT_EQ(read.parent_id, kParent);
+  EXPECT_EQ(read.kind, Kind::server);
+  EXPECT_EQ(read.until - read.from, Duration(7ms));
+  EXPECT_EQ(read.error, "");
+  EXPECT_EQ(t.spans[1].error, "HTTP 503");
+  t.tracer.answered("", "GET /v1/jobs", 200, now, now);
+  t.tracer.answered("00-" + kTrace + "-" + kParent + "-00", "GET /v1/jobs", 200, now, now);
+  t.tracer.answered(kHeader, "POST /v1/jobs", 201, now, now);
+  EXPECT_EQ(t.spans.size(), 2u) << "no caller, one that does not sample, and one that the job has";
+}
+
 TEST(JobTracer, AnAttemptThatFailsSaysWhy) {
   TracedEnv t;
   const NodeId node = t.env.add_node("n1");

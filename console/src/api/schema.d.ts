@@ -2147,6 +2147,18 @@ export interface components {
                 };
                 lost_ratio: number | null;
             };
+            /** @description Of attempts that failed by no user's fault, with the first evidence of it on that day; times are counted from it, and hold back-offs and waits for GPUs. */
+            recoveries: {
+                /**
+                 * @description Of the attempt that failed: its stop is decided, every rank of it is proven dead. Of the next one: it has GPUs, all its ranks are up, it has made a step beyond its checkpoint, it is as far as the one before was.
+                 * @enum {unknown}
+                 */
+                stage: "decided" | "fenced" | "placed" | "running" | "restored" | "caught_up";
+                /** @description That have come so far. */
+                attempts: number;
+                p50_seconds: number | null;
+                p99_seconds: number | null;
+            }[];
             /** @description The largest groups of each, at most 20. */
             faults: {
                 /** @description Of the classes named below. */
