@@ -286,6 +286,14 @@ void Leader::kick() {
 }
 
 void Leader::run_batch() {
+  InFlight work = decide();
+  if (!work.batch->empty()) return commit(std::move(work));
+  took_effect(work);
+  speak(std::move(work));
+  kick();
+}
+
+Leader::InFlight Leader::decide() {
   const Now time = now();
   InFlight work;
   work.began = time.mono;
@@ -308,7 +316,10 @@ void Leader::run_batch() {
   work.stages = std::move(out.stages);
   work.effects = std::move(out.effects);
   arm_timer();
-  if (work.batch->empty()) return committed(std::move(work));
+  return work;
+}
+
+void Leader::commit(InFlight work) {
   committing_ = true;
   commit_began_ = work.began;
   auto batch = work.batch;
@@ -325,7 +336,23 @@ void Leader::run_batch() {
                });
 }
 
+// The database need not wait for our words: what has come meanwhile is decided and on its way to it before
+// they are said.
 void Leader::committed(InFlight done) {
+  took_effect(done);
+  std::optional<InFlight> next;
+  if (alone_ == 0 && plane_ && !stopping_ && !inbox_.empty()) next = decide();
+  const bool changes = next && !next->batch->empty();
+  if (changes) commit(*std::exchange(next, std::nullopt));
+  speak(std::move(done));
+  if (next) {
+    took_effect(*next);
+    speak(*std::move(next));
+  }
+  kick();
+}
+
+void Leader::took_effect(const InFlight& done) {
   if (witness_ != nullptr) witness_->committed();
   if (!done.batch->empty()) {
     last_store_contact_ = committed_at_ = boot_now();
@@ -343,9 +370,11 @@ void Leader::committed(InFlight done) {
   }
   metrics_.recovery_stages(done.stages);  // not before: what is lost with a commit is decided again
   alone_ -= std::min(alone_, done.commands.size());
+}
+
+void Leader::speak(InFlight done) {
   for (auto& after : done.afters) after();
   for (auto& effect : done.effects) workers_->deliver(std::move(effect));
-  kick();
 }
 
 void Leader::failed(InFlight lost, std::exception_ptr why) {

@@ -139,7 +139,11 @@ class Leader : public Backend {
   void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply);
   void kick();
   void run_batch();
+  InFlight decide();           // all that waits in the inbox
+  void commit(InFlight work);  // committed() or failed() follows
   void committed(InFlight done);
+  void took_effect(const InFlight& done);  // it is in the database, or there is nothing that has to be
+  void speak(InFlight done);               // answers, and orders to workers
   void failed(InFlight lost, std::exception_ptr why);
   enum class Why : std::uint8_t {
     store_lost,

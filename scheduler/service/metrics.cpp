@@ -3,7 +3,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "api/http/process_metrics.h"
 #include "db/store.h"
@@ -78,21 +78,20 @@ Metrics::Metrics()
       verdicts_(counters(registry_, "tutti_verdicts_revised_total")) {}
 
 void Metrics::count_jobs(const Batch& batch) {
-  std::set<JobId> placed;
+  std::map<JobId, Instant> placed;  // and when
   for (const auto& e : batch.events) {
     if (e.kind == "preempt") preemptions_.Increment();
     if (e.kind != "state" || !e.job || e.from.empty()) continue;
-    if (e.to == name(JobState::starting)) placed.insert(e.job);
+    if (e.to == name(JobState::starting)) placed[e.job] = e.at;
     if (e.to == name(JobState::starting)) attempts_placed_.Increment();
     if (e.to == name(JobState::running)) attempts_started_.Increment();
   }
   const auto placed_first = [&](const JobRow& job) {
-    if (job.attempt != 1 || placed.erase(job.id) == 0) return;
-    const auto* start = &batch.events.front();
-    for (const auto& e : batch.events)
-      if (e.job == job.id && e.to == name(JobState::starting)) start = &e;
+    const auto start = job.attempt == 1 ? placed.find(job.id) : placed.end();
+    if (start == placed.end()) return;
     const Instant since = std::max(job.queued_at, job.not_before);
-    job_wait_.Add({{"queue", job.queue}}, kWaits).Observe(std::max(0.0, to_seconds(start->at - since)));
+    job_wait_.Add({{"queue", job.queue}}, kWaits).Observe(std::max(0.0, to_seconds(start->second - since)));
+    placed.erase(start);
   };
   if (!placed.empty()) {
     for (const auto& job : batch.new_jobs) placed_first(job);
@@ -171,13 +170,18 @@ void Metrics::recovery_stages(const std::vector<StageSample>& samples) {
         .Observe(to_seconds(s.since_fault));
 }
 
+// Labels are looked up once for each kind of request: the registry's own way to a counter is dear.
 void Metrics::request_done(std::string_view method, std::string_view route, int status, double seconds) {
-  requests_
-      .Add({{"method", std::string(method)},
-            {"route", std::string(route)},
-            {"status", std::to_string(status)}})
-      .Increment();
-  if (seconds >= 0) request_seconds_.Add({{"method", std::string(method)}}, kSeconds).Observe(seconds);
+  std::string kind;
+  kind.append(method).append(1, ' ').append(route).append(1, ' ').append(std::to_string(status));
+  auto& [count, duration] = request_kinds_[std::move(kind)];
+  if (count == nullptr) {
+    count = &requests_.Add(
+        {{"method", std::string(method)}, {"route", std::string(route)}, {"status", std::to_string(status)}});
+    duration = &request_seconds_.Add({{"method", std::string(method)}}, kSeconds);
+  }
+  count->Increment();
+  if (seconds >= 0) duration->Observe(seconds);
 }
 
 void Metrics::commit_failed(std::exception_ptr why) {

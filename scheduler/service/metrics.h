@@ -12,6 +12,8 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/model/rows.h"
@@ -93,6 +95,8 @@ class Metrics {
   Counters& gpu_use_seconds_;
   Counters& shadow_;
   Counters& verdicts_;
+  // "GET /v1/jobs 200": few, since a route is a pattern and not a path.
+  std::unordered_map<std::string, std::pair<prometheus::Counter*, prometheus::Histogram*>> request_kinds_;
   std::uint64_t spans_sent_ = 0, spans_dropped_ = 0;
   Mono used_at_{};  // step() has counted up to here; zero: nothing is known since
 };
