@@ -302,7 +302,10 @@ Leader::InFlight Leader::decide() {
     inbox_weight_ -= inbox_.front().weight;
     work.commands.push_back(std::move(inbox_.front()));
     inbox_.pop_front();
-    if (auto after = work.commands.back().decide(*plane_, time)) work.afters.push_back(std::move(after));
+    auto after = work.commands.back().decide(*plane_, time);
+    if (!after) continue;
+    work.afters.push_back(std::move(after));
+    work.reads_plane = work.reads_plane || work.commands.back().reads_plane;
   }
   const Mono decided_at = boot_now();
   if (std::exchange(tick_due_, false))
@@ -324,16 +327,20 @@ void Leader::commit(InFlight work) {
   commit_began_ = work.began;
   auto batch = work.batch;
   auto shared = std::make_shared<InFlight>(std::move(work));
-  store_.write([batch](Store& store) { store.commit(*batch); },
-               [this, shared](std::exception_ptr failure) {
-                 committing_ = false;
-                 commit_began_.reset();
-                 if (failure)
-                   failed(std::move(*shared), failure);
-                 else
-                   committed(std::move(*shared));
-                 if (stopping_) finish_stop();
-               });
+  store_.write(
+      [batch, shared](Store& store) {
+        store.commit(*batch);
+        shared->committed = boot_now();
+      },
+      [this, shared](std::exception_ptr failure) {
+        committing_ = false;
+        commit_began_.reset();
+        if (failure)
+          failed(std::move(*shared), failure);
+        else
+          committed(std::move(*shared));
+        if (stopping_) finish_stop();
+      });
 }
 
 // The database need not wait for our words: what has come meanwhile is decided and on its way to it before
@@ -341,7 +348,12 @@ void Leader::commit(InFlight work) {
 void Leader::committed(InFlight done) {
   took_effect(done);
   std::optional<InFlight> next;
-  if (alone_ == 0 && plane_ && !stopping_ && !inbox_.empty()) next = decide();
+  try {
+    if (!done.reads_plane && alone_ == 0 && plane_ && !stopping_ && !inbox_.empty()) next = decide();
+  } catch (...) {  // what is committed is answered all the same
+    speak(std::move(done));
+    throw;
+  }
   const bool changes = next && !next->batch->empty();
   if (changes) commit(*std::exchange(next, std::nullopt));
   speak(std::move(done));
@@ -355,14 +367,15 @@ void Leader::committed(InFlight done) {
 void Leader::took_effect(const InFlight& done) {
   if (witness_ != nullptr) witness_->committed();
   if (!done.batch->empty()) {
-    last_store_contact_ = committed_at_ = boot_now();
+    committed_at_ = done.committed;
+    last_store_contact_ = std::max(last_store_contact_, committed_at_);
     confirmed_at_ = done.began;
     committed_since_load_ = true;
     retry_delay_ = kFirstRetry;
-    commit_ms_ = to_seconds(last_store_contact_ - done.began) * 1e3;
-    metrics_.batch_committed(*done.batch, to_seconds(last_store_contact_ - done.began));
+    commit_ms_ = to_seconds(committed_at_ - done.began) * 1e3;
+    metrics_.batch_committed(*done.batch, to_seconds(committed_at_ - done.began));
     log_events(*done.batch, plane_.get());
-    if (observer_) observer_(*done.batch, done.decided - done.began, last_store_contact_ - done.decided);
+    if (observer_) observer_(*done.batch, done.decided - done.began, committed_at_ - done.decided);
     for (const auto& event : done.batch->events) {
       const auto sinks = subscriptions_;  // a sink may unsubscribe
       for (const auto& [id, sink] : sinks) sink(event);
@@ -441,6 +454,7 @@ void Leader::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
   auto shared = std::make_shared<SubmitReply>(std::move(reply));
   Command command;
   command.weight = std::max<std::size_t>(n, 1);
+  command.reads_plane = false;  // its job as it was submitted, which stays so
   command.decide = [requests = std::move(requests), shared](ControlPlane& plane,
                                                             Now time) -> std::function<void()> {
     auto results = plane.on_submit_all(time, requests);

@@ -58,6 +58,9 @@ struct Command {
   std::function<std::function<void()>(ControlPlane&, Now)> decide;
   std::function<void(const Error&)> refuse;  // may be empty
   std::size_t weight = 1;                    // of its place in the inbox: so many jobs it brings
+  // What `decide` returns reads the plane: nothing more is decided before it has, so that no answer tells of
+  // what is not committed. Without it the next batch goes to the database first.
+  bool reads_plane = true;
 };
 
 // Where messages to workers go; implemented by WorkerHub.
@@ -132,7 +135,8 @@ class Leader : public Backend {
     std::vector<Effect> effects;
     std::vector<StageSample> stages;
     std::shared_ptr<Batch> batch;
-    Mono began, decided;
+    Mono began, decided, committed;
+    bool reads_plane = false;  // one of `afters` does
   };
 
   template <class T>

@@ -174,12 +174,14 @@ void Metrics::recovery_stages(const std::vector<StageSample>& samples) {
 void Metrics::request_done(std::string_view method, std::string_view route, int status, double seconds) {
   std::string kind;
   kind.append(method).append(1, ' ').append(route).append(1, ' ').append(std::to_string(status));
-  auto& [count, duration] = request_kinds_[std::move(kind)];
-  if (count == nullptr) {
-    count = &requests_.Add(
+  auto found = request_kinds_.find(kind);
+  if (found == request_kinds_.end()) {
+    auto& count = requests_.Add(
         {{"method", std::string(method)}, {"route", std::string(route)}, {"status", std::to_string(status)}});
-    duration = &request_seconds_.Add({{"method", std::string(method)}}, kSeconds);
+    auto& duration = request_seconds_.Add({{"method", std::string(method)}}, kSeconds);
+    found = request_kinds_.emplace(std::move(kind), std::pair(&count, &duration)).first;
   }
+  const auto& [count, duration] = found->second;
   count->Increment();
   if (seconds >= 0) duration->Observe(seconds);
 }

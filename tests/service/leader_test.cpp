@@ -169,6 +169,41 @@ TEST_F(LeaderTest, WhatComesDuringACommitIsTheNextBatch) {
   EXPECT_EQ(gate->sizes, (std::vector<std::size_t>{1, 20}));
 }
 
+TEST_F(LeaderTest, TheStoreDoesNotWaitForTheAnswersOfASubmission) {
+  gate->set_open(false);
+  Answers answers;
+  std::size_t known = 0;  // when the first one is answered
+  leader->submit({request()}, [&](const std::vector<Result<Submitted>>& r) {
+    known = leader->plane()->jobs().size();
+    answers.all.push_back(r.at(0));
+  });
+  turn();
+  gate->wait_for_commit();
+  submit(answers);
+  turn();
+  gate->set_open(true);
+  until([&] { return answers.all.size() == 2; });
+  EXPECT_EQ(known, 2u) << "the second was decided before";
+}
+
+TEST_F(LeaderTest, AnAnswerOffThePlaneDoesNotTellOfTheNextBatch) {
+  Answers answers;
+  submit(answers);
+  until([&] { return !answers.all.empty(); });
+  const JobId id = answers.all[0]->id;
+  gate->set_open(false);
+  std::size_t known = 0;
+  leader->change_jobs([id](ControlPlane& plane, Now now) { return plane.on_hold(now, id, "a test"); },
+                      [&](const Result<JobId>&) { known = leader->plane()->jobs().size(); });
+  turn();
+  gate->wait_for_commit();
+  submit(answers);
+  turn();
+  gate->set_open(true);
+  until([&] { return answers.all.size() == 2; });
+  EXPECT_EQ(known, 1u) << "the submission after it was not yet committed";
+}
+
 // Silence is noticed, and leases end, by the tick: also while batches follow each other without a pause.
 TEST_F(LeaderTest, TimePassesForABusyLeader) {
   protocol::Hello hello;

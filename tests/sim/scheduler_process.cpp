@@ -308,6 +308,16 @@ void SchedulerProcess::kick() {
 }
 
 void SchedulerProcess::run_batch() {
+  const auto work = decide();
+  if (work == nullptr) return;
+  if (!work->batch.empty()) return send(work);
+  took_effect(*work);
+  speak(*work);
+  kick();
+}
+
+// nullptr: the control plane is not sound, and the run is over.
+std::shared_ptr<SchedulerProcess::InFlight> SchedulerProcess::decide() {
   const Now time = clock();
   auto work = std::make_shared<InFlight>();
   while (!inbox_.empty() && work->commands.size() < kMaxBatch) {
@@ -321,19 +331,24 @@ void SchedulerProcess::run_batch() {
   else
     plane_->plan(time);
   std::string why;
-  if (time_to_check() && !plane_->invariants_hold(&why))
-    return world_.fail("invariant of the control plane: " + why);
+  if (time_to_check() && !plane_->invariants_hold(&why)) {
+    world_.fail("invariant of the control plane: " + why);
+    return nullptr;
+  }
   Output out = plane_->take_output();
   work->batch = std::move(out.batch);
   work->effects = std::move(out.effects);
+  work->began = time.mono;
   arm_timer();
-  if (work->batch.empty()) return committed(*work);
+  return work;
+}
+
+void SchedulerProcess::send(const std::shared_ptr<InFlight>& work) {
   if (canary_ == Canary::speak_before_commit) {
     for (auto& speak : std::exchange(work->afters, {})) speak();
     for (auto& effect : std::exchange(work->effects, {})) deliver(std::move(effect));
   }
   committing_ = true;
-  work->began = time.mono;
   if (canary_ == Canary::in_doubt_denied) before_commit_ = server_.database->load();
   store_op(
       Ask::commit, [this, work] { return attempt([&] { commit(work->batch); }); },
@@ -355,7 +370,21 @@ bool SchedulerProcess::time_to_check() {
   return true;
 }
 
+// As the real one: what has come meanwhile is on its way to the database before this is spoken of.
 void SchedulerProcess::committed(InFlight& done) {
+  took_effect(done);
+  const auto next = !plane_ || inbox_.empty() ? nullptr : decide();
+  const bool changes = next != nullptr && !next->batch.empty();
+  if (changes) send(next);
+  speak(done);
+  if (next != nullptr && !changes) {
+    took_effect(*next);
+    speak(*next);
+  }
+  kick();
+}
+
+void SchedulerProcess::took_effect(const InFlight& done) {
   if (witness_ != nullptr) witness_->committed();
   if (!done.batch.empty()) {
     last_store_contact_ = clock().mono;
@@ -371,9 +400,11 @@ void SchedulerProcess::committed(InFlight& done) {
       return text;
     });
   }
-  for (auto& speak : done.afters) speak();
+}
+
+void SchedulerProcess::speak(InFlight& done) {
+  for (auto& after_commit : done.afters) after_commit();
   for (auto& effect : done.effects) deliver(std::move(effect));
-  kick();
 }
 
 void SchedulerProcess::failed(InFlight& lost, Outcome why) {

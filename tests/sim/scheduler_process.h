@@ -137,7 +137,11 @@ class SchedulerProcess {
   void check_health();
   void kick();
   void run_batch();
+  std::shared_ptr<InFlight> decide();
+  void send(const std::shared_ptr<InFlight>& work);
   void committed(InFlight& done);
+  void took_effect(const InFlight& done);
+  void speak(InFlight& done);
   void failed(InFlight& lost, Outcome why);
   void arm_timer();
   bool time_to_check();
