@@ -140,7 +140,8 @@ std::string bulk_text(const json::object& result, const std::string& verb, bool 
   if (const auto refused = count_of(result, "refused"); refused > 0)
     text += ", not possible for " + std::to_string(refused);
   text += "\n";
-  if (const auto rest = count_of(result, "matched") - std::ssize(array_of(result, "jobs")); rest > 0)
+  const auto rest = count_of(result, "matched") - std::ssize(array_of(result, "jobs"));
+  if (rest > 0 && !text_of(result, "next_page_token").empty())  // without: they have ended meanwhile
     text += "  " + std::to_string(rest) + " more match: --limit says how many are taken\n";
   constexpr int kShown = 20;
   int shown = 0;

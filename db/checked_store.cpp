@@ -251,6 +251,13 @@ Snapshot CheckedStore::load() {
   if (!leads_) return snapshot;
   const Repairs repairs = find_repairs(snapshot, specs_known_ ? SpecCheck{} : specs_, now_());
   if (!repairs.batch.empty()) {
+    if (snapshot.newer_schema)
+      throw StoreError(
+          StoreError::outdated,
+          "the database is at a newer schema, and its rows contradict each other as this program "
+          "reads them, which may be wrong" +
+              (repairs.said.empty() ? std::string() : " (" + repairs.said.front() + ")") +
+              ": nothing is mended, install the newer one");
     for (const auto& line : repairs.said) say_(line);
     store_->commit(repairs.batch);
     snapshot = store_->load();

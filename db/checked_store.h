@@ -16,6 +16,8 @@
 //  5. A gang (attempt.gang) that cannot be read is like one without nodes: rule 2 if the attempt is not over.
 //     Of a failed attempt of before nothing is mended: it is left out of what the leader loads, so no node is
 //     avoided for it, and that is said once.
+//  6. Rows of a schema newer than ours are not mended: what looks odd may be right. load() throws
+//     outdated, so that a scheduler of that version leads.
 #pragma once
 
 #include <functional>

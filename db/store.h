@@ -35,7 +35,8 @@ class StoreError : public std::runtime_error {
     in_doubt,     // the connection died during COMMIT: applied whole or not at all, load() tells which
     conflict,     // a row is not what the batch was decided on (version, duplicate, overlap); not applied
     deposed,      // somebody else leads, or has led since; not applied
-    outdated,     // the schema is more than one version newer than this program, for good; not applied
+    outdated,     // the schema is more than one version newer than this program, for good; not applied. Or it
+                  // is newer and its rows look wrong to us (db/checked_store.h)
     corrupt       // rows break a rule or the schema is not ours: a bug, not a state of the world; not applied
   };
   StoreError(Kind k, const std::string& message) : std::runtime_error(message), kind(k) {}

@@ -67,6 +67,14 @@ Error error_of(std::exception_ptr failure) {
   }
 }
 
+Result<AccountBatch> decide(const std::function<Result<AccountBatch>()>& change) {
+  try {
+    return change();
+  } catch (...) {
+    return error_of(std::current_exception());
+  }
+}
+
 }  // namespace
 
 Accounts::Accounts(AccountStore& store, Aside aside, Aside hashing, AccountSettings settings, Clock clock)
@@ -88,6 +96,7 @@ void Accounts::sweep() {
 void Accounts::refresh() {
   sweep();
   if (!loaded_) return load();
+  pump();  // what there was no memory for
   forget_audit();
   AccountBatch uses;
   for (const auto& id : std::exchange(used_tokens_, {}))
@@ -111,25 +120,40 @@ void Accounts::forget_audit() {
   const Instant now = clock_();
   const bool early = next_forgetting_ && now < *next_forgetting_;
   if (settings_.audit_life <= Duration(0) || forgetting_ || early) return;
-  forgetting_ = true;
   auto more = std::make_shared<bool>(true);
-  aside_([&store = store_, more,
-          before = now - settings_.audit_life] { *more = store.forget_audit(before, kForgetAtOnce); },
-         [this, more, now](std::exception_ptr failure) {
-           forgetting_ = false;
-           if (!failure && !*more) next_forgetting_ = now + std::chrono::hours(1);
-         });
+  begin(
+      forgetting_,
+      [&store = store_, more, before = now - settings_.audit_life] {
+        *more = store.forget_audit(before, kForgetAtOnce);
+      },
+      [this, more, now](std::exception_ptr failure) {
+        forgetting_ = false;
+        if (!failure && !*more) next_forgetting_ = now + std::chrono::hours(1);
+      });
+}
+
+// `done` sets it back; so does this if it comes to nothing.
+void Accounts::begin(bool& under_way, std::function<void()> work,
+                     std::function<void(std::exception_ptr)> done) {
+  under_way = true;
+  try {
+    aside_(std::move(work), std::move(done));
+  } catch (...) {
+    under_way = false;
+    throw;
+  }
 }
 
 void Accounts::load() {
-  if (std::exchange(loading_, true)) return;
+  if (loading_) return;
   auto rows = std::make_shared<AccountSnapshot>();
-  aside_([&store = store_, rows] { *rows = store.load(); },
-         [this, rows](std::exception_ptr failure) {
-           loading_ = false;
-           if (failure || rows->revision < revision_) return;  // the next refresh tries again
-           take(*rows);
-         });
+  begin(
+      loading_, [&store = store_, rows] { *rows = store.load(); },
+      [this, rows](std::exception_ptr failure) {
+        loading_ = false;
+        if (failure || rows->revision < revision_) return;  // the next refresh tries again
+        take(*rows);
+      });
 }
 
 void Accounts::take(const AccountSnapshot& rows) {
@@ -183,51 +207,55 @@ void Accounts::record(AuditRow row, std::function<void(bool)> done) {
   pump();
 }
 
-// One transaction at a time: the oldest change, and all that is to be recorded.
+// One transaction at a time: the oldest change, and all that is to be recorded. If there is no memory for it,
+// everything goes back to its place.
 void Accounts::pump() {
-  if (busy_) return;
-  auto batch = std::make_shared<AccountBatch>();
-  std::function<void(const Error*)> changed;
-  while (!changes_.empty() && !changed) {
-    Change next = std::move(changes_.front());
-    changes_.pop_front();
-    auto decided = next.decide();
+  if (busy_ || (changes_.empty() && recorded_.empty())) return;
+  auto round = std::make_shared<Round>();
+  while (!changes_.empty() && round->changed.empty()) {
+    std::list<Change> next;
+    next.splice(next.begin(), changes_, changes_.begin());
+    auto decided = decide(next.front().decide);
     if (!decided) {
-      const Error error = decided.error();
-      next.done(&error);
+      const Error& error = decided.error();
+      next.front().done(&error);
       if (busy_) return;  // it asked for something, which pumped
       continue;
     }
-    *batch = *std::move(decided);
-    changed = std::move(next.done);
+    round->batch = *std::move(decided);
+    round->changed.swap(next);
   }
-  auto stored = std::make_shared<std::vector<std::function<void(bool)>>>();
-  while (!recorded_.empty() && stored->size() < kAuditBatch) {
-    batch->audit.push_back(std::move(recorded_.front().row));
-    stored->push_back(std::move(recorded_.front().done));
-    recorded_.pop_front();
+  try {
+    while (!recorded_.empty() && round->stored.size() < kAuditBatch) {
+      round->batch.audit.push_back(recorded_.front().row);
+      round->stored.splice(round->stored.end(), recorded_, recorded_.begin());
+    }
+    if (round->changed.empty() && round->stored.empty()) return;
+    begin(
+        busy_, [&store = store_, round, expected = revision_] { store.commit(round->batch, expected); },
+        [this, round](std::exception_ptr failure) { on_committed(std::move(*round), failure); });
+  } catch (...) {
+    changes_.splice(changes_.begin(), round->changed);
+    recorded_.splice(recorded_.begin(), round->stored);
+    throw;
   }
-  if (!changed && stored->empty()) return;
-  busy_ = true;
-  aside_([&store = store_, batch, expected = revision_] { store.commit(*batch, expected); },
-         [this, batch, stored, changed = std::move(changed)](std::exception_ptr failure) {
-           busy_ = false;
-           if (!failure) {
-             apply(*batch);
-             if (batch->changes()) {
-               ++revision_;
-               if (takes_away(*batch)) sweep();
-             }
-           } else {
-             load();  // perhaps it was decided on what is no more
-           }
-           if (changed) {
-             const Error error = failure ? error_of(failure) : Error{};
-             changed(failure ? &error : nullptr);
-           }
-           for (const auto& done : *stored) done(!failure);
-           pump();
-         });
+}
+
+void Accounts::on_committed(Round round, const std::exception_ptr& failure) {
+  busy_ = false;
+  if (!failure) {
+    apply(round.batch);
+    if (round.batch.changes()) {
+      ++revision_;
+      if (takes_away(round.batch)) sweep();
+    }
+  } else {
+    load();  // perhaps it was decided on what is no more
+  }
+  const Error error = failure ? error_of(failure) : Error{};
+  for (const auto& change : round.changed) change.done(failure ? &error : nullptr);
+  for (const auto& row : round.stored) row.done(!failure);
+  pump();
 }
 
 void Accounts::find_audit(const AuditFilter& filter, int limit, std::int64_t before,

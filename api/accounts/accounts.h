@@ -8,8 +8,8 @@
 // is in memory goes on counting.
 #pragma once
 
-#include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -126,6 +126,11 @@ class Accounts {
     AuditRow row;
     std::function<void(bool)> done;
   };
+  struct Round {  // what one transaction commits, and whom it tells
+    AccountBatch batch;
+    std::list<Change> changed;  // one at most
+    std::list<Recorded> stored;
+  };
 
   static Identity node_identity(std::string_view node);
   Result<Identity> user_identity(std::string_view user) const;
@@ -136,7 +141,9 @@ class Accounts {
                                     Session& opened) const;
   static Error unavailable();
   void hash_aside(std::string password, std::function<void(Result<std::string>)> done);
+  void begin(bool& under_way, std::function<void()> work, std::function<void(std::exception_ptr)> done);
   void pump();
+  void on_committed(Round round, const std::exception_ptr& failure);
   void load();
   void take(const AccountSnapshot& rows);
   void apply(const AccountBatch& batch);
@@ -157,8 +164,8 @@ class Accounts {
   bool forgetting_ = false;  // old rows of the audit trail
   std::optional<Instant> next_forgetting_;
   std::int64_t revision_ = 0;
-  std::deque<Change> changes_;
-  std::deque<Recorded> recorded_;
+  std::list<Change> changes_;  // lists: back to their place without memory
+  std::list<Recorded> recorded_;
   std::map<std::string, UserRow, std::less<>> users_;
   std::map<std::string, TokenRow, std::less<>> tokens_;
   std::map<std::string, SessionRow, std::less<>> sessions_;

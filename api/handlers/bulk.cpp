@@ -289,30 +289,43 @@ class Deed {
       pick(plane, bulk_.after, Which::all, ids, out);
       return ids;
     }
-    if (!bulk_.behind_waiting) {
-      pick(plane, bulk_.after, Which::waiting, ids, out);
-      pick(plane, JobId(), Which::active, ids, out);
-    } else {
-      // What has come back to wait since, such as a preempted job, must not get away.
+    // What has come back to wait since, such as a preempted job, must not get away.
+    bool behind = bulk_.behind_waiting;
+    if (behind) {
       pick(plane, bulk_.after, bulk_.dry_run ? Which::active : Which::all, ids, out);
+    } else {
+      pick(plane, bulk_.after, Which::waiting, ids, out);
+      const std::size_t waiting = ids.size();
+      pick(plane, JobId(), bulk_.dry_run ? Which::active : Which::active_or_back, ids, out);
+      behind = ids.size() > waiting;
     }
-    if (!out.next.empty() && (bulk_.behind_waiting || is_active(plane.find_job(ids.back())->row.state)))
-      out.next.insert(out.next.begin(), kBehindWaiting);
+    if (behind && !out.next.empty()) out.next.insert(out.next.begin(), kBehindWaiting);
     return ids;
   }
 
   enum class Which : std::uint8_t {
     all,
     waiting,
-    active
+    active,
+    active_or_back  // to wait, where the pages before have gone by
   };
+  bool takes(Which which, JobId id, const Job& job) const {
+    const bool active = is_active(job.row.state);
+    switch (which) {
+      case Which::all: return true;
+      case Which::waiting: return !active;
+      case Which::active: return active;
+      case Which::active_or_back: return active || id <= bulk_.after;
+    }
+    return false;
+  }
   /// Those that match, up to the limit.
   void pick(const ControlPlane& plane, JobId after, Which which, std::vector<JobId>& ids,
             Outcomes& out) const {
     const JobId array = array_named(plane, bulk_.filter->array);
     for (auto at = plane.jobs().upper_bound(after); at != plane.jobs().end(); ++at) {
       const auto& [id, job] = *at;
-      if (which != Which::all && is_active(job.row.state) != (which == Which::active)) continue;
+      if (!takes(which, id, job)) continue;
       if (!matches(*bulk_.filter, job, array) || !may_change(who_, job.row.project, job.row.owner)) continue;
       ++out.matched;
       if (ids.size() < bulk_.limit) ids.push_back(id);
@@ -370,14 +383,10 @@ json::object view(const Outcomes& outcomes, bool dry_run) {
     ++count[o.what];
     jobs.push_back(json::object{{"id", o.id.value}, {"outcome", o.what}, {"detail", o.detail}});
   }
-  return {{"matched", outcomes.matched},
-          {"changed", count["changed"]},
-          {"refused", count["refused"]},
-          {"skipped", count["skipped"]},
-          {"would_change", count["would_change"]},
-          {"dry_run", dry_run},
-          {"jobs", std::move(jobs)},
-          {"next_page_token", outcomes.next}};
+  return {
+      {"matched", outcomes.matched}, {"changed", count["changed"]},           {"refused", count["refused"]},
+      {"skipped", count["skipped"]}, {"would_change", count["would_change"]}, {"dry_run", dry_run},
+      {"jobs", std::move(jobs)},     {"next_page_token", outcomes.next}};
 }
 
 void run(const ApiPtr& api, const Answer& answer, Deed deed) {

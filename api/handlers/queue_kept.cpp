@@ -20,7 +20,7 @@ Duration lasts_with(std::size_t jobs) {
 void QueueKept::look(const ControlPlane& plane, std::int64_t term, Now now) {
   const bool same = at_ && plane_ == &plane && term_ == term;
   if (same && now.mono - *at_ < lasts_) return;
-  at_ = now.mono;
+  at_.reset();  // half of it is of no use, if there is no memory for the rest
   plane_ = &plane;
   term_ = term;
   lasts_ = lasts_with(plane.jobs().size());
@@ -30,6 +30,7 @@ void QueueKept::look(const ControlPlane& plane, std::int64_t term, Now now) {
   codes_.clear();
   look_at_ready(plane, now);
   look_at_others(plane);
+  at_ = now.mono;
 }
 
 void QueueKept::look_at_ready(const ControlPlane& plane, Now now) {

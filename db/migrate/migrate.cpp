@@ -208,10 +208,9 @@ MigrateResult migrate(const std::string& connection_string, const std::vector<Mi
     check_recorded(recorded, migrations);
     MigrateResult result;
     result.from = result.to = recorded.empty() ? 0 : recorded.rbegin()->first;
-    if (const int newest = static_cast<int>(migrations.size()); newest > result.from)
-      check_connected(c, newest);
     for (const auto& m : migrations) {
       if (m.version <= result.from) continue;
+      check_connected(c, static_cast<int>(migrations.size()));  // one may have come meanwhile
       apply(c, m, patience);
       result.to = m.version;
       result.applied.push_back(label(m.version, m.name));

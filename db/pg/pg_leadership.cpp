@@ -24,7 +24,7 @@ Connection::Deadline in(milliseconds t) { return steady_clock::now() + t; }
 void PgStore::take_lock() {
   Connection& c = session();
   if (has_lock_) return;
-  if (last_backend_ != 0) {
+  if (last_backend_ != 0 && last_backend_ != c.backend_pid()) {
     Params params;
     params.integer(last_backend_);
     c.run(Statement{"",
@@ -43,19 +43,19 @@ void PgStore::take_lock() {
       throw StoreError(StoreError::deposed, "another session holds the leadership");
     std::this_thread::sleep_for(kLockPoll);  // the store's own thread; it has nothing else to do
   }
-  has_lock_ = true;
   last_backend_ = c.backend_pid();
-  check_schema();
+  check_schema(c);
+  has_lock_ = true;
 }
 
 // A newer scheduler may have changed it since we came, or while our session was lost. What one version adds
 // does not trouble us; beyond that the rows may mean something else.
-void PgStore::check_schema() {
-  if (options_.schema == 0) return;
-  const Result r = connection_->run(
-      Statement{"", "SELECT coalesce(max(version), 0)::bigint FROM schema_migration"}, nullptr, in(kShort));
+bool PgStore::check_schema(Connection& c) {
+  if (options_.schema == 0) return false;
+  const Result r = c.run(Statement{"", "SELECT coalesce(max(version), 0)::bigint FROM schema_migration"},
+                         nullptr, in(kShort));
   const auto found = RowReader(r, 0).bigint();
-  if (found <= options_.schema + 1) return;
+  if (found <= options_.schema + 1) return found > options_.schema;
   lose_session();  // gives the lock back
   throw StoreError(StoreError::outdated, "the database is at schema version " + std::to_string(found) +
                                              ", this program knows " + std::to_string(options_.schema) +

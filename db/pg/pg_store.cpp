@@ -210,6 +210,7 @@ Connection& PgStore::session() {
     Params params;
     params.integer(options_.schema);
     fresh->run(Statement{"", "SELECT pg_advisory_lock_shared(73812044, $1::integer)"}, &params, in(kShort));
+    check_schema(*fresh);  // while we had no session, somebody may have
   }
   connection_ = std::move(fresh);
   return *connection_;
@@ -281,6 +282,7 @@ Snapshot PgStore::load() {
     load_jobs(c, snapshot, until);
     load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
+    snapshot.newer_schema = check_schema(c);
     c.run_script("COMMIT", in(kShort));
     may_be_idle_for(std::max(options_.load_timeout, options_.leader_idle_timeout));
     return snapshot;

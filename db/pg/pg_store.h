@@ -57,12 +57,12 @@ class PgStore final : public Store {
   int backend_pid() const;  // of the session, 0 = none (tests, logs)
 
  private:
-  Connection& session();      // connects if there is none
-  void end_former_terms();    // of our own instance
-  void take_lock();           // throws deposed if another session keeps it
-  void check_schema();        // throws outdated
-  void check_still_leader();  // throws deposed
-  void confirm_leadership();  // both, after a session was lost, and proves it
+  Connection& session();             // connects if there is none
+  void end_former_terms();           // of our own instance
+  void take_lock();                  // throws deposed if another session keeps it
+  bool check_schema(Connection& c);  // is it newer than ours? Throws outdated
+  void check_still_leader();         // throws deposed
+  void confirm_leadership();         // both, after a session was lost, and proves it
   void forget_former_terms();
   // What `fill` puts in, after `first`, as one transaction; `fill` returns where its COMMIT is.
   void transact(const std::function<void()>& first, const std::function<std::size_t(Pipeline&)>& fill);

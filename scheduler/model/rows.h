@@ -334,6 +334,7 @@ struct Snapshot {
   GpuId last_gpu;
   EventId last_event;
   FaultId last_fault;
+  bool newer_schema = false;  // than this program's: what looks odd may be right
 };
 
 }  // namespace tutti

@@ -8,17 +8,20 @@
 namespace tutti {
 namespace {
 
-Error trouble(const std::exception_ptr& failure) {
+/// Of a write: it may have been committed before.
+Error trouble(const std::exception_ptr& failure, bool writes) {
   Error e{.code = Errc::internal, .message = "", .hint = "", .field = ""};
   try {
     std::rethrow_exception(failure);
   } catch (const StoreError& error) {
     const bool passes = error.kind == StoreError::unavailable || error.kind == StoreError::in_doubt;
     e.code = passes ? Errc::unavailable : Errc::internal;
+    if (writes && error.kind == StoreError::in_doubt) e.code = Errc::in_doubt;
     e.message = std::string("the secrets cannot be reached: ") + error.what();
   } catch (const std::bad_alloc&) {
-    e.code = Errc::unavailable;
-    e.message = "there was not enough memory for this";
+    e.code = writes ? Errc::in_doubt : Errc::unavailable;
+    e.message = writes ? "there was not enough memory for this: it may have happened"
+                       : "there was not enough memory for this";
   } catch (const std::exception& error) {
     e.message = error.what();
   }
@@ -35,12 +38,13 @@ SecretVault::SecretVault(std::shared_ptr<SecretStore> store, Aside aside, const 
     : store_(std::move(store)), aside_(std::move(aside)), box_(std::make_shared<SecretBox>(master)) {}
 
 template <class T>
-void SecretVault::ask(std::function<Result<T>(SecretStore&, const SecretBox&)> work, Reply<T> reply) {
+void SecretVault::ask(std::function<Result<T>(SecretStore&, const SecretBox&)> work, Reply<T> reply,
+                      bool writes) {
   auto answer = std::make_shared<std::optional<Result<T>>>();
   aside_(
       [store = store_, box = box_, work = std::move(work), answer] { answer->emplace(work(*store, *box)); },
-      [answer, reply = std::move(reply)](const std::exception_ptr& failure) {
-        if (failure) return reply(trouble(failure));
+      [answer, reply = std::move(reply), writes](const std::exception_ptr& failure) {
+        if (failure) return reply(trouble(failure, writes));
         reply(std::move(**answer));
       });
 }
@@ -67,13 +71,13 @@ void SecretVault::put(std::string project, std::string name, std::string value, 
         const auto version = store.put(project, name, box.seal(project, name, value), by, at);
         return SecretRow{project, name, version, by, at};
       },
-      std::move(reply));
+      std::move(reply), true);
 }
 
 void SecretVault::remove(std::string project, std::string name, Reply<bool> reply) {
   ask<bool>([project = std::move(project), name = std::move(name)](
                 SecretStore& store, const SecretBox&) -> Result<bool> { return store.remove(project, name); },
-            std::move(reply));
+            std::move(reply), true);
 }
 
 void SecretVault::values(std::string project, std::vector<std::string> names, Reply<Values> reply) {

@@ -33,12 +33,14 @@ class SecretVault {
   void put(std::string project, std::string name, std::string value, std::string by, Instant at,
            Reply<SecretRow> reply);
   void remove(std::string project, std::string name, Reply<bool> reply);  // false: there was none
+  /// Both: in_doubt if nobody knows whether it has happened.
   /// All of these. not_found names those that there are not; unavailable: the database cannot be asked now.
   void values(std::string project, std::vector<std::string> names, Reply<Values> reply);
 
  private:
   template <class T>
-  void ask(std::function<Result<T>(SecretStore&, const SecretBox&)> work, Reply<T> reply);
+  void ask(std::function<Result<T>(SecretStore&, const SecretBox&)> work, Reply<T> reply,
+           bool writes = false);
 
   std::shared_ptr<SecretStore> store_;  // side thread
   Aside aside_;

@@ -68,27 +68,36 @@ void OidcKeys::fetch_soon() {
 void OidcKeys::fetch() {
   fetching_ = true;
   fetched_at_ = std::chrono::steady_clock::now();
-  auto text = std::make_shared<std::string>();
-  aside_(
-      [settings = settings_, text] {
-        *text = get(settings.jwks_url.empty() ? discover(settings) : settings.jwks_url, settings.ca_file);
-      },
-      [this, text](std::exception_ptr failure) {
-        fetching_ = false;
-        std::string why;
-        try {
-          if (failure) std::rethrow_exception(failure);
-          const auto keys = verifier_.set_keys(*text);
-          if (keys)
-            spdlog::info("oidc: {} keys of {}", *keys, settings_.issuer);
-          else
-            why = keys.error().message;
-        } catch (const std::exception& e) {
-          why = e.what();
-        }
-        if (!why.empty()) spdlog::warn("oidc: no keys of {}: {}", settings_.issuer, why);
-        wait(why.empty() ? kEvery : kAfterFailure);
-      });
+  try {
+    auto text = std::make_shared<std::string>();
+    aside_(
+        [settings = settings_, text] {
+          *text = get(settings.jwks_url.empty() ? discover(settings) : settings.jwks_url, settings.ca_file);
+        },
+        [this, text](std::exception_ptr failure) {
+          fetching_ = false;
+          fetched(*text, failure);
+        });
+  } catch (...) {  // no memory: the next token asks again
+    fetching_ = false;
+    throw;
+  }
+}
+
+void OidcKeys::fetched(const std::string& text, const std::exception_ptr& failure) {
+  std::string why;
+  try {
+    if (failure) std::rethrow_exception(failure);
+    const auto keys = verifier_.set_keys(text);
+    if (keys)
+      spdlog::info("oidc: {} keys of {}", *keys, settings_.issuer);
+    else
+      why = keys.error().message;
+  } catch (const std::exception& e) {
+    why = e.what();
+  }
+  if (!why.empty()) spdlog::warn("oidc: no keys of {}: {}", settings_.issuer, why);
+  wait(why.empty() ? kEvery : kAfterFailure);
 }
 
 void OidcKeys::wait(Duration d) {

@@ -7,6 +7,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <exception>
 #include <string>
 
 #include "api/access/oidc.h"
@@ -24,6 +25,7 @@ class OidcKeys {
 
  private:
   void fetch();
+  void fetched(const std::string& text, const std::exception_ptr& failure);
   void wait(Duration d);
 
   Aside aside_;

@@ -201,6 +201,7 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
         return;
       }
       bind(c, node);
+      c->decided = node;  // a newer connection may have taken it meanwhile, and given it back by this
       spdlog::info("node={} {} connected from {}{}", node.value, c->name, c->link->peer(),
                    speaks == protocol::version() ? "" : ", protocol " + std::to_string(speaks));
     };
@@ -444,7 +445,6 @@ void WorkerHub::on_log_chunk(protocol::LogChunk chunk) {
 // A worker that never answers must not keep a reader for ever.
 void WorkerHub::sweep_logs() {
   if (sweeping_ || logs_.empty()) return;
-  sweeping_ = true;
   log_timer_.expires_after(std::chrono::seconds(1));
   log_timer_.async_wait([this](boost::system::error_code ec) {
     sweeping_ = false;
@@ -464,6 +464,7 @@ void WorkerHub::sweep_logs() {
           .code = Errc::unavailable, .message = "the node did not answer in time", .hint = "", .field = ""});
     sweep_logs();
   });
+  sweeping_ = true;  // not before: if that has thrown, the next reader is to try again
 }
 
 }  // namespace tutti

@@ -6,6 +6,11 @@
 #include <utility>
 
 namespace tutti::trace {
+namespace {
+
+constexpr std::size_t kMostTold = 10'000;
+
+}  // namespace
 
 JobTracer::JobTracer(Settings settings, std::function<std::uint64_t()> random, std::function<void(Span)> emit)
     : settings_(settings), random_(std::move(random)), emit_(std::move(emit)) {}
@@ -75,6 +80,10 @@ void JobTracer::submitted(std::string_view traceparent, Instant arrived, JobId n
   emit_(span(job, number, "decide", request.span_id, last_->began, last_->decided));
   emit_(span(job, number, "commit", request.span_id, last_->decided, last_->committed));
   emit_(std::move(request));
+  if (parent) {
+    if (told_.size() >= kMostTold) told_.clear();  // answers that never were
+    told_.emplace(traceparent);
+  }
   // Ends may go unobserved, with the commit that a leader read back: the oldest one makes room, or one day
   // nothing would be followed any more. Ids rise with `since`.
   if (jobs_.size() >= settings_.most_jobs) jobs_.erase(jobs_.begin());
@@ -146,8 +155,13 @@ void JobTracer::on_nodes(Followed& job, const AttemptRow& attempt, Instant at) {
 void JobTracer::answered(std::string_view traceparent, std::string what, int status, Instant arrived,
                          Instant now) {
   const auto parent = parse_traceparent(traceparent);
-  // A job that was submitted has its span already.
-  if (!parent || !parent->sampled || (status == 201 && what == "POST /v1/jobs")) return;
+  if (!parent || !parent->sampled) return;
+  if (status == 401 || status == 429) return;  // whoever is kept out fills no collector
+  if (status == 201 && what == "POST /v1/jobs")
+    if (const auto told = told_.find(traceparent); told != told_.end()) {  // not so of a replay
+      told_.erase(told);
+      return;
+    }
   Span out;
   out.trace_id = parent->trace_id;
   out.span_id = id(1);

@@ -11,7 +11,9 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 
 #include "api/handlers/tracing.h"
 #include "scheduler/model/rows.h"
@@ -31,7 +33,8 @@ class JobTracer final : public Tracing {
   /// What was committed just now, by a batch that took so long to decide and then to commit.
   void committed(const Batch& batch, Duration deciding, Duration committing, Instant now);
   void submitted(std::string_view traceparent, Instant arrived, JobId job) override;
-  /// A request that was answered with this status. `what`: method and route, "GET /v1/jobs/{id}".
+  /// A request that was answered with this status. `what`: method and route, "GET /v1/jobs/{id}". Nothing is
+  /// emitted of one that submitted() has told, nor of one that was kept out (401, 429).
   void answered(std::string_view traceparent, std::string what, int status, Instant arrived, Instant now);
 
   std::size_t followed() const { return jobs_.size(); }
@@ -62,7 +65,8 @@ class JobTracer final : public Tracing {
   std::function<std::uint64_t()> random_;
   std::function<void(Span)> emit_;
   std::map<JobId, Followed> jobs_;
-  std::optional<Timing> last_;  // the newest batch with submissions
+  std::optional<Timing> last_;                    // the newest batch with submissions
+  std::multiset<std::string, std::less<>> told_;  // traceparents of submitted(), until their answer has left
 };
 
 }  // namespace tutti::trace

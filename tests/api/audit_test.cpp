@@ -131,6 +131,30 @@ class AuditLife : public ::testing::Test {
   db::MemoryAccounts store_;
 };
 
+TEST_F(AuditLife, WhatThereWasNoMemoryForIsStoredLater) {
+  bool full = false;
+  const auto aside = [&full](const std::function<void()>& work,
+                             const std::function<void(std::exception_ptr)>& done) {
+    if (full) throw std::bad_alloc();
+    work();
+    done(nullptr);
+  };
+  Accounts accounts(store_, aside, aside, {}, [this] { return now_; });
+  accounts.start();
+  full = true;
+  std::string told;
+  const auto record = [&](const std::string& who) {
+    accounts.record({.at = now_, .who = who, .action = "jobs.hold", .status = 200},
+                    [&told, who](bool stored) { told += who + (stored ? "+" : "-"); });
+  };
+  EXPECT_THROW(record("ada"), std::bad_alloc);
+  EXPECT_EQ(told, "");
+  full = false;
+  record("bob");
+  EXPECT_EQ(told, "ada+bob+");
+  EXPECT_EQ(rows(), 2U);
+}
+
 TEST_F(AuditLife, ALongTrailIsDroppedPieceByPiece) {
   add_rows(10'003);
   auto accounts = make(1h);

@@ -128,6 +128,30 @@ TEST(BulkJobs, WhatWaitsIsCancelledBeforeWhatRuns) {
   EXPECT_EQ(rig.refusal(R"({"action":"hold","filter":{"all":true},"page_token":"r1"})"), "page_token");
 }
 
+// Of two that run, the first comes back to wait where the pages have gone by.
+TEST(BulkJobs, WhatComesBackToWaitMeanwhileIsCancelledToo) {
+  Bulk rig;
+  for (const char* node : {"n1", "n2"}) rig.backend.add_node(node);
+  for (int i = 0; i < 4; ++i) rig.submit(spec("x", R"(,"resources":{"gpus":8})"));
+  const AttemptKey first = rig.backend.run_job(JobId(1));
+  rig.backend.run_job(JobId(2));
+  const auto page = [&](const std::string& more) {
+    return rig.bulk(R"({"action":"cancel","filter":{"all":true})" + more + "}");
+  };
+  auto done = page(R"(,"limit":2)");
+  EXPECT_EQ(outcomes(done), "3 changed, 4 changed");
+  EXPECT_EQ(done.at("next_page_token"), "4");
+  rig.post("/v1/jobs/1:hold");
+  rig.backend.end_attempt(first, false);
+  ASSERT_EQ(rig.state(1), "held");
+  done = page(R"(,"limit":1,"page_token":"4")");
+  EXPECT_EQ(outcomes(done), "1 changed");
+  EXPECT_EQ(done.at("next_page_token"), "r1");
+  done = page(R"(,"limit":1,"page_token":"r1")");
+  EXPECT_EQ(outcomes(done), "2 changed");
+  EXPECT_EQ(done.at("next_page_token"), "");
+}
+
 TEST(BulkJobs, AThousandAreOneCommit) {
   Bulk rig;
   std::vector<std::string> specs;

@@ -344,10 +344,12 @@ class Telling final : public Store {
   Duration predecessors_renew() override { return std::chrono::seconds(9); }
   std::vector<std::string> predecessor_urls() override { return {"http://before:7070"}; }
   void resign() noexcept override { said_.emplace_back("resign"); }
-  Snapshot load() override { return {}; }
+  Snapshot load() override { return rows; }
   void commit(const Batch&) override { said_.emplace_back("commit"); }
   void prove_leadership() override { said_.emplace_back("prove"); }
   bool healthy() noexcept override { return true; }
+
+  Snapshot rows;
 
  private:
   std::vector<std::string>& said_;
@@ -366,6 +368,34 @@ TEST(CheckedStore, SaysEveryWordOfTheLeaderToTheStoreInside) {
   checked.commit({});
   checked.resign();
   EXPECT_THAT(said, ElementsAre("introduce http://us:7070", "acquire us", "prove", "commit", "resign"));
+}
+
+TEST(CheckedStore, MendsNothingOfANewerSchema) {
+  for (const bool newer : {false, true}) {
+    std::vector<std::string> said;
+    auto inside = std::make_unique<Telling>(said);
+    JobRow row;
+    row.id = JobId(1);
+    row.state = JobState::running;
+    inside->rows.jobs.push_back(row);
+    inside->rows.newer_schema = newer;
+    CheckedStore checked(
+        std::move(inside), {}, [](const std::string&) {}, [] { return at(1000); });
+    checked.acquire_leadership("us");
+    if (!newer) {
+      checked.load();
+      EXPECT_THAT(said, ElementsAre("acquire us", "commit"));
+      continue;
+    }
+    try {
+      checked.load();
+      ADD_FAILURE() << "it must not go on";
+    } catch (const StoreError& e) {
+      EXPECT_EQ(e.kind, StoreError::outdated);
+      EXPECT_THAT(e.what(), HasSubstr("job 1 is held: it is running, but has no attempt"));
+    }
+    EXPECT_THAT(said, ElementsAre("acquire us"));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, CheckedStoreTest, testing::Values(Kind::memory, Kind::postgres),

@@ -80,12 +80,13 @@ TEST_F(PgStoreTest, ASchemaMoreThanOneVersionNewerIsNotLed) {
   db::PgStore older(knows);
   older.acquire_leadership("older");
   older.commit(submission(1));
+  EXPECT_TRUE(older.load().newer_schema);
   EXPECT_THAT(database_.sql("SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND classid = 73812044"),
               ElementsAre(std::to_string(newest - 1)));
   knows.schema = newest - 2;
   db::PgStore too_old(knows);
-  EXPECT_EQ(kind_of([&] { too_old.acquire_leadership("too old"); }), StoreError::deposed)
-      << "it waits for the lead";
+  EXPECT_EQ(kind_of([&] { too_old.acquire_leadership("too old"); }), StoreError::outdated)
+      << "not even to wait for the lead";
   // The schema has gone on when the session comes back.
   database_.sql("INSERT INTO schema_migration VALUES (" + std::to_string(newest + 1) + ", 'next', '')");
   database_.sql("SELECT pg_terminate_backend(" + std::to_string(older.backend_pid()) + ", 5000)");
@@ -94,6 +95,7 @@ TEST_F(PgStoreTest, ASchemaMoreThanOneVersionNewerIsNotLed) {
   EXPECT_THAT(database_.sql("SELECT term::text FROM leader"), ElementsAre("1"));
   db::PgStore next(options());
   EXPECT_EQ(next.acquire_leadership("next"), Term(2)) << "the lock is free";
+  EXPECT_FALSE(next.load().newer_schema) << "of one that does not say what it knows";
 }
 
 TEST_F(PgStoreTest, AProofIsARowThatIsWritten) {

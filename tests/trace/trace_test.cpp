@@ -170,8 +170,21 @@ TEST(JobTracer, OtherRequestsBelongToTheirCallersTrace) {
   EXPECT_EQ(t.spans[1].error, "HTTP 503");
   t.tracer.answered("", "GET /v1/jobs", 200, now, now);
   t.tracer.answered("00-" + kTrace + "-" + kParent + "-00", "GET /v1/jobs", 200, now, now);
-  t.tracer.answered(kHeader, "POST /v1/jobs", 201, now, now);
-  EXPECT_EQ(t.spans.size(), 2u) << "no caller, one that does not sample, and one that the job has";
+  for (const int status : {401, 429}) t.tracer.answered(kHeader, "GET /v1/jobs", status, now, now);
+  EXPECT_EQ(t.spans.size(), 2u) << "no caller, one that does not sample, and two that were kept out";
+}
+
+TEST(JobTracer, ASubmissionIsOneSpanAndItsReplayAnother) {
+  TracedEnv t;
+  const auto answered = [&] {
+    t.tracer.answered(kHeader, "POST /v1/jobs", 201, t.env.now.wall, t.env.now.wall);
+  };
+  const auto requests = [&] { return std::ranges::count(t.spans, "POST /v1/jobs", &Span::name); };
+  t.submit(kHeader);
+  answered();
+  EXPECT_EQ(requests(), 1) << "the job has it";
+  answered();  // of an old job: submitted() is not told
+  EXPECT_EQ(requests(), 2);
 }
 
 TEST(JobTracer, AnAttemptThatFailsSaysWhy) {
