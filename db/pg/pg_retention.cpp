@@ -1,5 +1,7 @@
 #include "db/pg/pg_retention.h"
 
+#include <algorithm>
+
 namespace tutti::db {
 namespace {
 
@@ -17,7 +19,12 @@ constexpr Duration kClocksDiffer = std::chrono::days(1);
 
 // Each gives at, id and a JSON object with names for numbers. $1, $2: the place; $3: until; $4: so many rows.
 // What is text in the table stays text: a spec that was changed by hand may be no JSON.
+// Specs and evidence may be large: of jobs a page ends with the one that brings it to 16 MiB.
+constexpr int kJobsOfAPage = 200;
 constexpr Statement kReadJobs{"retention_read_jobs", R"(
+SELECT ended_at, id, line FROM (
+SELECT ended_at, id, line,
+       sum(octet_length(line)) OVER (ORDER BY ended_at, id) - octet_length(line) AS before FROM (
 SELECT d.ended_at, d.id, (to_jsonb(d) || jsonb_build_object(
   'state', s.name, 'cause', c.name,
   'spec', (SELECT to_jsonb(p) - 'id' FROM job_spec p WHERE p.id = d.id),
@@ -30,11 +37,12 @@ SELECT d.ended_at, d.id, (to_jsonb(d) || jsonb_build_object(
                   FROM allocation x WHERE x.job = d.id),
   'checkpoints', (
     SELECT coalesce(jsonb_agg(to_jsonb(k) - 'job' || jsonb_build_object('state', ks.name) ORDER BY k.at), '[]')
-    FROM checkpoint k JOIN checkpoint_state_name ks USING (state) WHERE k.job = d.id)))::text
+    FROM checkpoint k JOIN checkpoint_state_name ks USING (state) WHERE k.job = d.id)))::text AS line
 FROM (SELECT * FROM job_done
       WHERE ended_at >= $1::timestamptz AND ended_at < $3::timestamptz AND (ended_at, id) > ($1::timestamptz, $2::bigint)
       ORDER BY ended_at, id LIMIT $4::integer) d
-JOIN job_state_name s ON s.state = d.state JOIN cause_name c ON c.cause = d.cause ORDER BY d.ended_at, d.id)"};
+JOIN job_state_name s ON s.state = d.state JOIN cause_name c ON c.cause = d.cause) whole) counted
+WHERE before < 16777216 ORDER BY ended_at, id)"};
 constexpr Statement kReadEvents{"retention_read_events", R"(
 SELECT e.at, e.id, (to_jsonb(e) || jsonb_build_object('cause', c.name))::text
 FROM (SELECT * FROM job_event
@@ -89,6 +97,7 @@ std::optional<Instant> PgRetention::oldest() {
 }
 
 HistoryPage PgRetention::read(HistoryPart part, HistoryPlace after, Instant until, int most) {
+  if (part == HistoryPart::jobs) most = std::min(most, kJobsOfAPage);
   Params params;
   params.timestamptz(after.at).bigint(after.id).timestamptz(until).integer(most);
   const Result result = session_.run(reading(part), std::move(params));

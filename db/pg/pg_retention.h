@@ -14,6 +14,7 @@ class PgRetention final : public RetentionStore {
 
   Forgotten forget(Instant before, int most) override;
   std::optional<Instant> oldest() override;
+  /// Of jobs fewer than asked for, by their number and size: an empty page is the end, a small one is not.
   HistoryPage read(HistoryPart part, HistoryPlace after, Instant until, int most) override;
 
  private:

@@ -55,6 +55,18 @@ class RetentionTest : public testing::Test {
     database_.sql("INSERT INTO checkpoint (job, epoch, step, path, bytes, shards, at) VALUES (" + i +
                   ", 1, 1, '/c', 1, 1, '" + ended + "')");
   }
+  // Jobs 1 to `most`, which never ran.
+  void many_jobs(int most, const std::string& ended) {
+    const std::string when = "'" + ended + "'",
+                      ids = " FROM generate_series(1, " + std::to_string(most) + ") i";
+    database_.sql("INSERT INTO job_spec SELECT i, 'ann', 'x', '{}', " + when + ", 1" + ids);
+    database_.sql(
+        "INSERT INTO job_done (id, created_at, queued_at, ended_at, epoch, best_step, version, nodes,"
+        " gpus_per_node, attempt, exit_code, state, cause, priority, no_progress, front, queue, project, "
+        "owner, reason) SELECT i, " +
+        when + ", " + when + ", " + when +
+        ", 0, -1, 3, 1, 1, 0, 0, 10, 0, 50, 0, false, 'default', 'default', 'ann', ''" + ids);
+  }
   void event(int id, const std::string& when) {
     const std::string head = std::to_string(id) + ", '" + when + "', 1, ";
     database_.sql("INSERT INTO job_event VALUES (" + head + "NULL, NULL, 0, 'update', '', '', '')");
@@ -198,6 +210,32 @@ TEST_F(RetentionTest, IsWrittenToFilesWholeBeforeItGoes) {
   EXPECT_THAT(ids("job_done"), ElementsAre("6"));
   EXPECT_THAT(ids("job_event"), IsEmpty());
   EXPECT_THAT(ids("fault"), IsEmpty());
+}
+
+TEST_F(RetentionTest, APageOfJobsIsBoundedInNumberAndSize) {
+  many_jobs(203, "2020-01-10");
+  const auto page = [&](int after) {
+    return retention_.read(HistoryPart::jobs, {at("2020-01-10"), after}, at("2020-01-11"), 2'000);
+  };
+  EXPECT_EQ(page(0).lines.size(), 200U);
+  EXPECT_EQ(page(0).last.id, 200);
+  EXPECT_EQ(page(200).lines.size(), 3U);
+  EXPECT_THAT(page(203).lines, IsEmpty());
+
+  database_.sql("UPDATE job_spec SET spec_json = repeat('x', 10000000) WHERE id > 200");
+  EXPECT_EQ(page(200).lines.size(), 2U) << "the second brings it to its size";
+  EXPECT_EQ(page(200).last.id, 202);
+  EXPECT_EQ(page(202).lines.size(), 1U);
+}
+
+TEST_F(RetentionTest, SmallPagesOfJobsLoseNone) {
+  many_jobs(203, "2020-01-10");
+  const test::TemporaryDirectory folder;
+  HistoryArchive archive(std::make_shared<PgRetention>(database_.connection_string()),
+                         {.directory = folder.path()});
+  std::optional<Instant> written;
+  while (!written) written = archive.advance(at("2020-02-20"));
+  EXPECT_EQ(unpacked(folder.path() + "/2020-01-jobs.jsonl.gz").size(), 203U);
 }
 
 TEST_F(RetentionTest, TheOldestOfAllIsNotOverlooked) {
