@@ -157,7 +157,7 @@ void work_as_others(std::uint16_t port, const std::string& spec, const std::atom
   };
   while (!over) {
     timed("GET", "/v1/jobs/1");
-    timed("GET", "/v1/jobs?limit=20");
+    timed("GET", "/v1/jobs?page_size=20");
     timed("POST", "/v1/jobs", spec);
     ++into.submitted;
     timed("GET", "/healthz");

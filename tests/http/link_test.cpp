@@ -84,10 +84,10 @@ class LinkTest : public testing::Test {
     }
   }
 
-  Loop loop_;
   Mailbox<std::string> accepted_paths_;
-  Ears server_ears_;
+  Ears server_ears_;  // before the loop: its threads put into them to the end
   Ears client_ears_;
+  Loop loop_;
   std::unique_ptr<TestServer> server_;
   Mailbox<LinkPtr> accepted_;
 };

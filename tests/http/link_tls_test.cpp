@@ -78,8 +78,8 @@ class TlsLinkTest : public testing::Test {
 
   Folder files_;
   Authority authority_{"cluster"};
+  Ears server_ears_, client_ears_;  // before the loop: its threads put into them to the end
   Loop loop_;
-  Ears server_ears_, client_ears_;
   Mailbox<std::string> names_;
   std::unique_ptr<TestServer> server_;
   Mailbox<LinkPtr> accepted_;

@@ -58,21 +58,28 @@ struct LeaderProxyTest : ::testing::Test {
                                    leader_hooks()};
   std::mutex mutex;
   LeaderProxy::Leading leads{.ours = false, .url = url(leader->port()), .holder = "host:1"};
-  LeaderProxy proxy{[this] {
-                      const std::scoped_lock lock(mutex);
-                      return leads;
-                    },
-                    kMark};
+  std::optional<LeaderProxy> proxy{std::in_place,
+                                   [this] {
+                                     const std::scoped_lock lock(mutex);
+                                     return leads;
+                                   },
+                                   kMark};
   std::atomic<bool> known = false;  // the standby knows who asks
   const std::uint16_t address_port = leader->port();
   TestServer standby{standby_routes()};
+
+  // As in the scheduler: the loop of the standby outlives the thread that answers for the leader.
+  ~LeaderProxyTest() override {
+    EXPECT_TRUE(standby.stop());
+    proxy.reset();
+  }
 
   static std::string url(std::uint16_t port) { return "http://127.0.0.1:" + std::to_string(port); }
   http::Router standby_routes() {
     http::Router routes;
     const http::Handler hand_over = [this](http::Request request, http::Responder responder) {
       if (known) request.identity = somebody("ada");
-      proxy.forward(std::move(request), std::move(responder));
+      proxy->forward(std::move(request), std::move(responder));
     };
     routes.post("/v1/jobs", hand_over);
     routes.get("/v1/big", hand_over);
@@ -101,8 +108,8 @@ struct LeaderProxyTest : ::testing::Test {
     leads = std::move(who);
   }
   void hand_over(const char* target) {
-    proxy.forward(http::Request::make(http::Method::get, target),
-                  http::Responder::to([this](http::Response r) { answers.put(std::move(r)); }));
+    proxy->forward(http::Request::make(http::Method::get, target),
+                   http::Responder::to([this](http::Response r) { answers.put(std::move(r)); }));
   }
   static void SetUpTestSuite() { ASSERT_GE(sodium_init(), 0); }
 };
@@ -264,7 +271,7 @@ TEST_F(LeaderProxyTest, AnOrderForTheNextLeaderGivesUpThoseForTheOneBefore) {
   auto frozen = held.take();
   now_leads({.ours = false, .url = "http://127.0.0.1:1", .holder = "nobody there"});
   hand_over("/v1/jobs");
-  proxy.look();
+  proxy->look();
   EXPECT_EQ(std::set({answers.take().status, answers.take().status}), (std::set{502, 503}));
   frozen.respond(http::text(200, "too late"));
 }
@@ -273,12 +280,12 @@ TEST_F(LeaderProxyTest, AnOrderForTheNextLeaderGivesUpThoseForTheOneBefore) {
 TEST_F(LeaderProxyTest, WhatIsUnderWayToALeaderOfBeforeIsGivenUp) {
   hand_over("/v1/slow");
   auto frozen = held.take();
-  proxy.look();
+  proxy->look();
   hand_over("/v1/slow");
   held.take().respond(http::text(200, "still the same"));
   EXPECT_EQ(answers.take().body, "still the same");
   now_leads({.ours = true});
-  proxy.look();
+  proxy->look();
   const auto answer = answers.take();
   EXPECT_EQ(answer.status, 502);
   EXPECT_NE(answer.body.find("another scheduler leads now"), std::string::npos);

@@ -102,14 +102,14 @@ TEST_F(NoMemoryTest, ReaderAnswersHoweverOftenItHasFailed) {
   db::PgReader reader(few);
   const int failures = fail_each_allocation([&] { reader.find_job(JobId(1)); },
                                             [&] { EXPECT_TRUE(reader.find_job(JobId(1)).has_value()); });
-  EXPECT_GT(failures, 5);
+  EXPECT_GT(failures, few.max_connections);
 }
 
 TEST_F(NoMemoryTest, WhatStandsBesideTheJobsIsAskedOnASessionOfItsOwnThatIsWhole) {
   db::PgAccounts accounts(database_.connection_string());
   const int failures =
       fail_each_allocation([&] { accounts.load(); }, [&] { EXPECT_NO_THROW(accounts.load()); });
-  EXPECT_GT(failures, 5);
+  EXPECT_GT(failures, 0);
 }
 
 }  // namespace
