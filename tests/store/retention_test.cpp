@@ -174,8 +174,8 @@ TEST_F(RetentionTest, IsWrittenToFilesWholeBeforeItGoes) {
   database_.sql("SELECT job_event_make_partitions('2020-01-15')");
   for (int i = 1; i <= 5; ++i) job(i, "2020-01-1" + std::to_string(i));
   job(6, "2020-02-01");
-  event(10, "2020-01-20");
-  event(20, "2019-12-20");  // in no month of its own
+  event(10, "2019-12-20");  // in no month of its own
+  event(20, "2020-01-20");
   database_.sql(
       "INSERT INTO fault (id, at, fault_class, xid, action, detail) VALUES (77, '2020-01-10', 'xid', 79, '', "
       "'')");
@@ -199,9 +199,9 @@ TEST_F(RetentionTest, IsWrittenToFilesWholeBeforeItGoes) {
   EXPECT_EQ(first.at("allocations").at(0).at("gpu"), 7);
   EXPECT_EQ(first.at("checkpoints").at(0).at("state"), "found");
   EXPECT_EQ(jobs[4].at("id"), 5);
-  EXPECT_EQ(unpacked(folder.path() + "/2020-01-events.jsonl.gz").at(0).at("id"), 10);
-  EXPECT_EQ(unpacked(folder.path() + "/2019-12-events.jsonl.gz").at(0).at("id"), 20);
-  EXPECT_EQ(unpacked(folder.path() + "/2020-01-node-events.jsonl.gz").at(0).at("id"), 11);
+  EXPECT_EQ(unpacked(folder.path() + "/2020-01-events.jsonl.gz").at(0).at("id"), 20);
+  EXPECT_EQ(unpacked(folder.path() + "/2019-12-events.jsonl.gz").at(0).at("id"), 10);
+  EXPECT_EQ(unpacked(folder.path() + "/2020-01-node-events.jsonl.gz").at(0).at("id"), 21);
   EXPECT_EQ(unpacked(folder.path() + "/2020-01-faults.jsonl.gz").at(0).at("xid"), 79);
   EXPECT_THAT(unpacked(folder.path() + "/2020-02-jobs.jsonl.gz"), IsEmpty()) << "its month is not over";
 
