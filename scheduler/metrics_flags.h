@@ -28,7 +28,8 @@ void add_metrics_flags(CLI::App& app, MetricsFlags& flags);
 /// What is not kept is counted in `metrics`, which outlives it.
 SeriesSettings series_settings(const MetricsFlags& flags, Metrics& metrics);
 HistorySettings history_settings(const MetricsFlags& flags, Metrics& metrics);
-/// Null without --history-archive. A directory that cannot be made or written is warned of; nothing is dropped until it can.
+/// Null without --history-archive. A directory that cannot be made or written is warned of; nothing is
+/// dropped until it can.
 std::shared_ptr<HistoryArchive> history_archive(const MetricsFlags& flags,
                                                 std::shared_ptr<RetentionStore> store);
 

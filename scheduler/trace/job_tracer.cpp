@@ -50,7 +50,12 @@ void JobTracer::committed(const Batch& batch, Duration deciding, Duration commit
   }
   for (const auto& event : batch.events) {
     const auto found = event.job ? jobs_.find(event.job) : jobs_.end();
-    if (found == jobs_.end()) continue;
+    if (found == jobs_.end()) {
+      const bool placed = event.kind == "state" && event.to == name(JobState::starting);
+      if (placed && !batch.new_specs.empty() && event.job >= last_->jobs.front())  // new ids are the highest
+        last_->placed.emplace(event.job, event);
+      continue;
+    }
     if (event.kind == "state") on_state(event.job, found->second, event);
     if (event.kind == "attempt") on_attempt(event.job, found->second, event);
     const auto to = event.kind == "state" ? parse_job_state(event.to) : std::nullopt;
@@ -87,7 +92,12 @@ void JobTracer::submitted(std::string_view traceparent, Instant arrived, JobId n
   // Ends may go unobserved, with the commit that a leader read back: the oldest one makes room, or one day
   // nothing would be followed any more. Ids rise with `since`.
   if (jobs_.size() >= settings_.most_jobs) jobs_.erase(jobs_.begin());
-  jobs_.emplace(number, std::move(job));
+  Followed& followed = jobs_.emplace(number, std::move(job)).first->second;
+  if (const auto placed = last_->placed.find(number);
+      placed != last_->placed.end()) {  // it did not wait at all
+    followed.waits_since = placed->second.at;
+    on_state(number, followed, placed->second);
+  }
 }
 
 void JobTracer::on_state(JobId number, Followed& job, const EventRow& event) {

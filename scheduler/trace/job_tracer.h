@@ -51,7 +51,8 @@ class JobTracer final : public Tracing {
   };
   struct Timing {
     Instant began, decided, committed;
-    std::vector<JobId> jobs;  // submitted in it
+    std::vector<JobId> jobs;           // submitted in it
+    std::map<JobId, EventRow> placed;  // those of them that got their nodes in it, too
   };
 
   std::string id(int words);

@@ -78,9 +78,18 @@ TEST_F(E2e, ACallersTraceGoesDownToTheNodesOfItsJob) {
   const auto untraced = c.submit(c.spec("untraced", c.rank("--steps 1")));
   for (const auto job : {id, untraced}) c.await_state(job, "succeeded");
 
-  await_true("the spans of the job", kPatience, [&] { return !collector.named("job").empty(); });
-  await_true("the span of the question", kPatience,
-             [&] { return !collector.named("GET /v1/jobs/{id}").empty(); });
+  for (const auto& [name, count] : {std::pair{"job", 1},
+                                    {"attempt 1", 1},
+                                    {"worker prepare", 1},
+                                    {"worker launch", 1},
+                                    {"node prepare", 2},
+                                    {"node launch", 2},
+                                    {"POST /v1/jobs", 1},
+                                    {"decide", 1},
+                                    {"commit", 1},
+                                    {"GET /v1/jobs/{id}", 1}})
+    await_true(std::string("the spans: ") + name, kPatience,
+               [&] { return std::ssize(collector.named(name)) >= count; });
   std::set<std::string> ids;
   for (const auto& span : collector.spans()) {
     EXPECT_EQ(span.trace, kTrace) << span.name << ": nothing else is sampled";

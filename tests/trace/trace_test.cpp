@@ -51,8 +51,9 @@ struct TracedEnv {
     env.rows = {};
     tracer.committed(batch, 2ms, 3ms, env.now.wall);
   }
-  JobId submit(const std::string& header) {
+  JobId submit(const std::string& header, bool placed_at_once = false) {
     const JobId id = env.try_submit(testing::job_spec(1, 8)).value().id;
+    if (placed_at_once) env.plan();
     commit();
     tracer.submitted(header, env.now.wall - 10ms, id);
     return id;
@@ -68,6 +69,20 @@ struct TracedEnv {
   testing::TestEnv env;
   JobTracer tracer;
 };
+
+TEST(JobTracer, FollowsAJobThatGotItsNodesInTheBatchOfItsSubmission) {
+  TracedEnv t;
+  const NodeId node = t.env.add_node("n1");
+  t.env.tick_alive(5s);
+  const JobId job = t.submit(kHeader, true);
+  const AttemptKey key = t.env.run(job);
+  t.commit();
+  t.env.end(node, key, true);
+  t.commit();
+  EXPECT_EQ(t.named("wait").from, t.named("wait").until);
+  EXPECT_EQ(t.named("attempt 1").parent_id, t.named("job").span_id);
+  EXPECT_EQ(t.named("worker launch").parent_id, t.named("attempt 1").span_id);
+}
 
 TEST(JobTracer, FollowsAJobFromTheRequestToItsEnd) {
   TracedEnv t;
