@@ -65,6 +65,7 @@ with open(log, "a", buffering=1) as out:
     while True:
         out.write(s.recv(8192).decode())
 PY
+  disown  # it is killed at the end, and nobody need hear of that
 }
 # start NAME UNIT CONFIG [VARIABLE=VALUE …]: PID in pid.NAME; returns when it has said READY.
 start() {
