@@ -75,7 +75,10 @@ Metrics::Metrics()
       gpu_seconds_(counters(registry_, "tutti_gpu_seconds_total")),
       gpu_use_seconds_(counters(registry_, "tutti_gpu_use_seconds_total")),
       shadow_(counters(registry_, "tutti_fault_shadow_total")),
-      verdicts_(counters(registry_, "tutti_verdicts_revised_total")) {}
+      verdicts_(counters(registry_, "tutti_verdicts_revised_total")) {
+  // From the start, or the first failure would be no increase.
+  for (const char* what : {"archive", "drop"}) history_failures_.Add({{"what", what}});
+}
 
 void Metrics::count_jobs(const Batch& batch) {
   std::map<JobId, Instant> placed;  // and when
