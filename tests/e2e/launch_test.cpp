@@ -52,7 +52,8 @@ TEST_F(E2e, AFullPreflightMeasuresTheGangBeforeItsProgramStarts) {
   ClusterOptions options;
   options.namespaces = Site::may_use_network();
   Cluster& c = start(options);
-  auto spec = c.spec("checked", c.rank("--steps 10"), 2, 1);
+  // Long enough: what was measured comes a moment after the start, and is lost if the attempt has ended by then.
+  auto spec = c.spec("checked", c.rank("--steps 300"), 2, 1);
   spec["launcher"] = "mpirun";
   spec["preflight"] = "full";
   const auto id = c.submit(spec);
