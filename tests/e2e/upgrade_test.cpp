@@ -76,7 +76,7 @@ class Client {
     auto answer = ask_round(method, target, body, key);
     if (!answer) {
       ++repeated_;
-      std::this_thread::sleep_for(1s);
+      std::this_thread::sleep_for(1s);  // what Retry-After asks of a client: the pause is part of the promise
       answer = ask_round(method, target, body, key);
     }
     if (!answer) throw Failure(method + " " + target + " twice: " + why_);
