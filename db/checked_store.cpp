@@ -15,8 +15,6 @@ namespace {
 // ten minutes each, and one for the margin.
 constexpr std::chrono::minutes kUnseen(21);
 
-constexpr std::size_t kTexts = 1'000;  // of specs, that are remembered to be whole
-
 // Looks at one snapshot. Nothing is thrown: what is not understood is somebody else's to refuse.
 class Inspection {
  public:
@@ -117,22 +115,26 @@ class Inspection {
   }
 
   void look_at_specs() {
-    std::unordered_map<std::string_view, std::string> known;  // of equal jobs one is read
-    for (const auto& [id, text] : rows_.specs) {
-      if (known.size() >= kTexts) known.clear();
-      const auto [seen, fresh] = known.try_emplace(text);
-      if (fresh) seen->second = text == kNoSpec ? "its row in job_spec is gone" : specs_.problem(text);
-      if (seen->second.empty()) continue;
-      const auto job = jobs_.find(id);
-      if (job == jobs_.end()) continue;
-      odd_job(*job->second, "its spec cannot be read: " + seen->second);
-      cover(*job->second, text == kNoSpec);
-      if (const auto live = live_.find(id); live != live_.end()) {
-        end(*live->second, "");
-        for (const auto& row : rows_.allocations)
-          if (row.job == id && row.epoch == live->second->epoch) close(row);
-      }
+    std::vector<std::string> problems;
+    problems.reserve(rows_.specs.texts.size());
+    for (const std::string& text : rows_.specs.texts)
+      problems.push_back(text == kNoSpec   ? "its row in job_spec is gone"
+                         : text == kNoText ? "its row in spec_text is gone"
+                                           : specs_.problem(text));
+    for (std::size_t i = 0; i < rows_.jobs.size(); ++i) {
+      const std::string& problem = problems[rows_.specs.places[i]];
+      if (!problem.empty()) spec_is_odd(rows_.jobs[i], problem, rows_.specs.of(i) == kNoSpec);
     }
+  }
+
+  void spec_is_odd(const JobRow& row, const std::string& problem, bool gone) {
+    odd_job(row, "its spec cannot be read: " + problem);
+    cover(row, gone);
+    const auto live = live_.find(row.id);
+    if (live == live_.end()) return;
+    end(*live->second, "");
+    for (const auto& held : rows_.allocations)
+      if (held.job == row.id && held.epoch == live->second->epoch) close(held);
   }
 
   // Its row may be gone altogether: then it gets one.

@@ -33,8 +33,9 @@
 
 namespace tutti::db {
 
-// What a store says of a job whose row in job_spec was removed.
+// What a store says of a job whose row in job_spec was removed, or the row of spec_text that it refers to.
 inline constexpr std::string_view kNoSpec = "(its row is gone)";
+inline constexpr std::string_view kNoText = "(its text is gone)";
 
 struct SpecCheck {
   std::function<std::string(std::string_view json)> problem;  // "" = it can be read

@@ -131,9 +131,9 @@ json::object job_view(const JobRow& row, std::string_view name_of_job, std::opti
   job.reserve(24);
   job.emplace("id", row.id.value);
   job.emplace("name", name_of_job);
-  job.emplace("project", row.project);
-  job.emplace("queue", row.queue);
-  job.emplace("owner", row.owner);
+  job.emplace("project", row.project.str());
+  job.emplace("queue", row.queue.str());
+  job.emplace("owner", row.owner.str());
   job.emplace("priority", row.priority);
   job.emplace("state", name(row.state));
   job.emplace("cause", cause_or_null(row.cause));

@@ -122,7 +122,7 @@ Snapshot MemoryDatabase::load() const {
   for (const auto& [id, job] : jobs_) {
     s.jobs.push_back(job);
     const auto changed = changed_specs_.find(id);
-    s.specs.emplace_back(id, changed == changed_specs_.end() ? specs_.at(id).spec_json : changed->second);
+    s.specs.add(changed == changed_specs_.end() ? specs_.at(id).spec_json : changed->second);
     if (const auto c = checkpoints_.find(id); c != checkpoints_.end())
       std::copy_if(c->second.begin(), c->second.end(), std::back_inserter(s.checkpoints),
                    [](const CheckpointRow& r) { return r.deleted_at == Instant{}; });

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "db/pg/server_order.h"
 
@@ -205,6 +206,61 @@ Result Connection::run_script(const std::string& sql, Deadline deadline) {
   }
   if (!last.get()) lost("receive");
   return last;
+}
+
+std::string_view Connection::next_copied(Deadline deadline) {
+  char* bytes = nullptr;
+  int size = 0;
+  while ((size = PQgetCopyData(connection_.get(), &bytes, 1)) == 0) {
+    wait(POLLIN, deadline);
+    if (PQconsumeInput(connection_.get()) != 1) lost("receive");
+  }
+  copied_.reset(bytes);
+  if (size == -2) lost("receive");
+  return size < 0 ? std::string_view() : std::string_view(bytes, static_cast<std::size_t>(size));
+}
+
+// The first piece begins with a header, the last one is the number of fields -1 alone (PostgreSQL manual,
+// COPY, "Binary Format").
+void Connection::copy_out(const std::string& sql, const std::function<void(RowReader&)>& row,
+                          Deadline deadline) {
+  constexpr std::string_view kSignature("PGCOPY\n\377\r\n\0", 11);
+  constexpr std::size_t kHeader = kSignature.size() + 4 + 4, kFields = 2;
+  if (!alive()) throw ConnectionLost("not connected to PostgreSQL");
+  if (PQsendQuery(connection_.get(), sql.c_str()) != 1) lost("send");
+  flush(deadline);
+  const auto finish = [&] {
+    std::unique_ptr<SqlError> error;
+    while (PGresult* r = next_result(deadline)) {
+      const Result owned(r);
+      if (is_error(r) && !error) error = std::make_unique<SqlError>(error_of(r));
+    }
+    if (error) throw SqlError(*error);
+  };
+  const Result began(next_result(deadline));
+  if (!began.get()) lost("receive");
+  if (PQresultStatus(began.get()) != PGRES_COPY_OUT) {
+    if (!is_error(began.get())) lost("no rows to copy");
+    const SqlError error = error_of(began.get());
+    finish();
+    throw error;
+  }
+  try {
+    bool headed = false;
+    for (std::string_view piece = next_copied(deadline); !piece.empty(); piece = next_copied(deadline)) {
+      if (!std::exchange(headed, true)) {
+        if (!piece.starts_with(kSignature) || piece.size() < kHeader) lost("rows in an unknown format");
+        piece.remove_prefix(kHeader);
+      }
+      if (piece.size() <= kFields) continue;  // the end
+      RowReader reader(piece.substr(kFields));
+      row(reader);
+    }
+  } catch (...) {
+    close();
+    throw;
+  }
+  finish();
 }
 
 Pipeline::Pipeline(Connection& connection) : connection_(connection) {

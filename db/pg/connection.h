@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -56,6 +57,9 @@ class Connection {
 
   // One statement, one round trip. `params` may be null.
   Result run(const Statement& statement, Params* params, Deadline deadline);
+  // COPY (…) TO STDOUT (FORMAT binary): `row` is given each tuple as it comes, while the server goes on, so
+  // that no answer is held as a whole. What `row` throws closes the session.
+  void copy_out(const std::string& sql, const std::function<void(RowReader&)>& row, Deadline deadline);
   // Text that may hold several statements, without parameters.
   Result run_script(const std::string& sql, Deadline deadline);
 
@@ -77,10 +81,12 @@ class Connection {
   bool is_prepared(const char* name) const;
   void flush(Deadline deadline);
   void wait(short events, Deadline deadline);
-  PGresult* next_result(Deadline deadline);  // may be null: the end of a statement's results
+  PGresult* next_result(Deadline deadline);         // may be null: the end of a statement's results
+  std::string_view next_copied(Deadline deadline);  // empty: there are no more; valid until the next call
   [[noreturn]] void lost(const std::string& what);
 
   std::unique_ptr<PGconn, void (*)(PGconn*)> connection_;
+  std::unique_ptr<char, void (*)(void*)> copied_{nullptr, PQfreemem};
   std::vector<std::string> prepared_;
   bool follows_;
   std::string server_;

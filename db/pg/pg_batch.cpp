@@ -38,6 +38,15 @@ constexpr Statement kInsertSpecs{"insert_specs", R"(
 INSERT INTO job_spec (id, owner, name, spec_json, created_at, initial_state)
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::smallint[]))"};
 
+constexpr Statement kInsertReferringSpecs{"insert_referring_specs", R"(
+INSERT INTO job_spec (id, owner, name, spec_hash, created_at, initial_state)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::timestamptz[], $6::smallint[]))"};
+
+constexpr Statement kInsertTexts{"insert_texts", R"(
+INSERT INTO spec_text AS t (hash, spec_json, used_at)
+SELECT u.hash, u.spec_json, $3::timestamptz FROM unnest($1::bytea[], $2::text[]) AS u(hash, spec_json)
+ON CONFLICT (hash) DO UPDATE SET used_at = greatest(t.used_at, excluded.used_at))"};
+
 constexpr Statement kInsertKeys{"insert_keys", R"(
 INSERT INTO idempotency_key (owner, key, body_hash, job, created_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[]))"};
@@ -54,17 +63,51 @@ void forget_keys(Pipeline& p, const std::vector<Batch::OldKey>& keys) {
   p.add(kForgetKeys, std::move(rows));
 }
 
-void add_specs(Pipeline& p, const std::vector<SpecRow>& specs) {
+Bytes bytes_of(const KnownTexts::Hash& hash) {
+  return {{reinterpret_cast<const char*>(hash.data()), hash.size()}};
+}
+
+void add_texts(Pipeline& p, const std::vector<KnownTexts::Text>& texts, Instant at) {
+  if (texts.empty()) return;
+  Params rows;
+  rows.column(texts, [](const KnownTexts::Text& t) { return bytes_of(t.hash); })
+      .column(texts, [](const KnownTexts::Text& t) { return t.text; })
+      .timestamptz(at);
+  p.add(kInsertTexts, std::move(rows));
+}
+
+// Rows of one way, each with its own text or with the hash of one.
+template <class Last>
+void insert_specs(Pipeline& p, const Statement& statement, const Rows<SpecRow>& specs, Last add_text_column) {
   if (specs.empty()) return;
   Params rows;
-  rows.column(specs, [](const SpecRow& s) { return s.id; })
-      .column(specs, [](const SpecRow& s) -> std::string_view { return s.owner; })
-      .column(specs, [](const SpecRow& s) -> std::string_view { return s.name; })
-      .column(specs, [](const SpecRow& s) -> std::string_view { return s.spec_json; })
-      .column(specs, [](const SpecRow& s) { return s.created_at; })
-      .column(specs, [](const SpecRow& s) { return number(s.initial_state); });
-  p.add(kInsertSpecs, std::move(rows));
+  rows.column(specs, [](const SpecRow* s) { return s->id; })
+      .column(specs, [](const SpecRow* s) -> std::string_view { return s->owner; })
+      .column(specs, [](const SpecRow* s) -> std::string_view { return s->name; });
+  add_text_column(rows);
+  rows.column(specs, [](const SpecRow* s) { return s->created_at; }).column(specs, [](const SpecRow* s) {
+    return number(s->initial_state);
+  });
+  p.add(statement, std::move(rows));
+}
 
+void add_specs(Pipeline& p, const std::vector<SpecRow>& specs, KnownTexts& known, bool may_refer) {
+  if (specs.empty()) return;
+  const auto split = known.split(specs, specs.back().created_at, may_refer);
+  add_texts(p, split.texts, specs.back().created_at);
+  Rows<SpecRow> whole, referring;
+  std::vector<KnownTexts::Hash> hashes;
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    (split.refers[i] ? referring : whole).push_back(&specs[i]);
+    if (split.refers[i]) hashes.push_back(*split.refers[i]);
+  }
+  insert_specs(p, kInsertSpecs, whole, [&](Params& rows) {
+    rows.column(whole, [](const SpecRow* s) -> std::string_view { return s->spec_json; });
+  });
+  insert_specs(p, kInsertReferringSpecs, referring, [&](Params& rows) { rows.column(hashes, bytes_of); });
+}
+
+void add_keys(Pipeline& p, const std::vector<SpecRow>& specs) {
   Rows<SpecRow> keyed;
   for (const auto& s : specs)
     if (!s.idempotency_key.empty()) keyed.push_back(&s);
@@ -559,10 +602,11 @@ std::size_t add_commit(Pipeline& p) {
 
 }  // namespace
 
-std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term) {
+std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term, KnownTexts& texts, bool may_refer) {
   add_begin(p, term);
   forget_keys(p, batch.forgotten_keys);
-  add_specs(p, batch.new_specs);
+  add_specs(p, batch.new_specs, texts, may_refer);
+  add_keys(p, batch.new_specs);
   change_specs(p, batch.changed_specs);
   add_new_jobs(p, batch);
   add_job_updates(p, batch.jobs);

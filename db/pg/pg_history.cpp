@@ -147,7 +147,7 @@ WHERE d.ended_at <= $1::timestamptz GROUP BY 1)"};
 constexpr Statement kRan{"history_ran", R"(
 SELECT d.queued_at, d.owner, d.queue, d.nodes * d.gpus_per_node, d.ran_us,
        coalesce(coalesce(p.changed_json, p.spec_json)::jsonb ->> 'time_limit', '')
-FROM job_done d JOIN job_spec p USING (id)
+FROM job_done d JOIN job_text p USING (id)
 WHERE d.ended_at >= $1::timestamptz AND d.created_at >= $1::timestamptz AND d.created_at < $2::timestamptz AND
       d.ran_us > 0 AND d.gpus_per_node > 0
 ORDER BY d.queued_at, d.id LIMIT $3::bigint)"};
@@ -174,7 +174,7 @@ FROM (SELECT id, created_at, queued_at FROM job
 JOIN LATERAL (SELECT placed_at FROM attempt a WHERE a.job = j.id ORDER BY a.epoch LIMIT 1) a ON true
 LEFT JOIN LATERAL (
   SELECT (coalesce(s.changed_json, s.spec_json)::jsonb ->> 'begin_time')::timestamptz AS begin_at
-  FROM job_spec s
+  FROM job_text s
   WHERE s.id = j.id AND coalesce(s.changed_json, s.spec_json) LIKE '%"begin_time":"%') p ON true
 GROUP BY 1)"};
 

@@ -276,9 +276,9 @@ Result PgReader::run(const Statement& statement, Params params, Reads reads) {
 std::optional<JobView> PgReader::find_job(JobId id) {
   static const std::string text =
       std::string("SELECT ") + kSpecColumns + ", NULL::timestamptz, 0, " + kJobColumns +
-      " FROM job j JOIN job_spec p USING (id) WHERE j.id = $1::bigint UNION ALL SELECT " + kSpecColumns +
+      " FROM job j JOIN job_text p USING (id) WHERE j.id = $1::bigint UNION ALL SELECT " + kSpecColumns +
       ", j.ended_at, j.exit_code, " + kJobColumns +
-      " FROM job_done j JOIN job_spec p USING (id) WHERE j.id = $1::bigint";
+      " FROM job_done j JOIN job_text p USING (id) WHERE j.id = $1::bigint";
   Params params;
   params.bigint(id.value);
   const Result r = run({"find_job", text.c_str()}, std::move(params));

@@ -10,6 +10,7 @@ constexpr Statement kDropPartition{"retention_partition",
 constexpr Statement kForgetJobs{"retention_jobs", "SELECT tutti_forget_jobs($1::timestamptz, $2::integer)"};
 constexpr Statement kForgetRecords{"retention_records",
                                    "SELECT tutti_forget_records($1::timestamptz, $2::integer)"};
+constexpr Statement kForgetTexts{"retention_texts", "SELECT tutti_forget_texts($1::integer)"};
 // Of events the lowest id: the smallest `at` would cost a look at all of them. Clocks that were set back make
 // them differ, so it is not taken at its word.
 constexpr Statement kOldest{"retention_oldest", R"(
@@ -27,7 +28,7 @@ SELECT ended_at, id, line,
        sum(octet_length(line)) OVER (ORDER BY ended_at, id) - octet_length(line) AS before FROM (
 SELECT d.ended_at, d.id, (to_jsonb(d) || jsonb_build_object(
   'state', s.name, 'cause', c.name,
-  'spec', (SELECT to_jsonb(p) - 'id' FROM job_spec p WHERE p.id = d.id),
+  'spec', (SELECT to_jsonb(p) - 'id' FROM job_text p WHERE p.id = d.id),
   'attempts', (
     SELECT coalesce(jsonb_agg(to_jsonb(a) - 'job' || jsonb_build_object(
              'state', ast.name, 'result', ar.name, 'cause', ac.name) ORDER BY a.epoch), '[]')
@@ -86,7 +87,11 @@ Forgotten PgRetention::forget(Instant before, int most) {
   };
   out.jobs = rows(kForgetJobs);
   const std::int64_t records = rows(kForgetRecords);
-  out.more = out.jobs == most || records == most || !out.partition.empty();
+  Params texts;
+  texts.integer(most);
+  const Result forgotten = session_.run(kForgetTexts, std::move(texts));
+  out.more = RowReader(forgotten, 0).bigint() == most || out.jobs == most || records == most ||
+             !out.partition.empty();
   return out;
 }
 

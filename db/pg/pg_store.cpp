@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "db/checked_store.h"
 #include "db/pg/connection.h"
+#include "db/pg/load_jobs.h"
 #include "db/pg/pg_batch.h"
 #include "db/pg/row_codec.h"
 #include "db/rules.h"
@@ -14,10 +14,10 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr int kLoadChunk = 20000;         // rows per answer: bounds the memory of a load
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
 constexpr auto kShort = std::chrono::seconds(2);
+constexpr int kSchemaOfTexts = 21;  // sql/migrations/0021_spec_texts.sql
 constexpr std::size_t kPlanAnewFirst = 1'000, kPlanAnewLast = 64'000;
 
 Connection::Deadline in(milliseconds t) { return steady_clock::now() + t; }
@@ -63,26 +63,6 @@ void read_all(Connection& c, const std::string& text, std::vector<Row>& out, Rea
   for (int i = 0; i < r.rows(); ++i) {
     RowReader row(r, i);
     out.push_back(read(row));
-  }
-}
-
-void load_jobs(Connection& c, Snapshot& s, Connection::Deadline until) {
-  const std::string text =
-      sql("SELECT coalesce(p.changed_json, p.spec_json), ", kJobColumns,
-          " FROM job j LEFT JOIN job_spec p USING (id) WHERE j.id > $1::bigint ORDER BY j.id"
-          " LIMIT $2::bigint");
-  for (int rows = kLoadChunk; rows == kLoadChunk;) {
-    Params params;
-    params.bigint(s.jobs.empty() ? 0 : s.jobs.back().id.value).bigint(kLoadChunk);
-    const Result r = c.run(Statement{"load_jobs", text.c_str()}, &params, until);
-    rows = r.rows();
-    for (int i = 0; i < rows; ++i) {
-      RowReader row(r, i);
-      const auto spec = row.bytes_or_null();
-      s.jobs.push_back(read_job(row));
-      // None: removed by hand. It is like one that cannot be read (db/checked_store.h).
-      s.specs.emplace_back(s.jobs.back().id, std::string(spec.value_or(kNoSpec)));
-    }
   }
 }
 
@@ -141,17 +121,17 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
                " FROM checkpoint c JOIN job j ON j.id = c.job WHERE c.deleted_at IS NULL ORDER BY c.job, "
                "c.step, c.at, c.path"),
            s.checkpoints, read_checkpoint, until);
-  read_all(
-      c, "SELECT owner, key, body_hash, job FROM idempotency_key ORDER BY job", s.keys,
-      [](RowReader& r) {
-        Snapshot::Key k;
-        k.owner = r.text();
+  c.copy_out(
+      "COPY (SELECT owner, key, body_hash, job FROM idempotency_key) TO STDOUT (FORMAT binary)",
+      [&](RowReader& r) {
+        Snapshot::Key& k = s.keys.emplace_back();
+        k.owner = Name(r.bytes());
         k.key = r.text();
         k.body_hash = static_cast<std::uint64_t>(r.bigint());
         k.job = JobId(r.bigint());
-        return k;
       },
       until);
+  std::ranges::sort(s.keys, {}, &Snapshot::Key::job);  // here it costs less than there
   read_all(
       c,
       "SELECT * FROM (SELECT project, owner, queue, nodes * gpus_per_node, ran_us, ended_at, state = 8"
@@ -212,11 +192,27 @@ Connection& PgStore::session() {
     fresh->run(Statement{"", "SELECT pg_advisory_lock_shared(73812044, $1::integer)"}, &params, in(kShort));
     check_schema(*fresh);  // while we had no session, somebody may have
   }
+  refers_to_texts_ = nobody_reads_whole_specs(*fresh);
   connection_ = std::move(fresh);
   return *connection_;
 }
 
+// A scheduler of a version before knows no table spec_text: as long as one is connected, texts stay with
+// their jobs. One that comes later, back to that version, refuses to lead (CheckedStore, rule 6).
+bool PgStore::nobody_reads_whole_specs(Connection& c) {
+  Params params;
+  params.integer(kSchemaOfTexts);
+  const Result r =
+      c.run(Statement{"",
+                      "SELECT NOT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+                      "WHERE l.locktype = 'advisory' AND l.classid = 73812044 AND d.datname = "
+                      "current_database() AND l.objid::bigint < $1::integer AND l.objsubid = 2)"},
+            &params, in(kShort));
+  return RowReader(r, 0).boolean();
+}
+
 void PgStore::fail(const SqlError& error) {
+  texts_.forget();  // what was to be put there is not
   const auto kind = kind_of(error.sqlstate);
   if (kind == StoreError::unavailable)
     lose_session();  // as promised: what comes back comes back through load()
@@ -250,6 +246,7 @@ void PgStore::may_be_idle_for(milliseconds time) {
 void PgStore::lose_session() {
   grown_ = plan_anew_at_ = 0;
   just_loaded_ = false;
+  texts_.forget();
   connection_.reset();
   has_lock_ = false;
 }
@@ -276,7 +273,9 @@ Snapshot PgStore::load() {
     if (term_) confirm_leadership();
     Connection& c = session();
     c.run_script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = " +
-                     std::to_string(options_.load_timeout.count()) + "; SET LOCAL enable_seqscan = on",
+                     std::to_string(options_.load_timeout.count()) +
+                     "; SET LOCAL enable_seqscan = on; SET LOCAL enable_mergejoin = on; SET LOCAL "
+                     "enable_hashjoin = on",
                  in(kShort));
     Snapshot snapshot;
     load_jobs(c, snapshot, until);
@@ -307,7 +306,8 @@ void PgStore::commit(const Batch& batch) {
         if (newest != batch.events.end()) make_partitions(newest->at);
         plan_anew_if_grown(batch);
       },
-      [&](Pipeline& pipeline) { return add_transaction(pipeline, batch, term_); });
+      [&](Pipeline& pipeline) { return add_transaction(pipeline, batch, term_, texts_, refers_to_texts_); });
+  texts_.committed();
 }
 
 // A statement's timeout ends no COMMIT that waits for a synchronous standby: our own deadline does, which

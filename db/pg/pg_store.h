@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "db/pg/spec_texts.h"
 #include "db/store.h"
 
 namespace tutti::db {
@@ -61,8 +62,9 @@ class PgStore final : public Store {
   void end_former_terms();           // of our own instance
   void take_lock();                  // throws deposed if another session keeps it
   bool check_schema(Connection& c);  // is it newer than ours? Throws outdated
-  void check_still_leader();         // throws deposed
-  void confirm_leadership();         // both, after a session was lost, and proves it
+  static bool nobody_reads_whole_specs(Connection& c);
+  void check_still_leader();  // throws deposed
+  void confirm_leadership();  // both, after a session was lost, and proves it
   void forget_former_terms();
   // What `fill` puts in, after `first`, as one transaction; `fill` returns where its COMMIT is.
   void transact(const std::function<void()>& first, const std::function<std::size_t(Pipeline&)>& fill);
@@ -84,7 +86,9 @@ class PgStore final : public Store {
   bool just_loaded_ = false;
   // Rows of the hot tables since the session's statements were planned, and how many it takes for new plans.
   std::size_t grown_ = 0, plan_anew_at_ = 0;
-  Instant partitions_end_;  // events from here on would go to the default partition
+  KnownTexts texts_;              // of this session
+  bool refers_to_texts_ = false;  // it may put texts where a scheduler of the version before does not look
+  Instant partitions_end_;        // events from here on would go to the default partition
 };
 
 }  // namespace tutti::db

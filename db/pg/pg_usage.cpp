@@ -66,7 +66,7 @@ facts AS (
   FROM held h JOIN of_job j ON j.id = h.job
   LEFT JOIN LATERAL (
     SELECT (coalesce(s.changed_json, s.spec_json)::jsonb ->> 'begin_time')::timestamptz AS begin_at
-    FROM job_spec s
+    FROM job_text s
     WHERE s.id = h.job AND coalesce(s.changed_json, s.spec_json) LIKE '%"begin_time":"%') p ON true
   WHERE h.placed_at >= $1::timestamptz
   UNION ALL

@@ -123,9 +123,9 @@ JobRow read_job(RowReader& r) {
   j.cause = read_enum<Cause>(r);
   j.priority = r.smallint();
   j.front = r.boolean();
-  j.queue = r.text();
-  j.project = r.text();
-  j.owner = r.text();
+  j.queue = Name(r.bytes());
+  j.project = Name(r.bytes());
+  j.owner = Name(r.bytes());
   j.nodes = r.integer();
   j.gpus_per_node = r.integer();
   j.created_at = r.timestamptz();

@@ -91,8 +91,8 @@ bool ControlPlane::apply(Attempt& attempt, AttemptEvent event, Now now, std::str
       planner_.began(row.job, now.wall);
       Job& job = jobs_.at(row.job);
       stage(job, "running", now);
-      if (job.fault_step < 0)
-        job.fault_at = {};  // it told no step before it failed: nothing more to wait for
+      if (job.noted && job.noted->fault_step < 0)
+        job.noted->fault_at = {};  // it told no step before it failed: nothing more to wait for
       break;
     }
     case AttemptState::stopping: row.stopping_at = now.wall; break;
@@ -401,11 +401,11 @@ void ControlPlane::note_step(Attempt& attempt, std::int64_t step, Now now) {
     touch(attempt);
     stage(job, "restored", now);
   }
-  if (row.caught_up_at == Instant{} && row.last_step > job.fault_step) {
+  if (row.caught_up_at == Instant{} && row.last_step > job.trouble().fault_step) {
     row.caught_up_at = now.wall;
     touch(attempt);
     stage(job, "caught_up", now);
-    job.fault_at = {};
+    if (job.noted) job.noted->fault_at = {};
   }
 }
 

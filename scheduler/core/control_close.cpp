@@ -139,18 +139,19 @@ void ControlPlane::avoid_after(Job& job, const AttemptRow& ended, NodeId failed_
         (node.state != NodeState::reachable || !takes_work(node.service) ||
          std::ranges::any_of(m.gpus, [&](GpuId id) { return !cluster_.gpus.at(id).usable(); }));
     if ((broken || any_may_be || (one_is_to_blame && m.node == failed_on)) &&
-        !std::ranges::count(job.avoid, m.node))
-      job.avoid.push_back(m.node);
+        !std::ranges::count(job.trouble().avoid, m.node))
+      job.note_trouble().avoid.push_back(m.node);
   }
   // To avoid nearly all of them says nothing any more: the newest count.
   const std::size_t most = std::max(ended.gang.size(), cluster_.nodes.size() / 2);
-  if (job.avoid.size() > most)
-    job.avoid.erase(job.avoid.begin(), job.avoid.end() - static_cast<std::ptrdiff_t>(most));
+  if (job.trouble().avoid.size() <= most) return;
+  auto& avoid = job.note_trouble().avoid;
+  avoid.erase(avoid.begin(), avoid.end() - static_cast<std::ptrdiff_t>(most));
 }
 
 void ControlPlane::tell_avoided(const Job& job) {
   std::vector<int> avoid;
-  for (const NodeId id : job.avoid)
+  for (const NodeId id : job.trouble().avoid)
     if (const auto node = planner_.nodes().find(id)) avoid.push_back(*node);
   planner_.avoid(job.row.id, std::move(avoid));
 }

@@ -60,7 +60,7 @@ void ControlPlane::sign(Attempt& attempt, const protocol::Failure& failure) {
 // The number of the earlier attempt that failed just so on none of these nodes.
 std::optional<int> ControlPlane::same_failure_elsewhere(const Job& job, const AttemptRow& row) const {
   if (row.signature.empty()) return std::nullopt;
-  for (const auto& earlier : job.failures)
+  for (const auto& earlier : job.trouble().failures)
     if (earlier.signature == row.signature && disjoint(earlier.nodes, nodes_of(row))) return earlier.attempt;
   return std::nullopt;
 }
@@ -141,16 +141,18 @@ void ControlPlane::remember_failure(Job& job, const AttemptRow& row) {
   if (row.result != AttemptResult::failed) return;
   // What its ranks said when hardware or a network failed is not how the program fails.
   const bool its_own = row.cause == Cause::unknown || class_of(row.cause) == CauseClass::user;
-  job.failures.push_back({its_own ? row.signature : "", nodes_of(row), row.number});
-  if (job.failures.size() > kFailures) job.failures.erase(job.failures.begin());
-  job.fault_at = row.fault_at;
-  job.fault_cause = row.cause;
-  job.fault_step = std::max(job.fault_step, row.last_step);
+  Job::Trouble& trouble = job.note_trouble();
+  trouble.failures.push_back({its_own ? row.signature : "", nodes_of(row), row.number});
+  if (trouble.failures.size() > kFailures) trouble.failures.erase(trouble.failures.begin());
+  trouble.fault_at = row.fault_at;
+  trouble.fault_cause = row.cause;
+  trouble.fault_step = std::max(trouble.fault_step, row.last_step);
 }
 
 void ControlPlane::stage(Job& job, std::string_view stage, Now now) {
-  if (job.fault_at == Instant{}) return;
-  out_.stages.push_back({stage, job.fault_cause, std::max(now.wall - job.fault_at, Duration())});
+  const Job::Trouble& trouble = job.trouble();
+  if (trouble.fault_at == Instant{}) return;
+  out_.stages.push_back({stage, trouble.fault_cause, std::max(now.wall - trouble.fault_at, Duration())});
 }
 
 // A switch that is lost ends many gangs at once; they do not all start again in the same second.

@@ -200,7 +200,7 @@ void ControlPlane::move_charge(RecentEnd& end, Cause to, const std::string& why,
   const auto found = jobs_.find(row.job);
   if (found == jobs_.end()) return;  // over: its history says what it was
   Job& job = found->second;
-  for (auto& failure : job.failures)
+  for (auto& failure : job.note_trouble().failures)
     if (failure.attempt == row.number) failure.signature.clear();
   auto& spent = job.row.spent[static_cast<std::size_t>(from)];
   if (std::exchange(end.charged, true) && spent > 0) --spent;

@@ -9,13 +9,6 @@
 namespace tutti {
 namespace {
 
-std::string key_of(std::string_view owner, std::string_view key) {
-  std::string k(owner);
-  k += '\0';
-  k += key;
-  return k;
-}
-
 // The nearest known name, for "did you mean".
 std::string nearest(const std::set<std::string>& known, const std::string& word) {
   std::string best;
@@ -74,15 +67,15 @@ std::optional<Error> ControlPlane::unknown_place(const JobSpec& spec) const {
 // The first answer again, where the key is known.
 std::optional<Result<Submitted>> ControlPlane::known_by_key(const SubmitRequest& request) const {
   if (request.idempotency_key.empty()) return std::nullopt;
-  const auto it = keys_.find(key_of(request.owner, request.idempotency_key));
-  if (it == keys_.end()) return std::nullopt;
-  if (it->second.body_hash != request.body_hash)
+  const auto known = keys_.find(request.owner, request.idempotency_key);
+  if (!known) return std::nullopt;
+  if (known->body_hash != request.body_hash)
     return Error{
         .code = Errc::idempotency_mismatch,
-        .message = "idempotency key was used before with another body, for job " + to_string(it->second.job),
+        .message = "idempotency key was used before with another body, for job " + to_string(known->job),
         .hint = "use a new Idempotency-Key for a new job",
         .field = "Idempotency-Key"};
-  return Submitted{.id = it->second.job, .replayed = true};
+  return Submitted{.id = known->job, .replayed = true};
 }
 
 std::optional<Error> ControlPlane::refuses(const SubmitRequest& request, Now now) const {
@@ -201,7 +194,7 @@ const Job& ControlPlane::add_job(const SubmitRequest& request, Now now, const Jo
                                          .idempotency_key = request.idempotency_key,
                                          .body_hash = request.body_hash});
   if (!request.idempotency_key.empty())
-    remember_key(key_of(request.owner, request.idempotency_key), {request.body_hash, row.id});
+    remember_key(request.owner, request.idempotency_key, {request.body_hash, row.id});
   Job& stored = jobs_.emplace(row.id, std::move(job)).first->second;
   touch(stored);
   watch_time(stored);
@@ -213,16 +206,11 @@ const Job& ControlPlane::add_job(const SubmitRequest& request, Now now, const Jo
 }
 
 // The oldest goes for it where there are too many.
-void ControlPlane::remember_key(std::string key, KnownKey known) {
-  const auto it = keys_.emplace(std::move(key), known).first;
-  keys_by_age_.push_back(&it->first);
-  while (keys_by_age_.size() > settings_.max_keys) {
-    const auto oldest = keys_.find(*keys_by_age_.front());
-    const std::string& text = oldest->first;
-    const auto end_of_owner = text.find('\0');
-    out_.batch.forgotten_keys.push_back({text.substr(0, end_of_owner), text.substr(end_of_owner + 1)});
-    keys_by_age_.pop_front();
-    keys_.erase(oldest);
+void ControlPlane::remember_key(std::string_view owner, std::string_view key, KeyBook::Known known) {
+  keys_.add(owner, key, known);
+  while (keys_.size() > settings_.max_keys) {
+    KeyBook::OwnedKey oldest = keys_.forget_oldest();
+    out_.batch.forgotten_keys.push_back({std::move(oldest.owner), std::move(oldest.key)});
   }
 }
 

@@ -102,8 +102,8 @@ planner::PlanJob ControlPlane::numbered(const Job& job, const JobSpec& spec) con
 Instant ControlPlane::preempts_from(const Job& job) {
   const CauseClass c = class_of(job.row.cause);
   const bool after_a_fault = c == CauseClass::hardware || c == CauseClass::infrastructure;
-  if (!job.row.front || !after_a_fault || job.made_way_at == Instant{}) return {};
-  return job.made_way_at + kMadeWayEvery;
+  if (!job.row.front || !after_a_fault || job.trouble().made_way_at == Instant{}) return {};
+  return job.trouble().made_way_at + kMadeWayEvery;
 }
 
 planner::PlanJob ControlPlane::plan_job(const Job& job) {
@@ -114,7 +114,10 @@ planner::PlanJob ControlPlane::plan_job(const Job& job) {
     see_shares();
   }
   planner::PlanJob plan = numbered(job, *job.spec);
-  plan.shape = planner_.intern(planner::ask_of(*job.spec, queue_of_nodes(job.row.queue)));
+  const std::string& queue = queue_of_nodes(job.row.queue);
+  if (last_shape_.spec != job.spec || last_shape_.queue != queue)  // a million may come with one spec
+    last_shape_ = {job.spec, queue, planner_.intern(planner::ask_of(*job.spec, queue))};
+  plan.shape = last_shape_.shape;
   return plan;
 }
 
@@ -163,7 +166,8 @@ void ControlPlane::start_planned(const planner::Start& start, Now now) {
 void ControlPlane::give_way(const planner::Preemption& p, Now now) {
   const Job& victim = jobs_.at(p.victim);
   Attempt& attempt = attempts_.at({p.victim, victim.row.epoch});
-  if (const auto whom = jobs_.find(p.for_job); whom != jobs_.end()) whom->second.made_way_at = now.wall;
+  if (const auto whom = jobs_.find(p.for_job); whom != jobs_.end())
+    whom->second.note_trouble().made_way_at = now.wall;
   attempt.leave_why = "makes way for job " + to_string(p.for_job);
   switch (p.right) {
     case planner::Right::policy: attempt.leave_why += ", which the policy prefers"; break;

@@ -19,10 +19,8 @@ ControlPlane::ControlPlane(ControlSettings settings, const Snapshot& snapshot, S
   for (const auto& row : snapshot.queues) shares_.queues[row.name] = row;
   for (const auto& row : snapshot.projects) shares_.projects[row.name] = row;
   for (const auto& row : snapshot.reservations) shares_.reservations[row.name] = row;
-  for (const auto& k : snapshot.keys) {
-    const auto known = keys_.emplace(k.owner + '\0' + k.key, KnownKey{k.body_hash, k.job}).first;
-    keys_by_age_.push_back(&known->first);
-  }
+  keys_.reserve(snapshot.keys.size());
+  for (const auto& k : snapshot.keys) keys_.add(k.owner, k.key, {k.body_hash, k.job});
   restore_cluster(snapshot, now);
   see_shares();
   for (const auto& p : snapshot.past)
@@ -70,16 +68,17 @@ void ControlPlane::restore_cluster(const Snapshot& snapshot, Now now) {
 }
 
 void ControlPlane::restore_jobs(const Snapshot& snapshot, Now now) {
-  std::unordered_map<JobId, SpecPtr> specs;
-  specs.reserve(snapshot.specs.size());
-  for (const auto& [id, json] : snapshot.specs)
-    specs[id] = spec_pool_.shared(json, [&, text = std::string_view(json)] { return specs_.parse(text); });
-  for (const auto& row : snapshot.jobs) {
+  std::vector<SpecPtr> specs;
+  specs.reserve(snapshot.specs.texts.size());
+  for (const std::string& text : snapshot.specs.texts)
+    specs.push_back(spec_pool_.shared(text, [&] { return specs_.parse(text); }));
+  for (std::size_t i = 0; i < snapshot.jobs.size(); ++i) {
+    const JobRow& row = snapshot.jobs[i];
     Job job;
     job.row = row;
     job.base_version = row.version;
-    job.spec = specs.at(row.id);
-    auto it = jobs_.emplace(row.id, std::move(job)).first;
+    job.spec = specs.at(snapshot.specs.places.at(i));
+    auto it = jobs_.emplace_hint(jobs_.end(), row.id, std::move(job));
     watch_time(it->second);
     if (may_run(row.state)) count_task(it->second, 1);
     const auto begin = it->second.spec->begin_time.value_or(row.queued_at);
@@ -127,9 +126,10 @@ void ControlPlane::remember_past(const std::vector<AttemptRow>& ended) {
     // A recovery is under way only from the attempt before, and until it has caught up.
     const Attempt* live = find_live({id, job.row.epoch});
     const int before = live == nullptr ? job.row.attempt : job.row.attempt - 1;
-    if (job.failures.back().attempt != before || (live != nullptr && live->row.caught_up_at != Instant{}) ||
-        (live != nullptr && live->row.running_at != Instant{} && job.fault_step < 0))
-      job.fault_at = {};
+    if (job.trouble().failures.back().attempt != before ||
+        (live != nullptr && live->row.caught_up_at != Instant{}) ||
+        (live != nullptr && live->row.running_at != Instant{} && job.trouble().fault_step < 0))
+      job.note_trouble().fault_at = {};
   }
 }
 

@@ -29,6 +29,7 @@
 #include "scheduler/core/delay_queue.h"
 #include "scheduler/core/fault_ledger.h"
 #include "scheduler/core/gang_watch.h"
+#include "scheduler/core/key_book.h"
 #include "scheduler/core/lease_table.h"
 #include "scheduler/core/plan_view.h"
 #include "scheduler/core/plane_witness.h"
@@ -78,19 +79,32 @@ struct ControlSettings {
 struct Job {
   JobRow row;
   SpecPtr spec;
-  std::vector<NodeId> avoid;  // nodes that failed this job, newest last
-  // Its last failures: what they looked like, and where.
-  struct Failure {
-    std::string signature;
-    std::vector<NodeId> nodes;
-    std::int32_t attempt = 0;
+  // What few jobs have: most of a million wait, and nothing has happened to them.
+  struct Trouble {
+    std::vector<NodeId> avoid;  // nodes that failed this job, newest last
+    // Its last failures: what they looked like, and where.
+    struct Failure {
+      std::string signature;
+      std::vector<NodeId> nodes;
+      std::int32_t attempt = 0;
+    };
+    std::vector<Failure> failures;  // newest last; a few
+    // The fault that it has not recovered from yet: when, of which cause, and how far it had come.
+    Instant fault_at;
+    Cause fault_cause = Cause::none;
+    std::int64_t fault_step = -1;
+    Instant made_way_at;  // somebody gave way for it, last
   };
-  std::vector<Failure> failures;  // newest last; a few
-  // The fault that it has not recovered from yet: when, of which cause, and how far it had come.
-  Instant fault_at;
-  Cause fault_cause = Cause::none;
-  std::int64_t fault_step = -1;
-  Instant made_way_at;            // somebody gave way for it, last
+  const Trouble& trouble() const {
+    static const Trouble none;
+    return noted ? *noted : none;
+  }
+  Trouble& note_trouble() {  // to be written to
+    if (!noted) noted = std::make_unique<Trouble>();
+    return *noted;
+  }
+
+  std::unique_ptr<Trouble> noted;
   bool counted = false;           // as a task of its array that runs or may run
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
   bool dirty = false;
@@ -345,8 +359,8 @@ class ControlPlane {
   const std::map<AttemptKey, Attempt>& attempts() const { return attempts_; }
   EventId last_event() const { return last_event_; }  // what is read here is as of this one
   Explanation explain(JobId, Now, bool exactly = false) const;
-  // Why a waiting job can never start on the nodes there are, which is only a small part of explain(): said in the
-  // answer to its submission. nullopt: it can, or it does not wait.
+  // Why a waiting job can never start on the nodes there are, which is only a small part of explain(): said
+  // in the answer to its submission. nullopt: it can, or it does not wait.
   std::optional<std::string> never_starts(JobId, Now) const;
   // Of one that is ready, and of all that ask for the same: what binds but its place in the order.
   std::vector<Reason> explain_kind(const planner::Waiting&, Now) const;
@@ -397,10 +411,6 @@ class ControlPlane {
   void capacity_changed(NodeId);
 
   // control_jobs.cpp
-  struct KnownKey {
-    std::uint64_t body_hash;
-    JobId job;
-  };
   bool apply(Job&, JobEvent, Now, Cause, std::string detail);
   void enter(Job&, Now, std::optional<Instant> since = std::nullopt);  // it waits since then, else since now
   void leave(Job&);
@@ -416,7 +426,7 @@ class ControlPlane {
   const Job& add_job(const SubmitRequest&, Now, const Job* first_task = nullptr);
   void finish_job(Job&, Now, int exit_code);
   void settle_ended(Now);
-  void remember_key(std::string key, KnownKey known);
+  void remember_key(std::string_view owner, std::string_view key, KeyBook::Known known);
 
   // control_attempts.cpp
   bool apply(Attempt&, AttemptEvent, Now, std::string detail);
@@ -626,6 +636,12 @@ class ControlPlane {
   DelayQueue delayed_;
   planner::Planner planner_;
   Names queue_names_, project_names_, user_names_;  // the planner's numbers
+  struct KnownShape {
+    SpecPtr spec;
+    std::string queue;
+    int shape = 0;  // the planner's number; it forgets none
+  };
+  KnownShape last_shape_;
   planner::Calibration calibration_;
   struct Estimate {
     Instant start;
@@ -654,8 +670,7 @@ class ControlPlane {
   };
   std::vector<Ended> just_ended_;
   bool settling_ = false;
-  std::unordered_map<std::string, KnownKey> keys_;  // owner + '\0' + key; at most settings_.max_keys
-  std::deque<const std::string*> keys_by_age_;      // into keys_
+  KeyBook keys_;  // at most settings_.max_keys
   FaultLedger ledger_;
   std::map<NodeId, LemonScore> lemons_;
   Instant lemons_at_;

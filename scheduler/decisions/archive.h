@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "scheduler/model/ids.h"
+#include "scheduler/model/name.h"
 
 namespace tutti::decisions {
 
@@ -135,9 +136,7 @@ inline constexpr bool is_array<std::array<T, N>> = true;
 
 // What is written otherwise than by its fields has an overload of own_way(), found by its type.
 template <class A, class T>
-concept HasOwnWay = requires(A& archive, T& value) {
-  own_way(archive, value);
-};
+concept HasOwnWay = requires(A& archive, T& value) { own_way(archive, value); };
 
 template <class A, class T>
 void pass(A& a, T& value);
@@ -242,6 +241,11 @@ void pass(A& a, T& value) {
       value = a.text();
     else
       a.text(value);
+  } else if constexpr (std::is_same_v<V, Name>) {
+    if constexpr (A::kReads)
+      value = Name(a.text());
+    else
+      a.text(value);
   } else if constexpr (requires(V v) { v.time_since_epoch(); }) {
     if constexpr (A::kReads)
       value = V(typename V::duration(unzigzag(a.whole())));
@@ -272,10 +276,10 @@ template <class T>
 void describe(std::string& out) {
   if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>) {
     out += (std::is_enum_v<T> ? 'e' : std::is_floating_point_v<T> ? 'd' : std::is_signed_v<T> ? 'i' : 'u');
-  } else if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view>) {
+  } else if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view> ||
+                       std::is_same_v<T, Name>) {
     out += 's';
-  } else if constexpr (
-      requires(T v) { v.time_since_epoch(); } || requires(T v) { v.count(); }) {
+  } else if constexpr (requires(T v) { v.time_since_epoch(); } || requires(T v) { v.count(); }) {
     out += 'i';
   } else if constexpr (is_a<T, Id>) {
     out += 'i';
@@ -293,22 +297,19 @@ void describe(std::string& out) {
   } else if constexpr (is_a<T, std::variant>) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (describe<std::variant_alternative_t<I, T>>(out += '|'), ...);
-    }
-    (std::make_index_sequence<std::variant_size_v<T>>{});
+    }(std::make_index_sequence<std::variant_size_v<T>>{});
   } else if constexpr (is_a<T, std::pair> || is_a<T, std::tuple>) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       out += '(';
       (describe<std::tuple_element_t<I, T>>(out), ...);
       out += ')';
-    }
-    (std::make_index_sequence<std::tuple_size_v<T>>{});
+    }(std::make_index_sequence<std::tuple_size_v<T>>{});
   } else {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       out += '{';
       (describe<std::remove_const_t<boost::pfr::tuple_element_t<I, T>>>(out), ...);
       out += '}';
-    }
-    (std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
+    }(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
   }
 }
 

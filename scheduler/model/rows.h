@@ -12,6 +12,7 @@
 
 #include "scheduler/model/ids.h"
 #include "scheduler/model/job_spec.h"
+#include "scheduler/model/name.h"
 #include "scheduler/model/states.h"
 #include "scheduler/model/time.h"
 
@@ -25,9 +26,9 @@ struct JobRow {
   Cause cause = Cause::none;  // of the last ended attempt, or why it is held
   std::int16_t priority = 50;
   bool front = false;  // goes before others of its band: a restart after a fault
-  std::string queue;
-  std::string project;
-  std::string owner;
+  Name queue;
+  Name project;
+  Name owner;
   std::int32_t nodes = 1;
   std::int32_t gpus_per_node = 0;
   Instant created_at;
@@ -292,26 +293,38 @@ struct Batch {
   }
 };
 
+// Texts of many jobs, of which many are the same.
+struct SpecTexts {
+  std::vector<std::string> texts;
+  std::vector<std::uint32_t> places;  // in `texts`, of each job
+
+  void add(std::string text) {
+    places.push_back(static_cast<std::uint32_t>(texts.size()));
+    texts.push_back(std::move(text));
+  }
+  const std::string& of(std::size_t job) const { return texts[places[job]]; }
+};
+
 // What the store reads back at boot, and whenever it is unknown what a commit did.
 struct Snapshot {
   struct Key {
-    std::string owner;
+    Name owner;
     std::string key;
     std::uint64_t body_hash;
     JobId job;
   };
   struct Past {  // a job that has ended: what history and fair share are made of
-    std::string project, owner, queue;
+    Name project, owner, queue;
     int gpus = 0;
     Duration ran{};
     Instant ended_at;
     bool finished = false;  // by itself: its run time says how long such jobs run
   };
-  std::vector<Past> past;                            // the newest few thousand, oldest first
-  std::vector<JobRow> jobs;                          // unfinished
-  std::vector<std::pair<JobId, std::string>> specs;  // spec_json of each of them, same order as `jobs`
-  std::vector<AttemptRow> attempts;                  // not ended
-  std::vector<AllocationRow> allocations;            // open
+  std::vector<Past> past;                  // the newest few thousand, oldest first
+  std::vector<JobRow> jobs;                // unfinished
+  SpecTexts specs;                         // spec_json of each of them, same order as `jobs`
+  std::vector<AttemptRow> attempts;        // not ended
+  std::vector<AllocationRow> allocations;  // open
   std::vector<NodeRow> nodes;
   std::vector<GpuRow> gpus;
   std::vector<CheckpointRow> checkpoints;  // of unfinished jobs, not deleted, by (job, step)

@@ -6,7 +6,6 @@
 // at the backlog behind it. Pure, std only, one thread.
 #pragma once
 
-#include <ext/pb_ds/assoc_container.hpp>
 #include <functional>
 #include <map>
 #include <memory>
@@ -18,6 +17,7 @@
 
 #include "scheduler/model/ids.h"
 #include "scheduler/model/time.h"
+#include "scheduler/planner/ranked_jobs.h"
 #include "scheduler/planner/run_history.h"
 
 namespace tutti::planner {
@@ -67,11 +67,6 @@ struct Waiting {
 
 struct Bucket;
 
-// By rank_at; knows how many come before one, in O(log jobs).
-using RankedJobs =
-    __gnu_pbds::tree<std::pair<Instant, JobId>, __gnu_pbds::null_type, std::less<std::pair<Instant, JobId>>,
-                     __gnu_pbds::rb_tree_tag, __gnu_pbds::tree_order_statistics_node_update>;
-
 struct Cell {
   std::size_t index = 0;  // in its backlog
   int queue = 0;
@@ -95,7 +90,7 @@ struct Bucket {
   Duration left{};   // and of the next run
   double base = 0;   // the policy's key without age; lower first
   Instant keyed_at;
-  RankedJobs jobs;
+  RankedJobs jobs;  // by rank_at
   // Begin of the longest wait among the first few: one that came back goes before those that stayed.
   Instant since;
   Cell::Head head;
@@ -125,7 +120,7 @@ class Backlog {
   const ByWait& oldest() const { return oldest_; }  // the first of each bucket, who waits longest first
   const Bucket& bucket_of(JobId id) const { return *jobs_.at(id).bucket; }
   std::vector<JobId> first(std::size_t most, int queue = -1) const;  // in order; -1: of all queues
-  // How many come before it; of its own queue only. O(buckets · log² jobs).
+  // How many come before it; of its own queue only.
   std::size_t ahead_of(JobId id) const;
   Cell::Head head_of(JobId id) const;
   bool comes_before(JobId a, JobId b) const { return head_of(a) < head_of(b); }

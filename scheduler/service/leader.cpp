@@ -1,5 +1,7 @@
 #include "scheduler/service/leader.h"
 
+#include <malloc.h>
+
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -135,7 +137,10 @@ void Leader::led(Term term, Duration others_renew, Mono asked_at) {
 
 void Leader::load() {
   if (stopping_) return;
-  auto snapshot = std::make_shared<Snapshot>();
+  const std::shared_ptr<Snapshot> snapshot(new Snapshot, [](Snapshot* rows) {
+    delete rows;
+    ::malloc_trim(0);  // a million jobs twice over: glibc would keep one of them for good
+  });
   store_.write([snapshot](Store& store) { *snapshot = store.load(); },
                [this, snapshot, asked_at = boot_now()](std::exception_ptr failure) {
                  if (!failure) {

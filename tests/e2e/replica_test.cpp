@@ -120,7 +120,7 @@ TEST_F(Replicas, APausedLeaderThatGoesOnWritesNothingAndEnds) {
   EXPECT_TRUE(WIFEXITED(*status));
   EXPECT_EQ(WEXITSTATUS(*status), 3);
   const int answer = asked.get();
-  const auto taken = c.sql("SELECT id::text FROM job_spec WHERE spec_json LIKE '%of-the-old-term%'");
+  const auto taken = c.sql("SELECT id::text FROM job_text WHERE spec_json LIKE '%of-the-old-term%'");
   EXPECT_TRUE(answer == 0 || answer == 503 || answer == 504 || (answer == 201 && !taken.empty()))
       << answer << ": nothing is accepted under a term that is over";
   EXPECT_EQ(term(c), "2");

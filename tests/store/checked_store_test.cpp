@@ -214,7 +214,7 @@ TEST_P(CheckedStoreTest, SpecThatCannotBeReadIsCoveredAndItsJobHeld) {
   const Snapshot s = boot(check);
   EXPECT_EQ(in(s, 1).state, JobState::held);
   EXPECT_THAT(in(s, 1).reason, HasSubstr("its spec cannot be read: expected a value"));
-  EXPECT_EQ(s.specs[0].second, "{\"run\":\"exit 78\"}");
+  EXPECT_EQ(s.specs.of(0), "{\"run\":\"exit 78\"}");
   EXPECT_THAT(s.attempts, IsEmpty());
   EXPECT_THAT(s.allocations, IsEmpty());
   EXPECT_EQ(in(s, 2).state, JobState::queued);
@@ -379,8 +379,7 @@ TEST(CheckedStore, MendsNothingOfANewerSchema) {
     row.state = JobState::running;
     inside->rows.jobs.push_back(row);
     inside->rows.newer_schema = newer;
-    CheckedStore checked(
-        std::move(inside), {}, [](const std::string&) {}, [] { return at(1000); });
+    CheckedStore checked(std::move(inside), {}, [](const std::string&) {}, [] { return at(1000); });
     checked.acquire_leadership("us");
     if (!newer) {
       checked.load();

@@ -260,7 +260,7 @@ TEST_P(ReaderTest, AChangedSpecHoldsAndTheSubmittedOneIsKept) {
   const auto view = reader_->find_job(JobId(2));
   EXPECT_EQ(view->spec_json, R"({"name":"y"})");
   EXPECT_EQ(view->submitted_json, R"({"name":"x"})");
-  EXPECT_EQ(store_->load().specs.front().second, R"({"name":"y"})") << "also for the next leader";
+  EXPECT_EQ(store_->load().specs.of(0), R"({"name":"y"})") << "also for the next leader";
   Batch unknown;
   unknown.changed_specs[JobId(99)] = "{}";
   EXPECT_EQ(refusal(unknown), StoreError::conflict);
@@ -286,8 +286,8 @@ TEST_P(ReaderTest, FaultsFilterByNodeGpuJobAndTime) {
   const auto total = reader_->count_faults({}, FaultKey::nothing, 1);
   ASSERT_EQ(total.size(), 1u);
   EXPECT_EQ(total[0].faults, 4);
-  for (const FaultKey by : {FaultKey::node, FaultKey::fault_class, FaultKey::gpu, FaultKey::action,
-                            FaultKey::slot}) {
+  for (const FaultKey by :
+       {FaultKey::node, FaultKey::fault_class, FaultKey::gpu, FaultKey::action, FaultKey::slot}) {
     std::int64_t faults = 0;
     for (const auto& group : reader_->count_faults({}, by, 10)) {
       faults += group.faults;

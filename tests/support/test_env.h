@@ -86,7 +86,7 @@ class TestEnv {
     std::map<std::string, SpecPtr> specs;
     for (const auto& [id, job] : plane->jobs()) {
       s.jobs.push_back(job.row);
-      s.specs.emplace_back(id, to_string(id));
+      s.specs.add(to_string(id));
       specs.emplace(to_string(id), job.spec);
     }
     for (const auto& [key, attempt] : plane->attempts()) s.attempts.push_back(attempt.row);
