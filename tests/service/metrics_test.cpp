@@ -176,6 +176,43 @@ TEST_F(MetricsTest, TellsWhatGpusAreUsedFor) {
   (void)one, (void)two;
 }
 
+TEST_F(MetricsTest, ARetiredNodeCountsNowhereButUnderItsService) {
+  env.add_node("n1", 4);
+  const NodeId gone = env.add_node("pilot", 2);
+  for (const NodeService s : {NodeService::draining, NodeService::retired})
+    ASSERT_TRUE(env.plane->on_node_service(env.now, "pilot", s, "the pilot ends"));
+  env.step();
+  const auto counted = [&](const char* when) {
+    const std::string shown = text();
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes_by_service{service=\"retired\"} 1\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes{state=\"reachable\"} 1\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes{state=\"unreachable\"} 0\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes{state=\"dead\"} 0\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_gpus{state=\"free\"} 4\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_gpus{state=\"away\"} 0\n")) << when;
+    const auto uses = gpus_by_use(env.plane->cluster());
+    EXPECT_EQ(uses.at("idle"), 4u) << when;
+    EXPECT_EQ(uses.at("away") + uses.at("closed"), 0u) << when;
+  };
+  counted("it is heard");
+  env.silent.insert(gone);
+  env.tick_alive(4s);
+  ASSERT_EQ(env.plane->cluster().find(gone)->row.state, NodeState::unreachable);
+  counted("it is silent");
+  env.tick_alive(20s);
+  ASSERT_EQ(env.plane->cluster().find(gone)->row.state, NodeState::dead);
+  counted("it is dead");
+}
+
+TEST_F(MetricsTest, GpusOfASilentNodeAreNotFree) {
+  env.add_node("n1", 4);
+  env.silent.insert(env.add_node("n2", 2));
+  env.tick_alive(20s);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_nodes{state=\"dead\"} 1\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_gpus{state=\"free\"} 4\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_gpus{state=\"away\"} 2\n"));
+}
+
 TEST_F(MetricsTest, AGpusTimeIsCountedOnlyWhileSomebodyLooks) {
   env.add_node("n1", 4);
   metrics.step(env.plane.get(), env.now.mono);
