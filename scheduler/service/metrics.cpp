@@ -24,6 +24,10 @@ constexpr Duration kLongestStep = std::chrono::minutes(1);
 
 const prometheus::Histogram::BucketBoundaries kRows{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
 
+// A job is back when there are GPUs for it: that may take hours. Alerts ask for ten minutes.
+const prometheus::Histogram::BucketBoundaries kRecoveries{0.1, 0.5, 1,   2,   5,    10,   20,   30,    60,
+                                                          120, 300, 600, 900, 1800, 3600, 7200, 14'400};
+
 const prometheus::Histogram::BucketBoundaries kWaits{1,    5,    15,     60,     300,    900,     1800,
                                                      3600, 7200, 14'400, 28'800, 86'400, 259'200, 604'800};
 
@@ -124,9 +128,9 @@ void Metrics::batch_committed(const Batch& batch, double seconds) {
     attempts_ended_.Add({{"cause", cause}, {"result", std::string(name(a.result))}}).Increment();
     count_gpu_time(a);
     if (a.fault_at == Instant{} || a.stopping_at == Instant{}) continue;
-    recovery_stage_.Add({{"stage", "decided"}, {"cause", cause}}, kSeconds)
+    recovery_stage_.Add({{"stage", "decided"}, {"cause", cause}}, kRecoveries)
         .Observe(to_seconds(a.stopping_at - a.fault_at));
-    recovery_stage_.Add({{"stage", "fenced"}, {"cause", cause}}, kSeconds)
+    recovery_stage_.Add({{"stage", "fenced"}, {"cause", cause}}, kRecoveries)
         .Observe(to_seconds(a.ended_at - a.fault_at));
   }
 }
@@ -169,7 +173,7 @@ void Metrics::history_failed(std::string_view what) {
 
 void Metrics::recovery_stages(const std::vector<StageSample>& samples) {
   for (const auto& s : samples)
-    recovery_stage_.Add({{"stage", std::string(s.stage)}, {"cause", std::string(name(s.cause))}}, kSeconds)
+    recovery_stage_.Add({{"stage", std::string(s.stage)}, {"cause", std::string(name(s.cause))}}, kRecoveries)
         .Observe(to_seconds(s.since_fault));
 }
 

@@ -186,7 +186,7 @@ class MonitoringTest(unittest.TestCase):
 
     def test_2_promtool_finds_nothing_wrong_with_configuration_and_rules(self):
         for words in (["check", "config", "--syntax-only", "prometheus.yml"], ["check", "rules", "recording.yml", "alerts.yml"],
-                      ["test", "rules", "recording_test.yml", "alerts_test.yml"]):
+                      ["test", "rules", "recording_test.yml", "alerts_test.yml", "together_test.yml"]):
             got = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=DEADLINE)
             self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 

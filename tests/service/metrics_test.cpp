@@ -236,6 +236,17 @@ TEST_F(MetricsTest, TheWaitIsThatOfTheFirstPlacement) {
   EXPECT_THAT(text(), HasSubstr("\ntutti_attempts_placed_total 1\n"));
 }
 
+// The alert asks for more than ten minutes: what takes longer must not all be in the last bucket.
+TEST_F(MetricsTest, ARecoveryOfTwentyMinutesIsToldFromOneOfTwoHours) {
+  metrics.recovery_stages({{"running", Cause::gpu, 20min}, {"running", Cause::gpu, 2h}});
+  const auto below = [&](const std::string& le) {
+    return "\ntutti_recovery_stage_seconds_bucket{cause=\"gpu\",stage=\"running\",le=\"" + le + "\"} ";
+  };
+  EXPECT_THAT(text(), HasSubstr(below("600") + "0\n"));
+  EXPECT_THAT(text(), HasSubstr(below("1800") + "1\n"));
+  EXPECT_THAT(text(), HasSubstr(below("7200") + "2\n"));
+}
+
 TEST_F(MetricsTest, ACommitInDoubtIsNotOneThatIsRefused) {
   metrics.commit_failed(std::make_exception_ptr(StoreError(StoreError::in_doubt, "x")));
   metrics.commit_failed(std::make_exception_ptr(StoreError(StoreError::corrupt, "x")));
