@@ -3,10 +3,12 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "api/http/process_metrics.h"
 #include "db/store.h"
+#include "scheduler/core/retry.h"
 #include "scheduler/model/metric_table.h"
 #include "scheduler/service/plane_metrics.h"
 
@@ -31,6 +33,19 @@ const prometheus::Histogram::BucketBoundaries kRecoveries{0.1, 0.5, 1,   2,   5,
 const prometheus::Histogram::BucketBoundaries kWaits{1,    5,    15,     60,     300,    900,     1800,
                                                      3600, 7200, 14'400, 28'800, 86'400, 259'200, 604'800};
 
+// Classes and actions of faults that no GPU has told.
+constexpr std::array<std::pair<const char*, const char*>, 4> kFaultsOfNoTable{
+    {{"node_lost", "dead"}, {"attempt_failed", "watch"}, {"report", "watch"}, {"forgiven", "none"}}};
+
+bool is_failure(Cause cause) {
+  return class_of(cause) != CauseClass::ours && class_of(cause) != CauseClass::person;
+}
+
+const char* charged(Cause cause) {
+  const CauseClass whose = class_of(cause);
+  return whose == CauseClass::user || whose == CauseClass::person ? "user" : "us";
+}
+
 // Names and helps are those of the table.
 auto& counters(prometheus::Registry& registry, const std::string& name) {
   return BuildCounter().Name(name).Help(metric(name).help).Register(registry);
@@ -44,7 +59,7 @@ auto& histograms(prometheus::Registry& registry, const std::string& name) {
 
 }  // namespace
 
-Metrics::Metrics()
+Metrics::Metrics(const FaultTable& faults)
     : submissions_(counters(registry_, "tutti_jobs_submitted_total").Add({})),
       commits_(counters(registry_, "tutti_commits_total").Add({})),
       commit_failures_(counters(registry_, "tutti_commit_failures_total").Add({})),
@@ -80,8 +95,33 @@ Metrics::Metrics()
       gpu_use_seconds_(counters(registry_, "tutti_gpu_use_seconds_total")),
       shadow_(counters(registry_, "tutti_fault_shadow_total")),
       verdicts_(counters(registry_, "tutti_verdicts_revised_total")) {
-  // From the start, or the first failure would be no increase.
+  begin_at_zero(faults);
+}
+
+void Metrics::begin_at_zero(const FaultTable& faults) {
   for (const char* what : {"archive", "drop"}) history_failures_.Add({{"what", what}});
+  for (const char* why : {"name", "number", "names", "series", "memory", "store"})
+    measurements_dropped_.Add({{"why", why}});
+  for (const char* result : {"ok", "failed"}) measurement_rows_.Add({{"result", result}});
+  for (const char* use : {"kept", "lost", "overhead"}) gpu_seconds_.Add({{"use", use}});
+  for (const auto& [use, gpus] : gpus_by_use({})) gpu_use_seconds_.Add({{"use", std::string(use)}});
+  attempts_ended_.Add({{"cause", "none"}, {"result", "succeeded"}});
+  jobs_ended_.Add({{"outcome", "succeeded"}, {"cause", "none"}});
+  jobs_ended_.Add({{"outcome", "cancelled"}, {"cause", std::string(name(Cause::cancelled))}});
+  for (std::size_t c = 1; c < kCauseCount; ++c) {
+    const auto of = static_cast<Cause>(c);
+    const std::string cause(name(of));
+    attempts_ended_.Add({{"cause", cause}, {"result", is_failure(of) ? "failed" : "stopped"}});
+    lost_gpu_seconds_.Add({{"cause", cause}, {"charged", charged(of)}});
+    if (!is_failure(of)) continue;
+    jobs_ended_.Add({{"outcome", "failed"}, {"cause", cause}});
+    // Of the stages, the one that an alert asks for: each is twenty series a cause.
+    recovery_stage_.Add({{"stage", "running"}, {"cause", cause}}, kRecoveries);
+  }
+  verdicts_.Add({{"cause", std::string(name(Cause::gpu))}});
+  for (const auto& [kind, action] : faults.outcomes()) faults_.Add({{"class", kind}, {"action", action}});
+  for (const auto& [kind, action] : kFaultsOfNoTable) faults_.Add({{"class", kind}, {"action", action}});
+  for (const auto& rule : faults.shadow_rows()) shadow_.Add({{"rule", rule}});
 }
 
 void Metrics::count_jobs(const Batch& batch) {
@@ -145,9 +185,8 @@ void Metrics::count_gpu_time(const AttemptRow& a) {
   gpu_seconds_.Add({{"use", "kept"}}).Increment(ran - lost);
   gpu_seconds_.Add({{"use", "lost"}}).Increment(lost);
   gpu_seconds_.Add({{"use", "overhead"}}).Increment(std::max(held - ran, 0.0));
-  const bool theirs = class_of(a.cause) == CauseClass::user || class_of(a.cause) == CauseClass::person;
   if (lost > 0)
-    lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", theirs ? "user" : "us"}})
+    lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", charged(a.cause)}})
         .Increment(lost);
 }
 

@@ -16,13 +16,16 @@
 #include <utility>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/model/fault_table.h"
 #include "scheduler/model/rows.h"
 
 namespace tutti {
 
 class Metrics {
  public:
-  Metrics();
+  /// Counters with few labels are there from the start, at 0: what is born with its first event is no increase
+  /// to Prometheus. `faults`: the table by which this scheduler judges.
+  explicit Metrics(const FaultTable& faults = FaultTable::built_in());
 
   void batch_committed(const Batch& batch, double seconds);
   void recovery_stages(const std::vector<StageSample>& samples);
@@ -53,6 +56,7 @@ class Metrics {
                    Mono now = {});
 
  private:
+  void begin_at_zero(const FaultTable& faults);
   void count_gpu_time(const AttemptRow& ended);
   void count_jobs(const Batch& batch);
 

@@ -61,6 +61,14 @@ Shown read(const std::string& text) {
   return out;
 }
 
+std::set<std::string> series_of(const std::string& text, const std::set<std::string>& metrics) {
+  std::set<std::string> out;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);)
+    if (metrics.contains(line.substr(0, line.find_first_of("{ ")))) out.insert(line.substr(0, line.rfind(' ')));
+  return out;
+}
+
 // Everything that is counted, once.
 void count_everything(Metrics& m, const Batch& batch) {
   m.batch_committed(batch, 0.01);
@@ -245,6 +253,50 @@ TEST_F(MetricsTest, ARecoveryOfTwentyMinutesIsToldFromOneOfTwoHours) {
   EXPECT_THAT(text(), HasSubstr(below("600") + "0\n"));
   EXPECT_THAT(text(), HasSubstr(below("1800") + "1\n"));
   EXPECT_THAT(text(), HasSubstr(below("7200") + "2\n"));
+}
+
+// What is born with its first event is no increase to Prometheus: the alert would not see it.
+TEST_F(MetricsTest, TheFirstOfItsKindIsAnIncrease) {
+  const std::set<std::string> counters{
+      "tutti_faults_total",       "tutti_attempts_ended_total", "tutti_jobs_ended_total",
+      "tutti_gpu_seconds_total",  "tutti_gpu_use_seconds_total", "tutti_lost_gpu_seconds_total",
+      "tutti_measurement_rows_total", "tutti_measurements_dropped_total", "tutti_verdicts_revised_total",
+      "tutti_history_failures_total", "tutti_recovery_stage_seconds_count"};
+  const auto before = series_of(text(), counters);
+  const NodeId a = env.add_node("n1"), b = env.add_node("n2"), c = env.add_node("n3");
+  const auto xid = [&](NodeId node, const char* uuid, int n) {
+    env.plane->on_gpu_fault(env.now, node, {.uuid = uuid, .kind = "xid", .xid = n, .age_us = 0, .detail = ""});
+    env.step();
+  };
+  const JobId killed = env.submit(testing::job_spec(1, 8)), lost = env.submit(testing::job_spec(1, 8));
+  const AttemptKey stopped = env.run(killed);
+  env.run(lost);
+  env.tick_alive(2s);
+  const JobId undecided = env.submit(testing::job_spec(1, 8));
+  const AttemptKey dies = env.run(undecided);
+  xid(a, "GPU-n1-0", 79);
+  xid(a, "GPU-n1-1", 48);  // of the same event
+  xid(c, "GPU-n3-1", 31);
+  env.end(a, stopped, false);
+  env.fail(c, dies, 0, 0, 9);
+  env.end(c, dies, false);
+  ASSERT_TRUE(env.plane->on_node_report(env.now, "n1", "ada", "slow"));
+  env.silent.insert(b);
+  env.tick_alive(20s);
+  ASSERT_TRUE(env.plane->on_cancel(env.now, lost, "ada"));
+  env.step();
+  std::set<std::string> actions;
+  for (const auto& fault : env.rows.faults) actions.insert(fault.fault_class + " " + fault.action);
+  ASSERT_THAT(actions, ::testing::IsSupersetOf({"xid quarantine, stop", "xid folded: quarantine, stop", "xid watch",
+                                                "attempt_failed watch", "report watch", "node_lost dead"}));
+  metrics.batch_committed(env.rows, 0.01);
+  metrics.recovery_stages({{"running", Cause::gpu, 20min}});
+  metrics.measurements_dropped("store", 1);
+  metrics.measurements_written(1, false);
+  metrics.step(env.plane.get(), env.now.mono);
+  metrics.step(env.plane.get(), env.now.mono + 1s);
+  EXPECT_EQ(series_of(text(), counters), before);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_faults_total{action=\"dead\",class=\"node_lost\"} 1\n"));
 }
 
 TEST_F(MetricsTest, ACommitInDoubtIsNotOneThatIsRefused) {
