@@ -124,7 +124,7 @@ void Metrics::begin_at_zero(const FaultTable& faults) {
   for (const auto& rule : faults.shadow_rows()) shadow_.Add({{"rule", rule}});
 }
 
-void Metrics::count_jobs(const Batch& batch) {
+void Metrics::count_jobs(const Batch& batch, const ControlPlane* plane) {
   std::map<JobId, Instant> placed;  // and when
   for (const auto& e : batch.events) {
     if (e.kind == "preempt") preemptions_.Increment();
@@ -135,8 +135,10 @@ void Metrics::count_jobs(const Batch& batch) {
   }
   const auto placed_first = [&](const JobRow& job) {
     const auto start = job.attempt == 1 ? placed.find(job.id) : placed.end();
-    if (start == placed.end()) return;
-    const Instant since = std::max(job.queued_at, job.not_before);
+    const Job* known = plane == nullptr ? nullptr : plane->find_job(job.id);
+    if (start == placed.end() || known == nullptr) return;
+    // Its row no longer says until when it was not to begin.
+    const Instant since = std::max(job.queued_at, known->spec->begin_time.value_or(Instant{}));
     job_wait_.Add({{"queue", job.queue}}, kWaits).Observe(std::max(0.0, to_seconds(start->second - since)));
     placed.erase(start);
   };
@@ -151,9 +153,9 @@ void Metrics::count_jobs(const Batch& batch) {
         .Increment();
 }
 
-void Metrics::batch_committed(const Batch& batch, double seconds) {
+void Metrics::batch_committed(const Batch& batch, const ControlPlane* plane, double seconds) {
   commits_.Increment();
-  count_jobs(batch);
+  count_jobs(batch, plane);
   commit_seconds_.Observe(seconds);
   batch_rows_.Observe(static_cast<double>(batch.events.size()));
   submissions_.Increment(static_cast<double>(batch.new_specs.size()));

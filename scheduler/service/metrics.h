@@ -27,7 +27,8 @@ class Metrics {
   /// to Prometheus. `faults`: the table by which this scheduler judges.
   explicit Metrics(const FaultTable& faults = FaultTable::built_in());
 
-  void batch_committed(const Batch& batch, double seconds);
+  /// `plane`: as it is after that batch; nullptr: nobody knows any more, and waits are not counted.
+  void batch_committed(const Batch& batch, const ControlPlane* plane, double seconds);
   void recovery_stages(const std::vector<StageSample>& samples);
   /// `seconds` below zero: it was a stream, whose life says nothing.
   void request_done(std::string_view method, std::string_view route, int status, double seconds);
@@ -58,7 +59,7 @@ class Metrics {
  private:
   void begin_at_zero(const FaultTable& faults);
   void count_gpu_time(const AttemptRow& ended);
-  void count_jobs(const Batch& batch);
+  void count_jobs(const Batch& batch, const ControlPlane* plane);
 
   using Counters = prometheus::Family<prometheus::Counter>;
   using Histograms = prometheus::Family<prometheus::Histogram>;

@@ -63,7 +63,9 @@ std::map<std::string_view, OfQueue> look_at_queues(const ControlPlane& plane) {
     ++queue.jobs[static_cast<std::size_t>(job.row.state)];
     if (job.row.state != JobState::queued) continue;
     queue.backlog_gpus += std::int64_t{job.row.nodes} * job.row.gpus_per_node;
-    const Instant since = std::max(job.row.queued_at, job.row.not_before);
+    // No wait is older than its job's place in the order, which restarts keep: few are looked up.
+    if (queue.oldest != Instant{} && job.row.queued_at >= queue.oldest) continue;
+    const Instant since = plane.planner().find_waiting(id)->since;
     if (queue.oldest == Instant{} || since < queue.oldest) queue.oldest = since;
   }
   for (const auto& [key, attempt] : plane.attempts()) {

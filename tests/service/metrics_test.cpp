@@ -70,8 +70,8 @@ std::set<std::string> series_of(const std::string& text, const std::set<std::str
 }
 
 // Everything that is counted, once.
-void count_everything(Metrics& m, const Batch& batch) {
-  m.batch_committed(batch, 0.01);
+void count_everything(Metrics& m, const Batch& batch, const ControlPlane* plane) {
+  m.batch_committed(batch, plane, 0.01);
   m.recovery_stages({{"running", Cause::gpu, 5s}});
   m.request_done("GET", "/v1/jobs", 200, 0.002);
   m.planned(0.001);
@@ -88,6 +88,13 @@ struct MetricsTest : ::testing::Test {
   Metrics metrics;
 
   std::string text() { return metrics.text(env.plane.get(), 3, &env.leases, env.now.mono); }
+
+  // tutti_queue_oldest_timestamp_seconds; 0: there is none.
+  double oldest() {
+    const std::string shown = text();
+    const auto at = shown.find("tutti_queue_oldest_timestamp_seconds{queue=\"default\"} ");
+    return at == std::string::npos ? 0 : std::stod(shown.substr(shown.find("} ", at) + 2));
+  }
 
   Batch batch_of_all_kinds() {
     const NodeId node = env.add_node("n1");
@@ -122,7 +129,8 @@ struct MetricsTest : ::testing::Test {
 };
 
 TEST_F(MetricsTest, ShowsAllOfTheTableAndNothingElse) {
-  count_everything(metrics, batch_of_all_kinds());
+  const Batch batch = batch_of_all_kinds();
+  count_everything(metrics, batch, env.plane.get());
   metrics.step(env.plane.get(), env.now.mono);
   metrics.step(env.plane.get(), env.now.mono + 2s);
   const Shown shown = read(text());
@@ -160,9 +168,7 @@ TEST_F(MetricsTest, CountsQueuesByState) {
   EXPECT_THAT(shown, HasSubstr("\ntutti_queue_backlog_gpus{queue=\"default\"} 16\n"));
   EXPECT_THAT(shown, HasSubstr("\ntutti_queue_held_gpus{queue=\"default\"} 8\n"));
   EXPECT_THAT(shown, HasSubstr("\ntutti_jobs{state=\"queued\"} 2\n"));
-  const auto oldest = shown.find("tutti_queue_oldest_timestamp_seconds{queue=\"default\"} ");
-  ASSERT_NE(oldest, std::string::npos);
-  EXPECT_EQ(std::stod(shown.substr(shown.find("} ", oldest) + 2)), to_seconds(since.time_since_epoch()));
+  EXPECT_EQ(oldest(), to_seconds(since.time_since_epoch()));
 }
 
 TEST_F(MetricsTest, TellsWhatGpusAreUsedFor) {
@@ -238,10 +244,44 @@ TEST_F(MetricsTest, TheWaitIsThatOfTheFirstPlacement) {
   env.add_node("n1");
   env.plan();
   ASSERT_EQ(env.state(job), JobState::starting);
-  metrics.batch_committed(env.rows, 0.01);
+  metrics.batch_committed(env.rows, env.plane.get(), 0.01);
   EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_count{queue=\"default\"} 1\n"));
   EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_sum{queue=\"default\"} 20\n"));
   EXPECT_THAT(text(), HasSubstr("\ntutti_attempts_placed_total 1\n"));
+}
+
+TEST_F(MetricsTest, TheWaitOfAJobThatIsNotToBeginYetHasNotBegun) {
+  JobSpec later = testing::job_spec(1, 8);
+  later.begin_time = env.now.wall + 12s;
+  const JobId job = env.submit(later);
+  env.tick_alive(15s);
+  ASSERT_EQ(env.state(job), JobState::queued);
+  EXPECT_EQ(oldest(), to_seconds((*later.begin_time).time_since_epoch()));
+  env.add_node("n1");
+  env.plan();
+  ASSERT_EQ(env.state(job), JobState::starting);
+  metrics.batch_committed(env.rows, env.plane.get(), 0.01);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_sum{queue=\"default\"} 3\n"));
+}
+
+// It keeps its place in the order, and has not waited since.
+TEST_F(MetricsTest, AJobThatComesBackWaitsSinceItCameBack) {
+  const NodeId node = env.add_node("n1");
+  const JobId job = env.submit(testing::job_spec(1, 8));
+  const AttemptKey key = env.run(job);
+  env.tick_alive(72h, 1min);
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "n1", NodeService::draining, "fans"));
+  ASSERT_TRUE(env.plane->on_requeue(env.now, job, "ada"));
+  env.step();
+  env.end(node, key, false);
+  ASSERT_EQ(env.state(job), JobState::queued);
+  const Instant back = env.now.wall;
+  env.tick_alive(1min);
+  const JobId newer = env.submit(testing::job_spec(1, 8));
+  EXPECT_EQ(oldest(), to_seconds(back.time_since_epoch()));
+  ASSERT_TRUE(env.plane->on_cancel(env.now, job, "ada"));
+  env.step();
+  EXPECT_EQ(oldest(), to_seconds(env.plane->find_job(newer)->row.queued_at.time_since_epoch()));
 }
 
 // The alert asks for more than ten minutes: what takes longer must not all be in the last bucket.
@@ -289,7 +329,7 @@ TEST_F(MetricsTest, TheFirstOfItsKindIsAnIncrease) {
   for (const auto& fault : env.rows.faults) actions.insert(fault.fault_class + " " + fault.action);
   ASSERT_THAT(actions, ::testing::IsSupersetOf({"xid quarantine, stop", "xid folded: quarantine, stop", "xid watch",
                                                 "attempt_failed watch", "report watch", "node_lost dead"}));
-  metrics.batch_committed(env.rows, 0.01);
+  metrics.batch_committed(env.rows, env.plane.get(), 0.01);
   metrics.recovery_stages({{"running", Cause::gpu, 20min}});
   metrics.measurements_dropped("store", 1);
   metrics.measurements_written(1, false);
