@@ -134,7 +134,7 @@ class RulesTest(unittest.TestCase):
     def test_promtool_agrees(self):
         for words in (["check", "config", "--syntax-only", "prometheus.yml"], ["check", "rules", "recording.yml", "alerts.yml"],
                       ["test", "rules", "recording_test.yml", "alerts_test.yml", "together_test.yml"]):
-            got = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=120)
+            got = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=240)
             self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
 
