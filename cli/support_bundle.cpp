@@ -14,6 +14,8 @@
 #include <fstream>
 #include <map>
 #include <ostream>
+#include <set>
+#include <sstream>
 
 #include "api/wire/tar_gz.h"
 #include "api/wire/text_values.h"
@@ -105,20 +107,65 @@ std::string slurp(const fs::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// The flags that Tutti's programs were started with on this machine; the redactor takes values out.
-Got flags_here() {
-  std::string text;
+// Schedulers and workers of this machine, by their directory in /proc: what they were started with.
+std::map<fs::path, std::vector<std::string>> programs_here() {
+  std::map<fs::path, std::vector<std::string>> out;
   std::error_code ec;
   for (fs::directory_iterator at("/proc", ec), end; !ec && at != end; at.increment(ec)) {
     const auto pid = at->path().filename().string();
     if (pid.find_first_not_of("0123456789") != pid.npos) continue;
-    std::string line = slurp(at->path() / "cmdline");
-    const auto program = fs::path(line.substr(0, line.find('\0'))).filename().string();
-    if (program != "tutti-scheduler" && program != "tutti-worker") continue;
-    std::ranges::replace(line, '\0', ' ');
-    text += pid + " " + line + "\n";
+    std::vector<std::string> words;
+    std::istringstream line(slurp(at->path() / "cmdline"));
+    for (std::string word; std::getline(line, word, '\0');) words.push_back(word);
+    if (words.empty()) continue;
+    const auto program = fs::path(words.front()).filename();
+    if (program == "tutti-scheduler" || program == "tutti-worker") out.emplace(at->path(), std::move(words));
+  }
+  return out;
+}
+
+// The redactor takes values out.
+Got flags_here() {
+  std::string text;
+  for (const auto& [process, words] : programs_here()) {
+    text += process.filename().string();
+    for (const auto& word : words) text += " " + word;
+    text += "\n";
   }
   return text.empty() ? Got{"", "no scheduler and no worker runs here", false} : Got{text, "", false};
+}
+
+// Those that were named; else those that what runs here was started with, and those of the packages, for a
+// program that does not start.
+std::set<std::string> configurations(const BundleOptions& options) {
+  if (!options.configs.empty()) return {options.configs.begin(), options.configs.end()};
+  constexpr std::string_view kFlag = "--config";
+  std::set<std::string> out;
+  std::error_code ec;
+  for (const auto& [process, words] : programs_here())
+    for (std::size_t i = 1; i < words.size(); ++i) {
+      std::string file;
+      if (words[i] == kFlag && i + 1 < words.size()) file = words[i + 1];
+      if (words[i].starts_with(std::string(kFlag) + "=")) file = words[i].substr(kFlag.size() + 1);
+      if (!file.empty()) out.insert((fs::read_symlink(process / "cwd", ec) / file).lexically_normal());
+    }
+  for (const char* file : {"/etc/tutti/scheduler.toml", "/etc/tutti/worker.toml"})
+    if (fs::exists(file, ec)) out.insert(file);
+  return out;
+}
+
+Got configuration(const std::string& file) {
+  Got got = end_of_file(file);
+  got.text = redacted_config(got.text);
+  return got;
+}
+
+// Asked for in reverse, so that the bound, or the deadline, costs what is oldest.
+Got journal(const std::string& unit, std::chrono::milliseconds deadline) {
+  Got got = of_program(
+      {"journalctl", "--no-pager", "-q", "-o", "short-iso", "-r", "-n", kLogLines, "-u", unit}, deadline);
+  got.text = in_order_of_time(got.text, got.cut);
+  return got;
 }
 
 Got machine_here() {
@@ -187,6 +234,72 @@ void write_whole(const std::string& path, const std::string& bytes) {
 
 }  // namespace
 
+std::string in_order_of_time(std::string_view newest_first, bool cut) {
+  if (cut) newest_first = newest_first.substr(0, newest_first.rfind('\n') + 1);
+  std::string out;
+  out.reserve(newest_first.size() + 1);
+  while (!newest_first.empty()) {  // the last entry that is left: back to a line that is not indented
+    std::size_t begin = newest_first.size();
+    do {
+      const auto newline = begin < 2 ? newest_first.npos : newest_first.rfind('\n', begin - 2);
+      begin = newline == newest_first.npos ? 0 : newline + 1;
+    } while (begin > 0 && (newest_first[begin] == ' ' || newest_first[begin] == '\t'));
+    out.append(newest_first.substr(begin));
+    if (!out.ends_with('\n')) out += '\n';
+    newest_first = newest_first.substr(0, begin);
+  }
+  return out;
+}
+
+namespace {
+
+// Behind the value of a key that begins at `at`. In a line that is commented out, '#' begins no comment.
+std::size_t end_of_value(std::string_view toml, std::size_t at, bool commented) {
+  int depth = 0;
+  while (at < toml.size()) {
+    const char c = toml[at];
+    if (c == '\n' && depth <= 0) break;
+    if (c == '#' && !commented) {
+      at = std::min(toml.find('\n', at), toml.size());
+      continue;
+    }
+    if (c != '"' && c != '\'') {
+      depth += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : 0;
+      ++at;
+      continue;
+    }
+    const std::string quotes(toml.substr(at, 3) == std::string(3, c) ? 3 : 1, c);
+    at += quotes.size();
+    for (; at < toml.size() && toml.substr(at, quotes.size()) != quotes; ++at) {
+      if (quotes.size() == 1 && toml[at] == '\n') return at;  // it does not end: a file that is wrong
+      if (c == '"' && toml[at] == '\\') ++at;
+    }
+    at = std::min(at + quotes.size(), toml.size());
+  }
+  return at;
+}
+
+}  // namespace
+
+std::string redacted_config(std::string_view toml) {
+  std::string out;
+  for (std::size_t at = 0; at < toml.size();) {
+    const auto end = std::min(toml.find('\n', at), toml.size());
+    const std::string_view line = toml.substr(at, end - at);
+    const auto equals = line.find('=');
+    std::string name(line.substr(0, equals == line.npos ? 0 : equals));
+    const bool commented = name.find('#') != name.npos;
+    std::erase_if(name, [](char c) { return c == ' ' || c == '\t' || c == '#' || c == '"' || c == '\''; });
+    const bool secret = equals != line.npos && is_secret_name(name);
+    const auto next = secret ? end_of_value(toml, at + equals + 1, commented) : end;
+    out.append(secret ? line.substr(0, equals + 1) : line);
+    if (secret) out.append(" \"[redacted]\"");
+    if (next < toml.size()) out += '\n';
+    at = next + 1;
+  }
+  return out;
+}
+
 void BundleParts::add(const std::string& name, const std::function<Got()>& get) {
   const auto began = std::chrono::steady_clock::now();
   Part part;
@@ -245,11 +358,11 @@ int run_support_bundle(Session& session, const BundleOptions& options, const Con
   for (const auto& asked : kAsked) said(asked.name, [&] { return ask(session, asked.path); });
   said("machine/flags.txt", flags_here);
   said("machine/machine.txt", machine_here);
+  const auto configs = configurations(options);
+  for (const auto& file : configs) said("config/" + safe_name(file), [&] { return configuration(file); });
+  if (configs.empty()) said("config", []() -> Got { return {"", "no configuration file is here", false}; });
   for (const auto& unit : options.units)
-    said("logs/" + unit + ".journal", [&] {
-      return of_program({"journalctl", "--no-pager", "-q", "-o", "short-iso", "-n", kLogLines, "-u", unit},
-                        options.deadline);
-    });
+    said("logs/" + unit + ".journal", [&] { return journal(unit, options.deadline); });
   for (const auto& log : options.logs) said("logs/" + safe_name(log), [&] { return end_of_file(log); });
   said("database.txt", [&] { return database(options.doctor.db, options.deadline); });
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/doctor.h"
@@ -20,10 +21,18 @@ struct BundleOptions {
   std::string file;               // "" = support-DATE.tar.gz; "-" = standard output
   DoctorOptions doctor;           // .db and the folders
   std::vector<std::string> logs;  // files whose ends are taken
+  std::vector<std::string> configs;  // configuration files; none: those of the programs and packages here
   std::vector<std::string> units = {"tutti-scheduler", "tutti-worker"};  // of the journal
   int most_mb = 64;                   // of all parts, before they are packed
   std::chrono::seconds deadline{15};  // of each part
 };
+/// Without the values of keys with secret names, in whatever form TOML has them: also lists, also over several
+/// lines, also behind '#'. The redactor of a bundle then looks at the rest.
+std::string redacted_config(std::string_view toml);
+/// The lines of a journal that was asked for with the newest first (journalctl -r), in the order of time. The
+/// further lines of an entry are indented, and follow its first one. `cut`: the last line is not whole.
+std::string in_order_of_time(std::string_view newest_first, bool cut);
+
 int run_support_bundle(Session& session, const BundleOptions& options, const ConnectionFlags& flags);
 
 /// One after the other; what is too large loses its beginning.

@@ -50,7 +50,9 @@ struct UsageRow {
   std::int64_t attempts = 0;  // placed in it
   Duration gpu{};             // GPU time allocated
   Duration node{};            // time of whole nodes or parts of them, one for each member of a gang
-  // GPU time of attempts that ended in the interval, after the last checkpoint: work to be done again.
+  // The part of `gpu` after the last checkpoint of attempts that have failed or were stopped: to be done again.
+  // It is the last part of what each of their GPUs was held for, so it is cut at the interval's ends, and at
+  // midnight, like that. Never more than `gpu`; it grows when an attempt that ran in the interval ends later.
   Duration lost{};
   std::array<Duration, kCauseCount> lost_by{};
   std::int64_t succeeded = 0, failed = 0, cancelled = 0;  // jobs that ended in it

@@ -403,7 +403,8 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   lease_settings.heartbeat = std::min<Duration>(lease_settings.heartbeat, lease_settings.lease / 6);
   lease_settings.suspicion = std::min<Duration>(lease_settings.suspicion, lease_settings.lease / 2);
   LeaseTable leases(lease_settings);
-  Metrics metrics;
+  const auto fault_table = load_fault_table(f.fault_table);
+  Metrics metrics(fault_table ? *fault_table : FaultTable::built_in());
   db::PgStoreOptions store_options;
   store_options.connection_string = db;
   store_options.leader_idle_timeout = frozen_after(lease_settings.lease);
@@ -414,7 +415,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   LeaderSettings leader_settings;
   leader_settings.holder = holder_name();
   leader_settings.control.policy = *planner::find_policy(f.policy);
-  leader_settings.control.faults = load_fault_table(f.fault_table);
+  leader_settings.control.faults = fault_table;
   leader_settings.control.blame = f.blame;
   leader_settings.control.evidence_wait = from_seconds(f.evidence_seconds);
   leader_settings.control.continue_for = from_seconds(f.continue_minutes * 60);

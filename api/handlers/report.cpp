@@ -109,6 +109,7 @@ void add_machines(HistoryStore& store, DayReport& report) {
   note_set_aside(last, report);
   report.exact = last.known_since && *last.known_since <= report.day;
   const auto first = store.first_event();
+  if (first && *first < report.until) report.known_from = std::max(*first, report.day);
   for (Instant at = report.day; at < report.until; at += kSampleEvery) {
     if (!first || at < *first) continue;
     if (std::chrono::steady_clock::now() > give_up) break;
@@ -211,6 +212,25 @@ json::object samples_view(const DayReport& report) {
       {"samples", std::move(samples)}};
 }
 
+// What the GPUs could have given in the hours that are known: each sample stands for the time until the next
+// one, the first also for what is known before it. A cluster's first day begins with its first event.
+std::optional<double> capacity_of(const DayReport& report) {
+  if (report.samples.empty()) return std::nullopt;
+  double gpu_seconds = 0;
+  for (const auto& s : report.samples) {
+    const bool first = &s == &report.samples.front();
+    const Instant from = first && report.known_from != Instant{} ? report.known_from : s.at;
+    const Instant to = std::min(s.at + kSampleEvery, report.until);
+    gpu_seconds += static_cast<double>(s.gpus) * to_seconds(to - from);
+  }
+  return gpu_seconds;
+}
+
+// False: it was given up, and the time held is of more hours than the capacity.
+bool known_to_the_end(const DayReport& report) {
+  return !report.samples.empty() && report.samples.back().at + kSampleEvery >= report.until;
+}
+
 json::array projects_view(const Usage& usage) {
   std::vector<const UsageRow*> rows;
   for (const auto& row : usage.rows) rows.push_back(&row);
@@ -251,8 +271,7 @@ json::object faults_view(const DayReport& report) {
 json::object report_view(const DayReport& report) {
   const UsageRow& total = report.total.total;
   json::object spare = samples_view(report);
-  const auto* mean = spare.at("mean_gpus").if_double();
-  const double capacity = mean == nullptr ? 0 : *mean * to_seconds(report.until - report.day);
+  const std::optional<double> capacity = capacity_of(report);
   json::array queues, aside;
   for (const auto& row : report.by_queue.rows) {
     json::object one = waits_view(row);
@@ -273,9 +292,9 @@ json::object report_view(const DayReport& report) {
           {"complete", report.until - report.day == kDay},
           {"made_at", wire::format_instant(report.made_at)},
           {"utilisation", json::object{{"gpu_seconds", held},
-                                       {"capacity_gpu_seconds",
-                                        mean == nullptr ? json::value(nullptr) : json::value(capacity)},
-                                       {"ratio", ratio(held, capacity)}}},
+                                       {"capacity_gpu_seconds", number_or_null(capacity)},
+                                       {"ratio", known_to_the_end(report) ? ratio(held, *capacity)
+                                                                          : json::value(nullptr)}}},
           {"jobs", json::object{{"submitted", report.submitted},
                                 {"active", total.jobs},
                                 {"placed", total.attempts},

@@ -35,6 +35,7 @@ struct DayReport {
     std::optional<std::int64_t> asked;  // by jobs that were ready; nullopt: too many to be counted
   };
   std::vector<Sample> samples;
+  Instant known_from{};  // the first event, or `day` if that was later; epoch 0 = nothing is known
   bool exact = false;  // false: a GPU that was away and came back may be counted as if it had been there
   struct Aside {
     std::string node;

@@ -204,6 +204,9 @@ void add_login(CommandLine& line) {
   bundle->add_option("--db", b->doctor.db,
                      "also statistics of this PostgreSQL, by psql: without its password");
   repeated(bundle->add_option("--log", b->logs, "also the end of this file (may be repeated)"));
+  repeated(bundle->add_option("--config", b->configs,
+                              "this configuration file, without secrets (may be repeated) [those of the "
+                              "programs that run here, and /etc/tutti/*.toml]"));
   bundle->add_option("--data", b->doctor.data, "of a scheduler on this machine [/var/lib/tutti]");
   bundle->add_option("--state-dir", b->doctor.state_dir,
                      "of a worker on this machine [/var/lib/tutti-worker]");

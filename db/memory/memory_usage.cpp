@@ -131,18 +131,23 @@ Usage MemoryReader::usage(const UsageQuery& query) {
         const Instant begin = begin_time_in(find_spec(a.job));
         s.waits.push_back(std::max(0.0, to_seconds(a.placed_at - std::max(job->queued_at, begin))));
       });
-    if (end && c.holds(*end))
-      c.add(*job, a.cause, *end, [&](Sums& s) {
-        s.row.lost += a.lost_gpu;
-        s.row.lost_by[static_cast<std::size_t>(a.cause)] += a.lost_gpu;
-      });
   }
+  std::map<AttemptKey, int> gpus;
+  for (const auto& [gpu, rows] : database_->allocations_)
+    for (const auto& row : rows) ++gpus[{row.job, row.epoch}];
   for (const auto& [gpu, rows] : database_->allocations_)
     for (const auto& row : rows) {
       const JobRow* job = database_->job_row(row.job);
       const auto a = database_->attempts_.find({row.job, row.epoch});
       if (job == nullptr || a == database_->attempts_.end() || !c.wants(*job)) continue;
-      c.add_time(*job, a->second.cause, row.from, row.until, [&](UsageRow& r, Duration d) { r.gpu += d; });
+      const Cause cause = a->second.cause;
+      c.add_time(*job, cause, row.from, row.until, [](UsageRow& r, Duration d) { r.gpu += d; });
+      if (!row.until || a->second.lost_gpu == Duration::zero()) continue;
+      const Instant lost_from = *row.until - a->second.lost_gpu / gpus.at(a->first);
+      c.add_time(*job, cause, std::max(row.from, lost_from), row.until, [&](UsageRow& r, Duration d) {
+        r.lost += d;
+        r.lost_by[static_cast<std::size_t>(cause)] += d;
+      });
     }
   for (const auto& [id, done] : database_->done_)
     if (c.wants(done.job) && c.holds(done.ended_at))

@@ -12,13 +12,13 @@ namespace tutti::db {
 namespace {
 
 // $1 and $2 are the interval. GPUs of a gang are held and freed together, so they are counted before their
-// time is cut into days.
+// time is cut into days. What was lost is the last part of the time that they were held.
 constexpr const char* kHeld = R"(
 WITH of_job AS (
   SELECT id, project, owner, queue, queued_at FROM job UNION ALL
   SELECT id, project, owner, queue, queued_at FROM job_done),
 held AS (
-  SELECT a.job, a.number, a.cause, a.placed_at, a.ended_at, a.lost_gpu_us,
+  SELECT a.job, a.number, a.cause, a.placed_at, a.ended_at,
          CASE WHEN jsonb_typeof(a.gang) = 'array' THEN jsonb_array_length(a.gang) ELSE 0 END AS nodes
   FROM attempt a
   WHERE a.placed_at < $2::timestamptz AND (a.ended_at IS NULL OR a.ended_at >= $1::timestamptz)),
@@ -29,17 +29,23 @@ gpu AS (
 spans AS (
   SELECT h.job, h.cause, greatest(h.placed_at, $1::timestamptz) AS begins,
          least(coalesce(h.ended_at, $2::timestamptz), $2::timestamptz) AS ends, 0::bigint AS gpus,
-         h.nodes::bigint AS nodes
+         h.nodes::bigint AS nodes, 0::bigint AS lost
   FROM held h
   UNION ALL
   SELECT g.job, a.cause, greatest(g.from_at, $1::timestamptz),
-         least(coalesce(g.until_at, $2::timestamptz), $2::timestamptz), g.gpus, 0
-  FROM gpu g JOIN attempt a ON a.job = g.job AND a.epoch = g.epoch),
+         least(coalesce(g.until_at, $2::timestamptz), $2::timestamptz), g.gpus, 0, 0
+  FROM gpu g JOIN attempt a ON a.job = g.job AND a.epoch = g.epoch
+  UNION ALL
+  SELECT g.job, a.cause,
+         greatest(g.from_at, g.until_at - a.lost_gpu_us / g.gpus * interval '1 microsecond', $1::timestamptz),
+         least(g.until_at, $2::timestamptz), 0, 0, g.gpus
+  FROM gpu g JOIN attempt a ON a.job = g.job AND a.epoch = g.epoch
+  WHERE a.lost_gpu_us > 0 AND g.until_at IS NOT NULL),
 )";
 
 constexpr const char* kPiecesOfDays = R"(
 pieces AS (
-  SELECT s.job, s.cause, d AS day, s.gpus, s.nodes,
+  SELECT s.job, s.cause, d AS day, s.gpus, s.nodes, s.lost,
          extract(epoch FROM least(d + interval '24 hours', s.ends) - greatest(d, s.begins)) * 1000000 AS us
   FROM spans s
   CROSS JOIN LATERAL generate_series(date_trunc('day', s.begins, 'UTC'), s.ends - interval '1 microsecond',
@@ -48,7 +54,7 @@ pieces AS (
 )";
 constexpr const char* kWholePieces = R"(
 pieces AS (
-  SELECT s.job, s.cause, NULL::timestamptz AS day, s.gpus, s.nodes,
+  SELECT s.job, s.cause, NULL::timestamptz AS day, s.gpus, s.nodes, s.lost,
          extract(epoch FROM s.ends - s.begins) * 1000000 AS us
   FROM spans s WHERE s.ends > s.begins),
 )";
@@ -57,7 +63,7 @@ pieces AS (
 constexpr const char* kFacts = R"(
 facts AS (
   SELECT job, cause, day, 0 AS placed, (gpus * us)::bigint AS gpu_us, (nodes * us)::bigint AS node_us,
-         0::bigint AS lost_us, NULL::double precision AS wait_us, 0 AS ended_as
+         (lost * us)::bigint AS lost_us, NULL::double precision AS wait_us, 0 AS ended_as
   FROM pieces
   UNION ALL
   SELECT h.job, h.cause, DAY(h.placed_at), 1, 0, 0, 0,
@@ -69,9 +75,6 @@ facts AS (
     FROM job_text s
     WHERE s.id = h.job AND coalesce(s.changed_json, s.spec_json) LIKE '%"begin_time":"%') p ON true
   WHERE h.placed_at >= $1::timestamptz
-  UNION ALL
-  SELECT h.job, h.cause, DAY(h.ended_at), 0, 0, 0, h.lost_gpu_us, NULL, 0
-  FROM held h WHERE h.ended_at < $2::timestamptz
   UNION ALL
   SELECT d.id, d.cause, DAY(d.ended_at), 0, 0, 0, 0, NULL, d.state
   FROM job_done d WHERE d.ended_at >= $1::timestamptz AND d.ended_at < $2::timestamptz)

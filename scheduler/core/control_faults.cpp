@@ -49,11 +49,7 @@ std::optional<std::string> ControlPlane::failed_gpu_of(std::string_view reason) 
 }
 
 std::string ControlPlane::action_of(const Evidence& e, bool folded) const {
-  std::string action(name(e.rule.gpu));
-  if (e.rule.job != FaultJob::none) action += ", " + std::string(name(e.rule.job));
-  if (e.rule.shadow) return "shadow: " + action;
-  if (e.braked) return "brake: " + action;
-  return folded && e.acts ? "folded: " + action : action;
+  return fault_action(e.rule, e.braked, folded);
 }
 
 void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fault) {

@@ -165,17 +165,20 @@ void ControlPlane::forget_lost_parts(AttemptKey key) {
     it = lost_parts_.erase(it);
 }
 
-// Once in each silence, before the first attempt that it ends is judged.
+// Once in each silence, before the first attempt that it ends is judged. A node that a person has given up is
+// not lost: it was to go.
 void ControlPlane::count_node_lost(Node& node, Now now) {
-  if (std::exchange(node.counted_lost, true)) return;
+  if (std::exchange(node.counted_lost, true) || node.row.service == NodeService::retired) return;
   const NodeId id = node.row.id;
   const AttemptKey hit = node.members.empty() ? AttemptKey{} : *node.members.begin();
   const Mono heard_at = leases_.heard_at(id);
   const auto together = [&](Mono other) { return std::chrono::abs(other - heard_at) <= kAlone; };
   std::erase_if(lost_lately_, [&](const Lost& l) { return now.mono - l.heard_at > kRemembered; });
   // Many at once have one cause, and it is none of them, also not the one that was counted first.
-  bool alone = std::ranges::none_of(
-      silent_, [&](NodeId other) { return other != id && together(leases_.heard_at(other)); });
+  bool alone = std::ranges::none_of(silent_, [&](NodeId other) {
+    return other != id && cluster_.nodes.at(other).row.service != NodeService::retired &&
+           together(leases_.heard_at(other));
+  });
   for (Lost& other : lost_lately_) {
     if (!together(other.heard_at)) continue;
     alone = false;

@@ -155,6 +155,32 @@ const FaultRule& FaultTable::judge_reason(std::string_view reason) const {
   return judge("xid", xid);
 }
 
+std::string fault_action(const FaultRule& rule, bool braked, bool folded) {
+  std::string action(name(rule.gpu));
+  if (rule.job != FaultJob::none) action += ", " + std::string(name(rule.job));
+  if (rule.shadow) return "shadow: " + action;
+  if (braked) return "brake: " + action;
+  return folded && rule.acts() ? "folded: " + action : action;
+}
+
+std::set<std::pair<std::string, std::string>> FaultTable::outcomes() const {
+  std::set<std::pair<std::string, std::string>> out;
+  for (const auto& [fault, rule] : rules_) {
+    if (fault == "*") continue;
+    const std::string kind = fault.substr(0, fault.find(':'));
+    for (const bool folded : {false, true}) out.emplace(kind, fault_action(rule, false, folded));
+    if (rule.acts()) out.emplace(kind, fault_action(rule, true, false));
+  }
+  return out;
+}
+
+std::vector<std::string> FaultTable::shadow_rows() const {
+  std::vector<std::string> out;
+  for (const auto& [fault, rule] : rules_)
+    if (rule.shadow) out.push_back(id() + " " + fault);
+  return out;
+}
+
 std::vector<std::string> FaultTable::quarantining() const {
   const auto takes = [](const FaultRule& rule) { return rule.gpu == FaultGpu::quarantine && !rule.shadow; };
   const bool unknown_xids = takes(rules_.at("xid:*")), unknown_kinds = takes(rules_.at("*"));

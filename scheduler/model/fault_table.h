@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "scheduler/model/error.h"
@@ -45,6 +46,10 @@ struct FaultRule {
   bool acts() const { return job != FaultJob::none || gpu == FaultGpu::quarantine; }
 };
 
+// What the row of such a fault says was done: "quarantine, stop", and where it was not, why: "shadow: …" (the
+// rule only tells), "brake: …" (it was on too many nodes), "folded: …" (of an event that another has told).
+std::string fault_action(const FaultRule& rule, bool braked, bool folded);
+
 class FaultTable {
  public:
   // Errors name line and column of the file.
@@ -58,6 +63,11 @@ class FaultTable {
 
   // Version, and FNV-1a of the text: "2026-11-2#1a2b3c4d".
   std::string id() const { return version_ + "#" + hash_.substr(0, 8); }
+  // (class, action) of every fault row that it may lead to; of kinds that it does not name, none.
+  std::set<std::pair<std::string, std::string>> outcomes() const;
+  // Its rows in shadow mode, named as fault rows name them: "2026-11-2#1a2b3c4d xid:79".
+  std::vector<std::string> shadow_rows() const;
+
   // Faults that a worker is to remember until a reset. Where what is not known is one of them ("xid:*", "*"),
   // those that the table knows and lets pass follow as "!xid:13".
   std::vector<std::string> quarantining() const;

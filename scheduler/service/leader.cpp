@@ -378,7 +378,7 @@ void Leader::took_effect(const InFlight& done) {
     committed_since_load_ = true;
     retry_delay_ = kFirstRetry;
     commit_ms_ = to_seconds(committed_at_ - done.began) * 1e3;
-    metrics_.batch_committed(*done.batch, to_seconds(committed_at_ - done.began));
+    metrics_.batch_committed(*done.batch, plane_.get(), to_seconds(committed_at_ - done.began));
     log_events(*done.batch, plane_.get());
     if (observer_) observer_(*done.batch, done.decided - done.began, committed_at_ - done.decided);
     for (const auto& event : done.batch->events) {

@@ -3,10 +3,12 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "api/http/process_metrics.h"
 #include "db/store.h"
+#include "scheduler/core/retry.h"
 #include "scheduler/model/metric_table.h"
 #include "scheduler/service/plane_metrics.h"
 
@@ -24,8 +26,25 @@ constexpr Duration kLongestStep = std::chrono::minutes(1);
 
 const prometheus::Histogram::BucketBoundaries kRows{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000};
 
+// A job is back when there are GPUs for it: that may take hours. Alerts ask for ten minutes.
+const prometheus::Histogram::BucketBoundaries kRecoveries{0.1, 0.5, 1,   2,   5,    10,   20,   30,    60,
+                                                          120, 300, 600, 900, 1800, 3600, 7200, 14'400};
+
 const prometheus::Histogram::BucketBoundaries kWaits{1,    5,    15,     60,     300,    900,     1800,
                                                      3600, 7200, 14'400, 28'800, 86'400, 259'200, 604'800};
+
+// Classes and actions of faults that no GPU has told.
+constexpr std::array<std::pair<const char*, const char*>, 4> kFaultsOfNoTable{
+    {{"node_lost", "dead"}, {"attempt_failed", "watch"}, {"report", "watch"}, {"forgiven", "none"}}};
+
+bool is_failure(Cause cause) {
+  return class_of(cause) != CauseClass::ours && class_of(cause) != CauseClass::person;
+}
+
+const char* charged(Cause cause) {
+  const CauseClass whose = class_of(cause);
+  return whose == CauseClass::user || whose == CauseClass::person ? "user" : "us";
+}
 
 // Names and helps are those of the table.
 auto& counters(prometheus::Registry& registry, const std::string& name) {
@@ -40,7 +59,7 @@ auto& histograms(prometheus::Registry& registry, const std::string& name) {
 
 }  // namespace
 
-Metrics::Metrics()
+Metrics::Metrics(const FaultTable& faults)
     : submissions_(counters(registry_, "tutti_jobs_submitted_total").Add({})),
       commits_(counters(registry_, "tutti_commits_total").Add({})),
       commit_failures_(counters(registry_, "tutti_commit_failures_total").Add({})),
@@ -76,11 +95,36 @@ Metrics::Metrics()
       gpu_use_seconds_(counters(registry_, "tutti_gpu_use_seconds_total")),
       shadow_(counters(registry_, "tutti_fault_shadow_total")),
       verdicts_(counters(registry_, "tutti_verdicts_revised_total")) {
-  // From the start, or the first failure would be no increase.
-  for (const char* what : {"archive", "drop"}) history_failures_.Add({{"what", what}});
+  begin_at_zero(faults);
 }
 
-void Metrics::count_jobs(const Batch& batch) {
+void Metrics::begin_at_zero(const FaultTable& faults) {
+  for (const char* what : {"archive", "drop"}) history_failures_.Add({{"what", what}});
+  for (const char* why : {"name", "number", "names", "series", "memory", "store"})
+    measurements_dropped_.Add({{"why", why}});
+  for (const char* result : {"ok", "failed"}) measurement_rows_.Add({{"result", result}});
+  for (const char* use : {"kept", "lost", "overhead"}) gpu_seconds_.Add({{"use", use}});
+  for (const auto& [use, gpus] : gpus_by_use({})) gpu_use_seconds_.Add({{"use", std::string(use)}});
+  attempts_ended_.Add({{"cause", "none"}, {"result", "succeeded"}});
+  jobs_ended_.Add({{"outcome", "succeeded"}, {"cause", "none"}});
+  jobs_ended_.Add({{"outcome", "cancelled"}, {"cause", std::string(name(Cause::cancelled))}});
+  for (std::size_t c = 1; c < kCauseCount; ++c) {
+    const auto of = static_cast<Cause>(c);
+    const std::string cause(name(of));
+    attempts_ended_.Add({{"cause", cause}, {"result", is_failure(of) ? "failed" : "stopped"}});
+    lost_gpu_seconds_.Add({{"cause", cause}, {"charged", charged(of)}});
+    if (!is_failure(of)) continue;
+    jobs_ended_.Add({{"outcome", "failed"}, {"cause", cause}});
+    // Of the stages, the one that an alert asks for: each is twenty series a cause.
+    recovery_stage_.Add({{"stage", "running"}, {"cause", cause}}, kRecoveries);
+  }
+  verdicts_.Add({{"cause", std::string(name(Cause::gpu))}});
+  for (const auto& [kind, action] : faults.outcomes()) faults_.Add({{"class", kind}, {"action", action}});
+  for (const auto& [kind, action] : kFaultsOfNoTable) faults_.Add({{"class", kind}, {"action", action}});
+  for (const auto& rule : faults.shadow_rows()) shadow_.Add({{"rule", rule}});
+}
+
+void Metrics::count_jobs(const Batch& batch, const ControlPlane* plane) {
   std::map<JobId, Instant> placed;  // and when
   for (const auto& e : batch.events) {
     if (e.kind == "preempt") preemptions_.Increment();
@@ -91,8 +135,10 @@ void Metrics::count_jobs(const Batch& batch) {
   }
   const auto placed_first = [&](const JobRow& job) {
     const auto start = job.attempt == 1 ? placed.find(job.id) : placed.end();
-    if (start == placed.end()) return;
-    const Instant since = std::max(job.queued_at, job.not_before);
+    const Job* known = plane == nullptr ? nullptr : plane->find_job(job.id);
+    if (start == placed.end() || known == nullptr) return;
+    // Its row no longer says until when it was not to begin.
+    const Instant since = std::max(job.queued_at, known->spec->begin_time.value_or(Instant{}));
     job_wait_.Add({{"queue", job.queue}}, kWaits).Observe(std::max(0.0, to_seconds(start->second - since)));
     placed.erase(start);
   };
@@ -107,9 +153,9 @@ void Metrics::count_jobs(const Batch& batch) {
         .Increment();
 }
 
-void Metrics::batch_committed(const Batch& batch, double seconds) {
+void Metrics::batch_committed(const Batch& batch, const ControlPlane* plane, double seconds) {
   commits_.Increment();
-  count_jobs(batch);
+  count_jobs(batch, plane);
   commit_seconds_.Observe(seconds);
   batch_rows_.Observe(static_cast<double>(batch.events.size()));
   submissions_.Increment(static_cast<double>(batch.new_specs.size()));
@@ -124,9 +170,9 @@ void Metrics::batch_committed(const Batch& batch, double seconds) {
     attempts_ended_.Add({{"cause", cause}, {"result", std::string(name(a.result))}}).Increment();
     count_gpu_time(a);
     if (a.fault_at == Instant{} || a.stopping_at == Instant{}) continue;
-    recovery_stage_.Add({{"stage", "decided"}, {"cause", cause}}, kSeconds)
+    recovery_stage_.Add({{"stage", "decided"}, {"cause", cause}}, kRecoveries)
         .Observe(to_seconds(a.stopping_at - a.fault_at));
-    recovery_stage_.Add({{"stage", "fenced"}, {"cause", cause}}, kSeconds)
+    recovery_stage_.Add({{"stage", "fenced"}, {"cause", cause}}, kRecoveries)
         .Observe(to_seconds(a.ended_at - a.fault_at));
   }
 }
@@ -141,9 +187,8 @@ void Metrics::count_gpu_time(const AttemptRow& a) {
   gpu_seconds_.Add({{"use", "kept"}}).Increment(ran - lost);
   gpu_seconds_.Add({{"use", "lost"}}).Increment(lost);
   gpu_seconds_.Add({{"use", "overhead"}}).Increment(std::max(held - ran, 0.0));
-  const bool theirs = class_of(a.cause) == CauseClass::user || class_of(a.cause) == CauseClass::person;
   if (lost > 0)
-    lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", theirs ? "user" : "us"}})
+    lost_gpu_seconds_.Add({{"cause", std::string(name(a.cause))}, {"charged", charged(a.cause)}})
         .Increment(lost);
 }
 
@@ -169,7 +214,7 @@ void Metrics::history_failed(std::string_view what) {
 
 void Metrics::recovery_stages(const std::vector<StageSample>& samples) {
   for (const auto& s : samples)
-    recovery_stage_.Add({{"stage", std::string(s.stage)}, {"cause", std::string(name(s.cause))}}, kSeconds)
+    recovery_stage_.Add({{"stage", std::string(s.stage)}, {"cause", std::string(name(s.cause))}}, kRecoveries)
         .Observe(to_seconds(s.since_fault));
 }
 

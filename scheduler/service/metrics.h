@@ -16,15 +16,19 @@
 #include <utility>
 
 #include "scheduler/core/control_plane.h"
+#include "scheduler/model/fault_table.h"
 #include "scheduler/model/rows.h"
 
 namespace tutti {
 
 class Metrics {
  public:
-  Metrics();
+  /// Counters with few labels are there from the start, at 0: what is born with its first event is no increase
+  /// to Prometheus. `faults`: the table by which this scheduler judges.
+  explicit Metrics(const FaultTable& faults = FaultTable::built_in());
 
-  void batch_committed(const Batch& batch, double seconds);
+  /// `plane`: as it is after that batch; nullptr: nobody knows any more, and waits are not counted.
+  void batch_committed(const Batch& batch, const ControlPlane* plane, double seconds);
   void recovery_stages(const std::vector<StageSample>& samples);
   /// `seconds` below zero: it was a stream, whose life says nothing.
   void request_done(std::string_view method, std::string_view route, int status, double seconds);
@@ -53,8 +57,9 @@ class Metrics {
                    Mono now = {});
 
  private:
+  void begin_at_zero(const FaultTable& faults);
   void count_gpu_time(const AttemptRow& ended);
-  void count_jobs(const Batch& batch);
+  void count_jobs(const Batch& batch, const ControlPlane* plane);
 
   using Counters = prometheus::Family<prometheus::Counter>;
   using Histograms = prometheus::Family<prometheus::Histogram>;

@@ -12,10 +12,25 @@ namespace {
 
 constexpr auto kUses = std::to_array<std::string_view>({"used", "idle", "unhealthy", "closed", "away"});
 
+// A machine that has been given up is no part of the cluster, heard or not: it stands under its service and
+// nowhere else. Until it has gone it may still hold a job, though, and that is GPU time.
+bool is_gone(const Node* node) { return node != nullptr && node->row.service == NodeService::retired; }
+bool counts(const Gpu& gpu, const Node* node) {
+  return gpu.row.present && (gpu.holder.job || !is_gone(node));
+}
+
+bool is_away(const Node* node) { return node == nullptr || node->row.state != NodeState::reachable; }
+
+std::string_view state_of(const Gpu& gpu, const Node* node) {
+  if (!gpu.usable()) return name(gpu.row.health);
+  if (gpu.holder.job) return "allocated";
+  return is_away(node) ? "away" : "free";
+}
+
 std::string_view use_of(const Gpu& gpu, const Node* node) {
   if (!gpu.usable()) return "unhealthy";
   if (gpu.holder.job) return "used";
-  if (node == nullptr || node->row.state != NodeState::reachable) return "away";
+  if (is_away(node)) return "away";
   const bool takes =
       node->row.service == NodeService::schedulable || node->row.service == NodeService::probation;
   return takes ? "idle" : "closed";
@@ -48,7 +63,9 @@ std::map<std::string_view, OfQueue> look_at_queues(const ControlPlane& plane) {
     ++queue.jobs[static_cast<std::size_t>(job.row.state)];
     if (job.row.state != JobState::queued) continue;
     queue.backlog_gpus += std::int64_t{job.row.nodes} * job.row.gpus_per_node;
-    const Instant since = std::max(job.row.queued_at, job.row.not_before);
+    // No wait is older than its job's place in the order, which restarts keep: few are looked up.
+    if (queue.oldest != Instant{} && job.row.queued_at >= queue.oldest) continue;
+    const Instant since = plane.planner().find_waiting(id)->since;
     if (queue.oldest == Instant{} || since < queue.oldest) queue.oldest = since;
   }
   for (const auto& [key, attempt] : plane.attempts()) {
@@ -86,13 +103,13 @@ void add_jobs(MetricText& text, const ControlPlane& plane) {
 
 void add_gpus(MetricText& text, const Cluster& cluster) {
   std::map<std::string_view, std::size_t> states;
-  for (const auto state : {"free", "allocated", "dirty", "quarantined"}) states[state] = 0;
+  for (const auto state : {"free", "allocated", "away", "dirty", "quarantined"}) states[state] = 0;
   using Class = std::tuple<std::string_view, std::string_view>;  // queue, model
   std::map<Class, std::map<std::string_view, std::size_t>> classes;
   for (const auto& [id, gpu] : cluster.gpus) {
-    if (!gpu.row.present) continue;
-    ++states[!gpu.usable() ? name(gpu.row.health) : gpu.holder.job ? "allocated" : "free"];
     const Node* node = cluster.find(gpu.row.node);
+    if (!counts(gpu, node)) continue;
+    ++states[state_of(gpu, node)];
     auto& uses = classes[{node == nullptr ? std::string_view() : node->row.queue, gpu.row.model}];
     for (const auto use : kUses) uses[use];
     ++uses[use_of(gpu, node)];
@@ -108,8 +125,9 @@ void add_nodes(MetricText& text, const Cluster& cluster) {
   Count<NodeService> services;
   std::map<std::string, std::set<NodeId>> conditions;
   for (const auto& [id, node] : cluster.nodes) {
-    ++states[node.row.state];
     ++services[node.row.service];
+    if (is_gone(&node)) continue;
+    ++states[node.row.state];
     for (const auto& c : node.conditions) conditions[c.kind].insert(id);
   }
   add_states(text, "tutti_nodes", states, kNodeStates);
@@ -130,8 +148,10 @@ void add_heartbeats(MetricText& text, const Cluster& cluster, const LeaseTable& 
 std::map<std::string_view, std::size_t> gpus_by_use(const Cluster& cluster) {
   std::map<std::string_view, std::size_t> uses;
   for (const auto use : kUses) uses[use] = 0;
-  for (const auto& [id, gpu] : cluster.gpus)
-    if (gpu.row.present) ++uses[use_of(gpu, cluster.find(gpu.row.node))];
+  for (const auto& [id, gpu] : cluster.gpus) {
+    const Node* node = cluster.find(gpu.row.node);
+    if (counts(gpu, node)) ++uses[use_of(gpu, node)];
+  }
   return uses;
 }
 

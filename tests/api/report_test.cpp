@@ -75,6 +75,37 @@ TEST(ReportApi, SamplesTheFullHoursThatAreKnown) {
   EXPECT_GT(report.at("utilisation").at("ratio").to_number<double>(), 0);
 }
 
+// Its first event is at 10:20, 8 GPUs work from then on; six hours before midnight half of them go.
+TEST(ReportApi, TheCapacityIsThatOfTheHoursThatAreKnown) {
+  DayReport report;
+  report.day = Instant(std::chrono::hours(24 * 365 * 50));
+  report.until = report.made_at = report.day + 24h;
+  report.known_from = report.day + 10h + 20min;
+  for (Instant at = report.day + 11h; at < report.until; at += 1h) {
+    DayReport::Sample sample;
+    sample.at = at;
+    sample.gpus = at < report.day + 18h ? 8 : 4;
+    report.samples.push_back(sample);
+  }
+  report.total.total.gpu = 85h + 20min;
+  const auto utilisation = [&] { return report_view(report).at("utilisation"); };
+  EXPECT_DOUBLE_EQ(utilisation().at("capacity_gpu_seconds").as_double(), (8 * 23. / 3 + 4 * 6) * 3600);
+  EXPECT_DOUBLE_EQ(utilisation().at("ratio").as_double(), 1);
+  report.samples.resize(3);  // it took too long to work out the rest
+  EXPECT_DOUBLE_EQ(utilisation().at("capacity_gpu_seconds").as_double(), 8 * (3 + 2. / 3) * 3600);
+  EXPECT_TRUE(utilisation().at("ratio").is_null()) << "the time held is of the whole day";
+}
+
+TEST(ReportApi, TheFirstDayBeginsWithItsFirstEvent) {
+  ApiRig rig;
+  rig.backend.tick(90min);
+  rig.backend.add_node("n1", 8);
+  rig.backend.tick(150min);  // it is 4 o'clock
+  const std::string day = wire::format_instant(rig.backend.now().wall).substr(0, 10);
+  const auto report = rig.get("/v1/report?day=" + day).body();
+  EXPECT_NEAR(report.at("utilisation").at("capacity_gpu_seconds").to_number<double>(), 8 * 2.5 * 3600, 80);
+}
+
 TEST(ReportApi, TellsHowFastJobsCameBack) {
   ApiRig rig;
   const NodeId n1 = rig.backend.add_node("n1", 2);

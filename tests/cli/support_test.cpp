@@ -1,11 +1,16 @@
 // tutti support-bundle and the parts of the doctor that look at machines and databases: what is in, what is
 // said to be missing, and that no secret leaves.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "cli/doctor_machine.h"
 #include "cli/run_program.h"
@@ -103,6 +108,114 @@ TEST(SupportBundle, HoldsWhatThereIsSaysWhatIsNotAndNoSecret) {
   EXPECT_NE(refused.status, 0);
   EXPECT_NE(refused.err.find(".part is there"), std::string::npos) << refused.err;
   EXPECT_FALSE(fs::exists(elsewhere));
+}
+
+TEST(SupportBundle, KeepsTheNewestLinesOfAJournalThatIsTooLong) {
+  const Folder folder;
+  const std::string fake = folder.write(
+      "bin/journalctl",
+      "#!/bin/sh\n"
+      "lines() { awk 'BEGIN { for (i = 1; i <= 100000; ++i) printf \"%06d %0120d\\n\", i, 0 }'; }\n"
+      "case \" $* \" in *' -r '*) lines | tac ;; *) lines ;; esac\n");
+  fs::permissions(fake, fs::perms::owner_all);
+  FakeScheduler scheduler;
+  scheduler.start();
+  auto environment = scheduler.environment();
+  environment["PATH"] = folder.path + "/bin:/usr/bin:/bin";
+  const std::string file = folder.path + "/support.tar.gz";
+  const Finished ended = run_tutti({"support-bundle", "-o", file, "--timeout", "5"}, {}, environment);
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  ASSERT_EQ(run_program({"tar", "-xzf", file, "-C", folder.path}, 30s, 1000, true).status, 0);
+  const auto manifest = json::parse(folder.read("support/manifest.json"));
+  EXPECT_EQ(part(manifest, "logs/tutti-scheduler.journal").at("result"), "cut");
+  std::istringstream journal(folder.read("support/logs/tutti-scheduler.journal"));
+  int before = 0, lines = 0, wrong = 0;
+  for (std::string line; std::getline(journal, line); ++lines) {
+    const int number = std::stoi(line.substr(0, 6));
+    wrong += line.size() != 127 || (before != 0 && number != before + 1);
+    before = number;
+  }
+  EXPECT_EQ(before, 100'000) << "the newest";
+  EXPECT_GT(lines, 60'000);
+  EXPECT_EQ(wrong, 0) << "whole lines, in order";
+}
+
+TEST(SupportBundle, PutsAJournalBackInOrder) {
+  EXPECT_EQ(in_order_of_time("3 c\n2 b\n  of two\n  or three\n1 a\n", false),
+            "1 a\n2 b\n  of two\n  or three\n3 c\n");
+  EXPECT_EQ(in_order_of_time("3 c\n2 b\n1 no", true), "2 b\n3 c\n") << "the last one was not whole";
+  EXPECT_EQ(in_order_of_time("2 b\n1 a", false), "1 a\n2 b\n");
+  EXPECT_EQ(in_order_of_time("", false), "");
+  EXPECT_EQ(in_order_of_time("half", true), "");
+}
+
+TEST(SupportBundle, HoldsTheConfigurationWithoutItsSecrets) {
+  const Folder folder;
+  const std::string config = folder.write("etc/scheduler.toml",
+                                          "listen = \"0.0.0.0:7070\"  # it's for all\n"
+                                          "db = \"host=pg1 password=leak-1 dbname=tutti\"\n"
+                                          "join-token = \"leak-2\"\n"
+                                          "webhook-tokens = [ # it's two\n  \"leak-3\",\n  'leak-4' ]\n"
+                                          "api_key = \"\"\"\nleak-5 \"quoted\"\n\"\"\"\n"
+                                          "\"client.secret\" = '''leak-6'''\n"
+                                          "# token = [\"leak-7\"]\n"
+                                          "otlp-header = \"Authorization: Bearer leak-8\"\n"
+                                          "upstream = \"https://ada:leak-9@mirror/x\"\n"
+                                          "lease = 6\n");
+  FakeScheduler scheduler;
+  scheduler.start();
+  const std::string file = folder.path + "/support.tar.gz";
+  const Finished ended = run_tutti({"support-bundle", "-o", file, "--config", config, "--timeout", "5"}, {},
+                                   scheduler.environment());
+  ASSERT_EQ(ended.status, 0) << ended.err;
+  ASSERT_EQ(run_program({"tar", "-xzf", file, "-C", folder.path}, 30s, 1000, true).status, 0);
+  ASSERT_TRUE(fs::exists(folder.path + "/support/config"));
+  std::string text;
+  for (const auto& entry : fs::directory_iterator(folder.path + "/support/config"))
+    text += folder.read("support/config/" + entry.path().filename().string());
+  EXPECT_EQ(text.find("leak-"), std::string::npos) << text;
+  for (const char* kept : {"listen = \"0.0.0.0:7070\"", "host=pg1", "dbname=tutti", "join-token = ",
+                           "mirror/x", "\nlease = 6\n"})
+    EXPECT_NE(text.find(kept), std::string::npos) << kept << " in " << text;
+}
+
+// A program with the name and the arguments of a scheduler, until its input is closed.
+TEST(SupportBundle, FindsTheConfigurationOfWhatRunsHere) {
+  const Folder folder;
+  folder.write("etc/of-a-test.toml", "lease = 7\n");
+  const fs::path fake = folder.path + "/tutti-scheduler";
+  fs::copy_file("/bin/bash", fake);
+  std::array<int, 2> input{};
+  ASSERT_EQ(pipe2(input.data(), O_CLOEXEC), 0);
+  const pid_t pid = fork();
+  ASSERT_GE(pid, 0);
+  if (pid == 0) {
+    dup2(input[0], 0);
+    if (chdir(folder.path.c_str()) == 0)
+      execl(fake.c_str(), fake.c_str(), "-c", "read -r _; :", "--config", "etc/of-a-test.toml", nullptr);
+    _exit(1);
+  }
+  close(input[0]);
+  FakeScheduler scheduler;
+  scheduler.start();
+  const std::string file = folder.path + "/support.tar.gz";
+  const auto holds_it = [&] {
+    const Finished ended =
+        run_tutti({"support-bundle", "-o", file, "--timeout", "5"}, {}, scheduler.environment());
+    EXPECT_EQ(ended.status, 0) << ended.err;
+    EXPECT_EQ(run_program({"tar", "-xzf", file, "-C", folder.path}, 30s, 1000, true).status, 0);
+    std::error_code none;
+    for (const auto& entry : fs::directory_iterator(folder.path + "/support/config", none))
+      if (entry.path().filename().string().ends_with("of-a-test.toml")) return true;
+    return false;
+  };
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  bool found = holds_it();
+  while (!found && std::chrono::steady_clock::now() < until) found = holds_it();
+  close(input[1]);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_TRUE(found);
 }
 
 TEST(SupportBundle, IsBounded) {

@@ -133,8 +133,8 @@ class RulesTest(unittest.TestCase):
     @unittest.skipUnless(shutil.which("promtool"), "no promtool: ./dev test monitoring installs it")
     def test_promtool_agrees(self):
         for words in (["check", "config", "--syntax-only", "prometheus.yml"], ["check", "rules", "recording.yml", "alerts.yml"],
-                      ["test", "rules", "recording_test.yml", "alerts_test.yml"]):
-            got = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=120)
+                      ["test", "rules", "recording_test.yml", "alerts_test.yml", "together_test.yml"]):
+            got = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=240)
             self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
 
 

@@ -61,9 +61,17 @@ Shown read(const std::string& text) {
   return out;
 }
 
+std::set<std::string> series_of(const std::string& text, const std::set<std::string>& metrics) {
+  std::set<std::string> out;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);)
+    if (metrics.contains(line.substr(0, line.find_first_of("{ ")))) out.insert(line.substr(0, line.rfind(' ')));
+  return out;
+}
+
 // Everything that is counted, once.
-void count_everything(Metrics& m, const Batch& batch) {
-  m.batch_committed(batch, 0.01);
+void count_everything(Metrics& m, const Batch& batch, const ControlPlane* plane) {
+  m.batch_committed(batch, plane, 0.01);
   m.recovery_stages({{"running", Cause::gpu, 5s}});
   m.request_done("GET", "/v1/jobs", 200, 0.002);
   m.planned(0.001);
@@ -80,6 +88,13 @@ struct MetricsTest : ::testing::Test {
   Metrics metrics;
 
   std::string text() { return metrics.text(env.plane.get(), 3, &env.leases, env.now.mono); }
+
+  // tutti_queue_oldest_timestamp_seconds; 0: there is none.
+  double oldest() {
+    const std::string shown = text();
+    const auto at = shown.find("tutti_queue_oldest_timestamp_seconds{queue=\"default\"} ");
+    return at == std::string::npos ? 0 : std::stod(shown.substr(shown.find("} ", at) + 2));
+  }
 
   Batch batch_of_all_kinds() {
     const NodeId node = env.add_node("n1");
@@ -114,7 +129,8 @@ struct MetricsTest : ::testing::Test {
 };
 
 TEST_F(MetricsTest, ShowsAllOfTheTableAndNothingElse) {
-  count_everything(metrics, batch_of_all_kinds());
+  const Batch batch = batch_of_all_kinds();
+  count_everything(metrics, batch, env.plane.get());
   metrics.step(env.plane.get(), env.now.mono);
   metrics.step(env.plane.get(), env.now.mono + 2s);
   const Shown shown = read(text());
@@ -152,9 +168,7 @@ TEST_F(MetricsTest, CountsQueuesByState) {
   EXPECT_THAT(shown, HasSubstr("\ntutti_queue_backlog_gpus{queue=\"default\"} 16\n"));
   EXPECT_THAT(shown, HasSubstr("\ntutti_queue_held_gpus{queue=\"default\"} 8\n"));
   EXPECT_THAT(shown, HasSubstr("\ntutti_jobs{state=\"queued\"} 2\n"));
-  const auto oldest = shown.find("tutti_queue_oldest_timestamp_seconds{queue=\"default\"} ");
-  ASSERT_NE(oldest, std::string::npos);
-  EXPECT_EQ(std::stod(shown.substr(shown.find("} ", oldest) + 2)), to_seconds(since.time_since_epoch()));
+  EXPECT_EQ(oldest(), to_seconds(since.time_since_epoch()));
 }
 
 TEST_F(MetricsTest, TellsWhatGpusAreUsedFor) {
@@ -176,6 +190,43 @@ TEST_F(MetricsTest, TellsWhatGpusAreUsedFor) {
   (void)one, (void)two;
 }
 
+TEST_F(MetricsTest, ARetiredNodeCountsNowhereButUnderItsService) {
+  env.add_node("n1", 4);
+  const NodeId gone = env.add_node("pilot", 2);
+  for (const NodeService s : {NodeService::draining, NodeService::retired})
+    ASSERT_TRUE(env.plane->on_node_service(env.now, "pilot", s, "the pilot ends"));
+  env.step();
+  const auto counted = [&](const char* when) {
+    const std::string shown = text();
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes_by_service{service=\"retired\"} 1\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes{state=\"reachable\"} 1\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes{state=\"unreachable\"} 0\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_nodes{state=\"dead\"} 0\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_gpus{state=\"free\"} 4\n")) << when;
+    EXPECT_THAT(shown, HasSubstr("\ntutti_gpus{state=\"away\"} 0\n")) << when;
+    const auto uses = gpus_by_use(env.plane->cluster());
+    EXPECT_EQ(uses.at("idle"), 4u) << when;
+    EXPECT_EQ(uses.at("away") + uses.at("closed"), 0u) << when;
+  };
+  counted("it is heard");
+  env.silent.insert(gone);
+  env.tick_alive(4s);
+  ASSERT_EQ(env.plane->cluster().find(gone)->row.state, NodeState::unreachable);
+  counted("it is silent");
+  env.tick_alive(20s);
+  ASSERT_EQ(env.plane->cluster().find(gone)->row.state, NodeState::dead);
+  counted("it is dead");
+}
+
+TEST_F(MetricsTest, GpusOfASilentNodeAreNotFree) {
+  env.add_node("n1", 4);
+  env.silent.insert(env.add_node("n2", 2));
+  env.tick_alive(20s);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_nodes{state=\"dead\"} 1\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_gpus{state=\"free\"} 4\n"));
+  EXPECT_THAT(text(), HasSubstr("\ntutti_gpus{state=\"away\"} 2\n"));
+}
+
 TEST_F(MetricsTest, AGpusTimeIsCountedOnlyWhileSomebodyLooks) {
   env.add_node("n1", 4);
   metrics.step(env.plane.get(), env.now.mono);
@@ -193,10 +244,99 @@ TEST_F(MetricsTest, TheWaitIsThatOfTheFirstPlacement) {
   env.add_node("n1");
   env.plan();
   ASSERT_EQ(env.state(job), JobState::starting);
-  metrics.batch_committed(env.rows, 0.01);
+  metrics.batch_committed(env.rows, env.plane.get(), 0.01);
   EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_count{queue=\"default\"} 1\n"));
   EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_sum{queue=\"default\"} 20\n"));
   EXPECT_THAT(text(), HasSubstr("\ntutti_attempts_placed_total 1\n"));
+}
+
+TEST_F(MetricsTest, TheWaitOfAJobThatIsNotToBeginYetHasNotBegun) {
+  JobSpec later = testing::job_spec(1, 8);
+  later.begin_time = env.now.wall + 12s;
+  const JobId job = env.submit(later);
+  env.tick_alive(15s);
+  ASSERT_EQ(env.state(job), JobState::queued);
+  EXPECT_EQ(oldest(), to_seconds((*later.begin_time).time_since_epoch()));
+  env.add_node("n1");
+  env.plan();
+  ASSERT_EQ(env.state(job), JobState::starting);
+  metrics.batch_committed(env.rows, env.plane.get(), 0.01);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_job_wait_seconds_sum{queue=\"default\"} 3\n"));
+}
+
+// It keeps its place in the order, and has not waited since.
+TEST_F(MetricsTest, AJobThatComesBackWaitsSinceItCameBack) {
+  const NodeId node = env.add_node("n1");
+  const JobId job = env.submit(testing::job_spec(1, 8));
+  const AttemptKey key = env.run(job);
+  env.tick_alive(72h, 1min);
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "n1", NodeService::draining, "fans"));
+  ASSERT_TRUE(env.plane->on_requeue(env.now, job, "ada"));
+  env.step();
+  env.end(node, key, false);
+  ASSERT_EQ(env.state(job), JobState::queued);
+  const Instant back = env.now.wall;
+  env.tick_alive(1min);
+  const JobId newer = env.submit(testing::job_spec(1, 8));
+  EXPECT_EQ(oldest(), to_seconds(back.time_since_epoch()));
+  ASSERT_TRUE(env.plane->on_cancel(env.now, job, "ada"));
+  env.step();
+  EXPECT_EQ(oldest(), to_seconds(env.plane->find_job(newer)->row.queued_at.time_since_epoch()));
+}
+
+// The alert asks for more than ten minutes: what takes longer must not all be in the last bucket.
+TEST_F(MetricsTest, ARecoveryOfTwentyMinutesIsToldFromOneOfTwoHours) {
+  metrics.recovery_stages({{"running", Cause::gpu, 20min}, {"running", Cause::gpu, 2h}});
+  const auto below = [&](const std::string& le) {
+    return "\ntutti_recovery_stage_seconds_bucket{cause=\"gpu\",stage=\"running\",le=\"" + le + "\"} ";
+  };
+  EXPECT_THAT(text(), HasSubstr(below("600") + "0\n"));
+  EXPECT_THAT(text(), HasSubstr(below("1800") + "1\n"));
+  EXPECT_THAT(text(), HasSubstr(below("7200") + "2\n"));
+}
+
+// What is born with its first event is no increase to Prometheus: the alert would not see it.
+TEST_F(MetricsTest, TheFirstOfItsKindIsAnIncrease) {
+  const std::set<std::string> counters{
+      "tutti_faults_total",       "tutti_attempts_ended_total", "tutti_jobs_ended_total",
+      "tutti_gpu_seconds_total",  "tutti_gpu_use_seconds_total", "tutti_lost_gpu_seconds_total",
+      "tutti_measurement_rows_total", "tutti_measurements_dropped_total", "tutti_verdicts_revised_total",
+      "tutti_history_failures_total", "tutti_recovery_stage_seconds_count"};
+  const auto before = series_of(text(), counters);
+  const NodeId a = env.add_node("n1"), b = env.add_node("n2"), c = env.add_node("n3");
+  const auto xid = [&](NodeId node, const char* uuid, int n) {
+    env.plane->on_gpu_fault(env.now, node, {.uuid = uuid, .kind = "xid", .xid = n, .age_us = 0, .detail = ""});
+    env.step();
+  };
+  const JobId killed = env.submit(testing::job_spec(1, 8)), lost = env.submit(testing::job_spec(1, 8));
+  const AttemptKey stopped = env.run(killed);
+  env.run(lost);
+  env.tick_alive(2s);
+  const JobId undecided = env.submit(testing::job_spec(1, 8));
+  const AttemptKey dies = env.run(undecided);
+  xid(a, "GPU-n1-0", 79);
+  xid(a, "GPU-n1-1", 48);  // of the same event
+  xid(c, "GPU-n3-1", 31);
+  env.end(a, stopped, false);
+  env.fail(c, dies, 0, 0, 9);
+  env.end(c, dies, false);
+  ASSERT_TRUE(env.plane->on_node_report(env.now, "n1", "ada", "slow"));
+  env.silent.insert(b);
+  env.tick_alive(20s);
+  ASSERT_TRUE(env.plane->on_cancel(env.now, lost, "ada"));
+  env.step();
+  std::set<std::string> actions;
+  for (const auto& fault : env.rows.faults) actions.insert(fault.fault_class + " " + fault.action);
+  ASSERT_THAT(actions, ::testing::IsSupersetOf({"xid quarantine, stop", "xid folded: quarantine, stop", "xid watch",
+                                                "attempt_failed watch", "report watch", "node_lost dead"}));
+  metrics.batch_committed(env.rows, env.plane.get(), 0.01);
+  metrics.recovery_stages({{"running", Cause::gpu, 20min}});
+  metrics.measurements_dropped("store", 1);
+  metrics.measurements_written(1, false);
+  metrics.step(env.plane.get(), env.now.mono);
+  metrics.step(env.plane.get(), env.now.mono + 1s);
+  EXPECT_EQ(series_of(text(), counters), before);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_faults_total{action=\"dead\",class=\"node_lost\"} 1\n"));
 }
 
 TEST_F(MetricsTest, ACommitInDoubtIsNotOneThatIsRefused) {

@@ -1,6 +1,7 @@
 // One suite, two readers: sums of what was used, against numbers worked out by hand.
 #include <gmock/gmock.h>
 
+#include <array>
 #include <chrono>
 
 #include "tests/store/store_world.h"
@@ -178,8 +179,6 @@ TEST_P(UsageTest, TimeIsClippedToTheInterval) {
   EXPECT_EQ(hour_11.lost, Duration::zero());
   // [10, 14): its end is outside, its beginning inside.
   EXPECT_EQ(usage({}, hour(10), hour(14)).total.attempts, 2);
-  EXPECT_EQ(usage({}, hour(10), hour(14)).total.lost, Duration::zero());
-  EXPECT_EQ(usage({}, hour(14), hour(15)).total.lost, hours(3));
   EXPECT_EQ(usage({}, hour(14), hour(15)).total.gpu, Duration::zero());
   // Half an hour over midnight, and one that still runs.
   EXPECT_DOUBLE_EQ(hours_of(usage({}, day(2) - minutes(15), day(2) + minutes(15)).total.gpu), 2);
@@ -187,6 +186,43 @@ TEST_P(UsageTest, TimeIsClippedToTheInterval) {
   const UsageRow before = usage({}, day(1) - hours(48), day(1)).total;
   EXPECT_EQ(before.jobs, 0);
   EXPECT_EQ(before.gpu, Duration::zero());
+}
+
+// 3 GPU-hours of four GPUs: the last three quarters of an hour before 14.
+TEST_P(UsageTest, WhatWasLostIsThePartOfTheIntervalsTimeThatItIs) {
+  const auto lost = [&](Instant since, Instant until) { return usage({}, since, until).total.lost; };
+  EXPECT_EQ(lost(hour(10), hour(14)), hours(3));
+  EXPECT_EQ(lost(hour(14), hour(15)), Duration::zero()) << "its end alone holds nothing";
+  EXPECT_EQ(lost(hour(10), hour(13) + minutes(15)), Duration::zero());
+  EXPECT_EQ(lost(hour(10), hour(13) + minutes(30)), hours(1));
+  EXPECT_EQ(lost(hour(13) + minutes(45), day(3)), hours(1));
+  const UsageRow by = usage({}, hour(13) + minutes(45), day(3)).total;
+  EXPECT_EQ(by.lost_by[static_cast<std::size_t>(Cause::gpu)], hours(1));
+}
+
+// Three days of work end five minutes after midnight: most of what is lost is of the days before.
+TEST_P(UsageTest, ALongRunThatFailsAfterMidnightIsNotLostOnOneDay) {
+  Batch b;
+  b.gpus.push_back(test::gpu(9, 1));
+  submit(b, 5, "eve", "law", "a", 0);
+  run(b, 5, 1, 0, 72, 1, {9}, AttemptResult::failed, Cause::gpu);
+  AttemptRow& a = b.attempts.back();
+  a.ended_at += minutes(5);
+  a.lost_gpu = hours(60) + minutes(5);
+  b.closed.back().until = a.ended_at;
+  store_->commit(b);
+  UsageQuery query{.since = day(1), .until = day(5), .by = {UsageKey::day}, .user = "eve"};
+  const Usage u = reader_->usage(query);
+  ASSERT_THAT(u.rows, SizeIs(4));
+  const std::array<Duration, 4> expected{hours(12), hours(24), hours(24), minutes(5)};
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(u.rows[i].lost, expected[i]) << i;
+    EXPECT_LE(u.rows[i].lost, u.rows[i].gpu) << i;
+  }
+  EXPECT_EQ(u.total.lost, a.lost_gpu);
+  query.since = day(4);
+  EXPECT_EQ(reader_->usage(query).total.lost, minutes(5));
+  EXPECT_EQ(reader_->usage(query).total.gpu, minutes(5));
 }
 
 TEST_P(UsageTest, FiltersAndVisibilityHoldTogether) {

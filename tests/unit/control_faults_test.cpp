@@ -744,6 +744,27 @@ TEST(Faults, NodesThatAreLostTogetherAreNotBlamedAndIdleOnesNeither) {
   EXPECT_EQ(blamed(c), 1);
 }
 
+// A pilot job of another scheduler has ended, or a machine has left: that is no fault, and nobody else's either.
+TEST(Faults, ARetiredNodeThatFallsSilentIsNoLostOne) {
+  World w;
+  const NodeId a = w.env.add_node("a"), running = w.env.add_node("running"), gone = w.env.add_node("gone");
+  const JobId job = w.env.submit(job_spec(1, 8)), other = w.env.submit(job_spec(1, 8));
+  ASSERT_EQ(w.env.nodes_of(w.env.run(job)), std::vector{a});
+  ASSERT_EQ(w.env.nodes_of(w.env.run(other)), std::vector{running});
+  ASSERT_TRUE(w.env.plane->on_node_service(w.env.now, "running", NodeService::retired, "leaves"));
+  for (const NodeService s : {NodeService::draining, NodeService::retired})
+    ASSERT_TRUE(w.env.plane->on_node_service(w.env.now, "gone", s, "the pilot ends"));
+  w.env.step();
+  for (const NodeId id : {a, gone, running}) w.env.silent.insert(id);
+  w.env.tick_alive(30s);
+  EXPECT_EQ(w.env.plane->cluster().find(gone)->row.state, NodeState::dead);
+  const auto faults = [&](NodeId n) { return std::ranges::count(w.env.rows.faults, n, &FaultRow::node); };
+  EXPECT_EQ(faults(gone), 0);
+  EXPECT_EQ(faults(running), 0) << "whoever retires a node that works takes that";
+  ASSERT_EQ(faults(a), 1);
+  EXPECT_EQ(w.last_fault().shared_by, 1) << "it fell silent alone: those that were to go are not its company";
+}
+
 TEST(Faults, ForgivenessIsStored) {
   World w;
   const NodeId a = w.env.add_node("a"), b = w.env.add_node("b");

@@ -46,6 +46,21 @@ TEST(FaultTable, KnowsAFaultByTheWordsOfAWorker) {
   EXPECT_EQ(FaultTable::built_in().judge_reason("gpu_lost: no answer").fault, "gpu_lost");
 }
 
+TEST(FaultTable, TellsWhatItsFaultsMayLeadTo) {
+  const auto table = FaultTable::parse(std::string(kHead) +
+                                       "xid:79,stop,quarantine,gpu,hardware,1,on,bus\n"
+                                       "ecc,leave,quarantine,gpu,hardware,1,shadow,ecc\n");
+  ASSERT_TRUE(table);
+  using Outcomes = std::set<std::pair<std::string, std::string>>;
+  EXPECT_EQ(table->outcomes(), (Outcomes{{"xid", "watch"},
+                                         {"xid", "quarantine, stop"},
+                                         {"xid", "folded: quarantine, stop"},
+                                         {"xid", "brake: quarantine, stop"},
+                                         {"ecc", "shadow: quarantine, leave"}}));
+  EXPECT_EQ(table->shadow_rows(), std::vector{table->id() + " ecc"});
+  EXPECT_LT(FaultTable::built_in().outcomes().size(), 50u) << "each is a series at every scheduler";
+}
+
 TEST(FaultTable, TellsWorkersWhatToRememberUntilAReset) {
   auto all = FaultTable::built_in().quarantining();
   EXPECT_THAT(all, Contains("xid:79"));

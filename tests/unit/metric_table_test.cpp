@@ -54,7 +54,7 @@ TEST(MetricText, SaysHelpAndTypeOnceAndEscapesValues) {
   text.add("tutti_queue_backlog_gpus", {"q"}, std::numeric_limits<double>::infinity());
   EXPECT_EQ(
       text.take(),
-      "# HELP tutti_gpus GPUs, by state\n# TYPE tutti_gpus gauge\n"
+      "# HELP tutti_gpus " + metric("tutti_gpus").help + "\n# TYPE tutti_gpus gauge\n"
       "tutti_gpus{state=\"free\"} 3\ntutti_gpus{state=\"a\\\"b\\\\c\\nd\"} 0.5\n"
       "# HELP tutti_ready 1: this scheduler leads and has its rows; 0: it waits for the lead or recovers\n"
       "# TYPE tutti_ready gauge\ntutti_ready 1\n"

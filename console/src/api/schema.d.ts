@@ -2081,7 +2081,7 @@ export interface components {
             gpu_seconds: number;
             /** @description Of each member of a gang, also without GPUs. */
             node_seconds: number;
-            /** @description Work behind the last checkpoint of attempts that ended in the interval: to be done again. */
+            /** @description The part of gpu_seconds behind the last checkpoint of attempts that have failed or were stopped: to be done again. It grows when one that ran in the interval ends after it. */
             lost_gpu_seconds: number;
             lost_by_cause: {
                 [key: string]: number;
@@ -2113,7 +2113,7 @@ export interface components {
             utilisation: {
                 /** @description GPU time allocated. */
                 gpu_seconds: number;
-                /** @description Mean number of GPUs at the full hours, times the length of the day. */
+                /** @description Of the GPUs that there were, counted at the full hours, for the part of the day that is known. */
                 capacity_gpu_seconds: number | null;
                 ratio: number | null;
             };
@@ -2140,7 +2140,7 @@ export interface components {
                 }[];
             };
             goodput: {
-                /** @description After the last checkpoint of attempts that ended: to be done again. */
+                /** @description The part of the time held behind the last checkpoint of attempts that have failed or were stopped: to be done again. */
                 lost_gpu_seconds: number;
                 lost_by_cause: {
                     [key: string]: number;
