@@ -83,7 +83,7 @@ start() {
   within 90 "$name ready" grep -q READY=1 "$work/notify.$name"
 }
 pid() { cat "$root/run/tutti-proof.$1.pid"; }
-stop() {  # its main process alone, as KillMode=process and a graceful scheduler need it
+stop() {  # its main process alone, as KillMode=process and mixed have it
   local p; p=$(pid "$1")
   kill -TERM "$p"
   within 60 "$1 ended" not_running "$p"
@@ -143,6 +143,8 @@ has conffiles "$(inside dpkg-query -W -f '${Conffiles}' tutti-scheduler)" /etc/t
 for u in tutti-scheduler tutti-worker; do
   same "systemd-analyze verify $u" "$(systemd-analyze verify --man=no --root="$root" "$u.service" 2>&1)" ""
 done
+same "a stop tells the scheduler alone" "$(unit tutti-scheduler KillMode)" mixed  # and it its own PostgreSQL
+same "a stop leaves attempts alone" "$(unit tutti-worker KillMode)" process
 [ -s "$root/usr/share/bash-completion/completions/tutti" ] || fail "no completion"
 for f in man1/tutti.1 man1/tutti-checkpoint.1 man1/tutti-gpu-sim.1 man8/tutti-scheduler.8 man8/tutti-worker.8 \
   man5/tutti-scheduler.toml.5 man5/tutti-worker.toml.5; do
