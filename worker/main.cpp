@@ -114,7 +114,8 @@ void choose_container(Settings& s, const Flags& flags) {
   s.bubblewrap = container::find_in_path("bwrap");
   s.image = find_program("tutti-image", flags.libexec).value_or("");
   if (s.image.empty() && flags.container != "auto" && flags.container != "none")
-    throw std::runtime_error("--container " + flags.container + ": cannot find tutti-image; --libexec names its folder");
+    throw std::runtime_error("--container " + flags.container +
+                             ": cannot find tutti-image; --libexec names its folder");
   if (s.image.empty()) s.container.clear();
   if (!flags.image_cache.empty()) s.image_cache_bytes = parse_memory("--image-cache", flags.image_cache);
   for (const auto& folder : s.container_mounts)
@@ -218,6 +219,10 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
       ->check(CLI::Range(1, 65535));
   app.add_option("--queue", s.queue, "queue this node serves")->capture_default_str();
   app.add_option("--label", f.labels, "KEY=VALUE; may be repeated");
+  app.add_option(
+      "--join-cordoned", s.join_cordoned,
+      "why nothing is to start here yet: each time this worker starts, the node is cordoned with these "
+      "words from its first moment on, if it is schedulable, until an operator opens it");
   app.add_option("--state-dir", s.state_dir, "for attempts and their logs")
       ->default_val("/var/lib/tutti-worker");
   app.add_option("--boot-id", s.boot_id, "for tests: instead of the kernel's");
