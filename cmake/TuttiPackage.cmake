@@ -49,9 +49,13 @@ install(FILES ${TUTTI_PAGES}/scheduler.toml DESTINATION etc/tutti COMPONENT sche
 install(FILES ${TUTTI_DEPLOY}/tutti-scheduler.service DESTINATION ${TUTTI_UNIT_DIR} COMPONENT scheduler)
 install(FILES ${TUTTI_DEPLOY}/logrotate DESTINATION etc/logrotate.d RENAME tutti-scheduler COMPONENT scheduler)
 
-install(TARGETS tutti-worker tutti-checkpoint DESTINATION ${TUTTI_BIN_DIR} COMPONENT worker)
+install(TARGETS tutti-worker DESTINATION ${TUTTI_BIN_DIR} COMPONENT worker)
 install(TARGETS tutti-supervisor tutti-rank tutti-shell tutti-launch-agent tutti-nvml-probe tutti-node-check tutti-capture tutti-preflight
-  tutti-image DESTINATION ${TUTTI_LIB_DIR} COMPONENT worker)
+  tutti-image tutti-checkpoint DESTINATION ${TUTTI_LIB_DIR} COMPONENT worker)
+# Programs of ranks are told of the one beside tutti-rank, which is all that a container sees of ours; people find it by name.
+file(MAKE_DIRECTORY ${TUTTI_PAGES}/link)
+file(CREATE_LINK ../lib/tutti/tutti-checkpoint ${TUTTI_PAGES}/link/tutti-checkpoint SYMBOLIC)
+install(FILES ${TUTTI_PAGES}/link/tutti-checkpoint DESTINATION ${TUTTI_BIN_DIR} COMPONENT worker)
 install(PROGRAMS training/torchrun DESTINATION ${TUTTI_SHARE_DIR} COMPONENT worker)
 install(FILES ${TUTTI_PAGES}/worker.toml DESTINATION etc/tutti COMPONENT worker)
 install(FILES ${TUTTI_DEPLOY}/tutti-worker.service DESTINATION ${TUTTI_UNIT_DIR} COMPONENT worker)

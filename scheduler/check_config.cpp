@@ -1,16 +1,16 @@
 #include "scheduler/check_config.h"
 
 #include <libpq-fe.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
 
-#include "daemon/config.h"
+#include "api/handlers/console.h"
+#include "daemon/folder.h"
 #include "db/migrate/connection_text.h"
+#include "scheduler/trace/span_exporter.h"
 
 namespace tutti {
 namespace {
@@ -41,16 +41,27 @@ void check_database(const std::string& connection, bool ask) {
 
 void check_data(const std::string& data) {
   namespace fs = std::filesystem;
-  fs::path nearest = fs::absolute(data).lexically_normal();
-  if (!nearest.has_filename()) nearest = nearest.parent_path();
-  while (!fs::exists(nearest) && nearest.has_relative_path()) nearest = nearest.parent_path();
-  if (!fs::is_directory(nearest))
-    throw std::runtime_error("--data " + data + ": " + nearest.string() + " is no directory");
-  if (::access(nearest.c_str(), W_OK | X_OK) != 0)
-    throw std::runtime_error("--data " + data + ": " + nearest.string() + ": " + std::strerror(errno));
+  daemon::look_at_folder("--data", data);
   for (const char* secret : {"token", "secret"})
     if (const auto file = fs::path(data) / secret; fs::exists(file))
       daemon::look_at_secret("--data", file.string());
+}
+
+void check_metrics(daemon::Findings& found, const MetricsFlags& flags) {
+  found.look([&] {
+    if (!flags.otlp_endpoint.empty()) (void)trace::http_sender(flags.otlp_endpoint, std::chrono::seconds(1));
+  });
+  found.look([&] {
+    if (!flags.report_dir.empty()) daemon::look_at_folder("--report-dir", flags.report_dir);
+  });
+  found.look([&] {
+    if (!flags.history_archive.empty()) daemon::look_at_folder("--history-archive", flags.history_archive);
+  });
+}
+
+void check_console(const std::string& folder) {
+  http::Router router;
+  if (!folder.empty()) add_console(router, folder);
 }
 
 }  // namespace tutti

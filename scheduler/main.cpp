@@ -24,6 +24,7 @@
 #include "api/handlers/routes.h"
 #include "api/http/server.h"
 #include "daemon/config.h"
+#include "daemon/folder.h"
 #include "daemon/last_words.h"
 #include "daemon/notify.h"
 #include "db/embedded/embedded_postgres.h"
@@ -216,6 +217,13 @@ CurlPoster::Settings poster_settings(const Flags& f) {
   return settings;
 }
 
+db::EmbeddedOptions embedded_options(const Flags& f) {
+  db::EmbeddedOptions options;
+  options.directory = (std::filesystem::absolute(f.data) / "postgres").string();
+  options.fsync = !f.embedded_no_fsync;
+  return options;
+}
+
 // --check-config: an exit status. What the parts need at their start is made and thrown away.
 int check(const Flags& f, bool full) {
   daemon::Findings found;
@@ -229,9 +237,10 @@ int check(const Flags& f, bool full) {
   found.look([&] { daemon::look_at_secret("--tls-key", f.http.tls.key); });
   found.look([&] { daemon::look_at_secret("--db-file", f.db_file); });
   found.look([&] { check_data(f.data); });
-  found.look([&] {
-    if (!f.embedded) check_database(f.db, full);
-  });
+  check_metrics(found, f.metrics);
+  found.look([&] { check_console(f.console_dir); });
+  found.look(
+      [&] { f.embedded ? db::EmbeddedPostgres(embedded_options(f)).look() : check_database(f.db, full); });
   return found.finish("tutti-scheduler");
 }
 
@@ -305,9 +314,7 @@ std::string holder_name() {
 class OwnDatabase {
  public:
   OwnDatabase(asio::io_context& io, const Flags& f) : io_(io), timer_(io) {
-    db::EmbeddedOptions options;
-    options.directory = (std::filesystem::absolute(f.data) / "postgres").string();
-    options.fsync = !f.embedded_no_fsync;
+    const auto options = embedded_options(f);
     server_ = std::make_unique<db::EmbeddedPostgres>(options);
     spdlog::info("starting the embedded PostgreSQL in {}", options.directory);
     server_->start();
@@ -380,7 +387,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   const Flags& f = line.flags;
   daemon::ServiceManager manager;
   set_log_format(f.metrics.log_format, "tutti-scheduler");
-  std::filesystem::create_directories(f.data);
+  daemon::make_folder("--data", f.data);
   const std::filesystem::path data = std::filesystem::absolute(f.data);
   std::optional<DataLock> lock;
   if (!f.migrate_only) lock.emplace(data);

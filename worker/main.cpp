@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "daemon/config.h"
+#include "daemon/folder.h"
 #include "daemon/last_words.h"
 #include "daemon/notify.h"
 #include "scheduler/log/log_format.h"
@@ -26,6 +27,7 @@
 #include "worker/service/addresses.h"
 #include "worker/service/join.h"
 #include "worker/service/machine.h"
+#include "worker/service/metrics_page.h"
 #include "worker/service/worker.h"
 
 using namespace tutti::worker;
@@ -90,8 +92,8 @@ std::string program(const std::string& name, const Flags& flags) {
 }
 
 // Without root there is but one account: ours. With root each job runs as its owner, unless one is named for
-// all of them.
-void choose_accounts(Settings& s, const Flags& flags) {
+// all of them. `may_make`: tutti-job, if that is to be it and it is not there; else it stays without a name.
+void choose_accounts(Settings& s, const Flags& flags, bool may_make) {
   using RunAs = AccountPolicy::RunAs;
   const bool root = geteuid() == 0;
   if (!root && (flags.run_as == "owner" || s.accounts.allow_root))
@@ -102,7 +104,8 @@ void choose_accounts(Settings& s, const Flags& flags) {
   s.accounts.unknown_as_job_user =
       flags.unknown_user.empty() ? !flags.job_user.empty() : flags.unknown_user == "job-user";
   if (!as_owner || s.accounts.unknown_as_job_user)
-    s.job_user = find_job_user(flags.job_user, s.accounts.allow_root);
+    s.job_user = may_make ? find_job_user(flags.job_user, s.accounts.allow_root)
+                          : known_job_user(flags.job_user, s.accounts.allow_root).value_or(Account());
 }
 
 // What is asked for by name must be there; what is found by itself is told to the scheduler as a label.
@@ -114,7 +117,8 @@ void choose_container(Settings& s, const Flags& flags) {
   s.bubblewrap = container::find_in_path("bwrap");
   s.image = find_program("tutti-image", flags.libexec).value_or("");
   if (s.image.empty() && flags.container != "auto" && flags.container != "none")
-    throw std::runtime_error("--container " + flags.container + ": cannot find tutti-image; --libexec names its folder");
+    throw std::runtime_error("--container " + flags.container +
+                             ": cannot find tutti-image; --libexec names its folder");
   if (s.image.empty()) s.container.clear();
   if (!flags.image_cache.empty()) s.image_cache_bytes = parse_memory("--image-cache", flags.image_cache);
   for (const auto& folder : s.container_mounts)
@@ -158,6 +162,20 @@ void find_programs(Settings& s, const Flags& flags) {
   s.torchrun = flags.torchrun.empty() ? find_torchrun() : std::vector<std::string>{flags.torchrun};
 }
 
+void choose_state_dir(Settings& s) {
+  s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
+  if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
+}
+
+// Jobs pass through it to their folders.
+void check_way_to_state_dir(const Settings& s) {
+  const bool one = s.accounts.run_as == AccountPolicy::RunAs::job_user;
+  if (one && s.job_user.name.empty()) return;  // has yet to be made
+  if (const auto folder = find_closed_folder(s.state_dir, one ? &s.job_user : nullptr); !folder.empty())
+    throw std::runtime_error("jobs run as " + (one ? s.job_user.name : std::string("their owners")) +
+                             ", who may not pass through " + folder + " to --state-dir " + s.state_dir);
+}
+
 void complete(Settings& s, const Flags& flags) {
   const auto schedulers = read_schedulers(s, flags);
   check_tls(s);
@@ -169,20 +187,18 @@ void complete(Settings& s, const Flags& flags) {
   if (s.cpus == 0) s.cpus = count_cpus();
   s.memory_bytes = flags.memory.empty() ? memory_size() : parse_memory("--memory", flags.memory);
   s.gpus = !flags.no_gpus;
-  s.state_dir = std::filesystem::absolute(s.state_dir).lexically_normal();
-  if (s.state_dir.ends_with("/")) s.state_dir.pop_back();
+  if (!s.metrics_listen.empty()) (void)metrics_page_config(s.metrics_listen);
+  choose_state_dir(s);
+  tutti::daemon::make_folder("--state-dir", s.state_dir);
   if (s.token.empty())
     s.token = credential_of({.schedulers = schedulers,
                              .join_token = read_join_token(flags),
                              .node = s.node,
                              .state_dir = s.state_dir,
                              .ca_file = s.tls.ca});
-  choose_accounts(s, flags);
+  choose_accounts(s, flags, true);
   find_programs(s, flags);
-  const bool one = s.accounts.run_as == AccountPolicy::RunAs::job_user;
-  if (const auto folder = find_closed_folder(s.state_dir, one ? &s.job_user : nullptr); !folder.empty())
-    throw std::runtime_error("jobs run as " + (one ? s.job_user.name : std::string("their owners")) +
-                             ", who may not pass through " + folder + " to --state-dir " + s.state_dir);
+  check_way_to_state_dir(s);
 }
 
 void add_flags(CLI::App& app, Settings& s, Flags& f) {
@@ -218,6 +234,10 @@ void add_flags(CLI::App& app, Settings& s, Flags& f) {
       ->check(CLI::Range(1, 65535));
   app.add_option("--queue", s.queue, "queue this node serves")->capture_default_str();
   app.add_option("--label", f.labels, "KEY=VALUE; may be repeated");
+  app.add_option(
+      "--join-cordoned", s.join_cordoned,
+      "why nothing is to start here yet: each time this worker starts, the node is cordoned with these "
+      "words from its first moment on, if it is schedulable, until an operator opens it");
   app.add_option("--state-dir", s.state_dir, "for attempts and their logs")
       ->default_val("/var/lib/tutti-worker");
   app.add_option("--boot-id", s.boot_id, "for tests: instead of the kernel's");
@@ -300,6 +320,15 @@ int check(CommandLine& line, bool full) {
   found.look([&] { read_labels(s, line.flags); });
   found.look([&] { (void)(line.flags.memory.empty() ? 0 : parse_memory("--memory", line.flags.memory)); });
   found.look([&] { find_programs(s, line.flags); });
+  choose_state_dir(s);
+  found.look([&] { tutti::daemon::look_at_folder("--state-dir", s.state_dir); });
+  found.look([&] {
+    choose_accounts(s, line.flags, false);
+    check_way_to_state_dir(s);
+  });
+  found.look([&] {
+    if (!s.metrics_listen.empty()) (void)metrics_page_config(s.metrics_listen);
+  });
   found.look([&] { tutti::daemon::look_at_secret("--tls-key", s.tls.key); });
   found.look([&] { tutti::daemon::look_at_secret("--token-file", line.flags.token_file); });
   if (std::filesystem::exists(line.flags.join_token_file))

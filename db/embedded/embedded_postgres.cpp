@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 #include "db/embedded/postgres_files.h"
 #include "db/embedded/postmaster.h"
@@ -14,6 +15,17 @@ namespace {
 
 constexpr std::size_t kMaxSocketPath = 107;  // sizeof sockaddr_un.sun_path, less the final 0
 constexpr const char* kSocketName = "/.s.PGSQL.5432";
+
+struct Machine {
+  OsUser user;
+  std::optional<int> cluster;
+  std::string bin;
+};
+Machine look_at_machine(const EmbeddedOptions& options) {
+  Machine found{server_user(options.run_as), cluster_major(options.directory + "/data"), ""};
+  found.bin = find_binaries(options.bin_directory, found.cluster.value_or(0));
+  return found;
+}
 
 std::vector<std::string> child_environment() {
   // Not ours: PGDATA, PGOPTIONS, LD_PRELOAD and the like must not reach the server.
@@ -51,13 +63,14 @@ void EmbeddedPostgres::make_cluster() {
         tail(log));
 }
 
+void EmbeddedPostgres::look() const { (void)look_at_machine(options_); }
+
 void EmbeddedPostgres::start() {
   if (running()) return;
   postmaster_.reset();
-  const OsUser user = server_user(options_.run_as);
   const std::string data = options_.directory + "/data";
-  const auto cluster = cluster_major(data);
-  bin_ = find_binaries(options_.bin_directory, cluster.value_or(0));
+  const auto [user, cluster, bin] = look_at_machine(options_);
+  bin_ = bin;
   make_private_directory(options_.directory, user);
   make_private_directory(options_.directory + "/log", user);
   if (!cluster) make_cluster();

@@ -44,6 +44,10 @@ class EmbeddedPostgres {
   EmbeddedPostgres(const EmbeddedPostgres&) = delete;
   EmbeddedPostgres& operator=(const EmbeddedPostgres&) = delete;
 
+  // What start() needs of this machine is there; makes and starts nothing. Throws EmbeddedError and says what
+  // to do.
+  void look() const;
+
   // Makes the cluster if there is none, starts the server, waits until it accepts connections, makes the
   // database. Throws EmbeddedError and says what to do.
   void start();

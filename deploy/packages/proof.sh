@@ -83,7 +83,7 @@ start() {
   within 90 "$name ready" grep -q READY=1 "$work/notify.$name"
 }
 pid() { cat "$root/run/tutti-proof.$1.pid"; }
-stop() {  # its main process alone, as KillMode=process and a graceful scheduler need it
+stop() {  # its main process alone, as KillMode=process and mixed have it
   local p; p=$(pid "$1")
   kill -TERM "$p"
   within 60 "$1 ended" not_running "$p"
@@ -143,12 +143,15 @@ has conffiles "$(inside dpkg-query -W -f '${Conffiles}' tutti-scheduler)" /etc/t
 for u in tutti-scheduler tutti-worker; do
   same "systemd-analyze verify $u" "$(systemd-analyze verify --man=no --root="$root" "$u.service" 2>&1)" ""
 done
+same "a stop tells the scheduler alone" "$(unit tutti-scheduler KillMode)" mixed  # and it its own PostgreSQL
+same "a stop leaves attempts alone" "$(unit tutti-worker KillMode)" process
 [ -s "$root/usr/share/bash-completion/completions/tutti" ] || fail "no completion"
 for f in man1/tutti.1 man1/tutti-checkpoint.1 man1/tutti-gpu-sim.1 man8/tutti-scheduler.8 man8/tutti-worker.8 \
   man5/tutti-scheduler.toml.5 man5/tutti-worker.toml.5; do
   zcat "$root/usr/share/man/$f.gz" | grep -q '^.SH NAME' || fail "no $f.gz"
 done
 [ -x "$root/usr/lib/tutti/tutti-image" ] || fail "no tutti-image: containers need it"
+same "tutti-checkpoint is beside tutti-rank, and in PATH" "$(inside readlink -f "$(inside which tutti-checkpoint)")" /usr/lib/tutti/tutti-checkpoint
 
 step "Configure"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
@@ -219,12 +222,20 @@ name: gang
 nodes: 2
 resources: {gpus: 2}
 launcher: direct
+checkpoint: {dir: /tmp/ckpt}
 run: |
   echo $$ > /tmp/rank.$RANK; i=0
+  if [ "$RANK" = 0 ]; then  # as programs of ranks do; the Python client, too
+    step=$("$TUTTI_CHECKPOINT_TOOL" begin 1) && echo saved > "$step/state" && "$TUTTI_CHECKPOINT_TOOL" shard 1 state &&
+      "$TUTTI_CHECKPOINT_TOOL" commit 1 --shards 1 || exit 1
+  fi
   until [ -e /tmp/finish ]; do i=$((i + 1)); echo $i > /tmp/count.$RANK.new; mv /tmp/count.$RANK.new /tmp/count.$RANK; sleep 0.2; done
 YAML
+install -d -m 1777 "$root/tmp/ckpt"  # of whoever the job runs as
 tutti submit /root/gang.yaml >/dev/null
 for r in 0 1 2 3; do within 60 "rank $r counts" test -s "$root/tmp/count.$r"; done
+taken() { tutti checkpoints gang -o json | grep -Eq '"step": ?1\b'; }
+within 30 "the scheduler knows the gang's checkpoint" taken
 counts_on() { [ "$(cat "$root/tmp/count.$1")" -gt "$2" ]; }
 ranks() { cat "$root"/tmp/rank.[0-3] | tr '\n' ' '; }
 before=$(ranks)

@@ -44,6 +44,7 @@ inline constexpr auto kConditions = std::to_array<ConditionRow>({
     {"probe_hangs", ConditionEffect::close, "the GPU driver does not answer"},
     {"fabric_not_ready", ConditionEffect::close, "the NVLink fabric is not up (fabric manager)"},
     {"nvswitch_fatal", ConditionEffect::cordon, "an NVSwitch reported a fatal error"},
+    {"joined_cordoned", ConditionEffect::cordon, "its worker joined with --join-cordoned"},
     {"memory_low", ConditionEffect::watch, "the node is short of memory"},
     {"clock_skew", ConditionEffect::close, "the node's clock is off by more than a second"},
     {"kernel_log_unreadable", ConditionEffect::watch, "the kernel log cannot be read"},
@@ -58,6 +59,8 @@ constexpr ConditionRow judge_condition(std::string_view kind) {
 
 inline constexpr std::string_view kClockSkew = "clock_skew";  // the one that the scheduler itself finds
 inline constexpr std::string_view kFilesystemHang = "filesystem_hang";
+// Said with a worker's first Hello, and over with its Welcome: what follows is for who opens the node.
+inline constexpr std::string_view kJoinedCordoned = "joined_cordoned";
 
 // A network link is in trouble, or has been: as a condition, or as an incident.
 constexpr bool is_link_trouble(std::string_view kind) {

@@ -20,6 +20,8 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/folder.h"
+
 namespace tutti {
 namespace {
 
@@ -227,11 +229,11 @@ struct HistoryArchive::Month {
 
 HistoryArchive::HistoryArchive(std::shared_ptr<RetentionStore> store, Settings settings)
     : store_(std::move(store)), settings_(std::move(settings)) {
-  std::error_code ec;
-  fs::create_directories(settings_.directory, ec);
-  if (ec || ::access(settings_.directory.c_str(), R_OK | W_OK | X_OK) != 0)
-    spdlog::warn("--history-archive {}: cannot be made or written{}: old history stays until it can be",
-                 settings_.directory.string(), ec ? ": " + ec.message() : "");
+  try {
+    daemon::make_folder("--history-archive", settings_.directory.string());
+  } catch (const std::runtime_error& e) {
+    spdlog::warn("{}: old history stays until it can be", e.what());
+  }
 }
 
 HistoryArchive::~HistoryArchive() = default;

@@ -8,13 +8,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <filesystem>
 #include <stdexcept>
 #include <utility>
 
 #include "api/handlers/history.h"
 #include "api/handlers/report.h"
 #include "api/wire/text_values.h"
+#include "daemon/folder.h"
 
 namespace tutti {
 namespace {
@@ -50,12 +50,7 @@ void write_whole(const std::string& path, const std::string& text) {
 
 ReportWriter::ReportWriter(Backend& backend, const History* history, Aside disk, std::string directory)
     : backend_(backend), history_(history), disk_(std::move(disk)), directory_(std::move(directory)) {
-  if (directory_.empty()) return;
-  std::error_code ec;
-  std::filesystem::create_directories(directory_, ec);
-  if (ec || ::access(directory_.c_str(), W_OK | X_OK) != 0)
-    throw std::runtime_error("--report-dir " + directory_ + ": cannot be made or written" +
-                             (ec ? ": " + ec.message() : ""));
+  if (!directory_.empty()) daemon::make_folder("--report-dir", directory_);
 }
 
 void ReportWriter::step() {

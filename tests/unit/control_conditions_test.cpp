@@ -90,6 +90,23 @@ TEST_F(Conditions, OneThatCordonsWaitsForAPersonOnce) {
   EXPECT_EQ(node(a).row.service, NodeService::schedulable) << "told again is not begun again";
 }
 
+// Else what waits would start there before anybody could reserve the node.
+TEST_F(Conditions, ANewNodeThatJoinsCordonedIsGivenNothingUntilItIsOpened) {
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "new fans"));
+  const JobId job = env.submit(job_spec(1, 1));
+  protocol::Hello hello = env.hello("b");
+  hello.health = health({std::string(kJoinedCordoned)});
+  const NodeId b = env.register_node(hello);
+  say(b, {});
+  EXPECT_EQ(env.state(job), JobState::queued);
+  EXPECT_EQ(node(b).row.service, NodeService::cordoned) << "also when the condition is over";
+  EXPECT_EQ(node(b).row.service_reason, "joined_cordoned: as the test says");
+  // An end of its own vouches for nothing, as a pilot wants it.
+  ASSERT_TRUE(env.plane->on_node_service(env.now, "b", NodeService::draining, "reserved", env.now.wall + 1s));
+  env.tick_alive(2s);
+  EXPECT_EQ(env.state(job), JobState::starting);
+}
+
 TEST_F(Conditions, OfADrainedNodeLeaveThePersonsReason) {
   ASSERT_TRUE(env.plane->on_node_service(env.now, "a", NodeService::draining, "new fans"));
   say(a, health({"nvswitch_fatal"}));

@@ -414,22 +414,67 @@ TEST(OciArchive, LayersAreAppliedWithTheirDeletions) {
   }
 }
 
+// An image of the folders one/ and two/, or of those members of two/.
+void make_two_layers(const Folder& at, const std::string& second = ".") {
+  fs::create_directories(at / "layout/blobs/sha256");
+  run_tool({"tar", "-C", at / "one", "-cf", at / "layout/blobs/sha256/l1", "."});
+  run_tool({"tar", "-C", at / "two", "-cf", at / "layout/blobs/sha256/l2", second});
+  make_blob(at, "c", "{}");
+  make_blob(at, "m",
+            R"({"config":{"digest":"sha256:c"},"layers":[{"digest":"sha256:l1"},{"digest":"sha256:l2"}]})");
+  at.write("layout/index.json", R"({"manifests":[{"digest":"sha256:m"}]})");
+  at.write("layout/oci-layout", "{}");
+}
+
 TEST(OciArchive, ADeletionDoesNotLeaveTheRoot) {
   const Folder at;
   at.write("outside/precious", "1");
   fs::create_directories(at / "one");
   fs::create_directory_symlink(at / "outside", at / "one/way");
   at.write("two/way/.wh.precious", "");
-  fs::create_directories(at / "layout/blobs/sha256");
-  run_tool({"tar", "-C", at / "one", "-cf", at / "layout/blobs/sha256/l1", "."});
-  run_tool({"tar", "-C", at / "two", "-cf", at / "layout/blobs/sha256/l2", "way/.wh.precious"});
-  make_blob(at, "c", "{}");
-  make_blob(at, "m",
-            R"({"config":{"digest":"sha256:c"},"layers":[{"digest":"sha256:l1"},{"digest":"sha256:l2"}]})");
-  at.write("layout/index.json", R"({"manifests":[{"digest":"sha256:m"}]})");
-  at.write("layout/oci-layout", "{}");
+  make_two_layers(at, "way/.wh.precious");
   unpack_image(at / "layout", at / "work", at / "root");
   EXPECT_TRUE(fs::exists(at / "outside/precious"));
+}
+
+// As where /lib becomes usr/lib, or /opt/tool a link to its newest version.
+TEST(OciArchive, AFolderThatALayerReplacesByALinkOrAFileGoesWithAllThatIsInIt) {
+  const Folder at;
+  for (const auto* file : {"lib/a/b", "opt/tool/x", "opt/kept", "usr/lib/c", "files/a -> b/x",
+                           "files/q\"\\/x", "files/na\303\257ve/x", "files/new\nline/x"})
+    at.write(std::string("one/") + file, "1");
+  fs::create_directory_symlink("elsewhere", at / "one/was-a-link");
+  fs::create_directories(at / "two/opt");
+  fs::create_directory_symlink("usr/lib", at / "two/lib");
+  fs::create_directory_symlink("tool-2", at / "two/opt/tool");
+  at.write("two/opt/tool-2/y", "2");
+  for (const auto* file : {"a -> b", "q\"\\", "na\303\257ve", "new\nline"})
+    at.write(std::string("two/files/") + file, "2");
+  at.write("two/was-a-link/z", "2");
+  make_two_layers(at);
+  const auto root = at / "root";
+  unpack_image(at / "layout", at / "work", root);
+  EXPECT_EQ(fs::read_symlink(root + "/lib"), "usr/lib");
+  EXPECT_TRUE(fs::exists(root + "/lib/c"));
+  EXPECT_FALSE(fs::exists(root + "/lib/a"));
+  EXPECT_TRUE(fs::exists(root + "/opt/kept")) << "a folder that stays one keeps what is in it";
+  EXPECT_TRUE(fs::exists(root + "/opt/tool/y"));
+  EXPECT_FALSE(fs::exists(root + "/opt/tool/x"));
+  for (const auto* file : {"a -> b", "q\"\\", "na\303\257ve", "new\nline"})
+    EXPECT_TRUE(fs::is_regular_file(root + "/files/" + file)) << file;
+  EXPECT_TRUE(fs::is_regular_file(root + "/was-a-link/z"));
+}
+
+TEST(OciArchive, AReplacementDoesNotLeaveTheRoot) {
+  const Folder at;
+  at.write("outside/precious/x", "1");
+  fs::create_directories(at / "one");
+  fs::create_directory_symlink(at / "outside", at / "one/way");
+  fs::create_directories(at / "two/way");
+  fs::create_directory_symlink("elsewhere", at / "two/way/precious");
+  make_two_layers(at, "way/precious");
+  EXPECT_THROW(unpack_image(at / "layout", at / "work", at / "root"), std::runtime_error);
+  EXPECT_TRUE(fs::exists(at / "outside/precious/x"));
 }
 
 TEST(OciArchive, ATarballOfARootIsARoot) {

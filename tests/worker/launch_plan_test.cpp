@@ -58,7 +58,7 @@ Case two_nodes(Launcher launcher, std::int32_t index) {
   c.facts.node_has_gpus = true;
   c.facts.interface = "eth1";
   c.facts.subnet = "10.1.0.0/24";
-  c.facts.ib_hcas = "mlx5_0,mlx5_1";
+  c.facts.ib_hcas = "=mlx5_0:1,mlx5_1:1";
   c.facts.rank_program = "/usr/lib/tutti/tutti-rank";
   c.facts.launch_agent = "/usr/lib/tutti/tutti-launch-agent";
   c.facts.torchrun = {"/usr/bin/python3", "/usr/share/tutti/torchrun"};
@@ -299,6 +299,31 @@ TEST(LaunchPlan, AUsersOwnChoiceOfInterfacesIsNotOverriddenForMpirun) {
   const auto argv = planned(c).launch.processes[0].argv;
   EXPECT_THAT(argv, Not(Contains("btl_tcp_if_include")));
   EXPECT_THAT(argv, Contains("oob_tcp_if_include"));
+  EXPECT_THAT(argv, Contains("tcp,vader,self"));
+  c.spec.env["OMPI_MCA_btl"] = "openib,vader,self";
+  EXPECT_THAT(planned(c).launch.processes[0].argv, Not(Contains("btl")));
+}
+
+// "eth1" is eth10 and eth1.100 to NCCL, too; "=eth1" is no interface to Gloo.
+TEST(LaunchPlan, NcclIsToldOneInterfaceAndNotAllThatBeginLikeIt) {
+  const auto env = planned(two_nodes(Launcher::direct, 0)).launch.processes[0].env;
+  EXPECT_THAT(env, Contains(Pair("NCCL_SOCKET_IFNAME", "=eth1")));
+  EXPECT_THAT(env, Contains(Pair("GLOO_SOCKET_IFNAME", "eth1")));
+}
+
+TEST(LaunchPlan, UcxAndOpenMpiGetTheAdaptersOfNcclUnlessTheUserSaysOtherwise) {
+  auto c = two_nodes(Launcher::mpirun, 0);
+  const auto env = planned(c).launch.processes[0].env;
+  EXPECT_THAT(env, Contains(Pair("UCX_NET_DEVICES", "mlx5_0:1,mlx5_1:1")));
+  EXPECT_THAT(env, Contains(Pair("OMPI_MCA_btl_openib_if_include", "mlx5_0:1,mlx5_1:1")));
+  c.spec.env["UCX_TLS"] = "tcp,self";  // which these devices do not have
+  c.spec.env["OMPI_MCA_btl_openib_if_exclude"] = "mlx5_1";
+  const auto other = planned(c).launch.processes[0].env;
+  EXPECT_THAT(other, Not(Contains(Pair("UCX_NET_DEVICES", testing::_))));
+  EXPECT_THAT(other, Not(Contains(Pair("OMPI_MCA_btl_openib_if_include", testing::_))));
+  c.facts.ib_hcas.clear();
+  c.spec.env.clear();
+  EXPECT_THAT(planned(c).launch.processes[0].env, Not(Contains(Pair("UCX_NET_DEVICES", testing::_))));
 }
 
 }  // namespace

@@ -276,6 +276,23 @@ TEST_F(WorkerNode, AnInspectionRunsAllChecksAndIsToldAgainAfterARestart) {
   EXPECT_EQ(again.checks.size(), report.checks.size());
 }
 
+// Over once it is registered: a scheduler that it comes to later must not close the node a second time.
+TEST(WorkerJoinsCordoned, ItsFirstHelloSaysSoAndNoLaterOne) {
+  FakeScheduler scheduler;
+  WorkerProcess worker(scheduler, "n5", {"--no-gpus", "--join-cordoned", "has yet to be reserved"});
+  worker.start();
+  const auto hello = scheduler.wait<Hello>("n5");
+  ASSERT_TRUE(hello.health);
+  ASSERT_TRUE(has(*hello.health, "joined_cordoned"));
+  const auto first = std::ranges::find(hello.health->conditions, "joined_cordoned", &NodeCondition::kind);
+  EXPECT_EQ(first->detail, "has yet to be reserved");
+  scheduler.wait<NodeHealth>("n5", [](const auto& h) { return !has(h, "joined_cordoned"); });
+  scheduler.cut("n5");
+  const auto again = scheduler.wait<Hello>("n5");
+  ASSERT_TRUE(again.health);
+  EXPECT_FALSE(has(*again.health, "joined_cordoned"));
+}
+
 class WorkerBadLibrary : public ::testing::TestWithParam<std::string> {};
 
 // The worker registers without GPUs, says why, and goes on to serve jobs that need none.

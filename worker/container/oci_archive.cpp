@@ -2,7 +2,9 @@
 
 #include <boost/json.hpp>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
+#include <string_view>
 
 #include "worker/container/run_tool.h"
 #include "worker/supervisor/files.h"
@@ -74,32 +76,90 @@ Layers layers_of_docker(const std::string& folder) {
   return out;
 }
 
-// What a deletion names must lie in the root, whatever links an earlier layer has made.
-void remove_inside(const fs::path& root, const fs::path& folder, const std::string& name) {
+// What a layer removes or replaces must lie in the root, whatever links an earlier layer has made: the real
+// folder of it, or none.
+std::optional<fs::path> folder_inside(const fs::path& root, const fs::path& folder) {
   std::error_code ec;
   const auto real = fs::canonical(root / folder, ec);
-  if (ec) return;
+  if (ec) return std::nullopt;
   const auto base = fs::canonical(root).string();
-  if (real.string() != base && !real.string().starts_with(base + "/")) return;
+  if (real.string() != base && !real.string().starts_with(base + "/")) return std::nullopt;
+  return real;
+}
+
+void remove_inside(const fs::path& root, const fs::path& folder, const std::string& name) {
+  const auto real = folder_inside(root, folder);
+  std::error_code ec;
+  if (!real) return;
   if (!name.empty()) {
-    fs::remove_all(real / name, ec);
+    fs::remove_all(*real / name, ec);
     return;
   }
-  for (const auto& entry : fs::directory_iterator(real, ec)) fs::remove_all(entry.path(), ec);
+  for (const auto& entry : fs::directory_iterator(*real, ec)) fs::remove_all(entry.path(), ec);
+}
+
+// tar puts a file or a link in the place of another one, or of an empty folder; of a full one it says "File
+// exists" (its --recursive-unlink would also empty folders that stay folders).
+void make_way(const fs::path& root, const fs::path& path) {
+  std::error_code ec;
+  if (!fs::is_directory(fs::symlink_status(root / path, ec))) return;
+  if (const auto real = folder_inside(root, path.parent_path())) fs::remove_all(*real / path.filename(), ec);
+}
+
+// As C has it, up to the closing quote.
+std::string unquoted(std::string_view text) {
+  constexpr std::string_view kNames = "abfnrtv", kMeant = "\a\b\f\n\r\t\v";
+  const auto is_octal = [&](std::size_t i) { return i < text.size() && text[i] >= '0' && text[i] <= '7'; };
+  std::string out;
+  for (std::size_t i = 0; i < text.size() && text[i] != '"'; ++i) {
+    if (text[i] != '\\' || i + 1 == text.size()) {
+      out += text[i];
+    } else if (is_octal(++i)) {
+      int byte = text[i] - '0';
+      for (int digits = 1; digits < 3 && is_octal(i + 1); ++digits) byte = byte * 8 + (text[++i] - '0');
+      out += static_cast<char>(byte);
+    } else {
+      const auto name = kNames.find(text[i]);
+      out += name == kNames.npos ? text[i] : kMeant[name];
+    }
+  }
+  return out;
+}
+
+struct Member {
+  bool folder = false;
+  fs::path path;  // relative, and nowhere up
+};
+
+// Of a line like `lrwxrwxrwx 0/0  0 2026-10-01 12:00 "./opt/lib" -> "other"`.
+std::optional<Member> member_of(std::string_view line) {
+  const auto quote = line.find('"');
+  if (quote == line.npos) return std::nullopt;
+  Member member{line.front() == 'd', fs::path(unquoted(line.substr(quote + 1))).relative_path()};
+  for (const auto& part : member.path)
+    if (part == "..") return std::nullopt;  // tar cuts it off
+  return member;
+}
+
+void prepare_for(const Member& member, const std::string& root) {
+  const auto name = member.path.filename().string();
+  if (!name.starts_with(kWhiteout)) {
+    if (!member.folder && !name.empty()) make_way(root, member.path);
+    return;
+  }
+  const auto removed = name.substr(kWhiteout.size());
+  if (name == kOpaque)
+    remove_inside(root, member.path.parent_path(), "");
+  else if (!removed.empty() && removed != "." && removed != "..")
+    remove_inside(root, member.path.parent_path(), removed);
 }
 
 void apply_layer(const std::string& file, const std::string& root) {
-  run_tool({"tar", "-tf", file}, [&](const std::string& line) {
-    const fs::path path(line);
-    const auto name = path.filename().string();
-    if (!name.starts_with(kWhiteout) || line.starts_with('/') || line.find("..") < line.find(kWhiteout))
-      return;
-    const auto removed = name.substr(kWhiteout.size());
-    if (name == kOpaque)
-      remove_inside(root, path.parent_path(), "");
-    else if (!removed.empty() && removed != "." && removed != "..")
-      remove_inside(root, path.parent_path(), removed);
-  });
+  // All of it before the first file is written: what a layer deletes or replaces is of those before it.
+  run_tool({"tar", "-tf", file, "--verbose", "--numeric-owner", "--quoting-style=c"},
+           [&](const std::string& line) {
+             if (const auto member = member_of(line)) prepare_for(*member, root);
+           });
   // Device nodes cannot be made, and are not needed: /dev is the container's own. All is the user's.
   run_tool({"tar", "-xf", file, "-C", root, "--no-same-owner", "--anchored", "--exclude=dev/*",
             "--exclude=./dev/*", "--no-anchored", "--exclude=.wh.*"});

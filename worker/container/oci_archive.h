@@ -1,6 +1,7 @@
 // An OCI archive (or layout, or docker archive, or the tarball of a root) becomes a root directory. Runs
 // inside a sandbox where only the target can be written: what is in an archive is not to be trusted with the
-// user's files. Layers are applied by tar, deletions (whiteouts) by us.
+// user's files. Layers are applied by tar; what they delete
+// (whiteouts), and folders that become files or links, are removed by us.
 #pragma once
 
 #include <string>

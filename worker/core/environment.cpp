@@ -67,12 +67,20 @@ void set_devices(Environment& env, const NodeFacts& facts) {
             joined(facts.devices, ',', [](const DeviceFact& d) { return d.device_path; }));
 }
 
+// To NCCL a name is the beginning of names, unless "=" stands before it: eth1 would be eth10 and eth1.100 as
+// well. Gloo and Open MPI take names as they are. UCX and Open MPI get the ports of NCCL, unless the user has
+// said with other words which network they are to use.
 void set_network(Environment& env, const NodeFacts& facts) {
   if (!facts.interface.empty()) {
-    env.set("NCCL_SOCKET_IFNAME", facts.interface);
+    env.set("NCCL_SOCKET_IFNAME", "=" + facts.interface);
     env.set("GLOO_SOCKET_IFNAME", facts.interface);
   }
-  if (!facts.ib_hcas.empty()) env.set("NCCL_IB_HCA", facts.ib_hcas);
+  if (facts.ib_hcas.empty()) return;
+  env.set("NCCL_IB_HCA", facts.ib_hcas);
+  const std::string ports = facts.ib_hcas.substr(facts.ib_hcas.starts_with('=') ? 1 : 0);
+  const auto given = [&](const char* name) { return env.values().contains(name); };
+  if (!given("UCX_TLS")) env.set("UCX_NET_DEVICES", ports);
+  if (!given("OMPI_MCA_btl_openib_if_exclude")) env.set("OMPI_MCA_btl_openib_if_include", ports);
 }
 
 // On unless refused, which the user does by giving his own value. The dump needs a buffer size above 0.

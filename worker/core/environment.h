@@ -51,7 +51,7 @@ struct NodeFacts {
   bool node_has_gpus = false;                        // a job without GPUs must not see those of others
   std::string interface;                             // that has the node's address; "" = not known
   std::string subnet;                                // of it, CIDR; likewise
-  std::string ib_hcas;                               // "mlx5_0:1,mlx5_1:1"; "" = none
+  std::string ib_hcas;                               // "=mlx5_0:1,mlx5_1:1"; "" = none
   std::string network_why;                           // how those were chosen, for the record
   std::string rank_program;                          // path of tutti-rank
   std::string launch_agent;                          // path of tutti-launch-agent

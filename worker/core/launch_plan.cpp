@@ -130,8 +130,9 @@ std::vector<std::string> mpirun_argv(const protocol::Prepare& p, const NodeFacts
   argv.insert(argv.end(), {"--bind-to", "none"});  // else every job of a node is pinned to core 0 upwards
   argv.insert(argv.end(), {"--map-by", "slot", "--rank-by", "slot"});  // ranks in the order of the gang
   // Shared memory is named by host, user, job and *local* rank: nodes that share a machine, and so its host
-  // name, would map each other's segments and crash. They talk TCP.
-  mca("btl", share_an_address(p) ? "tcp,self" : "tcp,vader,self");
+  // name, would map each other's segments and crash. They talk TCP. The user's own choice is in env, which
+  // says less to mpirun than its command line.
+  if (!env.values().contains("OMPI_MCA_btl")) mca("btl", share_an_address(p) ? "tcp,self" : "tcp,vader,self");
   for (const std::string name : {"btl_tcp_if", "oob_tcp_if"}) {  // the user's own choice is in env
     const auto given = [&](const char* end) { return env.values().contains("OMPI_MCA_" + name + end); };
     if (all_inside(facts.subnet, p) && !given("_include") && !given("_exclude"))

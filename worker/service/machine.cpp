@@ -35,6 +35,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr auto kDefaultJobUser = "tutti-job";
+
 std::string first_line(const std::string& path) {
   std::ifstream in(path);
   std::string line;
@@ -176,7 +178,7 @@ std::optional<std::string> address_towards(const Peer& peer) {
   return dotted(ntohl(own.sin_addr.s_addr));
 }
 
-Account find_job_user(const std::string& wanted, bool allow_root) {
+std::optional<Account> known_job_user(const std::string& wanted, bool allow_root) {
   if (geteuid() != 0) {
     Account me{.name = std::to_string(geteuid()), .uid = geteuid(), .gid = getegid(), .groups = {getegid()}};
     if (auto known = look_up(me.name)) me = *std::move(known);
@@ -198,12 +200,15 @@ Account find_job_user(const std::string& wanted, bool allow_root) {
   const char* sudo = std::getenv("SUDO_USER");
   if (sudo != nullptr && std::strcmp(sudo, "root") != 0)
     if (auto user = look_up(sudo)) return *user;
-  constexpr auto kDefault = "tutti-job";
-  if (auto user = look_up(kDefault)) return *user;
-  if (const int status = add_system_user(kDefault); status != 0)
+  return look_up(kDefaultJobUser);
+}
+
+Account find_job_user(const std::string& wanted, bool allow_root) {
+  if (auto user = known_job_user(wanted, allow_root)) return *user;
+  if (const int status = add_system_user(kDefaultJobUser); status != 0)
     throw std::runtime_error("cannot make the system user tutti-job that jobs run as (useradd: status " +
                              std::to_string(status) + "); make it, or name another with --job-user");
-  if (auto user = look_up(kDefault)) return *user;
+  if (auto user = look_up(kDefaultJobUser)) return *user;
   throw std::runtime_error("useradd made tutti-job, but it is not found; name a user with --job-user");
 }
 

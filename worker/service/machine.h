@@ -35,6 +35,8 @@ std::optional<std::string> address_towards(const Peer& peer);
 /// `wanted` "" = SUDO_USER, else tutti-job (made if missing), when we are root; ourselves when we are not.
 /// Throws std::runtime_error that says what to do.
 Account find_job_user(const std::string& wanted, bool allow_root);
+/// The same, but nobody is made: nullopt, it would be tutti-job.
+std::optional<Account> known_job_user(const std::string& wanted, bool allow_root);
 /// The first folder on the way to `path` that the user (none: anybody) may not pass through, "" = none.
 std::string find_closed_folder(const std::string& path, const Account* user);
 

@@ -11,7 +11,9 @@ namespace {
 
 constexpr std::size_t kMostConnections = 32;
 
-http::ServerConfig config_of(const std::string& listen) {
+}  // namespace
+
+http::ServerConfig metrics_page_config(const std::string& listen) {
   http::ServerConfig config;
   const auto colon = listen.rfind(':');
   const auto* last = listen.data() + listen.size();
@@ -29,8 +31,6 @@ http::ServerConfig config_of(const std::string& listen) {
   return config;
 }
 
-}  // namespace
-
 MetricsPage::MetricsPage(boost::asio::io_context& io, const std::string& listen,
                          std::function<std::string()> text) {
   router_.get("/metrics", [text = std::move(text)](const http::Request&) {
@@ -38,7 +38,7 @@ MetricsPage::MetricsPage(boost::asio::io_context& io, const std::string& listen,
   });
   router_.get("/healthz", [](const http::Request&) { return http::text(200, "ok\n"); });
   try {
-    server_ = std::make_unique<http::HttpServer>(io.get_executor(), config_of(listen), router_);
+    server_ = std::make_unique<http::HttpServer>(io.get_executor(), metrics_page_config(listen), router_);
     server_->start();
   } catch (const std::exception& e) {
     const std::string what = e.what();

@@ -13,6 +13,9 @@
 
 namespace tutti::worker {
 
+/// Where it listens, from HOST:PORT. Throws std::runtime_error, with the flag's name.
+http::ServerConfig metrics_page_config(const std::string& listen);
+
 class MetricsPage {
  public:
   /// `listen`: HOST:PORT, port 0: any free one. Throws std::runtime_error, with the flag's name.

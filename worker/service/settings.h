@@ -34,6 +34,7 @@ struct Settings {
   std::int32_t cpus = 0;
   std::int64_t memory_bytes = 0;
   std::map<std::string, std::string> labels;
+  std::string join_cordoned;  // why nothing starts here until somebody opens the node; "" = it may at once
   std::string kill_mode = "auto";  // "auto" | "cgroup2" | "process-group"
   std::string cgroup_parent;
   bool gpus = true;  // false: no probe, the node has none

@@ -15,6 +15,7 @@
 
 #include "api/wire/messages.h"
 #include "scheduler/log/log_format.h"
+#include "scheduler/model/condition_table.h"
 #include "scheduler/model/fault_table.h"
 #include "scheduler/model/lead_rules.h"
 #include "worker/service/machine.h"
@@ -227,6 +228,8 @@ void Worker::start() {
   settle();
   look_at_jobs();
   start_node_watch();
+  if (!settings_.join_cordoned.empty())
+    core_.on_condition(read_clocks(), std::string(kJoinedCordoned), "", settings_.join_cordoned);
   open_metrics_page();
   if (!settings_.gpus) return open_client();
   std::vector<std::string> argv = {settings_.probe};
@@ -325,6 +328,7 @@ void Worker::handle(const std::string& text) {
       protocol::Welcome welcome = m;
       if (w.term_ == 0) welcome.term.reset();
       w.core_.on_welcome(now, welcome);
+      w.core_.on_condition_over(now, std::string(kJoinedCordoned), "");
       w.say_ranks_again();
       for (auto& [key, watch] : w.watches_) watch.collective_said = false;
     }
