@@ -51,6 +51,8 @@ struct LeaderSettings {
   Duration slow_commit = std::chrono::seconds(1);  // one that takes as long is a reason in /readyz
   // A process that stood still for so long may have been taken for dead. A second is nothing.
   Duration stood_still = std::chrono::seconds(4);
+  // While the store is away the log says why anew at most so often, and only if it is for another reason.
+  Duration say_why_away = std::chrono::seconds(10);
 };
 
 // One thing to decide. `decide` runs on the control plane and returns what to do after the commit.
@@ -171,6 +173,7 @@ class Leader : public Backend {
   void ask_store();
   void notice_pause();
   void store_lost(const std::string& why);
+  void say_why_away(const std::string& why);
   void store_answers();
   void count_outage();
   bool commits_are_slow() const;
@@ -212,7 +215,9 @@ class Leader : public Backend {
   Mono pulse_at_{};      // when this thread has last looked at the time
   Mono doubted_at_{};    // what was confirmed before does not count: we stood still
   std::optional<Mono> store_lost_at_, outage_counted_to_;  // while it is away
-  Mono others_renew_until_{};                              // former leaders may renew leases until then
+  std::string why_away_;                                   // as the log said last
+  Mono said_why_away_at_{};
+  Mono others_renew_until_{};  // former leaders may renew leases until then
   bool asking_predecessors_ = false;
   bool deposed_already_ = false;
   bool lock_is_taken_ = false;  // by another session: it was waited for in vain

@@ -80,12 +80,23 @@ bool Leader::told_of_term(Term term, const std::string& holder) {
 
 // ---------------------------------------------------------------- the store is away
 
-// One line when it is lost, and one when it answers again, however often it is asked meanwhile.
+// One line when it is lost, and one when it answers again, however often it is asked meanwhile. Of what keeps
+// it away in between: what ended the session may be over, and another thing in the way.
 void Leader::store_lost(const std::string& why) {
-  if (store_lost_at_ || deposed_already_) return;
-  store_lost_at_ = outage_counted_to_ = boot_now();
+  if (deposed_already_) return;
+  if (store_lost_at_) return say_why_away(why);
+  store_lost_at_ = outage_counted_to_ = said_why_away_at_ = boot_now();
+  why_away_ = why;
   metrics_.store_lost();
   spdlog::error("the store is lost: {}; what runs goes on, nothing is decided until it answers", why);
+}
+
+void Leader::say_why_away(const std::string& why) {
+  const Mono now = boot_now();
+  if (why == why_away_ || now - said_why_away_at_ < settings_.say_why_away) return;
+  why_away_ = why;
+  said_why_away_at_ = now;
+  spdlog::error("the store is away for {:.1f} s, now: {}", to_seconds(now - *store_lost_at_), why);
 }
 
 void Leader::store_answers() {

@@ -3,6 +3,7 @@ root. Standard library only. One thread drives them; `sql` may be called from an
 
 Everything ends with its Home, by process id: what was stopped (SIGSTOP) is let go first, then Patroni stops its PostgreSQL, and a
 postmaster that is left over is killed."""
+import base64
 import contextlib
 import glob
 import http.client
@@ -147,6 +148,12 @@ class Etcd:
         home.keep(self)
         eventually("etcd answers", lambda: get_json(self.port, "/health").get("health") == "true", said=lambda: tail(self.child.log))
 
+    def value(self, key):
+        """What Patroni keeps there, as text; "" if there is no such key."""
+        name = base64.b64encode(f"/service/tutti/{key}".encode()).decode()
+        found = get_json(self.port, "/v3/kv/range", "POST", {"key": name}, statuses=[200]).get("kvs")
+        return base64.b64decode(found[0]["value"]).decode() if found else ""
+
     def stop(self):
         self.child.end()
 
@@ -217,6 +224,11 @@ class Member:
             return bool(get_json(self.rest_port, "/synchronous", statuses=[200]))
         return False
 
+    def has_said(self, text):
+        """How often, in its log."""
+        with open(self.log, errors="replace") as f:
+            return sum(text in line for line in f)
+
     def postmaster(self):
         with contextlib.suppress(OSError, ValueError), open(os.path.join(self.data, "postmaster.pid")) as f:
             return int(f.readline())
@@ -255,11 +267,16 @@ class Member:
                 eventually(f"{self.name}: its postmaster has ended", lambda: not alive(pid), 20)
 
 
+def state_of(pid):
+    """One letter, as in proc(5): R, S, T (stopped), Z …; X if there is no such process."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as f:
+        return f.read().rsplit(")", 1)[1].split()[0]
+    return "X"
+
+
 def alive(pid):
     """Runs, or could: not a zombie."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as f:
-        return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    return False
+    return state_of(pid) not in "ZX"
 
 
 class PatroniCluster:
@@ -293,6 +310,12 @@ class PatroniCluster:
                    lambda: self.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming'", "postgres"),
                    said=self.said)
         eventually("a standby that may take over", lambda: any(m.may_take_over() for m in self.members if not m.paused), said=self.said)
+
+    def may_succeed(self):
+        """As etcd has it, for whoever is to decide it when the primary is gone: the primary's name and those of the standbys that may
+        take over."""
+        told = json.loads(self.etcd.value("sync") or "{}")
+        return told.get("leader"), [name for name in (told.get("sync_standby") or "").split(",") if name]
 
     def said(self):
         return "\n".join(f"--- {m.name}:\n{tail(m.log, 1500)}" for m in self.members)

@@ -8,17 +8,19 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
-from cluster import Failure, children, eventually, send
+from cluster import Failure, children, eventually, send, state_of
 
 
 class Strangers:
-    """Sessions of another program, as many as the server takes."""
+    """Sessions of another program, as many as the primary takes from somebody who is no superuser."""
 
-    def __init__(self, home, port):
-        self.port, self.sessions, self.wanted = port, [], threading.Event()
+    def __init__(self, home, cluster):
+        cluster.sql("CREATE ROLE stranger LOGIN")
+        self.cluster, self.port = cluster, cluster.primary().port
+        self.sessions, self.wanted, self.full = [], threading.Event(), threading.Event()
         self.wanted.set()
-        self.full = threading.Event()
         self.thread = threading.Thread(target=self.come, daemon=True)
         self.thread.start()
         home.keep(self)
@@ -47,6 +49,29 @@ class Strangers:
                     return None
             return s
         return None
+
+    def take_places_of(self, role, tries=5):
+        """All of that role's: its sessions are ended, and it is kept out until strangers have what they had. Then it may come again,
+        and finds the server full. Some other session may end just then and leave it a place: then once more."""
+        for _ in range(tries):
+            self.cluster.sql(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+            eventually(f"strangers have the places of {role}", lambda: self.have_all_places(role), 30, every=0.05)
+            self.cluster.sql(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+            if not self.sessions_of(role):
+                return
+        raise Failure(f"{role} has found a place {tries} times")
+
+    def sessions_of(self, role):
+        return int(self.cluster.number(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'", "postgres"))
+
+    def have_all_places(self, role):
+        """Ends those who have come in before the door was closed. The session that asks is a superuser's, in a reserved place."""
+        self.cluster.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")
+        [[theirs, all_told, open_to_all]] = self.cluster.sql(
+            f"SELECT count(*) FILTER (WHERE usename = '{role}'), count(*),"
+            " current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+            " FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+        return int(theirs) == 0 and int(all_told) >= int(open_to_all)
 
     def leave(self):
         self.wanted.clear()
@@ -95,12 +120,15 @@ def receiver_of(standby):
 
 
 class SilentStandby:
-    """Its receiver is stopped: every commit of the primary waits for it."""
+    """Its receiver is stopped: every commit of the primary waits for it. What is sent to the scheduler after `since` is in a commit
+    that no standby has confirmed until it is let go."""
 
     def __init__(self, home, standby):
         self.pid = receiver_of(standby)
         send(self.pid, signal.SIGSTOP)
         home.keep(self)
+        eventually("the receiver is stopped", lambda: state_of(self.pid) == "T", 10)
+        self.since = time.time()
 
     def stop(self):
         send(self.pid, signal.SIGCONT)

@@ -26,60 +26,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cluster import Failure, Home, PatroniCluster, alive, eventually  # noqa: E402
 from disturb import Flood, SilentStandby, SmallDisk, Strangers  # noqa: E402
-from programs import BIN, Tutti  # noqa: E402
+from gap import Gap, say  # noqa: E402
+from programs import BIN, Asked, Tutti  # noqa: E402
 from proxy import Proxy  # noqa: E402
 
 ACCEPTED_WITHIN = 5  # seconds after the promotion
 NO_ROOM = "connection slots|too many clients"
+GIVEN_UP = "the store is lost: .*no answer in time"
+DECLINED = "i am not the healthiest node"  # Patroni's words
 OPTIONS = argparse.Namespace(keep=False, rounds=0)
 # With sanitizers: what is freed must not count as memory in use.
 os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=16")
-
-
-def say(text):
-    print("    " + text, flush=True)
-
-
-class Gap:
-    """From the moment at which something was broken until submissions are accepted again."""
-
-    def __init__(self, tutti):
-        self.tutti, self.led = tutti, tutti.await_leader()
-        self.ends = {s.name: len(s.ends) for s in tutti.schedulers}
-        self.outages = self.led.metric("tutti_store_outages_total")
-        self.begin = time.time()
-        self.promoted = self.accepted = None
-
-    def await_promotion(self, old):
-        self.tutti.cluster.await_primary(other_than=old)
-        self.promoted = time.time()
-
-    def await_accepted(self):
-        """The first answer that came after the promotion."""
-        load = self.tutti.load
-        first = eventually("submissions are accepted again", lambda: load.after(self.promoted),
-                           said=lambda: "\n".join(f"{s.name}: {s.lines(self.begin, '')[-15:]}" for s in self.tutti.schedulers))
-        self.accepted = first.at
-        return self
-
-    def figures(self):
-        return self.promoted - self.begin, self.accepted - self.promoted
-
-    def tell(self, what):
-        promoted, accepted = self.figures()
-        say(f"{what} -> promoted {promoted:.2f} s, promoted -> accepted {accepted:.2f} s")
-
-    def expect_told(self):
-        """One line in the log and one outage in the metrics of whoever led."""
-        s = self.led
-        lines = s.lines(self.begin, "the store is lost")
-        if len(lines) != 1:
-            raise Failure(f"{s.name}: one line for the gap, not {len(lines)}:\n" + "\n".join(lines))
-        if len(s.ends) == self.ends[s.name]:  # one that was deposed, and started again, counts anew
-            counted = s.metric("tutti_store_outages_total") - self.outages
-            if counted != 1 or s.metric("tutti_store_outage_seconds_total") <= 0:
-                raise Failure(f"{s.name}: {counted:g} outages counted for one gap")
-        say(f"told: {s.lines(self.begin, 'the store (is lost|answers)')}")
 
 
 class FailoverTest(unittest.TestCase):
@@ -236,28 +193,43 @@ class FailoverTest(unittest.TestCase):
         self.assertLess(max(pauses), ACCEPTED_WITHIN)
 
     def test_5_no_connection_left(self):
-        """strangers take every connection: sessions that are there go on; when they are lost /readyz and the log say why"""
-        self.start(parameters={"max_connections": 40, "max_wal_senders": 4})
-        self.cluster.sql("CREATE ROLE stranger LOGIN")
-        strangers = Strangers(self.home, self.cluster.primary().port)
+        """strangers take every connection: sessions that are there go on; when they are lost nothing is accepted, and it is said why"""
+        self.start(parameters={"max_connections": 40, "max_wal_senders": 4, "superuser_reserved_connections": 5})
+        strangers = Strangers(self.home, self.cluster)
         self.assertTrue(strangers.full.wait(30), "strangers find room for ever")
         self.tutti.load.await_more(40, "submissions go on beside strangers", 20)
         say(f"{len(strangers.sessions)} strangers: the sessions that are there go on")
-        begin = time.time()
-        self.cluster.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'tutti'")
-
-        def refused():
-            told = [t for t in self.tutti.watch.between(begin, time.time()) if t[2] == 503 and re.search(NO_ROOM, str(t[3]))]
-            return told and told[-1]
-        told = eventually("/readyz says that there is no connection", refused, 20, said=lambda: str(self.tutti.watch.seen[-1]))
-        say(f"/readyz: {told[3].get('detail')}")
-        eventually("the log says why", lambda: [line for s in self.tutti.schedulers for line in s.lines(begin, NO_ROOM)], 20)
-        strangers.leave()
-        left = time.time()
-        eventually("submissions are accepted again", lambda: self.tutti.load.after(left), 20)
-        say(f"strangers gone -> accepted {self.tutti.load.after(left).at - left:.2f} s")
+        gap = Gap(self.tutti)
+        strangers.take_places_of("tutti")
+        shut_out = time.time()
         self.tutti.let_brief_jobs_end()
-        self.check(begin, begin)
+        say(f"{len(strangers.sessions)} strangers: nobody else has a session")
+        for scheduler in self.tutti.schedulers:
+            self.expect_no_room(scheduler, shut_out)
+        self.tutti.load.await_refusals(40)
+        self.assertEqual(self.tutti.load.asked_after(shut_out), [], "accepted, and nobody had a session")
+        self.assertEqual(strangers.sessions_of("tutti"), 0)
+        leaving = time.time()
+        strangers.leave()
+        gap.promoted = time.time()
+        gap.await_accepted()
+        say(f"strangers gone -> accepted {gap.accepted - gap.promoted:.2f} s")
+        self.check(shut_out, leaving)
+        gap.expect_told()
+
+    def expect_no_room(self, scheduler, since):
+        """/readyz, the log and the answer to a submission."""
+        def refused():
+            told = [t[3] for t in self.tutti.watch.between(since, time.time()) if t[1:3] == (scheduler.name, 503)]
+            told = [t for t in told if re.search(NO_ROOM, str(t))]
+            return told and told[-1]
+        told = eventually(f"/readyz of {scheduler.name} says that there is no connection", refused, 20,
+                          said=lambda: str(self.tutti.watch.seen[-2:]))
+        eventually(f"the log of {scheduler.name} says why", lambda: scheduler.lines(since, NO_ROOM), 20)
+        status, body, headers = Asked(scheduler.port, scheduler.token)("POST", "/v1/jobs", json.dumps({"name": "refused", "run": "true"}))
+        self.assertEqual(status, 503, body)
+        self.assertIn("Retry-After", headers)
+        say(f"{scheduler.name}: a submission is {status}, /readyz: {told.get('detail')}")
 
     def test_6_full_disk(self):
         """the disk of the database is full to the last byte, and has room again"""
@@ -325,23 +297,72 @@ class FailoverTest(unittest.TestCase):
 
     def test_7_standby_silent_for_long(self):
         """the synchronous standby is silent for longer than a commit may take, then the primary dies: what was accepted is there"""
-        self.start()
-        old = self.cluster.primary()
-        silent = SilentStandby(self.home, self.cluster.standby())
-        # What was on its way when it was stopped is still accepted; then nothing, whatever is repeated under its key.
-        begin = time.time() + 0.5
-        eventually("the commit is given up", lambda: [line for s in self.tutti.schedulers for line in s.lines(begin, "no answer in time")], 30)
-        eventually("time for what is repeated to be accepted", lambda: time.time() - begin > 18, 30)
-        early = [a for a in self.tutti.load.accepted if a.at > begin]
-        self.assertFalse(early, "accepted, and only the primary has it")
-        gap = Gap(self.tutti)
+        self.start(parameters={"wal_sender_timeout": 0})  # else the standby is struck off in the end, which is the next case
+        old, standby, gap = self.cluster.primary(), self.cluster.standby(), Gap(self.tutti)
+        silent, gave_up = self.silence(old, standby)
+        self.tutti.let_brief_jobs_end()
+        gap.begin = time.time()
         old.kill_hard()
+        # The standby is on the list, and nobody is left who could strike it off.
+        self.assertEqual(self.cluster.may_succeed(), (old.name, [standby.name]))
+        early = self.tutti.load.asked_after(silent.since) + [a for a in self.tutti.load.accepted if a.at > gave_up]
+        self.assertEqual(early, [], "accepted, and only the primary had it")
         silent.stop()
         gap.await_promotion(old)
         gap.await_accepted()
         gap.tell("kill")
+        self.check(gave_up, gap.promoted)
+
+    def test_7_standby_struck_off(self):
+        """the silent standby is struck off the list and the primary goes on alone, then dies: nobody takes over, it comes back with all"""
+        self.start(parameters={"wal_sender_timeout": "15s"})
+        old, standby = self.cluster.primary(), self.cluster.standby()
+        silent, _ = self.silence(old, standby)
+        eventually("the standby is struck off", lambda: self.cluster.may_succeed() == (old.name, []), said=self.cluster.said)
+        alone = time.time()
+        self.tutti.load.await_more(40)
+        say(f"struck off {alone - silent.since:.1f} s after it fell silent -> accepted {self.tutti.load.after(alone).at - alone:.2f} s")
+        gap = Gap(self.tutti)
+        old.kill_hard()
+        killed = time.time()
+        silent.stop()
         self.tutti.let_brief_jobs_end()
-        self.check(gap.begin, gap.promoted)
+        eventually("the key of the old primary has run out", lambda: not self.cluster.etcd.value("leader"), said=self.cluster.said)
+        declined = standby.has_said(DECLINED)
+        eventually("the standby declines, again and again", lambda: standby.has_said(DECLINED) >= declined + 3, said=self.cluster.said)
+        self.assertIsNone(self.cluster.primary(), "what was accepted is not there")
+        self.assertEqual(self.tutti.load.asked_after(killed), [], "accepted without a primary")
+        back = time.time()
+        old.start()
+        gap.await_promotion(standby)
+        gap.await_accepted()
+        say(f"the old primary is started -> primary {gap.promoted - back:.1f} s, then accepted {gap.accepted - gap.promoted:.2f} s")
+        self.check(gap.begin, back)
+        gap.expect_told()
+        self.cluster.await_synchronous()
+
+    def silence(self, old, standby, tries=5):
+        """Stops the standby's receiver until jobs are there at the primary that it does not have: their commit was given up, the
+        session in which it waited was told to end, and who reads at the primary finds them. Whether there was a submission in the
+        commit that was given up is chance; if not, then once more. Their clients ask again meanwhile. Also when it was given up."""
+        load = self.tutti.load
+        for _ in range(tries):
+            silent = SilentStandby(self.home, standby)
+            eventually("a commit is given up", lambda since=silent.since: self.tutti.lines(since, GIVEN_UP), 30)
+            gave_up = time.time()
+            eventually("the next commit of the leader waits as well", lambda since=silent.since: self.cluster.sql(
+                "SELECT 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+                f" AND a.wait_event = 'SyncRep' AND a.backend_start > to_timestamp({since})", member=old), 30)
+            there = [{name for [name] in self.cluster.sql("SELECT name FROM job_spec WHERE name ~ '^k[0-9]+-'", "tutti", member=m)}
+                     for m in (old, standby)]
+            if only_there := there[0] - there[1] - {a.key for a in list(load.accepted)}:
+                before = dict(load.tries)
+                eventually("their clients ask again", lambda: all(load.tries[key] >= before[key] + 5 for key in only_there), 30)
+                say(f"the primary alone has {len(only_there)} jobs, and nobody was told of them")
+                return silent, gave_up
+            silent.stop()
+            load.await_more(20)
+        raise Failure(f"no commit with a submission in it was given up, {tries} times")
 
     def test_8_cut_in_commit(self):
         """the connection is cut after COMMIT was sent and before its answer, or just before it was sent"""

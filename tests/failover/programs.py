@@ -89,7 +89,8 @@ class Scheduler:
             self.child = Child(self.command, self.log)
 
     def readyz(self):
-        asked = Asked(self.port, seconds=5)
+        """With our token: what the database says is for those whom it knows."""
+        asked = Asked(self.port, self.token, seconds=5)
         try:
             status, body, _ = asked("GET", "/readyz")
             return status, json.loads(body)
@@ -175,7 +176,7 @@ def processes_of(folder):
     return found
 
 
-Accepted = collections.namedtuple("Accepted", "at key job")
+Accepted = collections.namedtuple("Accepted", "at key job asked_at")  # asked_at: when what was answered so was sent
 
 
 class Load:
@@ -185,6 +186,7 @@ class Load:
         self.ports = [s.port for s in schedulers]
         self.token = schedulers[0].token
         self.accepted, self.troubles, self.refusals = [], [], collections.Counter()
+        self.tries = collections.Counter()  # by key
         self.stopping, self.given_up = threading.Event(), threading.Event()
         self.threads = [threading.Thread(target=self.client, args=(i, 1 / each_second), daemon=True) for i in range(clients)]
         for thread in self.threads:
@@ -200,10 +202,12 @@ class Load:
             spec = json.dumps({"name": key, "run": "true", "resources": {"gpus": 0}, "begin_time": "2099-01-01T00:00:00Z"})
             began = time.monotonic()
             while not self.given_up.is_set():
+                self.tries[key] += 1
+                asked_at = time.time()
                 try:
                     status, body, headers = address("POST", "/v1/jobs", spec, key)
                     if status in (200, 201):
-                        self.accepted.append(Accepted(time.time(), key, json.loads(body)["id"]))
+                        self.accepted.append(Accepted(time.time(), key, json.loads(body)["id"], asked_at))
                         break
                     self.refusals[status] += 1
                     if status == 503 and "Retry-After" not in headers:
@@ -222,6 +226,14 @@ class Load:
     def after(self, when):
         """The first one that was accepted after that time."""
         return next((a for a in list(self.accepted) if a.at >= when), None)
+
+    def asked_after(self, when):
+        """Those accepted whose answered request was sent after that time."""
+        return [a for a in list(self.accepted) if a.asked_at > when]
+
+    def await_refusals(self, count):
+        wanted = sum(self.refusals.values()) + count
+        eventually("submissions are refused", lambda: sum(self.refusals.values()) >= wanted, 30, said=lambda: str(dict(self.refusals)))
 
     def await_more(self, count, what="jobs are accepted", seconds=PATIENCE):
         wanted = len(self.accepted) + count
@@ -297,6 +309,9 @@ class Tutti:
 
     def await_leader(self):
         return eventually("a scheduler leads", self.leader, said=lambda: "\n".join(tail(s.log) for s in self.schedulers))
+
+    def lines(self, since, pattern):
+        return [line for s in self.schedulers for line in s.lines(since, pattern)]
 
     def ask(self, path):
         return Asked(self.await_leader().port, self.token).json(path)

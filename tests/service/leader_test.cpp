@@ -34,7 +34,7 @@ class GatedStore : public Store {
   Snapshot load() override {
     std::unique_lock lock(mutex);
     ++loads;
-    if (!reachable) throw StoreError(StoreError::unavailable, "down");
+    if (!reachable) throw StoreError(StoreError::unavailable, reason);
     if (no_memory) throw std::bad_alloc();
     return inner.load();
   }
@@ -68,6 +68,7 @@ class GatedStore : public Store {
   std::condition_variable changed;
   bool open = true;
   bool reachable = true;
+  std::string reason = "down";
   bool breaks = false;     // the next commit, after it was applied
   bool no_memory = false;  // for the rows
   int waiting = 0;
@@ -103,6 +104,7 @@ struct LeaderTest : ::testing::Test {
     settings.holder = "test";
     settings.max_inbox = 50;
     settings.slow_commit = std::chrono::milliseconds(20);
+    settings.say_why_away = Duration::zero();
     leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
     leader->start(workers, [this](const std::string& why) { deposed = why; });
     until([&] { return leader->plane() != nullptr; });
@@ -336,12 +338,19 @@ TEST_F(LeaderTest, ALossOfTheStoreIsOneLineAndAnotherWhenItAnswersAgain) {
   until([&] { return loads() >= 4; });
   EXPECT_EQ(leader->status().reasons.front(), "store_unavailable");
   EXPECT_NE(leader->metrics_text().find("tutti_store_outages_total 1\n"), std::string::npos);
+  EXPECT_EQ(lines.with("down"), 1) << "another reason than that of the commit, and the same again";
+  {
+    std::unique_lock lock(gate->mutex);
+    gate->reason = "no room";
+  }
+  until([&] { return lines.with("no room") == 1; });
   {
     std::unique_lock lock(gate->mutex);
     gate->reachable = true;
   }
   until([&] { return leader->status().ready; });
   EXPECT_EQ(lines.with("the store is lost: "), 1);
+  EXPECT_EQ(lines.with(", now: "), 2);
   EXPECT_EQ(lines.with("the store answers again, after "), 1);
   EXPECT_EQ(leader->metrics_text().find("tutti_store_outage_seconds_total 0\n"), std::string::npos);
   EXPECT_NE(leader->metrics_text().find("tutti_store_outages_total 1\n"), std::string::npos);
