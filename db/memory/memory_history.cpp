@@ -14,7 +14,7 @@ namespace {
 std::size_t page(int wanted) { return static_cast<std::size_t>(std::clamp(wanted, 1, kMostHistoryPage)); }
 
 bool is_visible(const std::optional<Visible>& who, const JobRow& j) {
-  return !who || j.owner == who->owner || std::ranges::count(who->projects, j.project) > 0;
+  return !who || j.owner == who->owner || std::ranges::count(who->projects, j.project.str()) > 0;
 }
 
 std::size_t piece_of(Instant at, Instant since, Instant until, int pieces) {

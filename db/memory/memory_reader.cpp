@@ -9,7 +9,7 @@ namespace {
 std::size_t page(int wanted) { return static_cast<std::size_t>(std::clamp(wanted, 1, kMaxPage)); }
 
 bool is_visible(const Visible& who, const JobRow& j) {
-  return j.owner == who.owner || std::ranges::count(who.projects, j.project) > 0;
+  return j.owner == who.owner || std::ranges::count(who.projects, j.project.str()) > 0;
 }
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }

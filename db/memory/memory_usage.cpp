@@ -46,7 +46,7 @@ class Collector {
     const auto& visible = query_.visible;
     return is(query_.project, job.project) && is(query_.user, job.owner) && is(query_.queue, job.queue) &&
            (!visible || job.owner == visible->owner ||
-            std::ranges::count(visible->projects, job.project) > 0);
+            std::ranges::count(visible->projects, job.project.str()) > 0);
   }
   bool holds(Instant at) const { return at >= query_.since && at < query_.until; }
   /// Adds to the row of that job, cause and instant, and to the total.

@@ -1,6 +1,7 @@
 #include "db/pg/row_codec.h"
 
 #include <boost/json.hpp>
+#include <cmath>
 
 #include "db/pg/params.h"
 #include "db/store.h"
@@ -48,6 +49,12 @@ json::value parse(std::string_view text, const char* column) {
   json::value v = json::parse(json::string_view(text.data(), text.size()), ec);
   if (ec) throw StoreError(StoreError::corrupt, std::string("column ") + column + ": " + ec.message());
   return v;
+}
+
+// A hand may have written a number where a text belongs: it is taken as that text.
+std::string text_of(const json::value& value) {
+  const json::string* text = value.if_string();
+  return text != nullptr ? std::string(text->c_str()) : json::serialize(value);
 }
 
 // One entry of the column `gang`: by gang_json(), or by somebody's hand. What is not as it ought to be is
@@ -157,6 +164,7 @@ ProjectRow read_project(RowReader& r) {
   p.name = r.text();
   p.parent = r.text();
   p.weight = std::stod(r.text());
+  if (!std::isfinite(p.weight)) p.weight = 1;  // by hand, before a constraint refused it
   p.max_gpus = r.integer();
   return p;
 }
@@ -168,7 +176,8 @@ ReservationRow read_reservation(RowReader& r) {
   for (auto* into : {&v.nodes, &v.projects}) {
     const std::string text = r.text();
     const json::value names = parse(text, "names");
-    for (const auto& name : names.as_array()) into->emplace_back(name.as_string());
+    if (const json::array* list = names.if_array())
+      for (const auto& name : *list) into->push_back(text_of(name));
   }
   v.from = r.timestamptz();
   v.until = r.timestamptz();
@@ -361,11 +370,8 @@ std::string labels_json(const std::map<std::string, std::string>& labels) {
 std::map<std::string, std::string> parse_labels(std::string_view text) {
   const json::value parsed = parse(text, "labels");
   std::map<std::string, std::string> labels;
-  try {
-    for (const auto& [key, value] : parsed.as_object()) labels[std::string(key)] = value.as_string().c_str();
-  } catch (const std::exception& e) {
-    throw StoreError(StoreError::corrupt, std::string("column labels: ") + e.what());
-  }
+  if (const json::object* object = parsed.if_object())
+    for (const auto& [key, value] : *object) labels[std::string(key)] = text_of(value);
   return labels;
 }
 

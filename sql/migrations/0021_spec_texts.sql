@@ -38,3 +38,12 @@ BEGIN
   GET DIAGNOSTICS gone = ROW_COUNT;
   RETURN gone;
 END $$;
+
+-- What a hand could write and no reader makes sense of. Rows that are there are not looked at: the scheduler takes them as well
+-- as it can. The locks come in the order in which commits take them.
+ALTER TABLE node ADD CONSTRAINT node_labels_are_texts
+  CHECK (NOT jsonb_path_exists(labels, '$.* ? (@.type() != "string")')) NOT VALID;
+ALTER TABLE project ADD CONSTRAINT project_weight_is_a_number CHECK (weight > 0 AND weight < 'Infinity') NOT VALID;
+ALTER TABLE reservation ADD CONSTRAINT reservation_names_are_texts
+  CHECK (NOT jsonb_path_exists(nodes, '$[*] ? (@.type() != "string")') AND
+         NOT jsonb_path_exists(projects, '$[*] ? (@.type() != "string")')) NOT VALID;

@@ -327,6 +327,27 @@ TEST_F(PgStoreTest, DatabaseWithoutSchemaIsCorrupt) {
   EXPECT_EQ(kind_of([&] { store.load(); }), StoreError::corrupt);
 }
 
+// From before the constraints: a hand has written numbers where texts belong, and no number where one does.
+TEST_F(PgStoreTest, OddValuesOfOtherTablesDoNotStopALoad) {
+  database_.sql(
+      "ALTER TABLE node DROP CONSTRAINT node_labels_are_texts;"
+      "ALTER TABLE project DROP CONSTRAINT project_weight_is_a_number;"
+      "ALTER TABLE reservation DROP CONSTRAINT reservation_names_are_texts;"
+      "INSERT INTO node (id, name, queue, address, boot_id, worker_version, state, service, service_reason, "
+      "cpus, "
+      "memory_bytes, kill_mode, driver, simulated_gpus, labels) VALUES "
+      "(1, 'n', 'default', '', '', '', 1, 1, '', 1, 1, '', '', true, '{\"rack\": 7, \"zone\": \"a\"}');"
+      "UPDATE project SET weight = 'NaN';"
+      "INSERT INTO reservation (name, reason, nodes, projects, from_at, until_at) VALUES "
+      "('r', '', '[\"n\", 2]', '[]', now(), now() + interval '1 hour')");
+  const Snapshot s = db::PgStore(options()).load();
+  ASSERT_THAT(s.nodes, SizeIs(1));
+  EXPECT_EQ(s.nodes[0].labels, (std::map<std::string, std::string>{{"rack", "7"}, {"zone", "a"}}));
+  for (const auto& project : s.projects) EXPECT_EQ(project.weight, 1);
+  ASSERT_THAT(s.reservations, SizeIs(1));
+  EXPECT_THAT(s.reservations[0].nodes, ElementsAre("n", "2"));
+}
+
 TEST_F(PgStoreTest, BytesThatAreNoTextDoNotSpoilABatch) {
   db::PgStore store(options());
   store.acquire_leadership("a");

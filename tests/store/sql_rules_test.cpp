@@ -203,6 +203,29 @@ TEST_F(SqlRulesTest, JobHasNoIndexButItsKey) {
               ElementsAre("job_pkey"));
 }
 
+TEST_F(SqlRulesTest, WhatIsToBeTextIsText) {
+  const auto node = [](const std::string& labels) {
+    return "INSERT INTO node (id, name, queue, address, boot_id, worker_version, state, service, "
+           "service_reason, "
+           "cpus, memory_bytes, kill_mode, driver, simulated_gpus, labels) VALUES (1, 'n', 'default', '', "
+           "'', '', 1, 1, "
+           "'', 1, 1, '', '', true, '" +
+           labels + "')";
+  };
+  EXPECT_TRUE(accepted(node(R"({"rack":"r1"})")));
+  for (const char* labels : {R"({"rack":7})", R"({"rack":{"a":"b"}})", R"(["rack"])", "7"})
+    EXPECT_FALSE(accepted(node(labels))) << labels;
+  const auto reservation = [](const std::string& nodes) {
+    return "INSERT INTO reservation (name, reason, nodes, projects, from_at, until_at) VALUES ('r', '', '" +
+           nodes + "', '[]', now(), now() + interval '1 hour')";
+  };
+  EXPECT_TRUE(accepted(reservation(R"(["n1"])")));
+  EXPECT_FALSE(accepted(reservation(R"(["n1", 2])")));
+  for (const auto& [weight, takes] :
+       {std::pair("2", true), {"0", false}, {"'NaN'", false}, {"'Infinity'", false}})
+    EXPECT_EQ(accepted(std::string("UPDATE project SET weight = ") + weight), takes) << weight;
+}
+
 TEST_F(SqlRulesTest, NoTriggersButThoseOfForeignKeys) {
   EXPECT_THAT(database_.sql("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"), testing::IsEmpty());
 }
