@@ -254,7 +254,7 @@ TEST_F(RetentionTest, EveryTableHasABound) {
   const std::vector<std::string> by_age{
       "allocation",     "attempt",          "audit",           "checkpoint",  "fault",      "idempotency_key",
       "job_done",       "job_event",        "job_spec",        "leader_term", "node_event", "series_block",
-      "waiting_reason", "webhook_delivery", "console_session", "join_token"};
+      "waiting_reason", "webhook_delivery", "console_session", "join_token",  "spec_text"};
   const std::vector<std::string> as_many_as_there_are{
       "account", "account_role", "api_token",        "gpu",    "job",    "node", "node_credential", "project",
       "queue",   "reservation",  "schema_migration", "secret", "webhook"};
