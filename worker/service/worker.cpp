@@ -326,7 +326,6 @@ void Worker::handle(const std::string& text) {
       if (w.term_ == 0) welcome.term.reset();
       w.core_.on_welcome(now, welcome);
       w.say_ranks_again();
-      for (auto& [key, watch] : w.watches_) watch.collective_said = false;
     }
     void operator()(const protocol::Refused& m) {
       if (m.leader)
@@ -548,6 +547,7 @@ void Worker::act(RecordEnd& a) {
 }
 
 void Worker::act(Retire& a) {
+  if (const auto end = dirs_.read_end(a.key)) keep_kernel_log(*end);
   links_.erase(a.key);
   supervisor_locks_.erase(a.key);
   watches_.erase(a.key);
