@@ -14,9 +14,9 @@
 //
 // A batch names each row at most once per list, with two conveniences: `attempts`, `nodes` and `gpus` keep
 // the last of equal keys, and an allocation may be opened and closed in one batch. Lists are applied in this
-// order: specs and keys, changed specs, new jobs, job updates, nodes, gpus, attempts, revised, closed,
-// opened, checkpoints, faults, withdrawn, done, events. Text is UTF-8; what is not is stored with U+FFFD in
-// its place.
+// order: specs and keys, changed specs, new jobs, job updates, nodes, gpus, attempts, supplemented, revised,
+// closed, opened, checkpoints, faults, withdrawn, done, events. Text is UTF-8; what is not is stored with
+// U+FFFD in its place.
 #pragma once
 
 #include <cstdint>

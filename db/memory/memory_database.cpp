@@ -328,7 +328,7 @@ void MemoryDatabase::apply(const Batch& b) {
     row = g;
     gpu_by_uuid_[g.uuid] = g.id;
   }
-  for (const auto* list : {&b.attempts, &b.revised})
+  for (const auto* list : {&b.attempts, &b.supplemented, &b.revised})
     for (const auto& a : *list) {
       const AttemptKey key{a.job, a.epoch};
       attempts_[key] = a;

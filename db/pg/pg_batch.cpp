@@ -613,6 +613,7 @@ std::size_t add_transaction(Pipeline& p, const Batch& batch, Term term, KnownTex
   add_nodes(p, batch.nodes);
   add_gpus(p, batch.gpus);
   add_attempts(p, batch.attempts);
+  add_attempts(p, batch.supplemented);
   add_attempts(p, batch.revised);
   add_allocations(p, batch);
   add_checkpoints(p, batch.checkpoints);

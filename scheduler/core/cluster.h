@@ -3,6 +3,7 @@
 // stored nowhere.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -88,6 +89,11 @@ struct Node {
     std::string what;  // "mlx5_0/1: …", or the incident's words, which begin with the link
   };
   std::optional<LinkTrouble> link_trouble;
+  struct Incident {
+    std::string kind, detail;
+    Instant at;
+  };
+  std::deque<Incident> incidents;  // the newest: a worker tells them again, until it knows that they came
   std::optional<Duration> clock_ahead;  // of ours, while it is off by too much
   std::string closing;                  // kind of the first condition that keeps new work away; "" = none
   std::optional<InspectionReport> inspection;  // the last one

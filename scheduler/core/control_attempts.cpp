@@ -15,8 +15,6 @@ namespace {
 
 using protocol::Phase;
 
-constexpr std::size_t kEvidence = 64 * 1024, kWatchedEvidence = 16 * 1024;  // bytes
-
 MemberState member_state_of(Phase phase) {
   switch (phase) {
     case Phase::preparing: return MemberState::preparing;
@@ -281,14 +279,6 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
   advance(*attempt, now);
 }
 
-// What ends an attempt finds room, however much was only watched before.
-void ControlPlane::add_evidence(Attempt& attempt, std::string_view json_object, bool only_watched) {
-  std::string& all = attempt.row.evidence_json;
-  if (all.size() > (only_watched ? kWatchedEvidence : kEvidence)) return;
-  if (all.size() < 2) all = "[]";
-  all.insert(all.size() - 1, (all.size() > 2 ? "," : "") + std::string(json_object));
-}
-
 void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const protocol::Failure& failure,
                                  Now now) {
   if (member.exit_code != 0 || member.signal != 0 || !member.how.empty()) return;  // said before
@@ -298,11 +288,11 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
   touch(attempt);
   if (attempt.row.state == AttemptState::stopping || attempt.row.state == AttemptState::ended) return;
   attempt.failed_on = failure.kind == "secret" ? NodeId() : member.node;  // no node has a part in that
-  add_evidence(attempt, "{\"kind\":" + quoted(failure.kind) + ",\"node\":" + quoted(member.node_name) +
-                            ",\"rank\":" + std::to_string(failure.rank) +
-                            ",\"exit_code\":" + std::to_string(failure.exit_code) + ",\"signal\":" +
-                            std::to_string(failure.signal) + ",\"detail\":" + quoted(failure.detail) +
-                            ",\"last_lines\":" + quoted(failure.last_lines) + "}");
+  add_evidence(attempt.row, "{\"kind\":" + quoted(failure.kind) + ",\"node\":" + quoted(member.node_name) +
+                                ",\"rank\":" + std::to_string(failure.rank) +
+                                ",\"exit_code\":" + std::to_string(failure.exit_code) + ",\"signal\":" +
+                                std::to_string(failure.signal) + ",\"detail\":" + quoted(failure.detail) +
+                                ",\"last_lines\":" + quoted(failure.last_lines) + "}");
   attempt.row.exit_code = failure.signal != 0 ? 128 + failure.signal : failure.exit_code;
   sign(attempt, failure);
   if (attempt.row.fault_at == Instant{}) attempt.row.fault_at = now.wall;

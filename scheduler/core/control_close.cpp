@@ -1,5 +1,6 @@
 // Control plane: the end of an attempt, once every member has ended. What becomes of its GPUs and of its job.
 #include <algorithm>
+#include <utility>
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/core/gentle_stop.h"
@@ -49,7 +50,7 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
   for (const auto& [path, checkpoint] : book.rows()) saved.push_back(checkpoint);
   if (const auto lost = compute_lost_work(row, saved)) row.lost_gpu = from_seconds(lost->gpu_seconds);
   out_.batch.attempts.push_back(row);
-  const AttemptRow ended = row;
+  RecentEnd end{.row = row, .project = job.row.project, .owner = job.row.owner, .doubted = doubted};
   const NodeId failed_on = attempt.failed_on;
   forget_lost_parts(key);
   dirty_attempts_.erase(key);
@@ -60,12 +61,12 @@ void ControlPlane::close_attempt(AttemptKey key, Now now) {
     job.row.cause = Cause::none;
     apply(job, JobEvent::succeed, now, Cause::none, "");
     finish_job(job, now, 0);
-    return;
+    return remember_end(std::move(end));
   }
   planner_.stopped(key.job, now.wall);
-  if (!damaged) avoid_after(job, ended, failed_on);
-  remember_failure(job, ended);
-  send_on(job, {.row = ended, .doubted = doubted}, outcome, now);
+  if (!damaged) avoid_after(job, end.row, failed_on);
+  remember_failure(job, end.row);
+  send_on(job, std::move(end), outcome, now);
 }
 
 // True: one of them is set aside for a fault.

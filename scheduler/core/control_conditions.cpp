@@ -10,9 +10,10 @@
 namespace tutti {
 namespace {
 
-constexpr std::size_t kMaxConditions = 256;  // of one node; a worker bounds its own far below
-constexpr std::size_t kMaxIncidents = 64;    // of one message
-constexpr std::size_t kNamed = 3;            // nodes in one reason
+constexpr std::size_t kMaxConditions = 256;                  // of one node; a worker bounds its own far below
+constexpr std::size_t kMaxIncidents = 64;                    // of one message
+constexpr std::size_t kNamed = 3;                            // nodes in one reason
+constexpr Duration kSameIncident = std::chrono::seconds(5);  // a worker tells one of a kind in ten
 constexpr Duration kLinkMemory = std::chrono::minutes(10);
 
 Duration age(std::int64_t us) { return Duration(std::clamp<std::int64_t>(us, 0, 366LL * 86'400'000'000)); }
@@ -26,6 +27,18 @@ bool same_thing(const NodeCondition& a, const NodeCondition& b) {
 const NodeCondition* find_same(const std::vector<NodeCondition>& list, const NodeCondition& c) {
   const auto it = std::ranges::find_if(list, [&](const auto& other) { return same_thing(other, c); });
   return it == list.end() ? nullptr : &*it;
+}
+
+// Told again it has the same time, but for what the way took.
+bool is_news(Node& node, const protocol::NodeIncident& incident, Instant at) {
+  const bool known = std::ranges::any_of(node.incidents, [&](const Node::Incident& other) {
+    return other.kind == incident.kind && other.detail == incident.detail &&
+           std::chrono::abs(other.at - at) < kSameIncident;
+  });
+  if (known) return false;
+  node.incidents.push_back({incident.kind, incident.detail, at});
+  if (node.incidents.size() > kMaxIncidents) node.incidents.pop_front();
+  return true;
 }
 
 }  // namespace
@@ -44,8 +57,9 @@ void ControlPlane::on_node_health(Now now, NodeId id, const protocol::NodeHealth
   std::size_t told = 0;
   for (const auto& i : health.incidents) {
     if (told++ >= kMaxIncidents) break;
-    record_node(id, now, {.kind = "incident", .from = "", .to = i.kind, .detail = i.detail});
     const Instant at = now.wall - age(i.age_us);
+    if (!is_news(*node, i, at)) continue;
+    record_node(id, now, {.kind = "incident", .from = "", .to = i.kind, .detail = i.detail});
     if (is_link_trouble(i.kind) && (!node->link_trouble || node->link_trouble->at < at))
       node->link_trouble = {at, i.detail};
   }

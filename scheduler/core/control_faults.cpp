@@ -11,10 +11,8 @@
 namespace tutti {
 namespace {
 
-constexpr Duration kCascade = std::chrono::seconds(5);      // what follows within this time is one event
-constexpr Duration kAfterTheEnd = std::chrono::minutes(5);  // logs may come late
-constexpr Duration kAtMost = std::chrono::hours(1);         // an older stamp is a clock that is wrong
-constexpr std::size_t kRecentEnds = 2000;
+constexpr Duration kCascade = std::chrono::seconds(5);  // what follows within this time is one event
+constexpr Duration kAtMost = std::chrono::hours(1);     // an older stamp is a clock that is wrong
 
 std::string words(const protocol::GpuFault& fault, const FaultRule& rule) {
   const std::string what = fault.kind == "xid" ? "Xid " + std::to_string(fault.xid) : fault.kind;
@@ -82,13 +80,14 @@ void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fa
   }
   if (e.acts) node->last_fault_at = std::max(node->last_fault_at, seen_at);
 
+  const AttemptKey whose = holder_at(gpu, seen_at, now);
   const FaultId fault_id =
       add_fault(now, {.id = {},
                       .at = seen_at,
                       .node = id,
                       .gpu = gpu.row.id,
-                      .job = gpu.holder.job,
-                      .epoch = gpu.holder.epoch,
+                      .job = whose.job,
+                      .epoch = whose.epoch,
                       .fault_class = fault.kind,
                       .xid = fault.xid,
                       .action = action_of(e, folded),
@@ -102,12 +101,12 @@ void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fa
     node->blamed_gpu = gpu.row.id;
     node->blamed_at = seen_at;
   }
-  std::set<AttemptKey> told;
+  std::set<AttemptKey> told, told_late;
   for (const GpuId hit : hit_by(gpu, rule)) {
     Gpu& each = cluster_.gpus.at(hit);
     Attempt* attempt = find_live(each.holder);
-    if ((e.acts || e.braked) && (attempt == nullptr || seen_at < attempt->row.placed_at))
-      fault_came_late(hit, e, now);
+    if (attempt == nullptr || seen_at < attempt->row.placed_at)
+      fault_came_late(hit, e, fault_id, told_late, now);
     if (e.acts && rule.gpu == FaultGpu::quarantine && each.row.health != GpuHealth::quarantined)
       gpu_unhealthy(each, GpuHealth::quarantined,
                     words(fault, rule) + (hit == gpu.row.id ? "" : std::string(kWith) + gpu.row.uuid + ")"),
@@ -117,25 +116,31 @@ void ControlPlane::on_gpu_fault(Now now, NodeId id, const protocol::GpuFault& fa
   judge_history(*node, gpu.row.id, now);
 }
 
+std::string ControlPlane::evidence_of(const Evidence& e, FaultId id) const {
+  const Gpu& gpu = cluster_.gpus.at(cluster_.gpu_by_uuid.at(e.fault.uuid));
+  return "{\"kind\":" + quoted(e.fault.kind) + ",\"xid\":" + std::to_string(e.fault.xid) +
+         ",\"gpu\":" + quoted(e.fault.uuid) +
+         ",\"node\":" + quoted(cluster_.nodes.at(gpu.row.node).row.name) + ",\"fault\":" + to_string(id) +
+         ",\"verdict\":" + quoted(e.rule.meaning) + ",\"blame\":" + quoted(name(e.rule.blame)) +
+         ",\"table\":" + quoted(table().id()) + ",\"row\":" + quoted(e.rule.fault) +
+         ",\"detail\":" + quoted(e.fault.detail) + "}";
+}
+
+ControlPlane::Event ControlPlane::event_of(const Evidence& e) {
+  return {.kind = "fault",
+          .from = "",
+          .to = e.rule.shadow && e.rule.acts() ? "shadow"
+                : e.braked                     ? "brake"
+                : e.rule.job == FaultJob::stop ? "fatal"
+                                               : "watch",
+          .detail = e.what};
+}
+
 void ControlPlane::fault_hits(Attempt& attempt, const Evidence& e, FaultId id, Now now) {
   const FaultRule& rule = e.rule;
-  const Gpu& gpu = cluster_.gpus.at(cluster_.gpu_by_uuid.at(e.fault.uuid));
-  add_evidence(attempt,
-               "{\"kind\":" + quoted(e.fault.kind) + ",\"xid\":" + std::to_string(e.fault.xid) + ",\"gpu\":" +
-                   quoted(e.fault.uuid) + ",\"node\":" + quoted(cluster_.nodes.at(gpu.row.node).row.name) +
-                   ",\"fault\":" + to_string(id) + ",\"verdict\":" + quoted(rule.meaning) +
-                   ",\"blame\":" + quoted(name(rule.blame)) + ",\"table\":" + quoted(table().id()) +
-                   ",\"row\":" + quoted(rule.fault) + ",\"detail\":" + quoted(e.fault.detail) + "}",
-               !e.acts && !e.braked);
+  add_evidence(attempt.row, evidence_of(e, id), !e.acts && !e.braked);
   touch(attempt);
-  record_job(jobs_.at(attempt.row.job), now,
-             {.kind = "fault",
-              .from = "",
-              .to = rule.shadow && rule.acts()   ? "shadow"
-                    : e.braked                   ? "brake"
-                    : rule.job == FaultJob::stop ? "fatal"
-                                                 : "watch",
-              .detail = e.what});
+  record_job(jobs_.at(attempt.row.job), now, event_of(e));
   if (rule.shadow || rule.job == FaultJob::none) return;
   if (e.braked) {
     attempt.excuse = e.what;
@@ -170,20 +175,24 @@ void ControlPlane::explain_end(Attempt& attempt, const Evidence& e, Now now) {
   row.detail = e.what;
 }
 
-// A fault told after its attempt has ended, for a reason that it explains better.
-void ControlPlane::fault_came_late(GpuId gpu, const Evidence& e, Now now) {
-  for (RecentEnd& end : recent_ends_) {
-    const AttemptRow& row = end.row;
-    const CauseClass was = class_of(row.cause);
-    const bool explains = was == CauseClass::user || was == CauseClass::undecided;
-    const bool held = std::ranges::any_of(
-        row.gang, [&](const GangMember& m) { return std::ranges::find(m.gpus, gpu) != m.gpus.end(); });
-    if (!held || !explains || row.cause == Cause::time_limit || e.rule.job == FaultJob::none) continue;
-    if (e.seen_at < row.placed_at || e.seen_at > row.ended_at + kCascade ||
-        now.wall - row.ended_at > kAfterTheEnd)
-      continue;
-    move_charge(end, Cause::gpu, e.what, now);
-  }
+// A fault told after its attempt has ended. It may be one that explains the end better than what was known.
+void ControlPlane::fault_came_late(GpuId gpu, const Evidence& e, FaultId id, std::set<AttemptKey>& told,
+                                   Now now) {
+  const AttemptKey holder = holder_at(cluster_.gpus.at(gpu), e.seen_at, now);
+  const bool may_explain = (e.acts || e.braked) && e.rule.job != FaultJob::none;
+  for (auto* ends : {&recent_ends_, &recent_successes_})
+    for (RecentEnd& end : *ends) {
+      const AttemptRow& row = end.row;
+      if (!held(end, gpu, e.seen_at, now)) continue;
+      const CauseClass was = class_of(row.cause);
+      const bool explains = may_explain && row.result != AttemptResult::succeeded &&
+                            (was == CauseClass::user || was == CauseClass::undecided) &&
+                            row.cause != Cause::time_limit;
+      const AttemptKey key{row.job, row.epoch};
+      if ((explains || key == holder) && told.insert(key).second)
+        supplement(end, evidence_of(e, id), event_of(e), now, !e.acts && !e.braked);
+      if (explains) move_charge(end, Cause::gpu, e.what, now);
+    }
 }
 
 // A later verdict: the attempt's row says so, and the job is no longer charged for it.
@@ -234,13 +243,6 @@ void ControlPlane::free_after_verdict(Job& job, const AttemptRow& row, Cause fro
     job.row.front = true;
     let_go(job, now, row.cause, why);
   }
-}
-
-void ControlPlane::remember_end(RecentEnd end) {
-  const Instant at = end.row.ended_at;
-  recent_ends_.push_back(std::move(end));
-  while (recent_ends_.size() > kRecentEnds || at - recent_ends_.front().row.ended_at > kAfterTheEnd)
-    recent_ends_.pop_front();
 }
 
 // It ends after its next checkpoint, or after a while without one. A job that writes none lives or dies by

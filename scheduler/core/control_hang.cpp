@@ -155,7 +155,7 @@ void ControlPlane::judge_hang(Attempt& attempt, Now now) {
                 ",\"gpu\":" + quoted(gpu_of_rank(*member, hang->suspect->rank));
     attempt.failed_on = hang->suspect->node;
   }
-  add_evidence(attempt, evidence + ",\"detail\":" + quoted(attempt.hung_why) + "}");
+  add_evidence(row, evidence + ",\"detail\":" + quoted(attempt.hung_why) + "}");
   row.fault_at = *attempt.hung_since;
   begin_stop(attempt, Cause::hang, attempt.hung_why, "KILL", Duration::zero(), now);
 }

@@ -122,7 +122,7 @@ struct Attempt {
   std::string excuse;
   Instant excuse_at;
   bool dirty = false;
-  bool collective_judged = false;              // its result has come
+  bool collective_judged = false;              // its result has come, to this leader
   std::optional<protocol::Progress> progress;  // newest, not stored
   GangWatch watch;                             // what its ranks do; not stored: workers say it again
   std::optional<Instant> hung_since;           // no rank moves since then
@@ -448,7 +448,7 @@ class ControlPlane {
   void tell_avoided(const Job&);
   Attempt* find_live(AttemptKey);
   void repeat_orders(Attempt&, GangMember&, Now);
-  void add_evidence(Attempt&, std::string_view json_object, bool only_watched = false);
+  static void add_evidence(AttemptRow&, std::string_view json_object, bool only_watched = false);
   void note_step(Attempt&, std::int64_t step, Now);
 
   // control_hang.cpp
@@ -541,11 +541,18 @@ class ControlPlane {
     bool braked = false;  // it would, but did so on too many nodes already
   };
   std::string action_of(const Evidence&, bool folded) const;
+  std::string evidence_of(const Evidence&, FaultId) const;
+  static Event event_of(const Evidence&);
   void fault_hits(Attempt&, const Evidence&, FaultId, Now);
   void explain_end(Attempt&, const Evidence&, Now);
-  void fault_came_late(GpuId, const Evidence&, Now);
+  void fault_came_late(GpuId, const Evidence&, FaultId, std::set<AttemptKey>& told, Now);
   void move_charge(RecentEnd&, Cause to, const std::string& why, Now);
+  AttemptKey holder_at(const Gpu&, Instant, Now) const;
+  // control_late.cpp
   void remember_end(RecentEnd);
+  RecentEnd* find_end(AttemptKey, Now);
+  static bool held(const RecentEnd&, GpuId, Instant at, Now);
+  void supplement(RecentEnd&, std::string_view json_object, Event, Now, bool only_watched = false);
   void free_after_verdict(Job&, const AttemptRow&, Cause from, Now);
   void leave_after_checkpoint(Attempt&, Cause, const std::string& why, Now);
   void leave_failing_gpus(Attempt&, Now);
@@ -595,6 +602,13 @@ class ControlPlane {
   void gpu_is_back(Gpu&, Now);
   void set_node_state(Node&, NodeEvent, Now, std::string detail);
   void reconcile_members(Node&, const protocol::Hello&, bool same_machine, bool new_boot, Now);
+
+  // control_preflight.cpp
+  struct Compared {
+    std::string text;
+    bool slow = false;  // well below what others of its shape have reached
+  };
+  std::optional<Compared> compare(const AttemptRow&, const protocol::CollectiveResult&);
 
   // control_silence.cpp
   using PartId = std::pair<AttemptKey, NodeId>;
@@ -688,13 +702,15 @@ class ControlPlane {
     std::optional<Mono> judge_at;
   };
   std::vector<Lost> lost_lately_;
-  struct RecentEnd {  // whose charge may still move
+  struct RecentEnd {  // of which more may still become known
     AttemptRow row;
-    bool charged = false;       // to its cause
-    bool unprogressed = false;  // counted for the breaker
-    bool doubted = false;       // counted against the checkpoint that it began from
+    std::string project, owner;  // of its job, which may be over
+    bool charged = false;        // to its cause
+    bool unprogressed = false;   // counted for the breaker
+    bool doubted = false;        // counted against the checkpoint that it began from
   };
-  std::deque<RecentEnd> recent_ends_;
+  // Kept apart, so that many short jobs that go well do not push out one whose charge may still move.
+  std::deque<RecentEnd> recent_ends_, recent_successes_;
   double requeue_tokens_ = 0;
   Mono requeue_tokens_at_;
   std::map<JobId, CheckpointBook> checkpoints_;

@@ -3,6 +3,8 @@
 // it.
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
+#include <utility>
 
 #include "scheduler/core/control_plane.h"
 #include "scheduler/core/plane_inputs.h"
@@ -28,34 +30,55 @@ std::string gigabytes(double n) {
   return text;
 }
 
+constexpr std::string_view kEvidence = "{\"kind\":\"collective\"";  // so it stands in no string of it
+
 }  // namespace
 
+// Where there is no room for its shape nothing is known of it.
+std::optional<ControlPlane::Compared> ControlPlane::compare(const AttemptRow& row,
+                                                            const protocol::CollectiveResult& result) {
+  const auto& first = row.gang.front();
+  const std::string model = first.gpus.empty() ? "cpu" : cluster_.gpus.at(first.gpus.front()).row.model;
+  const std::string shape = std::to_string(row.gang.size()) + " nodes, " + std::to_string(result.ranks) +
+                            " ranks, " + result.backend + " on " + model;
+  if (collectives_.size() >= kShapes && !collectives_.contains(shape)) return std::nullopt;
+  auto& others = collectives_[shape];
+  const double reached = result.gigabytes_per_second;
+  Compared out{.text = "all-reduce of the gang: " + gigabytes(reached)};
+  if (others.size() >= kEnough) {
+    const double usual = median(others);
+    out.text += "; the median of the last " + std::to_string(others.size()) + " of " + shape + " is " +
+                gigabytes(usual);
+    out.slow = reached < kTooSlow * usual;
+  }
+  others.push_back(reached);
+  if (others.size() > kRemembered) others.pop_front();
+  return out;
+}
+
+// It comes before the end of its attempt, unless that was given up meanwhile; then it is still worth to be
+// known. A worker says it again after a reconnect, also to the next leader: that one learns from it, and does
+// not stop what its predecessor has let run.
 void ControlPlane::on_collective_result(Now now, NodeId from, const protocol::CollectiveResult& result) {
   const auto deciding = note<&ControlPlane::on_collective_result>(now, from, result);
   Attempt* attempt = find_live(result.key);
-  if (attempt == nullptr || attempt->row.gang.front().node != from || result.gigabytes_per_second <= 0)
-    return;
-  if (std::exchange(attempt->collective_judged, true)) return;  // said again after a reconnect
-  const auto& first = attempt->row.gang.front();
-  const std::string model = first.gpus.empty() ? "cpu" : cluster_.gpus.at(first.gpus.front()).row.model;
-  const std::string shape = std::to_string(attempt->row.gang.size()) + " nodes, " +
-                            std::to_string(result.ranks) + " ranks, " + result.backend + " on " + model;
-  if (collectives_.size() >= kShapes && !collectives_.contains(shape)) return;
-  auto& others = collectives_[shape];
-  const double reached = result.gigabytes_per_second;
-  const bool known = others.size() >= kEnough;
-  const double usual = known ? median(others) : 0;
-  std::string text = "all-reduce of the gang: " + gigabytes(reached);
-  if (known)
-    text += "; the median of the last " + std::to_string(others.size()) + " of " + shape + " is " +
-            gigabytes(usual);
-  others.push_back(reached);
-  if (others.size() > kRemembered) others.pop_front();
-  add_evidence(*attempt, "{\"kind\":\"collective\",\"detail\":" + quoted(text) + "}");
+  RecentEnd* end = attempt == nullptr ? find_end(result.key, now) : nullptr;
+  if (attempt == nullptr && end == nullptr) return;
+  const AttemptRow& row = attempt != nullptr ? attempt->row : end->row;
+  if (row.gang.front().node != from || result.gigabytes_per_second <= 0) return;
+  const bool told = row.evidence_json.find(kEvidence) != std::string::npos;
+  if (attempt != nullptr ? std::exchange(attempt->collective_judged, true) : told) return;
+  const auto compared = compare(row, result);
+  if (!compared) return;
+  const std::string evidence = std::string(kEvidence) + ",\"detail\":" + quoted(compared->text) + "}";
+  const Event event{.kind = "preflight", .from = "", .to = "", .detail = compared->text};
+  if (end != nullptr) return supplement(*end, evidence, event, now);
+  if (told) return;
+  add_evidence(attempt->row, evidence);
   touch(*attempt);
-  record_job(jobs_.at(result.key.job), now, {.kind = "preflight", .from = "", .to = "", .detail = text});
-  if (!known || reached >= kTooSlow * usual || attempt->row.state == AttemptState::stopping) return;
-  begin_stop(*attempt, Cause::fabric, "preflight: " + text, "KILL", Duration::zero(), now);
+  record_job(jobs_.at(result.key.job), now, event);
+  if (compared->slow && row.state != AttemptState::stopping)
+    begin_stop(*attempt, Cause::fabric, "preflight: " + compared->text, "KILL", Duration::zero(), now);
 }
 
 }  // namespace tutti

@@ -265,7 +265,9 @@ struct Batch {
   };
   std::vector<JobDone> done;
   std::vector<AttemptRow> attempts;  // upsert
-  std::vector<AttemptRow> revised;   // likewise: ended ones, by a later verdict
+  // Likewise: ended ones, of which more has become known, and then those of which a later verdict has moved
+  // the cause. Of one that is in both the second row has all.
+  std::vector<AttemptRow> supplemented, revised;
   std::vector<AllocationRow> opened;
   std::vector<AllocationRow> closed;       // `until` set
   std::vector<NodeRow> nodes;              // upsert
@@ -286,10 +288,10 @@ struct Batch {
 
   bool empty() const {
     return new_jobs.empty() && changed_specs.empty() && jobs.empty() && done.empty() && attempts.empty() &&
-           opened.empty() && closed.empty() && revised.empty() && nodes.empty() && gpus.empty() &&
-           checkpoints.empty() && faults.empty() && withdrawn.empty() && events.empty() && queues.empty() &&
-           projects.empty() && reservations.empty() && removed_queues.empty() && removed_projects.empty() &&
-           removed_reservations.empty();
+           opened.empty() && closed.empty() && supplemented.empty() && revised.empty() && nodes.empty() &&
+           gpus.empty() && checkpoints.empty() && faults.empty() && withdrawn.empty() && events.empty() &&
+           queues.empty() && projects.empty() && reservations.empty() && removed_queues.empty() &&
+           removed_projects.empty() && removed_reservations.empty();
   }
 };
 

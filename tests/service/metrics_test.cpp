@@ -147,6 +147,21 @@ TEST_F(MetricsTest, ShowsAllOfTheTableAndNothingElse) {
   }
 }
 
+TEST_F(MetricsTest, WhatBecomesKnownOfAnEndIsNoVerdictAndNoOtherEnd) {
+  AttemptRow ended;
+  ended.state = AttemptState::ended;
+  ended.result = AttemptResult::failed;
+  ended.cause = Cause::user;
+  Batch batch;
+  batch.supplemented = {ended};
+  metrics.batch_committed(batch, 0.01);
+  EXPECT_THAT(text(), Not(HasSubstr("\ntutti_verdicts_revised_total{")));
+  EXPECT_THAT(text(), Not(HasSubstr("\ntutti_attempts_ended_total{")));
+  batch.revised = {ended};
+  metrics.batch_committed(batch, 0.01);
+  EXPECT_THAT(text(), HasSubstr("\ntutti_verdicts_revised_total{cause=\"user\"} 1\n"));
+}
+
 TEST_F(MetricsTest, AStandbyShowsNoGaugesOfTheCluster) {
   const std::string shown = metrics.text(nullptr, 0);
   EXPECT_THAT(shown, HasSubstr("\ntutti_ready 0\n"));

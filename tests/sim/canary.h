@@ -24,6 +24,7 @@ enum class Canary : std::uint8_t {
   no_second_look,       // the worker leaves the lease to a supervisor that does nothing
   no_adoption,          // a restarted worker does not look at what its predecessor left
   silence_guessed,      // a worker says that it has not acknowledged a peer for long, and it has
+  end_first,            // a worker's hello tells an end before what its attempt has left
   acks_forgotten,       // a restarted worker knows nothing of what its former life has acknowledged
   blind_recovery,       // after a doubtful commit the scheduler goes on from memory
   // Of several schedulers on one store (docs/design/0016-replicas.md).
@@ -51,6 +52,7 @@ inline constexpr auto kCanaries = std::to_array<std::pair<Canary, std::string_vi
     {Canary::no_second_look, "no_second_look"},
     {Canary::no_adoption, "no_adoption"},
     {Canary::silence_guessed, "silence_guessed"},
+    {Canary::end_first, "end_first"},
     {Canary::acks_forgotten, "acks_forgotten"},
     {Canary::blind_recovery, "blind_recovery"},
     {Canary::renew_unconfirmed, "renew_unconfirmed"},

@@ -103,6 +103,24 @@ void Oracle::check_batch(const Batch& batch) {
                          ") although only the control plane had faults");
   }
   check_checkpoints(batch, before);
+  check_nothing_is_lost(batch);
+}
+
+void Oracle::check_nothing_is_lost(const Batch& batch) {
+  for (const auto& a : batch.attempts) {
+    const AttemptKey key{a.job, a.epoch};
+    const auto written = a.state == AttemptState::ended ? written_.find(key) : written_.end();
+    if (written == written_.end()) continue;
+    const bool by_its_word = !a.gang.empty() && a.gang.front().how == "cgroup";
+    for (const auto& path : written->second) {
+      const auto row = checkpoints_[a.job].find(path);
+      const bool known = row != checkpoints_[a.job].end() && row->second.epoch >= a.epoch;
+      if (by_its_word && !known)
+        return world_.fail("I9: " + text(key) + " has ended, and nobody has heard of its checkpoint " + path);
+    }
+    if (by_its_word) world_.mark("an end comes after all checkpoints");
+    written_.erase(written);
+  }
 }
 
 // A transaction may hold several steps: what was true before it, or is true after it, is held against none.

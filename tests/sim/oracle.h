@@ -10,6 +10,9 @@
 //   I7 a gang does not live on in part;
 //   I8 no attempt begins from a checkpoint that is marked bad, is being deleted, or is of its own or a later
 //      epoch; the only one of a job that can be used is never given up for deletion;
+//   I9 what an attempt has written is registered when the store has its end by the word of its node, which
+//   has
+//      looked;
 //   and a job's history walks the edges of the state table, and schedules keep the rules of
 //   schedule_oracle.h.
 #pragma once
@@ -39,6 +42,8 @@ class Oracle {
   // A machine begins with an attempt; never twice with one epoch of a job, never with an older one.
   void begun(AttemptKey key, std::size_t node);
   void lease_ran_out(AttemptKey key, std::size_t node);
+  void checkpoint_written(AttemptKey key, const std::string& path) { written_[key].insert(path); }
+  void checkpoints_cannot_be_read(AttemptKey key) { written_.erase(key); }  // by the last look at them
 
   // ---- the store: a transaction has been applied
   void committed(const Batch& batch);
@@ -68,6 +73,7 @@ class Oracle {
   void check_history(const Batch& batch);
   void check_batch(const Batch& batch);
   void check_checkpoints(const Batch& batch, const std::map<JobId, Epoch>& epochs_before);
+  void check_nothing_is_lost(const Batch& batch);
 
   World& world_;
   db::MemoryReader reader_;
@@ -81,6 +87,7 @@ class Oracle {
   std::map<JobId, std::string> state_, attempt_state_;                 // by the history
   std::map<JobId, Epoch> epoch_;                                       // by the rows
   std::map<JobId, std::map<std::string, CheckpointRow>> checkpoints_;  // by path, as the rows say
+  std::map<AttemptKey, std::set<std::string>> written_;  // paths; of attempts that have not ended
   std::set<AttemptKey> attempts_seen_;
   std::map<GpuId, std::string> uuid_;
   std::map<std::pair<std::string, std::string>, JobId> acknowledged_;

@@ -56,6 +56,7 @@ TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
                            "adopted an end",
                            "adopted after a boot",
                            "submission replayed",
+                           "an end comes after all checkpoints",
                            "a gang holds its own lease",
                            "a peer is asked",
                            "node cut from its peers as well",

@@ -201,6 +201,9 @@ void SupervisorProcess::write_checkpoint(std::size_t i, std::int64_t step) {
     dir.push_back(written);
   else if (there->epoch < written.epoch)  // a later attempt passes the same step again
     *there = written;
+  else
+    return;
+  oracle_.checkpoint_written(config_.key, path);
 }
 
 // It exits, or its death by SIGKILL is complete.

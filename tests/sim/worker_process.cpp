@@ -170,6 +170,9 @@ void WorkerProcess::act(worker::Send& a) {
     world_.mark("a peer is asked");
     if (machine_.canary() == Canary::silence_guessed) said->silent_us += 20'000'000;
   }
+  if (auto* hello = std::get_if<protocol::Hello>(&a.message);
+      hello != nullptr && machine_.canary() == Canary::end_first)
+    for (auto& status : hello->attempts) status = core_->status_of(status.key);
   if (machine_.old_version()) {  // what a worker of the version before does not say
     if (auto* hello = std::get_if<protocol::Hello>(&a.message)) {
       world_.mark("a worker of the version before says hello");
@@ -266,7 +269,10 @@ void WorkerProcess::act(worker::FinalScan& a) {
   // A file server that hangs must not hold the end up.
   const bool hangs = !machine_.place().benign && dice_.chance(10);
   soon(hangs ? Duration(10s) : dice_.between(1ms, 80ms), [this, key = a.key, hangs] {
-    if (!hangs) scan(key);
+    if (hangs)
+      machine_.oracle().checkpoints_cannot_be_read(key);
+    else
+      scan(key);
     core_->on_final_scan(clock(), key);
     settle();
   });

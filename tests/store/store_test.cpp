@@ -661,10 +661,28 @@ TEST_P(StoreTest, ALaterVerdictCountsAlsoInTheBatchOfTheEnd) {
   b.attempts[0].result = AttemptResult::failed;
   b.attempts[0].ended_at = at(16);
   b.attempts[0].cause = Cause::user;
-  b.revised = b.attempts;
+  b.supplemented = b.revised = b.attempts;
+  b.supplemented[0].evidence_json = R"(["more"])";
+  b.revised[0].evidence_json = R"(["more","and why"])";
   b.revised[0].cause = Cause::gpu;
   store_->commit(b);
   EXPECT_THAT(reader_->attempts(JobId(1)), ElementsAre(b.revised[0]));
+}
+
+TEST_P(StoreTest, WhatBecomesKnownOfAnEndedAttemptIsAdded) {
+  Batch b = submission(1);
+  b.attempts = {full_attempt(1, 1)};
+  b.attempts[0].state = AttemptState::ended;
+  b.attempts[0].result = AttemptResult::succeeded;
+  b.attempts[0].cause = Cause::none;
+  b.attempts[0].ended_at = at(16);
+  store_->commit(b);
+  Batch late;
+  late.supplemented = b.attempts;
+  late.supplemented[0].evidence_json = R"(["more"])";
+  EXPECT_FALSE(late.empty());
+  store_->commit(late);
+  EXPECT_THAT(reader_->attempts(JobId(1)), ElementsAre(late.supplemented[0]));
 }
 
 TEST_P(StoreTest, WhomAFaultSpeaksAgainstMayBeTakenBack) {

@@ -62,6 +62,7 @@ class TestEnv {
     append(rows.jobs, out.batch.jobs);
     append(rows.done, out.batch.done);
     append(rows.attempts, out.batch.attempts);
+    append(rows.supplemented, out.batch.supplemented);
     append(rows.revised, out.batch.revised);
     append(rows.opened, out.batch.opened);
     append(rows.closed, out.batch.closed);

@@ -139,9 +139,27 @@ TEST_F(Conditions, ComeBackWithTheHelloAfterANewLeader) {
 
 TEST_F(Conditions, IncidentsGoToTheHistory) {
   protocol::NodeHealth h;
-  for (int i = 0; i < 100; ++i) h.incidents.push_back({"oom_kill", "Killed process 7", 0});
+  for (int i = 0; i < 100; ++i)
+    h.incidents.push_back({"oom_kill", "Killed process " + std::to_string(i), 0});
   say(a, h);
   EXPECT_THAT(events("incident"), SizeIs(64)) << "bounded";
+}
+
+// A worker tells an incident with each Hello until it knows that it has arrived.
+TEST_F(Conditions, AnIncidentThatIsToldAgainIsTakenOnce) {
+  protocol::NodeHealth h;
+  h.incidents.push_back({"link_flap", "eth0 went down", 0});
+  say(a, h);
+  env.tick_alive(30s);
+  h.incidents[0].age_us = 30'400'000;
+  auto hello = env.hello("a");
+  hello.health = h;
+  env.register_node(hello);
+  EXPECT_THAT(events("incident"), SizeIs(1));
+  h.incidents[0].age_us = 0;  // it goes down again
+  say(a, h);
+  EXPECT_THAT(events("incident"), SizeIs(2));
+  EXPECT_EQ(env.plane->cluster().find(a)->link_trouble->at, env.now.wall);
 }
 
 TEST_F(Conditions, TheSchedulersOwnClockClosesNoNode) {

@@ -1,6 +1,7 @@
 // A real worker and its ranks write checkpoints, have them checked, begin from them, and delete them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <fstream>
@@ -66,6 +67,25 @@ class WorkerCheckpointService : public ::testing::Test {
       EXPECT_EQ(checked.verdict, CheckpointVerdict::verified) << checked.why;
     }
   }
+  // A job that is over before anybody looks: what it leaves is said first, since of what has ended nobody
+  // takes anything.
+  void write_and_go() {
+    spec.run =
+        "set -e\n"
+        "dir=$($TUTTI_CHECKPOINT_TOOL begin 10)\n"
+        "echo weights > $dir/rank-$RANK.bin\n"
+        "$TUTTI_CHECKPOINT_TOOL shard 10 rank-$RANK.bin\n"
+        "$TUTTI_CHECKPOINT_TOOL commit 10 --shards 1\n"
+        "echo '{\"step\":11,\"total\":11,\"metrics\":{\"loss\":0.5}}' > $TUTTI_PROGRESS_FILE.new\n"
+        "mv $TUTTI_PROGRESS_FILE.new $TUTTI_PROGRESS_FILE\n";
+    scheduler.send("n1", make_prepare(spec, kFirst, {"n1"}, 0, 1));
+    Launch launch;
+    launch.key = kFirst;
+    launch.master_port = scheduler.wait_phase("n1", kFirst, Phase::ready).master_port;
+    launch.endpoints = {{"127.0.0.1", 0}};
+    scheduler.send("n1", launch);
+    EXPECT_TRUE(scheduler.wait_end("n1", kFirst).end->ok);
+  }
   void stop(AttemptKey key) {
     scheduler.send("n1", Stop{key, "preempted", "KILL", 0});
     scheduler.wait_end("n1", key);
@@ -100,6 +120,28 @@ TEST_F(WorkerCheckpointService, ABitThatFlippedIsSeenBeforeTheLaunchAndTheOneBef
   const AttemptKey third{JobId(7), Epoch(3)};
   run(third, resuming(third, 10));
   EXPECT_EQ(wait_for_file(worker.scratch("began")), "from " + path(10) + "\n");
+}
+
+TEST_F(WorkerCheckpointService, WhatAShortJobLeavesIsToldBeforeItsEnd) {
+  write_and_go();
+  EXPECT_EQ(scheduler.count("n1", "checkpoint_found"), 1u);
+  ASSERT_GE(scheduler.count("n1", "progress"), 1u);
+  const auto progress = scheduler.wait<Progress>("n1", [](const Progress& p) { return p.step == 11; });
+  EXPECT_EQ(progress.metrics.at("loss"), 0.5);
+}
+
+// Its end stands on the disk; whether anything of it has arrived nobody knows.
+TEST_F(WorkerCheckpointService, WhatAJobHasLeftIsToldByTheNextWorkerToo) {
+  write_and_go();
+  worker.kill(SIGKILL);
+  scheduler.keep("n1", {kFirst});
+  const auto found = scheduler.count("n1", "checkpoint_found"), steps = scheduler.count("n1", "progress");
+  worker.start();
+  scheduler.wait<Hello>("n1");
+  const auto end = scheduler.wait_end("n1", kFirst);
+  EXPECT_TRUE(end.end->ok && end.end->proven);
+  EXPECT_EQ(scheduler.count("n1", "checkpoint_found"), found + 1);
+  EXPECT_EQ(scheduler.count("n1", "progress"), steps + 1);
 }
 
 TEST_F(WorkerCheckpointService, AFolderThatHasVanishedIsTroubleOfTheNode) {

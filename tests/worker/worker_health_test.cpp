@@ -111,7 +111,8 @@ TEST(Conditions, AProbeThatHangsClosesTheNodeAndStopsNothing) {
 TEST(Incidents, AreToldOnceAndAStormOfOneKindIsCounted) {
   Bench b;
   for (int i = 0; i < 1000; ++i) b.core.on_incident(b.now, "pcie_error", "corrected");
-  b.core.on_connected(b.now);
+  b.connect();
+  b.core.on_heartbeat_ack(b.now, HeartbeatAck{b.sent<Heartbeat>().at(0).seq});
   const auto hello = b.sent<Hello>();
   ASSERT_THAT(hello[0].health->incidents, SizeIs(1));
   EXPECT_EQ(hello[0].health->incidents[0].detail, "corrected (and 999 more)");

@@ -30,7 +30,7 @@ struct KillAndProve {  // the supervisor is dead, or late: do its last work; ans
 struct KillSupervisor {  // it lives, and does not do what it was told; its death is told as any other's
   AttemptKey key;
 };
-struct FinalScan {  // last look for checkpoints; answer with on_final_scan
+struct FinalScan {  // last look for checkpoints and what else its ranks left; answer with on_final_scan
   AttemptKey key;
 };
 struct AskProcesses {  // the probe: who uses this GPU?

@@ -80,7 +80,9 @@ struct WorkerCore::Attempt {
   std::map<std::string, protocol::CheckpointFound> checkpoints;  // by path; bounded
   std::map<std::string, protocol::CheckpointChecked> checked;    // likewise
   std::set<std::string> refused_checkpoints;
-  std::optional<Mono> progress_at;
+  std::optional<protocol::CollectiveResult> collective;
+  std::optional<protocol::Progress> progress;  // the last one
+  Mono progress_at{};
   std::optional<protocol::AttemptStatus> reported;  // last said to the scheduler
 };
 
@@ -109,11 +111,27 @@ inline bool needs_proof(const WorkerCore::Attempt& a) {
   return a.stage == Stage::ended && !a.final.end->proven && a.supervisor_gone;
 }
 
+// What it has left that is taken of a live attempt only: it is said before its end, over each connection.
+inline bool leaves_words(const WorkerCore::Attempt& a) {
+  return !a.checkpoints.empty() || a.collective || a.progress;
+}
+
 // The phase to be said while it has not ended: never `ended` before the proof is whole.
 inline protocol::Phase live_phase(const WorkerCore::Attempt& a) {
   using protocol::Phase;
   if (a.resume != WorkerCore::Attempt::Resume::none && a.reached == Phase::ready) return Phase::preparing;
   return a.reached == Phase::launched && a.ranks() == 0 ? Phase::running : a.reached;
+}
+
+// What is said of it while it has not ended, or its end is not to be said yet.
+inline protocol::AttemptStatus live_status(const WorkerCore::Attempt& a) {
+  protocol::AttemptStatus s;
+  s.key = a.key;
+  s.phase = live_phase(a);
+  s.agent_port = a.status.agent_port;
+  s.master_port = a.status.master_port;
+  s.failure = a.failure;
+  return s;
 }
 
 inline std::string phase_word(const WorkerCore::Attempt& a) {

@@ -8,6 +8,7 @@ namespace tutti::worker {
 namespace {
 constexpr std::size_t kMaxConditions = 128;
 constexpr std::size_t kMaxKinds = 64;
+constexpr std::size_t kMaxTold = 64;
 constexpr std::int64_t kSameIncidentUs = 10'000'000;
 }  // namespace
 
@@ -76,7 +77,15 @@ std::string NodeConditions::why_closed() const {
   return {};
 }
 
-protocol::NodeHealth NodeConditions::take_message(std::int64_t now_boot_us) {
+void NodeConditions::begin_anew() {
+  for (; !told_.empty(); told_.pop_back()) untold_.push_front(std::move(told_.back().incident));
+}
+
+void NodeConditions::arrived(std::int64_t heartbeat) {
+  std::erase_if(told_, [&](const Told& t) { return t.after < heartbeat; });
+}
+
+protocol::NodeHealth NodeConditions::take_message(std::int64_t now_boot_us, std::int64_t heartbeat) {
   protocol::NodeHealth out;
   const auto age = [&](std::int64_t since) { return std::max<std::int64_t>(0, now_boot_us - since); };
   for (const auto& [key, c] : all_)
@@ -85,6 +94,8 @@ protocol::NodeHealth NodeConditions::take_message(std::int64_t now_boot_us) {
     out.incidents.push_back({i.kind,
                              i.detail + (i.more > 0 ? " (and " + std::to_string(i.more) + " more)" : ""),
                              age(i.boot_us)});
+  for (auto& i : untold_) told_.push_back({std::move(i), heartbeat});
+  while (told_.size() > kMaxTold) told_.pop_front();
   untold_.clear();
   changed_ = false;
   return out;

@@ -5,6 +5,8 @@
 //   beginning.
 //   2. Conditions and untold incidents are bounded; incidents of one kind are told at most once in ten
 //      seconds, with how many there were. None goes uncounted.
+//   3. An incident that was told may be lost with its connection, or was told to a scheduler that does not
+//      lead: until a later heartbeat has been answered it is told again with the next Hello.
 #pragma once
 
 #include <cstdint>
@@ -45,8 +47,12 @@ class NodeConditions {
 
   /// Something is to be told.
   bool changed() const { return changed_; }
-  /// All of it; incidents are told once.
-  protocol::NodeHealth take_message(std::int64_t now_boot_us);
+  /// All of it; incidents are told once over a connection. `heartbeat`: number of the last one sent.
+  protocol::NodeHealth take_message(std::int64_t now_boot_us, std::int64_t heartbeat);
+  /// A new connection: incidents of which it is not known that they have arrived are to be told again.
+  void begin_anew();
+  /// This heartbeat has been answered: what was told before it has arrived.
+  void arrived(std::int64_t heartbeat);
 
  private:
   struct Incident {
@@ -56,6 +62,11 @@ class NodeConditions {
   };
   std::map<Key, Condition> all_;
   std::deque<Incident> untold_;
+  struct Told {
+    Incident incident;
+    std::int64_t after = 0;  // number of the heartbeat before it
+  };
+  std::deque<Told> told_;       // perhaps in vain; the newest
   struct Lately {               // of one kind
     std::int64_t begun_us = 0;  // the ten seconds
     int untold = 0;             // in them, beside those that are counted in `untold_`

@@ -55,11 +55,12 @@ void WorkerCore::say_hello(Now now) {
   hello.simulated_gpus = inventory.simulated_gpus;
   hello.gpus = inventory.gpus;
   for (auto& [key, a] : attempts_) {
-    a->reported = status_of(key);
+    a->reported = status_to_say(*a);
     hello.attempts.push_back(*a->reported);
   }
   hello_sent_at_ = now.mono;
-  hello.health = conditions_.take_message(boot_us(now));
+  conditions_.begin_anew();
+  hello.health = conditions_.take_message(boot_us(now), heartbeat_seq_);
   send(std::move(hello));
   if (inspection_) {
     inspection_->age_us = std::max<std::int64_t>(0, (now.wall - inspected_at_).count());
@@ -83,15 +84,24 @@ void WorkerCore::on_welcome(Now now, const protocol::Welcome& w) {
   for (const auto key : attempts()) {
     auto& a = *attempts_.at(key);
     if (keep.contains(key)) {
-      // What was said just before a connection broke may be lost: say it again, the scheduler takes it once.
-      for (const auto& [path, found] : a.checkpoints) send(found);
-      for (const auto& [path, checked] : a.checked) send(checked);
+      say_left(a);
+      publish(a);
     } else if (a.stage != Stage::ended) {
       stop_attempt(now, a, protocol::Stop{key, "fenced", "KILL", 0});
     } else if (a.final.end->proven) {
       forget(now, key);  // its end is committed, or it has been superseded
+    } else {
+      publish(a);
     }
   }
+}
+
+// What was said just before a connection broke may be lost: say it again, the scheduler takes it once.
+void WorkerCore::say_left(const Attempt& a) {
+  for (const auto& [path, found] : a.checkpoints) send(found);
+  for (const auto& [path, checked] : a.checked) send(checked);
+  if (a.collective) send(*a.collective);
+  if (a.progress) send(*a.progress);
 }
 
 void WorkerCore::heartbeat(Now now) {
@@ -112,6 +122,7 @@ void WorkerCore::on_heartbeat_ack(Now now, const protocol::HeartbeatAck& ack) {
   if (found == heartbeats_under_way_.end() || !welcome_) return;
   extend_lease(found->second);
   std::erase_if(faults_untold_, [&](const UntoldFault& f) { return f.said_after < ack.seq; });
+  conditions_.arrived(ack.seq);
   heartbeats_under_way_.erase(heartbeats_under_way_.begin(), std::next(found));
 }
 
@@ -308,9 +319,20 @@ void WorkerCore::answer_about_unknown(Now now, AttemptKey key) {
 bool WorkerCore::on_progress(Now now, const protocol::Progress& p) {
   auto* a = live(p.key);
   if (!a || a->stage == Stage::ended) return false;
-  if (a->progress_at && now.mono - *a->progress_at < kProgressEvery) return false;
+  // Of dead ranks no more will come.
+  if (a->progress && a->stage != Stage::last_work && now.mono - a->progress_at < kProgressEvery) return false;
+  a->progress = p;
   a->progress_at = now.mono;
   send(p);
+  return true;
+}
+
+bool WorkerCore::on_collective(const protocol::CollectiveResult& result) {
+  auto* a = live(result.key);
+  if (!a || a->stage == Stage::ended) return false;
+  if (a->collective) return true;
+  a->collective = result;
+  send(result);
   return true;
 }
 
@@ -376,7 +398,7 @@ Duration WorkerCore::next_wake(Now now) const {
 // ---------------------------------------------------------------- what is said
 
 void WorkerCore::publish(Attempt& a) {
-  auto status = status_of(a.key);
+  auto status = status_to_say(a);
   if (!connected_ || (a.reported && same(*a.reported, status))) return;
   a.reported = status;
   send(std::move(status));
@@ -384,14 +406,13 @@ void WorkerCore::publish(Attempt& a) {
 
 AttemptStatus WorkerCore::status_of(AttemptKey key) const {
   const auto& a = *attempts_.at(key);
-  if (a.stage == Stage::ended) return a.final;
-  AttemptStatus s;
-  s.key = key;
-  s.phase = live_phase(a);
-  s.agent_port = a.status.agent_port;
-  s.master_port = a.status.master_port;
-  s.failure = a.failure;
-  return s;
+  return a.stage == Stage::ended ? a.final : live_status(a);
+}
+
+// Of a new connection the Welcome comes first, then what an attempt has left, and then its end: of one that
+// has ended the scheduler takes no checkpoint any more.
+AttemptStatus WorkerCore::status_to_say(const Attempt& a) const {
+  return !welcome_ && leaves_words(a) ? live_status(a) : status_of(a.key);
 }
 
 std::optional<WorkerCore::View> WorkerCore::find(AttemptKey key) const {

@@ -8,8 +8,10 @@
 //  2. Nothing starts for an epoch that is not higher than every epoch seen of that job.
 //  3. A GPU is held from Prepare until its attempt's end is proven: dead ranks, and no process on the GPU. A
 //     Prepare for a held GPU fails.
-//  4. `ended` is said once the supervisor is gone too (its device locks are free then) and its last
-//     checkpoint has been reported; an end that could not be proven is proven later and said again.
+//  4. `ended` is said once the supervisor is gone too (its device locks are free then), and after all that
+//     the ranks have left: checkpoints, last progress, what an all-reduce reached. So it is over every
+//     connection, for nobody knows what of the former one has arrived. An end that could not be proven is
+//     proven later and said again.
 //  5. `ready` is said once the checkpoint that the attempt begins from has been looked at, by its first node.
 //  6. The lease runs from the sending of what was acknowledged, and never moves backwards. An attempt's own
 //     lease lasts as long, and longer while all its peers acknowledge it; once it is over it stays over.
@@ -147,6 +149,8 @@ class WorkerCore {
   /// All checks are done, or a former worker's report is read back.
   void on_inspection(Now, protocol::InspectionReport, Instant ended_at, bool read_back);
   bool on_progress(Now, const protocol::Progress&);  // false: too soon after the last one
+  /// What the all-reduce before the program has reached. True: it is held from now on, and said.
+  bool on_collective(const protocol::CollectiveResult&);
   void on_tick(Now);
   /// How long nothing will happen by itself; at most a second.
   Duration next_wake(Now) const;
@@ -193,8 +197,11 @@ class WorkerCore {
   void push_orders(Attempt&);
   void check_resume(Now, Attempt&);
   void begin_last_work(Now, Attempt&, const protocol::End&);
+  void look_again(Now, Attempt&);
   void ask_gpus(Now, Attempt&);
   void conclude_if_done(Now, Attempt&);
+  void say_left(const Attempt&);
+  protocol::AttemptStatus status_to_say(const Attempt&) const;
   void publish(Attempt&);
   void forget(Now, AttemptKey);
   void answer_about_unknown(Now, AttemptKey);

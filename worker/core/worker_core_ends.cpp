@@ -150,7 +150,10 @@ void WorkerCore::conclude_if_done(Now now, Attempt& a) {
   a.final.end->ok = a.end.ok && !a.failure;
   a.final.end->boot_us = a.end.boot_us;
   a.prove_at = now.mono + settings_.prove_again;
-  if (before && before->proven == a.end.proven) return;  // asked again, no news
+  if (before && before->proven == a.end.proven) {  // asked again, or read back: no news
+    if (a.reported && a.reported->phase != Phase::ended) publish(a);
+    return;
+  }
   act(RecordEnd{a.final});
   act(Note{a.key, "ending", "ended", (a.final.end->proven ? "proven: " : "NOT PROVEN: ") + a.final.end->how});
   publish(a);
@@ -188,6 +191,7 @@ void WorkerCore::adopt(Now now, const Adopted& found) {
   } else if (found.recorded_end && found.recorded_end->end) {
     close(*found.recorded_end);
     act(Note{key, "", "ended", "ended before the worker started"});
+    if (a.end.proven) look_again(now, a);
   } else if (found.supervisor_alive) {
     act(Note{key, "", "adopted", ""});  // its status comes when it is connected
   } else {
@@ -199,6 +203,15 @@ void WorkerCore::adopt(Now now, const Adopted& found) {
       on_supervisor_gone(now, key);
     }
   }
+}
+
+// The former worker may not have been heard: what the ranks have left is looked for once more, and said
+// before the end.
+void WorkerCore::look_again(Now now, Attempt& a) {
+  a.stage = Stage::last_work;
+  a.scanned = false;
+  if (!a.supervisor_gone) a.supervisor_by = now.mono + settings_.supervisor_patience;
+  act(FinalScan{a.key});
 }
 
 // ---------------------------------------------------------------- GPUs

@@ -48,7 +48,8 @@ void WorkerCore::on_incident(Now now, const std::string& kind, const std::string
 
 // Before the Welcome nothing is lost: the next Hello carries it.
 void WorkerCore::say_health(Now now) {
-  if (connected_ && welcome_ && conditions_.changed()) send(conditions_.take_message(boot_us(now)));
+  if (connected_ && welcome_ && conditions_.changed())
+    send(conditions_.take_message(boot_us(now), heartbeat_seq_));
 }
 
 void WorkerCore::end_old_conditions(Now now) {

@@ -100,7 +100,7 @@ bool WorkerCore::acknowledges(AttemptKey key) const {
   const auto found = attempts_.find(key);
   if (found == attempts_.end()) return true;
   const Attempt& a = *found->second;
-  if (a.stage == Stage::ended) return a.final.end->ok;
+  if (a.final.end) return a.final.end->ok;  // also while its last work is done once more
   return !a.stop && !a.failure && !a.lease_over;
 }
 

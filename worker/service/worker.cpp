@@ -330,7 +330,6 @@ void Worker::handle(const std::string& text) {
       w.core_.on_welcome(now, welcome);
       w.core_.on_condition_over(now, std::string(kJoinedCordoned), "");
       w.say_ranks_again();
-      for (auto& [key, watch] : w.watches_) watch.collective_said = false;
     }
     void operator()(const protocol::Refused& m) {
       if (m.leader)
@@ -552,6 +551,7 @@ void Worker::act(RecordEnd& a) {
 }
 
 void Worker::act(Retire& a) {
+  if (const auto end = dirs_.read_end(a.key)) keep_kernel_log(*end);
   links_.erase(a.key);
   supervisor_locks_.erase(a.key);
   watches_.erase(a.key);

@@ -66,7 +66,7 @@ class Worker {
     bool final_wanted = false;
     std::unique_ptr<boost::asio::steady_timer> final_deadline;
     std::optional<protocol::Progress> last_progress;
-    bool collective_said = false;  // over the present connection
+    bool collective_read = false;
   };
   struct RankWatch {  // of an attempt whose ranks run: do they move?
     explicit RankWatch(HangWatch w) : watch(std::move(w)) {}
@@ -167,6 +167,7 @@ class Worker {
   void add_network(AttemptKey key, NodeFacts& facts);
   ParsedSpec parse(const std::string& spec_json) const;
   void look_at_jobs();  // each scan_every: progress and checkpoints
+  void read_words_of(AttemptKey, Watch&);
   void read_progress_of(AttemptKey, Watch&);
   void read_collective_of(AttemptKey, Watch&);
   void read(const protocol::ReadLog&);

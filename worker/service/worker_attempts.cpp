@@ -178,9 +178,7 @@ void Worker::look_at_jobs() {
     const auto view = core_.find(key);
     if (view->ended || !view->spec || (view->phase != Phase::launched && view->phase != Phase::running))
       continue;
-    auto& watch = watches_[key];
-    read_progress_of(key, watch);
-    read_collective_of(key, watch);
+    read_words_of(key, watches_[key]);
     watch_ranks(key);
     if (view->prepare->index == 0 && !view->spec->checkpoint.dir.empty()) scan(key);
   }
@@ -189,6 +187,11 @@ void Worker::look_at_jobs() {
   look_.async_wait([this](boost::system::error_code ec) {
     if (!ec) look_at_jobs();
   });
+}
+
+void Worker::read_words_of(AttemptKey key, Watch& watch) {
+  read_collective_of(key, watch);
+  read_progress_of(key, watch);
 }
 
 void Worker::read_progress_of(AttemptKey key, Watch& watch) {
@@ -204,17 +207,12 @@ void Worker::read_progress_of(AttemptKey key, Watch& watch) {
   if (core_.on_progress(read_clocks(), *progress)) watch.last_progress = std::move(progress);
 }
 
-// Said again after each reconnect: the scheduler takes it once.
 void Worker::read_collective_of(AttemptKey key, Watch& watch) {
   const auto view = core_.find(key);
-  if (!client_ || watch.collective_said || view->spec->preflight != Preflight::full ||
-      view->prepare->index != 0)
-    return;
+  if (watch.collective_read || view->spec->preflight != Preflight::full || view->prepare->index != 0) return;
   const auto* user = user_of(key);
   const auto result = user ? read_collective(dirs_.path(key), user->uid, key) : std::nullopt;
-  if (!result) return;
-  watch.collective_said = true;
-  client_->send(wire::encode(protocol::FromWorker(*result)));
+  if (result) watch.collective_read = core_.on_collective(*result);
 }
 
 // ---------------------------------------------------------------- logs

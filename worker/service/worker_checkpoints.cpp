@@ -71,8 +71,10 @@ void Worker::on_scanned(AttemptKey key, SeenCheckpoints seen, FoundCheckpoints f
   settle();
 }
 
+// All that the ranks have left: between two looks a short job may have come and gone.
 void Worker::end_scan(AttemptKey key) {
   const auto view = core_.find(key);
+  if (view && view->spec) read_words_of(key, watches_[key]);
   if (!view || !view->spec || view->prepare->index != 0 || view->spec->checkpoint.dir.empty()) {
     core_.on_final_scan(read_clocks(), key);
     return;

@@ -1,8 +1,10 @@
 // Part of worker.h: what the node watch finds goes to the core; the gate and inspections that the
 // core wants are run.
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <boost/json.hpp>
 #include <iterator>
 
@@ -13,10 +15,12 @@
 
 namespace tutti::worker {
 
+namespace asio = boost::asio;
 namespace json = boost::json;
 
 namespace {
 constexpr std::int64_t kBeforeFailureUs = 600'000'000;
+constexpr std::size_t kMostKernelLog = 4 << 20;  // bytes; the ring holds less
 }  // namespace
 
 void Worker::start_node_watch() {
@@ -111,11 +115,24 @@ void Worker::read_inspection() {
     core_.on_inspection(read_clocks(), *report, Instant(Duration(at->get_int64())), true);
 }
 
+// At its end, and once more when that is committed: a driver may speak after the ranks have died of what it
+// has to say. If the ring no longer has all that was kept, that stays.
 void Worker::keep_kernel_log(const protocol::AttemptStatus& ended) {
   if (!node_ || !ended.failure || !dirs_.exists(ended.key)) return;
   const auto at = ended.failure->boot_us > 0 ? ended.failure->boot_us : to_boot_us(read_clocks());
-  const auto text = node_->kernel_slice(at - kBeforeFailureUs, to_boot_us(read_clocks()));
-  if (!text.empty()) write_evidence(ended.key, "kernel.log", text);
+  auto text = node_->kernel_slice(at - kBeforeFailureUs, to_boot_us(read_clocks()));
+  if (text.empty()) return;
+  asio::post(disk_, [dir = dirs_.path(ended.key) + "/evidence", text = std::move(text)] {
+    const std::string path = dir + "/kernel.log";
+    const auto kept = supervisor::read_file(path, kMostKernelLog);
+    if (kept && !text.starts_with(*kept)) return;
+    mkdir(dir.c_str(), 0700);
+    try {
+      supervisor::replace_file(path, text, false, 0600);
+    } catch (const std::exception& e) {
+      spdlog::warn("{}: {}", path, e.what());
+    }
+  });
 }
 
 }  // namespace tutti::worker

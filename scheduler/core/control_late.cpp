@@ -1,0 +1,91 @@
+// Control plane: what becomes known of an attempt after its end. A driver may be slow to speak, a node that
+// was given up may be heard again. So the last row of each attempt is remembered for a while, and what is
+// told of it is stored there and in the history. It ends nothing, and gives nobody a lease; checkpoints are
+// not among it: one that comes after the end does not exist (control_checkpoints.cpp).
+#include <algorithm>
+#include <array>
+#include <ranges>
+#include <utility>
+
+#include "scheduler/core/control_plane.h"
+
+namespace tutti {
+namespace {
+
+constexpr Duration kRemembered = std::chrono::minutes(5);  // logs may come late
+constexpr std::size_t kRecentEnds = 2000;                  // of those that went well, and of the others
+constexpr Duration kDying = std::chrono::seconds(5);       // after its end what killed it may still be seen
+constexpr std::size_t kEvidence = 64 * 1024, kWatchedEvidence = 16 * 1024;  // bytes
+
+AttemptKey key_of(const AttemptRow& row) { return {row.job, row.epoch}; }
+
+}  // namespace
+
+// What ends an attempt finds room, however much was only watched before.
+void ControlPlane::add_evidence(AttemptRow& row, std::string_view json_object, bool only_watched) {
+  std::string& all = row.evidence_json;
+  if (all.size() > (only_watched ? kWatchedEvidence : kEvidence)) return;
+  if (all.size() < 2) all = "[]";
+  all.insert(all.size() - 1, (all.size() > 2 ? "," : "") + std::string(json_object));
+}
+
+void ControlPlane::remember_end(RecentEnd end) {
+  auto& ends = end.row.result == AttemptResult::succeeded ? recent_successes_ : recent_ends_;
+  const Instant at = end.row.ended_at;
+  ends.push_back(std::move(end));
+  while (ends.size() > kRecentEnds || at - ends.front().row.ended_at > kRemembered) ends.pop_front();
+}
+
+// nullptr: no such attempt has ended lately.
+ControlPlane::RecentEnd* ControlPlane::find_end(AttemptKey key, Now now) {
+  for (auto* ends : {&recent_ends_, &recent_successes_})
+    for (RecentEnd& end : std::views::reverse(*ends))
+      if (key_of(end.row) == key) return now.wall - end.row.ended_at <= kRemembered ? &end : nullptr;
+  return nullptr;
+}
+
+bool ControlPlane::held(const RecentEnd& end, GpuId gpu, Instant at, Now now) {
+  const AttemptRow& row = end.row;
+  const Duration dying = row.result == AttemptResult::succeeded ? Duration::zero() : kDying;
+  if (at < row.placed_at || at > row.ended_at + dying || now.wall - row.ended_at > kRemembered) return false;
+  return std::ranges::any_of(
+      row.gang, [&](const GangMember& m) { return std::ranges::find(m.gpus, gpu) != m.gpus.end(); });
+}
+
+// Whose it was when something befell it, which is told now.
+AttemptKey ControlPlane::holder_at(const Gpu& gpu, Instant at, Now now) const {
+  const auto live = attempts_.find(gpu.holder);
+  if (live != attempts_.end() && at >= live->second.row.placed_at) return gpu.holder;
+  const RecentEnd* last = nullptr;
+  for (const auto* ends : {&recent_ends_, &recent_successes_})
+    for (const RecentEnd& end : *ends)
+      if (held(end, gpu.row.id, at, now) && (last == nullptr || last->row.placed_at <= end.row.placed_at))
+        last = &end;
+  return last == nullptr ? gpu.holder : key_of(last->row);
+}
+
+void ControlPlane::supplement(RecentEnd& end, std::string_view json_object, Event event, Now now,
+                              bool only_watched) {
+  add_evidence(end.row, json_object, only_watched);
+  const auto verdict = std::ranges::find_if(
+      out_.batch.revised, [&](const AttemptRow& row) { return key_of(row) == key_of(end.row); });
+  if (verdict != out_.batch.revised.end())
+    *verdict = end.row;  // it is written last, and must have all
+  else
+    out_.batch.supplemented.push_back(end.row);
+  last_event_ = EventId(last_event_.value + 1);
+  out_.batch.events.push_back(EventRow{.id = last_event_,
+                                       .at = now.wall,
+                                       .job = end.row.job,
+                                       .node = {},
+                                       .epoch = end.row.epoch,
+                                       .kind = std::move(event.kind),
+                                       .from = std::move(event.from),
+                                       .to = std::move(event.to),
+                                       .cause = event.cause,
+                                       .detail = std::move(event.detail),
+                                       .project = end.project,
+                                       .owner = end.owner});
+}
+
+}  // namespace tutti
