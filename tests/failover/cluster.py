@@ -336,6 +336,11 @@ class PatroniCluster:
             raise OSError(f"{text}: {e.stderr.strip()}") from e
         return [line.split("\t") for line in out.splitlines() if line]
 
+    def set_at(self, member, name, value):
+        """A setting of that PostgreSQL, from now on. It is no commit, so that it waits for no standby."""
+        self.sql(f"ALTER SYSTEM SET {name} = '{value}'", member=member)
+        self.sql("SELECT pg_reload_conf()", member=member)
+
     def number(self, text, database="tutti"):
         return float(self.sql(text, database)[0][0] or 0)
 
