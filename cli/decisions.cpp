@@ -185,9 +185,9 @@ json::array queue_of(const Replayer& replay) {
     const Job& job = *plane.find_job(id);
     json::object row = explained(plane.explain(id, replay.now()), std::nullopt);
     row["name"] = job.spec->name;
-    row["queue"] = job.row.queue;
-    row["project"] = job.row.project;
-    row["owner"] = job.row.owner;
+    row["queue"] = job.row.queue.str();
+    row["project"] = job.row.project.str();
+    row["owner"] = job.row.owner.str();
     row["priority"] = job.row.priority;
     const auto planned = plane.planned_run(id, replay.now());
     row["planned_at"] = planned ? json::value(wire::format_instant(planned->start.at)) : json::value(nullptr);
@@ -324,8 +324,7 @@ int replay(const DecisionsOptions& o, const Printer& printer) {
         [&] { return segments_table(segments); });
     return 0;
   }
-  printer.print(
-      tree, [&] { return text; }, no_table);
+  printer.print(tree, [&] { return text; }, no_table);
   return different ? static_cast<int>(Exit::failed) : 0;
 }
 

@@ -153,7 +153,9 @@ class Rig {
 
   // Everybody goes home: nothing is held when no attempt lives.
   void expect_free_when_all_is_over() {
-    for (const auto& [id, job] : std::map(plane_->jobs())) (void)plane_->on_cancel(now_, id, "ada");
+    std::vector<JobId> all;
+    for (const auto& [id, job] : plane_->jobs()) all.push_back(id);
+    for (const JobId id : all) (void)plane_->on_cancel(now_, id, "ada");
     settle();
     while (!plane_->attempts().empty()) {
       const AttemptRow row = plane_->attempts().begin()->second.row;

@@ -65,7 +65,8 @@ std::set<std::string> series_of(const std::string& text, const std::set<std::str
   std::set<std::string> out;
   std::istringstream in(text);
   for (std::string line; std::getline(in, line);)
-    if (metrics.contains(line.substr(0, line.find_first_of("{ ")))) out.insert(line.substr(0, line.rfind(' ')));
+    if (metrics.contains(line.substr(0, line.find_first_of("{ "))))
+      out.insert(line.substr(0, line.rfind(' ')));
   return out;
 }
 
@@ -154,11 +155,11 @@ TEST_F(MetricsTest, WhatBecomesKnownOfAnEndIsNoVerdictAndNoOtherEnd) {
   ended.cause = Cause::user;
   Batch batch;
   batch.supplemented = {ended};
-  metrics.batch_committed(batch, 0.01);
+  metrics.batch_committed(batch, nullptr, 0.01);
   EXPECT_THAT(text(), Not(HasSubstr("\ntutti_verdicts_revised_total{")));
   EXPECT_THAT(text(), Not(HasSubstr("\ntutti_attempts_ended_total{")));
   batch.revised = {ended};
-  metrics.batch_committed(batch, 0.01);
+  metrics.batch_committed(batch, nullptr, 0.01);
   EXPECT_THAT(text(), HasSubstr("\ntutti_verdicts_revised_total{cause=\"user\"} 1\n"));
 }
 
@@ -313,14 +314,15 @@ TEST_F(MetricsTest, ARecoveryOfTwentyMinutesIsToldFromOneOfTwoHours) {
 // What is born with its first event is no increase to Prometheus: the alert would not see it.
 TEST_F(MetricsTest, TheFirstOfItsKindIsAnIncrease) {
   const std::set<std::string> counters{
-      "tutti_faults_total",       "tutti_attempts_ended_total", "tutti_jobs_ended_total",
-      "tutti_gpu_seconds_total",  "tutti_gpu_use_seconds_total", "tutti_lost_gpu_seconds_total",
-      "tutti_measurement_rows_total", "tutti_measurements_dropped_total", "tutti_verdicts_revised_total",
+      "tutti_faults_total",           "tutti_attempts_ended_total",        "tutti_jobs_ended_total",
+      "tutti_gpu_seconds_total",      "tutti_gpu_use_seconds_total",       "tutti_lost_gpu_seconds_total",
+      "tutti_measurement_rows_total", "tutti_measurements_dropped_total",  "tutti_verdicts_revised_total",
       "tutti_history_failures_total", "tutti_recovery_stage_seconds_count"};
   const auto before = series_of(text(), counters);
   const NodeId a = env.add_node("n1"), b = env.add_node("n2"), c = env.add_node("n3");
   const auto xid = [&](NodeId node, const char* uuid, int n) {
-    env.plane->on_gpu_fault(env.now, node, {.uuid = uuid, .kind = "xid", .xid = n, .age_us = 0, .detail = ""});
+    env.plane->on_gpu_fault(env.now, node,
+                            {.uuid = uuid, .kind = "xid", .xid = n, .age_us = 0, .detail = ""});
     env.step();
   };
   const JobId killed = env.submit(testing::job_spec(1, 8)), lost = env.submit(testing::job_spec(1, 8));
@@ -342,8 +344,9 @@ TEST_F(MetricsTest, TheFirstOfItsKindIsAnIncrease) {
   env.step();
   std::set<std::string> actions;
   for (const auto& fault : env.rows.faults) actions.insert(fault.fault_class + " " + fault.action);
-  ASSERT_THAT(actions, ::testing::IsSupersetOf({"xid quarantine, stop", "xid folded: quarantine, stop", "xid watch",
-                                                "attempt_failed watch", "report watch", "node_lost dead"}));
+  ASSERT_THAT(actions,
+              ::testing::IsSupersetOf({"xid quarantine, stop", "xid folded: quarantine, stop", "xid watch",
+                                       "attempt_failed watch", "report watch", "node_lost dead"}));
   metrics.batch_committed(env.rows, env.plane.get(), 0.01);
   metrics.recovery_stages({{"running", Cause::gpu, 20min}});
   metrics.measurements_dropped("store", 1);

@@ -170,7 +170,7 @@ TEST_F(WorkerHubSecrets, WithoutASecretThereIsNoLaunchAndTheUserIsNotCharged) {
   until([&] { return leader->plane()->find_job(job)->row.state == JobState::delayed; });
   const Job& after = *leader->plane()->find_job(job);
   EXPECT_EQ(after.row.cause, Cause::launch);
-  EXPECT_TRUE(after.avoid.empty()) << "it is no node's fault";
+  EXPECT_TRUE(after.trouble().avoid.empty()) << "it is no node's fault";
   bool said = false;
   db::MemoryReader reader(database);
   for (const auto& e : reader.attempt_events({job, Epoch(1)}, 100))

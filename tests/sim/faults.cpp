@@ -141,6 +141,7 @@ std::uint64_t Faults::favourite() const {
     case Canary::no_boot_grace:
     case Canary::proof_without_death:
     case Canary::no_adoption:
+    case Canary::end_first:
     case Canary::blind_recovery: return 0;
   }
   return 0;

@@ -92,8 +92,8 @@ TEST_P(StoreTest, EveryColumnOfAJobComesBack) {
   store_->commit(b);
   const Snapshot s = store_->load();
   EXPECT_THAT(s.jobs, ElementsAre(b.new_jobs[0], b.new_jobs[1]));
-  EXPECT_THAT(s.specs, ElementsAre(testing::Pair(JobId(1), b.new_specs[0].spec_json),
-                                   testing::Pair(JobId(2), b.new_specs[1].spec_json)));
+  EXPECT_EQ(s.specs.of(0), b.new_specs[0].spec_json);
+  EXPECT_EQ(s.specs.of(1), b.new_specs[1].spec_json);
   EXPECT_EQ(s.last_job, JobId(2));
   EXPECT_EQ(reader_->find_job(JobId(1))->name, kNastyText);
 }

@@ -225,8 +225,8 @@ TEST(Faults, FaultsFromBeforeADrainThatEndsByItselfStillCount) {
     w.xid(a, "GPU-a-" + std::to_string(i), 79);
     w.env.tick_alive(1min, 2s);
   }
-  ASSERT_TRUE(w.env.plane->on_node_service(w.env.now, "a", NodeService::draining, "fans",
-                                           w.env.now.wall + 10min));
+  ASSERT_TRUE(
+      w.env.plane->on_node_service(w.env.now, "a", NodeService::draining, "fans", w.env.now.wall + 10min));
   w.env.step();
   w.env.tick_alive(11min, 2s);
   ASSERT_EQ(w.service(a), NodeService::schedulable);
@@ -238,8 +238,8 @@ TEST(Faults, ANodeThatFailedOftenWhileItDrainedIsSetAsideWhenThatEnds) {
   World w;
   const NodeId a = w.env.add_node("a");
   w.env.add_node("b");
-  ASSERT_TRUE(w.env.plane->on_node_service(w.env.now, "a", NodeService::draining, "fans",
-                                           w.env.now.wall + 10min));
+  ASSERT_TRUE(
+      w.env.plane->on_node_service(w.env.now, "a", NodeService::draining, "fans", w.env.now.wall + 10min));
   w.env.step();
   for (int i = 0; i < 3; ++i) {
     w.xid(a, "GPU-a-" + std::to_string(i), 79);
@@ -693,9 +693,10 @@ TEST(Faults, ANewLeaderKnowsWhereAJobRatherDoesNotGo) {
   w.xid(a, "GPU-a-0", 79);
   for (const NodeId n : {a, b}) w.env.end(n, key, false);
   ASSERT_EQ(w.env.state(job), JobState::queued);
-  EXPECT_EQ(w.env.plane->find_job(job)->avoid, std::vector{a});
+  EXPECT_EQ(w.env.plane->find_job(job)->trouble().avoid, std::vector{a});
   w.env.recover();
-  EXPECT_EQ(w.env.plane->find_job(job)->avoid, std::vector{a}) << "and not all nodes, since none is linked";
+  EXPECT_EQ(w.env.plane->find_job(job)->trouble().avoid, std::vector{a})
+      << "and not all nodes, since none is linked";
 }
 
 TEST(Faults, WhoComesBackAfterFourWeeksBeginsAnew) {
@@ -744,7 +745,8 @@ TEST(Faults, NodesThatAreLostTogetherAreNotBlamedAndIdleOnesNeither) {
   EXPECT_EQ(blamed(c), 1);
 }
 
-// A pilot job of another scheduler has ended, or a machine has left: that is no fault, and nobody else's either.
+// A pilot job of another scheduler has ended, or a machine has left: that is no fault, and nobody else's
+// either.
 TEST(Faults, ARetiredNodeThatFallsSilentIsNoLostOne) {
   World w;
   const NodeId a = w.env.add_node("a"), running = w.env.add_node("running"), gone = w.env.add_node("gone");
