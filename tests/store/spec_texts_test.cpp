@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "db/checked_store.h"
+#include "db/pg/connection.h"
 #include "db/pg/pg_reader.h"
 #include "db/pg/pg_store.h"
 #include "tests/store/pg_fixture.h"
@@ -111,15 +112,15 @@ TEST_F(SpecTextsTest, AFailedBatchPutsNothingThere) {
 }
 
 TEST_F(SpecTextsTest, NothingIsSharedWhileASchedulerOfTheVersionBeforeIsConnected) {
-  PgStore before(options(20));
-  before.acquire_leadership("before");
-  before.resign();  // a standby from now on
+  Connection before({database_.connection_string(), "a standby", ""});
+  before.run_script("SELECT pg_advisory_lock_shared(73812044, 20)",
+                    std::chrono::steady_clock::now() + std::chrono::seconds(5));
   PgStore store(options(21));
   store.acquire_leadership("a");
-  ASSERT_GT(before.backend_pid(), 0) << "its session is still there";
   store.commit(submissions(1, 3, kText));
   EXPECT_THAT(places(), Each("own"));
-  database_.sql("SELECT pg_terminate_backend(" + std::to_string(before.backend_pid()) + ", 5000)");
+  before.run_script("SELECT pg_advisory_unlock_shared(73812044, 20)",
+                    std::chrono::steady_clock::now() + std::chrono::seconds(5));
   store.resign();
   PgStore next(options(21));
   next.acquire_leadership("b");
