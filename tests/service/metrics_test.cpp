@@ -156,7 +156,7 @@ TEST_F(MetricsTest, WhatBecomesKnownOfAnEndIsNoVerdictAndNoOtherEnd) {
   Batch batch;
   batch.supplemented = {ended};
   metrics.batch_committed(batch, nullptr, 0.01);
-  EXPECT_THAT(text(), HasSubstr("\ntutti_verdicts_revised_total{cause=\"user\"} 0\n"));
+  EXPECT_THAT(text(), Not(HasSubstr("\ntutti_verdicts_revised_total{cause=\"user\"} 1")));
   EXPECT_THAT(text(), HasSubstr("\ntutti_attempts_ended_total{cause=\"user\",result=\"failed\"} 0\n"));
   batch.revised = {ended};
   metrics.batch_committed(batch, nullptr, 0.01);
@@ -356,6 +356,9 @@ TEST_F(MetricsTest, TheFirstOfItsKindIsAnIncrease) {
   std::vector<std::string> born;
   const auto after = series_of(text(), counters);
   std::ranges::set_difference(after, before, std::back_inserter(born));
+  std::erase_if(born, [](const std::string& series) {  // of the stages only the one that an alert asks for
+    return series.starts_with("tutti_recovery_stage_seconds") && series.find("running") == series.npos;
+  });
   EXPECT_THAT(born, ::testing::IsEmpty());
   EXPECT_THAT(text(), HasSubstr("\ntutti_faults_total{action=\"dead\",class=\"node_lost\"} 1\n"));
 }
