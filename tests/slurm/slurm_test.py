@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""The pilot under Debian's real Slurm: two slurmd on this machine, a pilot on each, a gang across both.
+"""The pilot under Debian's real Slurm: two slurmd on this machine, a pilot of both, then one on each and a gang across both.
 
-One pilot is cancelled, the other comes to its time limit; each time the gang goes on from its checkpoint once a new
-pilot brings a node. Everything is in one scratch folder and ended by its own pid. Needs root, munge, slurmctld, slurmd
+The pilot of both opens its nodes only once they are reserved, and leaves alone what others have closed. Of the two, one is
+cancelled and the other comes to its time limit; each time the gang goes on from its checkpoint once a new pilot brings a
+node. Everything is in one scratch folder and ended by its own pid. Needs root, munge, slurmctld, slurmd
 and the programs in $TUTTI_BIN; called by `./dev test slurm`.
 """
 import json
@@ -245,6 +246,105 @@ def main():
                 shutil.rmtree(root, ignore_errors=True)
 
 
+class Pilots:
+    """Starts them, and knows what they have said."""
+
+    def __init__(self, slurm, tutti, root, env):
+        self.slurm, self.tutti, self.root, self.env = slurm, tutti, root, env
+
+    def start(self, *nodes, **more):
+        text = self.slurm.run("sbatch", f"--nodes={len(nodes)}", f"--nodelist={','.join(nodes)}", "--time=10", "--signal=B:TERM@1",
+                              "-o", str(self.root / "pilot-%j.out"), str(PILOT), env=dict(self.env, **more))
+        return int(text.split()[-1])
+
+    def said(self, number):
+        log = self.root / f"pilot-{number}.out"
+        return log.read_text() if log.exists() else ""
+
+    def leave(self, number):
+        self.slurm.run("scancel", "--batch", "--signal=TERM", str(number))
+        wait_for(f"pilot {number} has left", lambda: self.slurm.state(number) == "COMPLETED")
+
+    def reservations(self):
+        return {r["name"]: set(r["nodes"]) for r in self.tutti.get("reservations")["reservations"]}
+
+    def workers(self):
+        """NODE: the environment of the worker there."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            words = about(pid, "cmdline").split("\0")
+            if words[0].endswith("tutti-worker") and "--node" in words and str(self.root) in about(pid, "environ"):
+                found[words[words.index("--node") + 1]] = about(pid, "environ").split("\0")
+        return found
+
+
+def submit(tutti, root, name, limit):
+    spec = root / f"{name}.yaml"
+    spec.write_text(f"name: {name}\n{limit and f'time_limit: {limit}'}\nresources: {{cpus: 1}}\npreflight: none\nrun: 'true'\n")
+    return re.search(r"job (\d+)", tutti.cli("submit", str(spec))).group(1)
+
+
+def run_fitting(slurm, tutti, root, pilots):
+    """Nothing is started on a pilot that would not end in time, from the first moment of nodes that nobody has known before."""
+    waits = [submit(tutti, root, "forever", ""), submit(tutti, root, "long", "2h")]
+
+    def none_has_begun():
+        for job in waits:
+            assert tutti.get("show", job)["state"] == "queued" and not tutti.attempts(job), tutti.attempts(job)
+
+    def opened(number, *nodes):
+        for node in nodes:
+            wait_for(f"{node} in Tutti", lambda node=node: tutti.linked(node))
+        assert pilots.reservations()[f"slurm-{number}"] >= set(nodes), pilots.reservations()
+
+    first = pilots.start("node1", "node2", TUTTI_PILOT_JOBS="fitting")
+    opened(first, "node1", "node2")
+    workers = pilots.workers()
+    assert set(workers) == {"node1", "node2"}, workers
+    secret = tutti.token.read_text().strip()
+    for node, environment in workers.items():
+        known = [v for v in environment if v.startswith(("TUTTI_TOKEN=", "TUTTI_TOKEN_FILE=", "TUTTI_CONTEXT=")) or secret in v]
+        assert not known, (node, [v.split("=")[0] for v in known])
+    short = submit(tutti, root, "short", "1m")
+    wait_for("the short job has run", lambda: tutti.get("show", short)["state"] == "succeeded")
+    none_has_begun()
+    print("what does not end before a pilot is not started on its new nodes, and their workers have no token", flush=True)
+
+    # What somebody closes meanwhile the pilot does not close in its own words, and so no other one opens it.
+    tutti.cli("node", "quarantine", "node2", "--reason", "falls off the bus")
+    pilots.leave(first)
+    assert tutti.nodes()["node1"]["service"] == "retired", tutti.nodes()["node1"]
+    second = pilots.start("node1", "node2", TUTTI_PILOT_JOBS="fitting")
+    opened(second, "node1")
+    wait_for("both have joined", lambda: "node1,node2 joined" in pilots.said(second))
+    node2 = tutti.nodes()["node2"]
+    assert (node2["service"], node2["service_reason"]) == ("quarantined", "falls off the bus"), node2
+    none_has_begun()
+    print("what a person has closed stays closed, over the end of one pilot and the start of another", flush=True)
+
+    # One that is killed leaves its reservation, and node2 has no worker this time: node1 takes work all the same.
+    slurm.run("scancel", str(second))
+    wait_for("the pilot is gone", lambda: slurm.state(second) == "CANCELLED" and not any(n["linked"] for n in tutti.nodes().values()))
+    assert f"slurm-{second}" in pilots.reservations(), pilots.reservations()
+    tutti.cli("node", "resume", "node2")
+    kept, place = root / "worker-kept", root / "worker-node2"
+    place.rename(kept)
+    place.symlink_to(kept)  # which the pilot does not accept
+    third = pilots.start("node1", "node2", TUTTI_PILOT_JOBS="fitting")
+    opened(third, "node1")
+    assert f"slurm-{second}" not in pilots.reservations(), pilots.reservations()
+    assert not tutti.nodes()["node2"]["linked"] and "is not ours" in pilots.said(third), pilots.said(third)
+    short = submit(tutti, root, "short", "1m")
+    wait_for("the short job has run on the other node", lambda: tutti.get("show", short)["state"] == "succeeded")
+    none_has_begun()
+    pilots.leave(third)
+    place.unlink()
+    kept.rename(place)
+    assert not pilots.reservations(), pilots.reservations()
+    tutti.cli("cancel", "--yes", *waits)
+    print("a pilot opens the nodes that have come up, and takes away what a killed one has left", flush=True)
+
+
 def run(slurm, tutti, root, checkpoints):
     flags = "--no-gpus --job-user nobody --no-gate"
     join = root / "join.token"
@@ -252,12 +352,12 @@ def run(slurm, tutti, root, checkpoints):
     join.write_text(tutti.get("join-token", "create", "--uses", "2", "--expires-in", "1h")["token"] + "\n")
     env = dict(slurm.env, TUTTI_SERVER=tutti.url, TUTTI_TOKEN_FILE=str(tutti.token), TUTTI_JOIN_TOKEN_FILE=str(join), TUTTI_BIN=str(BIN),
                TUTTI_PILOT_STATE=str(root / "worker"), TUTTI_PILOT_LEAVE=str(LEAVE), TUTTI_PILOT_JOBS="any",
-               TUTTI_PILOT_FLAGS=flags)
+               TUTTI_PILOT_FLAGS=flags, TUTTI_TOKEN=tutti.token.read_text().strip(), TUTTI_CONTEXT="of-nobody")
+    pilots = Pilots(slurm, tutti, root, env)
+    run_fitting(slurm, tutti, root, pilots)
 
-    def pilot(node, **more):
-        text = slurm.run("sbatch", "--nodes=1", f"--nodelist={node}", "--time=10", "--signal=B:TERM@1",
-                         "-o", str(root / "pilot-%j.out"), str(PILOT), env=dict(env, **more))
-        number = int(text.split()[-1])
+    def pilot(node):
+        number = pilots.start(node)
         wait_for(f"{node} in Tutti", lambda: tutti.linked(node))
         return number
 
@@ -305,21 +405,9 @@ def run(slurm, tutti, root, checkpoints):
     (root / "go").touch()
     wait_for("the job has succeeded", lambda: tutti.get("show", str(job))["state"] == "succeeded")
 
-    # With TUTTI_PILOT_JOBS=fitting nothing is started that would not end in time.
-    for number, node in ((third, "node2"), (fourth, "node1")):
-        slurm.run("scancel", "--batch", "--signal=TERM", str(number))
-        wait_for(f"{node} is left", lambda: slurm.state(number) == "COMPLETED")
-    fitting = pilot("node1", TUTTI_PILOT_JOBS="fitting")
-    wait_for("the reservation", lambda: f"slurm-{fitting}" in tutti.cli("reservations"))
-    jobs = {}
-    for name, limit in (("long", "2h"), ("short", "1m")):
-        spec.write_text(f"name: {name}\ntime_limit: {limit}\nresources: {{cpus: 1}}\npreflight: none\nrun: 'true'\n")
-        jobs[name] = re.search(r"job (\d+)", tutti.cli("submit", str(spec))).group(1)
-    wait_for("the short job has run", lambda: tutti.get("show", jobs["short"])["state"] == "succeeded")
-    assert tutti.get("show", jobs["long"])["state"] == "queued"
-    slurm.run("scancel", "--batch", "--signal=TERM", str(fitting))
-    wait_for("node1 is left", lambda: slurm.state(fitting) == "COMPLETED")
-    print("what does not end before the pilot is not started there", flush=True)
+    for number in (third, fourth):
+        pilots.leave(number)
+    assert {n["service"] for n in tutti.nodes().values()} == {"retired"}, tutti.nodes()
 
 
 if __name__ == "__main__":
