@@ -255,13 +255,14 @@ TEST_F(WorkerNode, AFailureKeepsTheKernelLogAroundIt) {
 // A driver may say why only after the ranks have died of it; the scheduler waits a moment for that.
 TEST_F(WorkerNode, WhatTheKernelSaysUntilTheEndIsCommittedIsKeptToo) {
   start();
-  sim({"xid", "--gpu", "0", "--xid", "13", "--kernel-log", kernel_log});
+  sim({"xid", "--gpu", "0", "--xid", "13", "--kernel-log", kernel_log, "--kernel-log-only"});
   scheduler.wait<GpuFault>("n3");
   launch(direct("exit 3"), kKey);
   scheduler.wait_end("n3", kKey);
-  sim({"xid", "--gpu", "0", "--xid", "48", "--kernel-log", kernel_log});
+  sim({"xid", "--gpu", "0", "--xid", "48", "--kernel-log", kernel_log, "--kernel-log-only"});
   scheduler.wait<GpuFault>("n3", [](const GpuFault& f) { return f.xid == 48; });
   scheduler.send("n3", Forget{kKey});
+  // Told by the log alone: it has been read as far as that.
   wait_until_exists(worker.dir() + "/state/evidence/7-2.tar.gz");
   const auto text = wait_for_file(worker.attempt_dir(kKey) + "/evidence/kernel.log");
   EXPECT_THAT(text, HasSubstr("NVRM: Xid (PCI:0000:18:00): 13"));
