@@ -254,10 +254,12 @@ void Faults::cut(std::size_t node, bool up, bool down, Duration length) {
   if (up) place_.network.cut(node, Side::worker);
   if (down) place_.network.cut(node, Side::scheduler);
   if (peers) place_.network.cut_peers(node);
+  machines_[node]->oracle().node_is_cut(node, true);
   mend_after(length, [this, node, up, down, peers] {
     if (up) place_.network.heal(node, Side::worker);
     if (down) place_.network.heal(node, Side::scheduler);
     if (peers) place_.network.heal_peers(node);
+    machines_[node]->oracle().node_is_cut(node, false);
   });
 }
 

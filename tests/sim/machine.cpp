@@ -48,6 +48,7 @@ void Machine::power_off() {
   powered_ = false;
   if (worker_) worker_->end(false);
   for (auto& [key, supervisor] : supervisors_) supervisor->power_off();
+  oracle().power_is_lost();
   supervisors_.clear();
 }
 

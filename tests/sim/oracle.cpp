@@ -90,6 +90,10 @@ void Oracle::check_batch(const Batch& batch) {
                            " while ranks of " + text(holder) + " are on it");
   for (const auto& a : batch.attempts) {
     const AttemptKey key{a.job, a.epoch};
+    if (a.state == AttemptState::placed || a.state == AttemptState::preflight)
+      for (const auto& [node, faults] : cut_)
+        if (faults > 0 && std::ranges::count(a.gang, "n" + std::to_string(node), &GangMember::node_name) > 0)
+          placed_in_vain_.insert(key);
     if (a.state != AttemptState::ended) continue;
     if (steps(key))
       return world_.fail("I2: the store says that " + text(key) + " has ended, and its ranks live");
@@ -98,7 +102,9 @@ void Oracle::check_batch(const Batch& batch) {
     // Its ranks had done their work while one of its nodes could not say so for longer than a lease.
     const bool late_word =
         a.cause == Cause::node_lost && stepping_[a.job].contains(a.epoch) && !unwell_.contains(key);
-    if (benign_ && ours && !late_word)
+    const bool never_began =
+        a.cause == Cause::node_lost && placed_in_vain_.contains(key) && !stepping_[a.job].contains(a.epoch);
+    if (benign_ && ours && !late_word && !never_began)
       return world_.fail("I6: " + text(key) + " ended by " + std::string(name(a.cause)) + " (" + a.detail +
                          ") although only the control plane had faults");
   }

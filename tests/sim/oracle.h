@@ -10,9 +10,8 @@
 //   I7 a gang does not live on in part;
 //   I8 no attempt begins from a checkpoint that is marked bad, is being deleted, or is of its own or a later
 //      epoch; the only one of a job that can be used is never given up for deletion;
-//   I9 what an attempt has written is registered when the store has its end by the word of its node, which
-//   has
-//      looked;
+//   I9 what an attempt has written is registered when the store has its end by the word of its node,
+//      which has looked and has not lost its power since;
 //   and a job's history walks the edges of the state table, and schedules keep the rules of
 //   schedule_oracle.h.
 #pragma once
@@ -42,7 +41,14 @@ class Oracle {
   // A machine begins with an attempt; never twice with one epoch of a job, never with an older one.
   void begun(AttemptKey key, std::size_t node);
   void lease_ran_out(AttemptKey key, std::size_t node);
-  void checkpoint_written(AttemptKey key, const std::string& path) { written_[key].insert(path); }
+  // While a node is cut off, what is placed on it may never begin there.
+  void node_is_cut(std::size_t node, bool is) { is ? void(cut_[node]++) : void(cut_[node]--); }
+  void checkpoint_written(AttemptKey key, const std::string& path) {
+    for (auto& [other, paths] : written_) paths.erase(path);  // jobs may share a folder
+    written_[key].insert(path);
+  }
+  // After a boot nobody looks again for what a worker told just before.
+  void power_is_lost() { written_.clear(); }
   void checkpoints_cannot_be_read(AttemptKey key) { written_.erase(key); }  // by the last look at them
 
   // ---- the store: a transaction has been applied
@@ -87,6 +93,8 @@ class Oracle {
   std::map<JobId, std::string> state_, attempt_state_;                 // by the history
   std::map<JobId, Epoch> epoch_;                                       // by the rows
   std::map<JobId, std::map<std::string, CheckpointRow>> checkpoints_;  // by path, as the rows say
+  std::map<std::size_t, int> cut_;                                     // nodes, and by how many faults
+  std::set<AttemptKey> placed_in_vain_;                                // where one of its nodes was cut off
   std::map<AttemptKey, std::set<std::string>> written_;  // paths; of attempts that have not ended
   std::set<AttemptKey> attempts_seen_;
   std::map<GpuId, std::string> uuid_;
