@@ -290,7 +290,10 @@ std::string redacted_config(std::string_view toml) {
     std::string name(line.substr(0, equals == line.npos ? 0 : equals));
     const bool commented = name.find('#') != name.npos;
     std::erase_if(name, [](char c) { return c == ' ' || c == '\t' || c == '#' || c == '"' || c == '\''; });
-    const bool secret = equals != line.npos && is_secret_name(name);
+    // Here a plural is a list of them, not a number as in "max_tokens" of a job.
+    const bool secret =
+        equals != line.npos &&
+        (is_secret_name(name) || (name.ends_with('s') && is_secret_name(name.substr(0, name.size() - 1))));
     const auto next = secret ? end_of_value(toml, at + equals + 1, commented) : end;
     out.append(secret ? line.substr(0, equals + 1) : line);
     if (secret) out.append(" \"[redacted]\"");

@@ -1,6 +1,6 @@
 #include "db/pg/load_jobs.h"
 
-#include <limits>
+#include <algorithm>
 #include <unordered_map>
 
 #include "db/checked_store.h"

@@ -282,6 +282,7 @@ Snapshot PgStore::load() {
     load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
     snapshot.newer_schema = check_schema(c);
+    refers_to_texts_ = nobody_reads_whole_specs(c);  // a standby's session is older than its lead
     c.run_script("COMMIT", in(kShort));
     may_be_idle_for(std::max(options_.load_timeout, options_.leader_idle_timeout));
     return snapshot;

@@ -3,7 +3,6 @@
 // told of it is stored there and in the history. It ends nothing, and gives nobody a lease; checkpoints are
 // not among it: one that comes after the end does not exist (control_checkpoints.cpp).
 #include <algorithm>
-#include <array>
 #include <ranges>
 #include <utility>
 

@@ -155,7 +155,7 @@ TEST(SupportBundle, HoldsTheConfigurationWithoutItsSecrets) {
                                           "listen = \"0.0.0.0:7070\"  # it's for all\n"
                                           "db = \"host=pg1 password=leak-1 dbname=tutti\"\n"
                                           "join-token = \"leak-2\"\n"
-                                          "webhook-keys = [ # it's two\n  \"leak-3\",\n  'leak-4' ]\n"
+                                          "webhook-tokens = [ # it's two\n  \"leak-3\",\n  'leak-4' ]\n"
                                           "api_key = \"\"\"\nleak-5 \"quoted\"\n\"\"\"\n"
                                           "\"client.secret\" = '''leak-6'''\n"
                                           "# token = [\"leak-7\"]\n"

@@ -261,6 +261,15 @@ class Pilots:
         log = self.root / f"pilot-{number}.out"
         return log.read_text() if log.exists() else ""
 
+    def kill(self, number):
+        """The pilot's own shell, at once: Slurm tells it before it kills, and it would tidy up."""
+        shells = [pid for pid in filter(str.isdigit, os.listdir("/proc"))
+                  if "slurm_script" in about(pid, "cmdline") and f"\0SLURM_JOB_ID={number}\0" in "\0" + about(pid, "environ")
+                  and str(self.root) in about(pid, "environ")]
+        assert shells, f"pilot {number} does not run"
+        for pid in shells:
+            os.kill(int(pid), signal.SIGKILL)
+
     def leave(self, number):
         self.slurm.run("scancel", "--batch", "--signal=TERM", str(number))
         wait_for(f"pilot {number} has left", lambda: self.slurm.state(number) == "COMPLETED")
@@ -323,8 +332,9 @@ def run_fitting(slurm, tutti, root, pilots):
     print("what a person has closed stays closed, over the end of one pilot and the start of another", flush=True)
 
     # One that is killed leaves its reservation, and node2 has no worker this time: node1 takes work all the same.
-    slurm.run("scancel", str(second))
-    wait_for("the pilot is gone", lambda: slurm.state(second) == "CANCELLED" and not any(n["linked"] for n in tutti.nodes().values()))
+    pilots.kill(second)
+    wait_for("the pilot is gone", lambda: slurm.state(second) not in ("RUNNING", "COMPLETING")
+             and not any(n["linked"] for n in tutti.nodes().values()))
     assert f"slurm-{second}" in pilots.reservations(), pilots.reservations()
     tutti.cli("node", "resume", "node2")
     kept, place = root / "worker-kept", root / "worker-node2"
@@ -362,7 +372,9 @@ def run(slurm, tutti, root, checkpoints):
         return number
 
     def newest():
-        return max((int(p.name.split("-")[1]) for p in checkpoints.glob("step-*") if (p / "COMPLETE.json").exists()), default=0)
+        """The newest one that the scheduler has: what a worker has not told yet is lost with its node."""
+        answer = tutti.get("checkpoints", str(job))
+        return max((c["step"] for c in (answer if isinstance(answer, list) else answer["checkpoints"])), default=0)
 
     def running(number):
         """The attempt of that number, once it has written a checkpoint of its own."""
