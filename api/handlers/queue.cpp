@@ -62,10 +62,10 @@ class PageOfQueue {
     const Job* found = plane_.find_job(entry.id);
     if (found == nullptr || !is_pending(found->row.state)) return std::nullopt;
     const Job& job = *found;
-    const planner::Waiting* waiting = plane_.planner().find_waiting(entry.id);
+    const auto waiting = plane_.planner().find_waiting(entry.id);
     json::value position = nullptr, best = nullptr;
     std::vector<Reason> reasons;
-    if (waiting != nullptr) {
+    if (waiting) {
       position = entry.position;
       const auto* kind = queue_.kind_of(plane_, *waiting, now_, most_);
       if (kind != nullptr) {

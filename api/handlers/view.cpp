@@ -137,7 +137,7 @@ json::object job_view(const JobRow& row, std::string_view name_of_job, std::opti
   job.emplace("priority", row.priority);
   job.emplace("state", name(row.state));
   job.emplace("cause", cause_or_null(row.cause));
-  job.emplace("reason", row.reason);
+  job.emplace("reason", row.reason.str());
   job.emplace("nodes", row.nodes);
   job.emplace("gpus_per_node", row.gpus_per_node);
   job.emplace("created_at", instant_or_null(row.created_at));

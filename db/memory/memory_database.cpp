@@ -169,7 +169,10 @@ Snapshot MemoryDatabase::load() const {
   s.last_job = last_job_;
   if (!nodes_.empty()) s.last_node = nodes_.rbegin()->first;
   if (!gpus_.empty()) s.last_gpu = gpus_.rbegin()->first;
-  if (!events_.empty()) s.last_event = events_.rbegin()->first;
+  if (!events_.empty()) {
+    s.last_event = events_.rbegin()->first;
+    s.written_at = events_.rbegin()->second.at;
+  }
   if (!faults_.empty()) s.last_fault = faults_.rbegin()->first;
   return s;
 }

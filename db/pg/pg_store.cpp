@@ -169,6 +169,12 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
   s.last_gpu = GpuId(row.bigint());
   s.last_event = EventId(row.bigint());
   s.last_fault = FaultId(row.bigint());
+  const Result newest =
+      c.run(Statement{"",
+                      "SELECT greatest((SELECT at FROM job_event ORDER BY id DESC LIMIT 1),"
+                      " (SELECT at FROM node_event ORDER BY id DESC LIMIT 1))"},
+            nullptr, until);
+  s.written_at = RowReader(newest, 0).timestamptz_or_null().value_or(Instant{});
 }
 
 }  // namespace

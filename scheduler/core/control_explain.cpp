@@ -243,7 +243,7 @@ Explanation ControlPlane::explain(JobId id, Now now, bool exactly) const {
     }
     case JobState::blocked: out.reasons.push_back({"blocked", waits_for(*job), 0, 0}); break;
     case JobState::queued: {
-      const planner::Waiting& waiting = *planner_.find_waiting(id);
+      const planner::Waiting waiting = *planner_.find_waiting(id);
       out.position = planner_.ahead_of(id);
       explain_waiting(planner_, waiting, now, out, exactly);
       break;
@@ -276,7 +276,7 @@ std::optional<std::string> ControlPlane::never_starts(JobId id, Now now) const {
   const Job* job = find_job(id);
   if (job == nullptr || !is_pending(job->row.state)) return std::nullopt;
   Explanation out;
-  if (const auto* waiting = planner_.find_waiting(id))
+  if (const auto waiting = planner_.find_waiting(id))
     explain_nodes(planner_, *waiting, now, out);
   else
     explain_never(*job, now, out);

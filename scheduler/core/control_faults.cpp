@@ -207,10 +207,8 @@ void ControlPlane::move_charge(RecentEnd& end, Cause to, const std::string& why,
   Job& job = found->second;
   for (auto& failure : job.note_trouble().failures)
     if (failure.attempt == row.number) failure.signature.clear();
-  auto& spent = job.row.spent[static_cast<std::size_t>(from)];
-  if (std::exchange(end.charged, true) && spent > 0) --spent;
-  auto& charged = job.row.spent[static_cast<std::size_t>(to)];
-  if (charged < 32767) ++charged;
+  if (std::exchange(end.charged, true)) job.row.spent.take_one(static_cast<std::size_t>(from));
+  job.row.spent.add_one(static_cast<std::size_t>(to));
   if (std::exchange(end.unprogressed, false) && job.row.no_progress > 0) --job.row.no_progress;
   if (std::exchange(end.doubted, false))
     if (CheckpointRow* from_there = checkpoints_[row.job].find(row.resume_path);

@@ -183,7 +183,7 @@ const Job& ControlPlane::add_job(const SubmitRequest& request, Now now, const Jo
                                            : !unmet(job, request.past ? *request.past : Past()).empty();
   if (waits || array_is_full(job)) {
     row.state = JobState::blocked;
-    row.reason = waits && first_task != nullptr ? first_task->row.reason : waits_for(job);
+    row.reason = waits && first_task != nullptr ? first_task->row.reason.str() : waits_for(job);
   }
   out_.batch.new_specs.push_back(SpecRow{.id = row.id,
                                          .owner = request.owner,

@@ -44,7 +44,7 @@ std::optional<PlannedRun> ControlPlane::planned_run(JobId id, Now now) const {
 std::optional<Eta> ControlPlane::eta(JobId id, Now now, bool fresh) const {
   const auto known = estimates_.find(id);
   if (known != estimates_.end() && !fresh) return eta_of(std::max(known->second.start, now.wall), now);
-  if (!fresh || planner_.find_waiting(id) == nullptr) return std::nullopt;
+  if (!fresh || !planner_.waits(id)) return std::nullopt;
   const auto starts = planner::forecast(planner_, planner_.queue_of_nodes(id), now.wall, kTried, id).starts;
   const auto start = starts.find(id);
   return start == starts.end() ? std::nullopt : std::optional(eta_of(start->second, now));
@@ -121,10 +121,10 @@ Result<WhatIf> ControlPlane::simulate(const JobSpec& spec, std::string_view owne
 
 Result<WhatIf> ControlPlane::simulate_change(JobId id, const JobChange& change, Now now) const {
   const Job* job = find_job(id);
-  const planner::Waiting* waiting = planner_.find_waiting(id);
+  const auto waiting = planner_.find_waiting(id);
   if (id.value < 1 || id > last_job_)
     return Error{.code = Errc::not_found, .message = "no job " + to_string(id), .hint = "", .field = "id"};
-  if (job == nullptr || waiting == nullptr)
+  if (job == nullptr || !waiting)
     return Error{.code = Errc::illegal_transition,
                  .message = "job " + to_string(id) + " does not wait in the queue",
                  .hint = "only queued jobs can be asked about",

@@ -203,8 +203,8 @@ Result<JobId> ControlPlane::on_update(Now now, JobId id, const JobChange& change
 }
 
 void ControlPlane::put_changes(Job& job, const JobChange& change, JobSpec spec, Now now) {
-  const planner::Waiting* waiting = planner_.find_waiting(job.row.id);
-  const auto since = waiting == nullptr ? std::nullopt : std::optional(waiting->since);
+  const auto waiting = planner_.find_waiting(job.row.id);
+  const auto since = waiting ? std::optional(waiting->since) : std::nullopt;
   leave(job);
   forget_time(job);
   job.spec = std::make_shared<const JobSpec>(std::move(spec));

@@ -68,10 +68,9 @@ void charge(JobRow& row, Cause cause, Instant now) {
   if (class_of(cause) == CauseClass::hardware && now - row.hardware_window_at > kHardwareWindow) {
     row.hardware_window_at = now;
     for (std::size_t i = 0; i < kCauseCount; ++i)
-      if (class_of(static_cast<Cause>(i)) == CauseClass::hardware) row.spent[i] = 0;
+      if (class_of(static_cast<Cause>(i)) == CauseClass::hardware) row.spent.set(i, 0);
   }
-  auto& n = row.spent[static_cast<std::size_t>(cause)];
-  if (n < 32767) ++n;
+  row.spent.add_one(static_cast<std::size_t>(cause));
 }
 
 // Counts one more attempt without progress. True: the breaker trips.
@@ -90,9 +89,10 @@ RetryDecision held_without_progress(const JobRow& row) {
 // Never charged and never held, but a fault of ours that repeats must not spin: the first time at once, then
 // between half and all of 1 s doubling to 1 min.
 RetryDecision again_after_our_fault(JobRow& row, bool progressed, std::uint64_t dice) {
-  auto& times = row.spent[static_cast<std::size_t>(Cause::control)];
-  if (progressed) times = 0;
-  if (times < 32767) ++times;
+  constexpr auto kOurs = static_cast<std::size_t>(Cause::control);
+  if (progressed) row.spent.set(kOurs, 0);
+  row.spent.add_one(kOurs);
+  const int times = row.spent[kOurs];
   if (times == 1) return {JobEvent::requeue, {}, "again at once, at the front: cause control"};
   const Duration ceiling = doubled(1s, 1min, times - 2);
   const Duration wait =
@@ -208,7 +208,7 @@ RetryDecision decide_retry(JobRow& row, const JobSpec& spec, const AttemptOutcom
   if (outcome.progressed) {
     row.no_progress = 0;
     for (std::size_t i = 0; i < kCauseCount; ++i)
-      if (class_of(static_cast<Cause>(i)) == CauseClass::infrastructure) row.spent[i] = 0;
+      if (class_of(static_cast<Cause>(i)) == CauseClass::infrastructure) row.spent.set(i, 0);
   }
   // A wanted restart that gets nowhere is a loop all the same.
   if (cause == Cause::requeued && outcome.exit_code != 0 && !outcome.progressed &&

@@ -246,6 +246,14 @@ void pass(A& a, T& value) {
       value = Name(a.text());
     else
       a.text(value);
+  } else if constexpr (requires { typename V::RareValue; }) {
+    if constexpr (A::kReads) {
+      typename V::RareValue read{};
+      pass(a, read);
+      value = V(std::move(read));
+    } else {
+      pass(a, value.get());
+    }
   } else if constexpr (requires(V v) { v.time_since_epoch(); }) {
     if constexpr (A::kReads)
       value = V(typename V::duration(unzigzag(a.whole())));
@@ -279,6 +287,8 @@ void describe(std::string& out) {
   } else if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view> ||
                        std::is_same_v<T, Name>) {
     out += 's';
+  } else if constexpr (requires { typename T::RareValue; }) {
+    describe<typename T::RareValue>(out);
   } else if constexpr (requires(T v) { v.time_since_epoch(); } || requires(T v) { v.count(); }) {
     out += 'i';
   } else if constexpr (is_a<T, Id>) {

@@ -13,6 +13,7 @@
 #include "scheduler/model/ids.h"
 #include "scheduler/model/job_spec.h"
 #include "scheduler/model/name.h"
+#include "scheduler/model/rare.h"
 #include "scheduler/model/states.h"
 #include "scheduler/model/time.h"
 
@@ -37,12 +38,12 @@ struct JobRow {
   Epoch epoch;               // of the newest attempt; 0 = never placed
   std::int32_t attempt = 0;  // number of attempts so far
   // Attempts charged per cause since the last progress reset (core/retry.h); index = Cause.
-  std::array<std::int16_t, kCauseCount> spent{};
+  RareCounts<kCauseCount> spent;
   std::int16_t no_progress = 0;  // attempts in a row that did not get past `best_step`
   std::int64_t best_step = -1;   // newest step of a registered checkpoint, -1 = none
   Instant hardware_window_at;    // start of the 24 h window of the hardware budget
   Duration ran{};                // running time of all ended attempts
-  std::string reason;            // one line for people: why held, delayed or failed
+  RareText reason;               // one line for people: why held, delayed or failed
 };
 
 // Table job_spec: written once at submission; what people change later stands beside it
@@ -349,6 +350,7 @@ struct Snapshot {
   GpuId last_gpu;
   EventId last_event;
   FaultId last_fault;
+  Instant written_at;         // of the newest event: no clock of ours goes back behind it; epoch 0 = none
   bool newer_schema = false;  // than this program's: what looks odd may be right
 };
 

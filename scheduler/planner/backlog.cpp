@@ -116,8 +116,8 @@ void Backlog::drop(Bucket& bucket) {
 
 Cell::Head Backlog::head_of(JobId id) const {
   const Entry& e = jobs_.at(id);
-  const double key = e.bucket->base + age_rate_ * to_seconds(e.job.since.time_since_epoch());
-  return {e.bucket->band, !e.bucket->front, key, e.job.rank_at, id};
+  const double key = e.bucket->base + age_rate_ * to_seconds(e.since.time_since_epoch());
+  return {e.bucket->band, !e.bucket->front, key, e.rank_at, id};
 }
 
 void Backlog::unlink(Bucket& bucket) {
@@ -133,7 +133,7 @@ void Backlog::link(Bucket& bucket) {
   bucket.since = Instant::max();
   int looked_at = 0;
   for (const auto& [rank, id] : bucket.jobs) {
-    const Instant since = jobs_.at(id).job.since;
+    const Instant since = jobs_.at(id).since;
     bucket.since = std::min(bucket.since, since);
     if (since <= rank || ++looked_at == kLookedAt) break;  // those behind it have come later
   }
@@ -143,11 +143,46 @@ void Backlog::link(Bucket& bucket) {
 
 // ---------------------------------------------------------------- jobs
 
-void Backlog::push(Waiting job, Instant now, std::optional<double> base) {
+Backlog::Entry Backlog::entry_of(const Waiting& job, Bucket& bucket) {
+  const PlanJob& j = job.what;
+  return {.bucket = &bucket,
+          .submitted = j.submitted,
+          .since = job.since,
+          .rank_at = job.rank_at,
+          .preempts_from = j.preempts_from,
+          .limit = j.limit,
+          .preemptible = j.preemptible,
+          .saves_when_asked = j.saves_when_asked,
+          .clairvoyant = j.clairvoyant,
+          .limit_per_run = j.limit_per_run};
+}
+
+Waiting Backlog::waiting_of(JobId id, const Entry& e) {
+  const Bucket& bucket = *e.bucket;
+  return {.what = {.id = id,
+                   .kind = bucket.kind,
+                   .project = bucket.project,
+                   .shape = bucket.cell->shape,
+                   .priority = bucket.priority,
+                   .front = bucket.front,
+                   .preemptible = e.preemptible,
+                   .saves_when_asked = e.saves_when_asked,
+                   .clairvoyant = e.clairvoyant,
+                   .limit_per_run = e.limit_per_run,
+                   .submitted = e.submitted,
+                   .preempts_from = e.preempts_from,
+                   .limit = e.limit,
+                   .known_run = bucket.known_run},
+          .attained = bucket.attained,
+          .since = e.since,
+          .rank_at = e.rank_at};
+}
+
+void Backlog::push(const Waiting& job, Instant now, std::optional<double> base) {
   Bucket& bucket = bucket_for(job, now, base);
   const JobId id = job.what.id;
   const std::pair place{job.rank_at, id};
-  const bool fresh = jobs_.emplace(id, Entry{std::move(job), &bucket}).second;
+  const bool fresh = jobs_.emplace(id, entry_of(job, bucket)).second;
   TUTTI_ASSERT(fresh, "a job waits once");
   const bool first =
       bucket.jobs.empty() || place < std::pair(std::get<Instant>(bucket.head), std::get<JobId>(bucket.head));
@@ -162,17 +197,18 @@ std::optional<Waiting> Backlog::erase(JobId id) {
   Bucket& bucket = *entry->second.bucket;
   const bool first = bucket.jobs.begin()->second == id;
   if (first) unlink(bucket);
-  bucket.jobs.erase({entry->second.job.rank_at, id});
-  Waiting job = std::move(entry->second.job);
+  bucket.jobs.erase({entry->second.rank_at, id});
+  Waiting job = waiting_of(id, entry->second);
   jobs_.erase(entry);
   if (first) link(bucket);
   if (bucket.jobs.empty()) drop(bucket);
   return job;
 }
 
-const Waiting* Backlog::find(JobId id) const {
+std::optional<Waiting> Backlog::find(JobId id) const {
   const auto found = jobs_.find(id);
-  return found == jobs_.end() ? nullptr : &found->second.job;
+  if (found == jobs_.end()) return std::nullopt;
+  return waiting_of(id, found->second);
 }
 
 void Backlog::refresh(Instant now, Duration lasts, std::size_t most) {
@@ -219,12 +255,12 @@ std::vector<JobId> Backlog::first(std::size_t most, int queue) const {
   return out;
 }
 
-// Nobody passes those before it in its bucket. Those that came back stand first, and may have waited less than
-// those behind them, who then wait for them: the latest of their heads counts.
+// Nobody passes those before it in its bucket. Those that came back stand first, and may have waited less
+// than those behind them, who then wait for them: the latest of their heads counts.
 Cell::Head Backlog::turn_of(const Bucket& bucket, const std::pair<Instant, JobId>& place) const {
   Cell::Head turn = head_of(place.second);
   int looked_at = 0;
-  for (auto at = bucket.jobs.begin(); *at != place && jobs_.at(at->second).job.since > at->first; ++at) {
+  for (auto at = bucket.jobs.begin(); *at != place && jobs_.at(at->second).since > at->first; ++at) {
     turn = std::max(turn, head_of(at->second));
     if (++looked_at == kLookedAt) break;
   }
@@ -246,7 +282,7 @@ std::size_t Backlog::before(const Cell::Head& turn, const Bucket& bucket) const 
 
 std::size_t Backlog::ahead_of(JobId id) const {
   const Entry& own = jobs_.at(id);
-  const std::pair place{own.job.rank_at, id};
+  const std::pair place{own.rank_at, id};
   const Cell::Head turn = turn_of(*own.bucket, place);
   std::size_t ahead = own.bucket->jobs.order_of_key(place);
   for (const Bucket* bucket : turn_)

@@ -50,7 +50,7 @@ struct PlanJob {
   Instant submitted;
   Instant preempts_from{};    // nobody is stopped for it before: it has had its turn lately
   Duration limit = kNoLimit;  // of running time
-  Duration known_run{};
+  Duration known_run{};       // kept while it waits if it counts
 };
 
 // What it may run from now on.
@@ -106,9 +106,11 @@ class Backlog {
   Backlog(const Backlog&) = delete;
   Backlog& operator=(const Backlog&) = delete;
 
-  void push(Waiting job, Instant now, std::optional<double> base = std::nullopt);  // base: the key, if known
+  void push(const Waiting& job, Instant now,
+            std::optional<double> base = std::nullopt);  // base: the key, if known
   std::optional<Waiting> erase(JobId id);
-  const Waiting* find(JobId id) const;
+  std::optional<Waiting> find(JobId id) const;
+  bool contains(JobId id) const { return jobs_.contains(id); }
   std::size_t size() const { return jobs_.size(); }
   bool empty() const { return jobs_.empty(); }
 
@@ -127,10 +129,15 @@ class Backlog {
   std::size_t bucket_count() const { return turn_.size(); }
 
  private:
+  // Of a job that waits what its bucket does not say: there may be a million.
   struct Entry {
-    Waiting job;
-    Bucket* bucket = nullptr;
+    Bucket* bucket;
+    Instant submitted, since, rank_at, preempts_from;
+    Duration limit;  // to the microsecond
+    bool preemptible, saves_when_asked, clairvoyant, limit_per_run;
   };
+  static Entry entry_of(const Waiting& job, Bucket& bucket);
+  static Waiting waiting_of(JobId id, const Entry& entry);
   struct Key {
     int queue, shape, user, project, gpus, priority;
     bool front;

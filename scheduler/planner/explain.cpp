@@ -253,8 +253,8 @@ void reduce(const Planner& planner, const std::vector<JobId>& waiting, JobId id,
 
 Obstacles obstacles(const Planner& planner, JobId id, Instant now) {
   Obstacles out;
-  const Waiting* job = planner.find_waiting(id);
-  if (job == nullptr) return out;
+  const auto job = planner.find_waiting(id);
+  if (!job) return out;
   const auto waiting = ahead_of(planner, id, now);
   if (waiting.size() > kAhead) return out;
   const auto add = [&](Obstacle o) {
@@ -309,8 +309,8 @@ bool starts_as(const Planner& planner, const std::vector<JobId>& waiting, const 
 
 std::vector<Change> changes_that_help(const Planner& planner, JobId id, Instant now) {
   std::vector<Change> out;
-  const Waiting* found = planner.find_waiting(id);
-  if (found == nullptr) return out;
+  const auto found = planner.find_waiting(id);
+  if (!found) return out;
   const Waiting& job = *found;
   const auto waiting = ahead_of(planner, id, now);
   const GangAsk ask = planner.nodes().shape(job.what.shape).ask;

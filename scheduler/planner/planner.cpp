@@ -49,7 +49,7 @@ std::unique_ptr<Planner> Planner::sketch(const std::vector<JobId>& waiting) cons
   for (const JobId id : waiting) {
     const Pool* pool = pool_with(id);
     if (pool == nullptr) continue;
-    const Waiting& job = *pool->backlog->find(id);
+    const Waiting job = *pool->backlog->find(id);
     copy->pool_of(job.what.kind.queue).backlog->push(job, job.since, pool->backlog->bucket_of(id).base);
     if (const auto avoided = avoided_.find(id); avoided != avoided_.end()) copy->avoided_.insert(*avoided);
   }
@@ -111,7 +111,7 @@ void Planner::set_project(int project, int parent, double weight, int max_gpus) 
 
 void Planner::enqueue(Waiting job, Instant now) {
   job.what.clairvoyant = policy_.order == Order::remaining || policy_.order == Order::remaining_area;
-  pool_of(job.what.kind.queue).backlog->push(std::move(job), now);
+  pool_of(job.what.kind.queue).backlog->push(job, now);
 }
 
 bool Planner::withdraw(JobId id) {
@@ -346,13 +346,13 @@ void Planner::refresh(Instant now) {
 
 Planner::Pool* Planner::pool_with(JobId id) {
   for (Pool& pool : pools_)
-    if (pool.backlog->find(id) != nullptr) return &pool;
+    if (pool.backlog->contains(id)) return &pool;
   return nullptr;
 }
 
 const Planner::Pool* Planner::pool_with(JobId id) const {
   for (const Pool& pool : pools_)
-    if (pool.backlog->find(id) != nullptr) return &pool;
+    if (pool.backlog->contains(id)) return &pool;
   return nullptr;
 }
 
@@ -362,9 +362,9 @@ std::size_t Planner::waiting() const {
   return n;
 }
 
-const Waiting* Planner::find_waiting(JobId id) const {
+std::optional<Waiting> Planner::find_waiting(JobId id) const {
   const Pool* pool = pool_with(id);
-  return pool == nullptr ? nullptr : pool->backlog->find(id);
+  return pool == nullptr ? std::nullopt : pool->backlog->find(id);
 }
 
 std::vector<std::string> Planner::pools() const {
@@ -417,8 +417,8 @@ void Planner::lift(const QuotaBlock& block) {
 void Planner::drop_claim(JobId id) {
   const auto claim = claims_.find(id);
   if (claim == claims_.end()) return;
-  const Waiting* job = find_waiting(id);
-  if (job != nullptr) nodes_.claim(nodes_.shape(job->what.shape).ask.resources, claim->second.parts, -1);
+  const auto job = find_waiting(id);
+  if (job) nodes_.claim(nodes_.shape(job->what.shape).ask.resources, claim->second.parts, -1);
   claims_.erase(claim);
   guarded_claims_.erase(id);
 }

@@ -134,7 +134,8 @@ class Planner {
   std::vector<std::string> pools() const;  // names of the queues that have nodes
   std::size_t waiting() const;
   const std::map<JobId, Running>& running() const { return running_; }
-  const Waiting* find_waiting(JobId id) const;
+  std::optional<Waiting> find_waiting(JobId id) const;
+  bool waits(JobId id) const { return pool_with(id) != nullptr; }
   std::vector<JobId> claimants() const;   // for whom others give way
   std::vector<Promise> promises() const;  // of the last pass
   // Who goes before all others of its band, of the pool in which this one waits.

@@ -147,7 +147,7 @@ Parts Planner::choose_in(Pass& pass, const Waiting& job) const {
 
 // True: it has started.
 bool Planner::consider(Pass& pass, JobId id, bool guard) {
-  const Waiting& job = *pass.pool.backlog->find(id);
+  const Waiting job = *pass.pool.backlog->find(id);
   if (claims_.contains(id)) return false;
   const Bucket& bucket = pass.pool.backlog->bucket_of(id);
   if (guard && !allowed(*bucket.cell, bucket)) return false;
@@ -211,7 +211,7 @@ void Planner::start_claims(Pass& pass) {
   };
   for (auto claim = claims_.begin(); claim != claims_.end();) {
     const auto& [id, c] = *claim++;
-    if (pass.pool.backlog->find(id) == nullptr) continue;
+    if (!pass.pool.backlog->contains(id)) continue;
     if (ready(id, c))
       start(pass, id, Parts(c.parts), guarded_claims_.contains(id));
     else if (c.until <= pass.now)

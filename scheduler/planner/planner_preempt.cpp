@@ -195,7 +195,7 @@ void Planner::preempt_for_better(Pass& pass) {
   pass.failed.clear();
   pass.blocked.assign(ix(nodes_.shape_count()), 0);
   const auto try_for = [&](JobId id, double key) {
-    const Waiting& job = *pool.backlog->find(id);
+    const Waiting job = *pool.backlog->find(id);
     if (claims_.contains(id)) return true;
     const Shape& shape = nodes_.shape(job.what.shape);
     const int nodes = shape.ask.fewest_nodes();

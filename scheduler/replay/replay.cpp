@@ -185,7 +185,7 @@ class Replay {
   // ---- estimates
 
   void tell(std::size_t i) {
-    if (options_.etas == 0 || planner_.find_waiting(id_of(i)) == nullptr) return;
+    if (options_.etas == 0 || !planner_.waits(id_of(i))) return;
     const auto step = std::max<std::size_t>(1, trace_.jobs.size() / options_.etas);
     if (asked_++ % step != 0) return;
     constexpr std::size_t kAlong = 1000;

@@ -88,8 +88,47 @@ RC_GTEST_PROP(Backlog, EachKnowsHowManyOfItsQueueComeBeforeIt, ()) {
   }
   for (int queue = 0; queue < 2; ++queue) {
     const auto order = backlog.first(queue_of.size(), queue);
-    for (std::size_t i = 0; i < order.size(); ++i)
-      RC_ASSERT(backlog.ahead_of(order[i]) == i);
+    for (std::size_t i = 0; i < order.size(); ++i) RC_ASSERT(backlog.ahead_of(order[i]) == i);
+  }
+}
+
+// A job that waits is kept in pieces: what it shares with its like, and what is its own.
+RC_GTEST_PROP(Backlog, GivesBackWhatItWasGiven, ()) {
+  planner::Backlog backlog(1.0, std::chrono::hours(1), [](const planner::Bucket&, Instant) { return 0.0; });
+  std::map<JobId, planner::Waiting> given;
+  const auto instant = [] { return Instant(std::chrono::seconds(*inRange(0, 1000))); };
+  for (std::int64_t id = 1; id <= *inRange(1, 40); ++id) {
+    planner::Waiting job{.what = {},
+                         .attained = std::chrono::seconds(*inRange(0, 2)),
+                         .since = instant(),
+                         .rank_at = instant()};
+    job.what.id = JobId(id);
+    job.what.kind = {.user = *inRange(0, 2), .queue = *inRange(0, 2), .gpus = *inRange(0, 2)};
+    job.what.project = *inRange(0, 2);
+    job.what.shape = *inRange(0, 2);
+    job.what.priority = *inRange(0, 101);
+    job.what.front = *inRange(0, 2) > 0;
+    job.what.preemptible = *inRange(0, 2) > 0;
+    job.what.saves_when_asked = *inRange(0, 2) > 0;
+    job.what.clairvoyant = *inRange(0, 2) > 0;
+    job.what.limit_per_run = *inRange(0, 2) > 0;
+    job.what.submitted = instant();
+    job.what.preempts_from = instant();
+    job.what.limit = *inRange(0, 3) == 0 ? planner::kNoLimit : std::chrono::seconds(*inRange(10, 30'000));
+    if (job.what.clairvoyant) job.what.known_run = std::chrono::seconds(*inRange(0, 5));
+    backlog.push(job, Instant{});
+    given[job.what.id] = job;
+  }
+  const auto tied = [](const planner::Waiting& w) {
+    const planner::PlanJob& j = w.what;
+    return std::tuple(j.id, j.kind.user, j.kind.queue, j.kind.gpus, j.project, j.shape, j.priority, j.front,
+                      j.preemptible, j.saves_when_asked, j.clairvoyant, j.limit_per_run, j.submitted,
+                      j.preempts_from, j.limit, j.known_run, w.attained, w.since, w.rank_at);
+  };
+  for (const auto& [id, job] : given) {
+    RC_ASSERT(tied(*backlog.find(id)) == tied(job));
+    RC_ASSERT(tied(*backlog.erase(id)) == tied(job));
+    RC_ASSERT(!backlog.find(id));
   }
 }
 

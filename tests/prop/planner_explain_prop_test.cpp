@@ -58,7 +58,7 @@ RC_GTEST_PROP(Explain, NamesExactlyWhatIsInTheWay, ()) {
     const bool possible = world.planner.could_ever(world.planner.find_waiting(id)->what.shape);
     RC_TAG(found.exact ? "exact" : possible ? "not exact" : "impossible");
     if (found.exact != possible) {
-      const auto& w = *world.planner.find_waiting(id);
+      const auto w = *world.planner.find_waiting(id);
       std::string text = "job " + to_string(id) + " x" + std::to_string(world.asks.at(id).nodes) + " prio " +
                          std::to_string(w.what.priority) + " limit " +
                          std::to_string(w.what.limit.count() / 60000000) + " proj " +

@@ -124,7 +124,8 @@ RC_GTEST_PROP(Retry, OurFaultsAndPeopleAreNeverCharged, ()) {
                                         Cause::cancelled, Cause::held);
   const auto decision = life.end({.cause = cause, .exit_code = 0, .progressed = false});
   auto spent = life.row.spent;  // faults of ours are counted for their back-off, not against a budget
-  spent[static_cast<std::size_t>(Cause::control)] = before.spent[static_cast<std::size_t>(Cause::control)];
+  constexpr auto kOurs = static_cast<std::size_t>(Cause::control);
+  spent.set(kOurs, before.spent[kOurs]);
   RC_ASSERT(spent == before.spent);
   RC_ASSERT(life.row.no_progress == before.no_progress);
   if (cause == Cause::cancelled)

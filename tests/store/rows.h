@@ -48,7 +48,7 @@ inline JobRow full_job(std::int64_t id) {
   j.not_before = at(3);
   j.epoch = Epoch(5'000'000'000);
   j.attempt = 3;
-  for (std::size_t i = 0; i < kCauseCount; ++i) j.spent[i] = static_cast<std::int16_t>(i * 100 - 50);
+  for (std::size_t i = 0; i < kCauseCount; ++i) j.spent.set(i, static_cast<std::int16_t>(i * 100 - 50));
   j.no_progress = 2;
   j.best_step = 123'456'789'012;
   j.hardware_window_at = at(4);
