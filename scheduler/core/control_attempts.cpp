@@ -249,6 +249,7 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
   GangMember* member = attempt == nullptr ? nullptr : member_on(attempt->row, node_id);
   if (member == nullptr || member->state == MemberState::ended) {
     // A former epoch, or one that we have counted as dead here: it must end, and then be forgotten.
+    if (status.failure) failure_came_late(node_id, status.key, *status.failure, now);
     if (status.phase == Phase::ended && status.end && status.end->proven) {
       if (node->stale.erase(status.key) > 0) capacity_changed(node_id);
       proven_late(*node, status.key, now);
@@ -279,6 +280,13 @@ void ControlPlane::on_attempt_status(Now now, NodeId node_id, const protocol::At
   advance(*attempt, now);
 }
 
+std::string ControlPlane::evidence_of(const GangMember& member, const protocol::Failure& failure) {
+  return "{\"kind\":" + quoted(failure.kind) + ",\"node\":" + quoted(member.node_name) +
+         ",\"rank\":" + std::to_string(failure.rank) + ",\"exit_code\":" + std::to_string(failure.exit_code) +
+         ",\"signal\":" + std::to_string(failure.signal) + ",\"detail\":" + quoted(failure.detail) +
+         ",\"last_lines\":" + quoted(failure.last_lines) + "}";
+}
+
 void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const protocol::Failure& failure,
                                  Now now) {
   if (member.exit_code != 0 || member.signal != 0 || !member.how.empty()) return;  // said before
@@ -288,11 +296,7 @@ void ControlPlane::member_failed(Attempt& attempt, GangMember& member, const pro
   touch(attempt);
   if (attempt.row.state == AttemptState::stopping || attempt.row.state == AttemptState::ended) return;
   attempt.failed_on = failure.kind == "secret" ? NodeId() : member.node;  // no node has a part in that
-  add_evidence(attempt.row, "{\"kind\":" + quoted(failure.kind) + ",\"node\":" + quoted(member.node_name) +
-                                ",\"rank\":" + std::to_string(failure.rank) +
-                                ",\"exit_code\":" + std::to_string(failure.exit_code) + ",\"signal\":" +
-                                std::to_string(failure.signal) + ",\"detail\":" + quoted(failure.detail) +
-                                ",\"last_lines\":" + quoted(failure.last_lines) + "}");
+  add_evidence(attempt.row, evidence_of(member, failure));
   attempt.row.exit_code = failure.signal != 0 ? 128 + failure.signal : failure.exit_code;
   sign(attempt, failure);
   if (attempt.row.fault_at == Instant{}) attempt.row.fault_at = now.wall;

@@ -63,6 +63,28 @@ AttemptKey ControlPlane::holder_at(const Gpu& gpu, Instant at, Now now) const {
   return last == nullptr ? gpu.holder : key_of(last->row);
 }
 
+// How the part of a node that was given up had failed, before its lease was over or by that. A part that
+// ended by its node's own word has told it with that.
+void ControlPlane::failure_came_late(NodeId from, AttemptKey key, const protocol::Failure& failure, Now now) {
+  Attempt* attempt = find_live(key);
+  RecentEnd* end = attempt == nullptr ? find_end(key, now) : nullptr;
+  if (attempt == nullptr && end == nullptr) return;
+  const AttemptRow& row = attempt != nullptr ? attempt->row : end->row;
+  const auto member = std::ranges::find(row.gang, from, &GangMember::node);
+  if (member == row.gang.end() || member->how != kGivenUp) return;
+  const std::string evidence = evidence_of(*member, failure);
+  if (row.evidence_json.find(evidence) != std::string::npos) return;  // said again
+  const Event event{
+      .kind = "evidence",
+      .from = "",
+      .to = "",
+      .detail = "node " + member->node_name + ", which had been given up, says: " + failure.detail};
+  if (end != nullptr) return supplement(*end, evidence, event, now);
+  add_evidence(attempt->row, evidence);
+  touch(*attempt);
+  record_job(jobs_.at(key.job), now, event);
+}
+
 void ControlPlane::supplement(RecentEnd& end, std::string_view json_object, Event event, Now now,
                               bool only_watched) {
   add_evidence(end.row, json_object, only_watched);
@@ -72,19 +94,7 @@ void ControlPlane::supplement(RecentEnd& end, std::string_view json_object, Even
     *verdict = end.row;  // it is written last, and must have all
   else
     out_.batch.supplemented.push_back(end.row);
-  last_event_ = EventId(last_event_.value + 1);
-  out_.batch.events.push_back(EventRow{.id = last_event_,
-                                       .at = now.wall,
-                                       .job = end.row.job,
-                                       .node = {},
-                                       .epoch = end.row.epoch,
-                                       .kind = std::move(event.kind),
-                                       .from = std::move(event.from),
-                                       .to = std::move(event.to),
-                                       .cause = event.cause,
-                                       .detail = std::move(event.detail),
-                                       .project = end.project,
-                                       .owner = end.owner});
+  add_event(about_job(key_of(end.row), end.project, end.owner), std::move(event), now);
 }
 
 }  // namespace tutti

@@ -164,7 +164,7 @@ bool ControlPlane::invariants_hold(std::string* why) const {
     if (is_terminal(job.row.state)) return broken("job " + to_string(id) + " is over but still in memory");
     if (job.row.state == JobState::queued) ++queued;
     if (job.row.state == JobState::delayed) ++delayed;
-    if ((job.row.state == JobState::queued) != (planner_.find_waiting(id) != nullptr))
+    if ((job.row.state == JobState::queued) != planner_.waits(id))
       return broken("job " + to_string(id) + ": state and planner disagree");
     const bool live = attempts_.contains({id, job.row.epoch});
     if (live != is_active(job.row.state))

@@ -405,6 +405,8 @@ class ControlPlane {
   void touch(Attempt&);
   void touch_node(NodeId id) { dirty_nodes_.insert(id); }
   void touch_gpu(GpuId id) { dirty_gpus_.insert(id); }
+  static EventRow about_job(AttemptKey, Name project, Name owner);
+  void add_event(EventRow about, Event, Now);
   void record_job(const Job&, Now, Event);
   void record_node(NodeId, Now, Event);
   void send(NodeId to, protocol::ToWorker message, SpecPtr spec = nullptr);
@@ -436,6 +438,7 @@ class ControlPlane {
   void advance(Attempt&, Now);
   void begin_stop(Attempt&, Cause, std::string detail, std::string signal, Duration grace, Now);
   void send_stop(const Attempt&, NodeId to, std::string signal, Duration grace);
+  static std::string evidence_of(const GangMember&, const protocol::Failure&);
   void member_failed(Attempt&, GangMember&, const protocol::Failure&, Now);
   void end_member(Attempt&, GangMember&, bool ok, bool proven, std::string how, Now);
   void proven_late(Node&, AttemptKey, Now);
@@ -549,9 +552,11 @@ class ControlPlane {
   void move_charge(RecentEnd&, Cause to, const std::string& why, Now);
   AttemptKey holder_at(const Gpu&, Instant, Now) const;
   // control_late.cpp
+  static constexpr std::string_view kGivenUp = "lease";  // how a part has ended that nobody hears of
   void remember_end(RecentEnd);
   RecentEnd* find_end(AttemptKey, Now);
   static bool held(const RecentEnd&, GpuId, Instant at, Now);
+  void failure_came_late(NodeId from, AttemptKey, const protocol::Failure&, Now);
   void supplement(RecentEnd&, std::string_view json_object, Event, Now, bool only_watched = false);
   void free_after_verdict(Job&, const AttemptRow&, Cause from, Now);
   void leave_after_checkpoint(Attempt&, Cause, const std::string& why, Now);
@@ -704,10 +709,10 @@ class ControlPlane {
   std::vector<Lost> lost_lately_;
   struct RecentEnd {  // of which more may still become known
     AttemptRow row;
-    std::string project, owner;  // of its job, which may be over
-    bool charged = false;        // to its cause
-    bool unprogressed = false;   // counted for the breaker
-    bool doubted = false;        // counted against the checkpoint that it began from
+    Name project, owner;        // of its job, which may be over
+    bool charged = false;       // to its cause
+    bool unprogressed = false;  // counted for the breaker
+    bool doubted = false;       // counted against the checkpoint that it began from
   };
   // Kept apart, so that many short jobs that go well do not push out one whose charge may still move.
   std::deque<RecentEnd> recent_ends_, recent_successes_;

@@ -17,20 +17,35 @@ void ControlPlane::touch(Attempt& attempt) {
   dirty_attempts_.insert({attempt.row.job, attempt.row.epoch});
 }
 
-void ControlPlane::record_job(const Job& job, Now now, Event event) {
+EventRow ControlPlane::about_job(AttemptKey key, Name project, Name owner) {
+  EventRow about;
+  about.job = key.job;
+  about.epoch = key.epoch;
+  about.project = project;
+  about.owner = owner;
+  return about;
+}
+
+void ControlPlane::add_event(EventRow about, Event event, Now now) {
   last_event_ = EventId(last_event_.value + 1);
-  out_.batch.events.push_back(EventRow{.id = last_event_,
-                                       .at = now.wall,
-                                       .job = job.row.id,
-                                       .node = {},
-                                       .epoch = job.row.epoch,
-                                       .kind = std::move(event.kind),
-                                       .from = std::move(event.from),
-                                       .to = std::move(event.to),
-                                       .cause = event.cause,
-                                       .detail = std::move(event.detail),
-                                       .project = job.row.project,
-                                       .owner = job.row.owner});
+  about.id = last_event_;
+  about.at = now.wall;
+  about.kind = std::move(event.kind);
+  about.from = std::move(event.from);
+  about.to = std::move(event.to);
+  about.cause = event.cause;
+  about.detail = std::move(event.detail);
+  out_.batch.events.push_back(std::move(about));
+}
+
+void ControlPlane::record_job(const Job& job, Now now, Event event) {
+  add_event(about_job({job.row.id, job.row.epoch}, job.row.project, job.row.owner), std::move(event), now);
+}
+
+void ControlPlane::record_node(NodeId node, Now now, Event event) {
+  EventRow about;
+  about.node = node;
+  add_event(std::move(about), std::move(event), now);
 }
 
 // Its end may come when the job is no more.
@@ -42,32 +57,9 @@ Result<JobId> ControlPlane::on_exec(Now now, AttemptKey key, std::string_view wh
                  .message = "the attempt of job " + to_string(key.job) + " does not run any more",
                  .hint = "commands run inside of running attempts only",
                  .field = ""};
-  last_event_ = EventId(last_event_.value + 1);
-  out_.batch.events.push_back(EventRow{.id = last_event_,
-                                       .at = now.wall,
-                                       .job = key.job,
-                                       .node = {},
-                                       .epoch = key.epoch,
-                                       .kind = "exec",
-                                       .from = "",
-                                       .to = std::string(what),
-                                       .cause = Cause::none,
-                                       .detail = std::move(detail)});
+  add_event(about_job(key, {}, {}),
+            {.kind = "exec", .from = "", .to = std::string(what), .detail = std::move(detail)}, now);
   return key.job;
-}
-
-void ControlPlane::record_node(NodeId node, Now now, Event event) {
-  last_event_ = EventId(last_event_.value + 1);
-  out_.batch.events.push_back(EventRow{.id = last_event_,
-                                       .at = now.wall,
-                                       .job = {},
-                                       .node = node,
-                                       .epoch = {},
-                                       .kind = std::move(event.kind),
-                                       .from = std::move(event.from),
-                                       .to = std::move(event.to),
-                                       .cause = event.cause,
-                                       .detail = std::move(event.detail)});
 }
 
 void ControlPlane::send(NodeId to, protocol::ToWorker message, SpecPtr spec) {

@@ -155,7 +155,7 @@ void ControlPlane::end_lost_parts(Now now) {
       begin_stop(attempt, Cause::node_lost, "node " + member->node_name + " lost: lease and kill margin over",
                  "KILL", Duration::zero(), now);
     }
-    end_member(attempt, *member, false, true, "lease", now);
+    end_member(attempt, *member, false, true, std::string(kGivenUp), now);
     advance(attempt, now);
   }
 }

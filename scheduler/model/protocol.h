@@ -14,7 +14,7 @@
 //   AttemptStatus preparing, ready    ->
 //                                     <-     Launch {endpoints of all}
 //   AttemptStatus launched, running   ->
-//   GpuFault, CheckpointFound, Progress, RankReport ->
+//   GpuFault, CheckpointFound, Progress, RankReport, CollectiveResult ->
 //   CheckpointChecked         ->              its checksums; also long after it was found
 //                                     <-     DeleteCheckpoint        one that is no longer kept
 //   CheckpointDeleted         ->
@@ -27,7 +27,7 @@
 //                                     <-     SignalRanks {signal}    of a person; once, and nothing ends by
 //                                     it
 //                                     <-     Stop {cause, signal, grace}
-//   AttemptStatus ended {proof}       ->
+//   AttemptStatus ended {proof}       ->      over each connection after all else that is known of it
 //                                     <-     Forget                  its end is committed: drop what is kept
 //                                     of it
 //                                     <-     ReadLog

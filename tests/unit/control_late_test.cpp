@@ -102,6 +102,57 @@ TEST_F(ControlLate, ANodeThatWasGivenUpIsHeardAboutItsFormerAttemptOnly) {
   EXPECT_EQ(events("preflight").at(0).epoch, key.epoch);
 }
 
+// It had failed while nobody could hear of it.
+TEST_F(ControlLate, ANodeThatWasGivenUpSaysHowItsPartHadFailed) {
+  const NodeId c = env.add_node("c");
+  const AttemptKey key = env.run(env.submit(job_spec(2, 8)));
+  protocol::AttemptStatus status;
+  status.key = key;
+  status.phase = protocol::Phase::ended;
+  status.failure = protocol::Failure{
+      .kind = "exit", .rank = 0, .exit_code = 3, .detail = "exited 3", .last_lines = "no space left"};
+  status.end = protocol::End{.ok = false, .proven = true, .how = "cgroup"};
+  env.silent.insert(a);
+  env.tick_alive(20s);
+  const Attempt* dying = env.plane->find_attempt(key);
+  ASSERT_NE(dying, nullptr) << "b has not ended yet";
+  ASSERT_EQ(dying->row.cause, Cause::node_lost);
+  const auto told = [&] { return tells(stored(key), R"("exit_code":3,"signal":0,"detail":"exited 3")"); };
+  env.say(c, status);
+  EXPECT_FALSE(told()) << "it is not c's";
+  env.say(a, status);
+  EXPECT_TRUE(told());
+  env.end(b, key, false);
+  ASSERT_EQ(env.plane->find_attempt(key), nullptr);
+  env.say(a, status);
+  status.failure->exit_code = 4;
+  env.say(b, status);  // it has ended by its own word
+  env.say(c, status);
+  EXPECT_TRUE(env.rows.supplemented.empty());
+  EXPECT_EQ(events("evidence").size(), 1u);
+  EXPECT_EQ(stored(key).cause, Cause::node_lost);
+}
+
+TEST_F(ControlLate, NorIsThatLostWithTheLastOfItsGang) {
+  const AttemptKey key = env.run(env.submit(job_spec(1, 8)));
+  ASSERT_EQ(env.nodes_of(key).front(), a);
+  env.silent.insert(a);
+  env.tick_alive(20s);
+  ASSERT_EQ(env.plane->find_attempt(key), nullptr);
+  env.silent.erase(a);
+  auto hello = env.hello("a");
+  protocol::AttemptStatus status;
+  status.key = key;
+  status.phase = protocol::Phase::running;  // its end comes after what it has left
+  status.failure = protocol::Failure{.kind = "oom", .rank = 0, .detail = "out of memory", .last_lines = ""};
+  hello.attempts.push_back(status);
+  env.drop_messages();
+  env.register_node(hello);
+  EXPECT_TRUE(tells(stored(key), R"({"kind":"oom","node":"a","rank":0)"));
+  ASSERT_EQ(events("evidence").size(), 1u);
+  EXPECT_EQ(events("evidence")[0].epoch, key.epoch);
+}
+
 TEST_F(ControlLate, NobodyWritesEvidenceForAnothersAttempt) {
   const NodeId c = env.add_node("c");
   const AttemptKey key = succeed();
@@ -131,6 +182,7 @@ TEST_F(ControlLate, ANewLeaderLearnsFromWhatItIsToldAgainAndStopsNobodyForIt) {
   const NodeId from = env.nodes_of(slow).front();
   reach(from, slow, 1);
   env.recover();
+  env.drop_messages();
   for (const char* name : {"a", "b", "c", "d"}) {
     auto hello = env.hello(name);
     for (const NodeId n : env.nodes_of(slow))
