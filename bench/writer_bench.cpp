@@ -94,7 +94,7 @@ class Nodes final : public WorkerMessages {
       finished_();
     }
   }
-  void resync() override {}
+  void resync(const std::vector<NodeRow>&) override {}
   void read_log(NodeId, protocol::ReadLog, Reply<protocol::LogChunk>) override {}
 
  private:

@@ -27,6 +27,7 @@ void Watchdog::wait() {
 void Watchdog::ask() {
   asked_ = true;
   Command command;
+  command.room = Command::Room::always;  // much to do is no standstill
   command.decide = [this](ControlPlane&, Now) -> std::function<void()> {
     return [this] {
       asked_ = false;

@@ -1,7 +1,7 @@
 // Tells the service manager that the scheduler works. That a timer goes off would say little: a word is sent
 // only when a command of ours has gone the way of all commands, through the leader's inbox, a decision and
 // its commit. While there is nothing to decide with (a standby, or the rows are being read), a refusal
-// counts. A leader whose inbox is full, or whose commit never returns, sends nothing and is started anew.
+// counts. A leader whose commit never returns sends nothing and is started anew; one whose inbox is full works.
 //
 // Control thread only; the leader outlives it.
 #pragma once

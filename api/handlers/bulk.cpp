@@ -263,6 +263,7 @@ class Deed {
       : bulk_(std::move(bulk)), who_(std::move(who)), over_(std::move(over)) {}
 
   bool is_dry() const { return bulk_.dry_run; }
+  std::size_t most() const { return bulk_.ids ? bulk_.ids->size() : bulk_.limit; }  // jobs it may change
   Outcomes run(const ControlPlane& plane, Now now) const { return run_on(plane, nullptr, now); }
   Outcomes run(ControlPlane& plane, Now now) const { return run_on(plane, &plane, now); }
 
@@ -396,6 +397,7 @@ void run(const ApiPtr& api, const Answer& answer, Deed deed) {
     return answer.json(200, view(deed.run(*plane, api->backend.now()), true));
   }
   auto outcomes = std::make_shared<Outcomes>();
+  const std::size_t jobs = deed.most();
   api->backend.change_jobs(
       [deed = std::move(deed), outcomes](ControlPlane& plane, Now now) -> Result<JobId> {
         *outcomes = deed.run(plane, now);
@@ -404,7 +406,8 @@ void run(const ApiPtr& api, const Answer& answer, Deed deed) {
       [answer, outcomes](const Result<JobId>& done) {
         if (!done) return answer.fail(done.error());
         answer.json(200, view(*outcomes, false));
-      });
+      },
+      jobs);
 }
 
 void bulk_jobs(const ApiPtr& api, const http::Request& request, Answer answer) {

@@ -197,7 +197,7 @@ Result<NodeId> ControlPlane::on_node_report(Now now, const std::string& node_nam
 // Since when a node's faults count against it: a person, or its probation, has begun a new page.
 Instant ControlPlane::page_of(const Node& node, Instant at_the_latest) {
   return takes_work(node.row.service) ? std::max(at_the_latest, node.page_at.value_or(node.row.service_at))
-                                   : at_the_latest;
+                                      : at_the_latest;
 }
 
 bool ControlPlane::is_repeat_offender(const Gpu& gpu, Instant now) const {

@@ -80,8 +80,7 @@ consteval std::size_t number_of_input() {
   };
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     (look(std::type_identity<std::tuple_element_t<I, PlaneInputs>>{}), ...);
-  }
-  (std::make_index_sequence<kPlaneInputs>{});
+  }(std::make_index_sequence<kPlaneInputs>{});
   return found;
 }
 

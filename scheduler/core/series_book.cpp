@@ -191,8 +191,7 @@ std::vector<Point> SeriesBook::copy(const Gathered& line, std::size_t tier, cons
   const auto& done = line.done[tier];
   const Duration step = kTiers[tier].step;
   const auto begin = std::ranges::lower_bound(done, series::bucket_of(look.from, step), {}, &Point::bucket);
-  const auto end =
-      std::ranges::upper_bound(done, series::bucket_of(look.until, step), {}, &Point::bucket);
+  const auto end = std::ranges::upper_bound(done, series::bucket_of(look.until, step), {}, &Point::bucket);
   if (begin > end) return {};  // `until` before `from`
   const auto left = std::min(most, static_cast<std::size_t>(end - begin));
   std::vector<Point> out(end - static_cast<std::ptrdiff_t>(left), end);

@@ -44,7 +44,7 @@ enum class Taken : std::uint8_t {
 
 /// What is wanted of an owner's measurements, and how much of it at most.
 struct SeriesLook {
-  std::size_t tier = 0;                          // and all coarser ones
+  std::size_t tier = 0;                           // and all coarser ones
   const std::set<std::int64_t>* items = nullptr;  // null: all
   const std::set<std::string>* names = nullptr;   // null: all
   Instant from, until;

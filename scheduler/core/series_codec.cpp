@@ -156,8 +156,7 @@ void write_line(Writer& out, const Line& line, std::int64_t bucket, std::int64_t
 }
 
 /// The item of the line.
-std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int64_t item,
-                       SeriesSink& sink) {
+std::int64_t read_line(Reader& in, bool simulated, std::int64_t bucket, std::int64_t item, SeriesSink& sink) {
   const std::uint64_t number = in.plain();
   if (number >= kKnown.size()) throw Damaged{};  // or of a newer version
   Key key;

@@ -21,7 +21,6 @@ namespace asio = boost::asio;
 
 namespace {
 
-constexpr std::size_t kAloneAfterRefusal = 1'000;
 constexpr Duration kFirstRetry = std::chrono::milliseconds(100);
 
 Error unavailable(std::string why) {
@@ -159,6 +158,7 @@ void Leader::load() {
 
 void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   if (stopping_ || deposed_already_) return;
+  latest_wall_ = std::max(latest_wall_, snapshot->written_at);
   for (const auto& a : snapshot->allocations) latest_wall_ = std::max(latest_wall_, a.from);
   for (const auto& j : snapshot->jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot->nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
@@ -173,7 +173,8 @@ void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   detail_ = "leader, term " + to_string(term_);
   spdlog::info("rows loaded: {} jobs, {} live attempts, {} nodes", snapshot->jobs.size(),
                snapshot->attempts.size(), snapshot->nodes.size());
-  workers_->resync();
+  workers_->resync(snapshot->nodes);
+  deal_with_suspects();
   tick_due_ = true;
   kick();
   arm_timer();
@@ -261,7 +262,7 @@ void Leader::refuse_all(const std::string& why) {
 // ---------------------------------------------------------------- decide, commit, speak
 
 bool Leader::post(Command command) {
-  if (!plane_ || stopping_ || inbox_weight_ >= settings_.max_inbox) {
+  if (!plane_ || stopping_ || !has_room(command.room)) {
     if (command.refuse)
       command.refuse(unavailable(!plane_     ? "the scheduler is not ready: " + detail_
                                  : stopping_ ? "the scheduler is stopping"
@@ -279,10 +280,15 @@ bool Leader::post(Command command) {
   return true;
 }
 
+bool Leader::has_room(Command::Room room) const {
+  if (room == Command::Room::always) return true;
+  return inbox_weight_ < settings_.max_inbox * (room == Command::Room::workers ? 2 : 1);
+}
+
 // Runs a batch soon: after everything that is already on its way to the inbox.
 void Leader::kick() {
   if (kicked_ || committing_ || !plane_ || stopping_) return;  // after the last word nothing is decided
-  if (inbox_.empty() && !tick_due_) return;
+  if (inbox_.empty() && !tick_due_ && !plan_next_) return;
   asio::post(executor_, [this] {
     kicked_ = false;
     if (!committing_ && plane_ && !stopping_) run_batch();
@@ -302,20 +308,14 @@ Leader::InFlight Leader::decide() {
   const Now time = now();
   InFlight work;
   work.began = time.mono;
-  const std::size_t most = alone_ == 0 ? settings_.max_batch : tick_due_ ? 0 : 1;
-  while (!inbox_.empty() && work.commands.size() < most) {
-    inbox_weight_ -= inbox_.front().weight;
-    work.commands.push_back(std::move(inbox_.front()));
-    inbox_.pop_front();
-    auto after = work.commands.back().decide(*plane_, time);
-    if (!after) continue;
-    work.afters.push_back(std::move(after));
-    work.reads_plane = work.reads_plane || work.commands.back().reads_plane;
-  }
+  const bool alone = alone_ > 0;
+  const bool plans = !alone || inbox_.empty() || (plan_next_ && to_hold_.empty());
+  take_commands(work, !alone ? settings_.max_batch : plans ? 0 : 1, time);
+  plan_next_ = alone && !plans;
   const Mono decided_at = boot_now();
-  if (std::exchange(tick_due_, false))
+  if (plans && std::exchange(tick_due_, false))
     plane_->on_tick(time);
-  else
+  else if (plans)
     plane_->plan(time);
   work.decided = boot_now();
   metrics_.planned(to_seconds(work.decided - decided_at));
@@ -325,6 +325,21 @@ Leader::InFlight Leader::decide() {
   work.effects = std::move(out.effects);
   arm_timer();
   return work;
+}
+
+void Leader::take_commands(InFlight& into, std::size_t most, Now time) {
+  std::size_t weight = 0;
+  while (!inbox_.empty() && into.commands.size() < most) {
+    weight += inbox_.front().weight;
+    if (!into.commands.empty() && weight > settings_.max_batch_jobs) return;
+    inbox_weight_ -= inbox_.front().weight;
+    into.commands.push_back(std::move(inbox_.front()));
+    inbox_.pop_front();
+    auto after = into.commands.back().decide(*plane_, time);
+    if (!after) continue;
+    into.afters.push_back(std::move(after));
+    into.reads_plane = into.reads_plane || into.commands.back().reads_plane;
+  }
 }
 
 void Leader::commit(InFlight work) {
@@ -406,17 +421,7 @@ void Leader::failed(InFlight lost, std::exception_ptr why) {
                         text_of(why),
                     .hint = "repeat it under the same Idempotency-Key, or look first",
                     .field = ""};
-  if (is_refused(why)) {
-    if (alone_ > 0 && lost.commands.size() == 1) {
-      spdlog::error("one command is refused by the store, and dropped: {}", text_of(why));
-      refusal = Error{.code = Errc::internal,
-                      .message = "the store refuses this change: " + text_of(why),
-                      .hint = "this is a bug: please report it with the scheduler's log",
-                      .field = ""};
-    } else {
-      alone_ = kAloneAfterRefusal;
-    }
-  }
+  if (is_refused(why)) refusal = refused(lost, text_of(why), std::move(refusal));
   for (auto& command : lost.commands)
     if (command.refuse) command.refuse(refusal);
   if (!is_deposed(why)) recover(is_refused(why) ? Why::batch_refused : Why::store_lost, text_of(why));
@@ -442,9 +447,10 @@ void Leader::arm_timer() {
 // ---------------------------------------------------------------- Backend
 
 template <class T>
-void Leader::ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply) {
+void Leader::ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply, std::size_t weight) {
   auto shared = std::make_shared<Reply<T>>(std::move(reply));
   Command command;
+  command.weight = std::max<std::size_t>(weight, 1);
   command.decide = [decide = std::move(decide), shared](ControlPlane& plane,
                                                         Now time) -> std::function<void()> {
     Result<T> result = decide(plane, time);
@@ -469,8 +475,9 @@ void Leader::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
   post(std::move(command));
 }
 
-void Leader::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) {
-  ask<JobId>(std::move(change), std::move(reply));
+void Leader::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply,
+                         std::size_t jobs) {
+  ask<JobId>(std::move(change), std::move(reply), jobs);
 }
 void Leader::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                            Reply<Warnings> reply) {

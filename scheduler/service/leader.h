@@ -8,7 +8,9 @@
 //
 // A batch that the store will never take (a row breaks a rule: a bug of ours, or a client's or worker's odd
 // word) must not stop the service. After a refused batch the commands that follow, the same ones again among
-// them, are decided one to a transaction; the one that is refused alone is answered with Errc::internal.
+// them, are decided one to a transaction; the one that is refused alone is answered with Errc::internal. What
+// the planner does is then decided apart from them, and a job whose start is refused is held
+// (leader_refused.cpp).
 //
 // While another scheduler leads this one is a standby: it waits for the lock, and looks each second who
 // leads. A process that has led and is deposed never leads again: it ends, and is started anew. Leases are
@@ -45,9 +47,10 @@ struct LeaderSettings {
   ControlSettings control;
   std::string holder;  // who leads, for people: "host:pid"
   LeaderCard card{.renews_for = std::chrono::minutes(10)};
-  std::size_t max_inbox = 20'000;  // commands, or jobs of submissions; beyond: Errc::unavailable
-  std::size_t max_batch = 1'000;   // commands decided in one transaction
-  std::size_t max_reads = 1'000;   // queries waiting for a read thread
+  std::size_t max_inbox = 20'000;                  // commands, or their jobs; beyond: Errc::unavailable
+  std::size_t max_batch = 1'000;                   // commands decided in one transaction,
+  std::size_t max_batch_jobs = 4'000;              // and their weight, unless one alone has more
+  std::size_t max_reads = 1'000;                   // queries waiting for a read thread
   Duration slow_commit = std::chrono::seconds(1);  // one that takes as long is a reason in /readyz
   // A process that stood still for so long may have been taken for dead. A second is nothing.
   Duration stood_still = std::chrono::seconds(4);
@@ -59,7 +62,13 @@ struct LeaderSettings {
 struct Command {
   std::function<std::function<void()>(ControlPlane&, Now)> decide;
   std::function<void(const Error&)> refuse;  // may be empty
-  std::size_t weight = 1;                    // of its place in the inbox: so many jobs it brings
+  std::size_t weight = 1;                    // of its place in the inbox: so many jobs it brings or changes
+  enum class Room : std::uint8_t {
+    shared,   // as clients have it: none when the inbox is full
+    workers,  // the same again beyond that: clients in a hurry do not cut workers off
+    always    // few of them
+  };
+  Room room = Room::shared;
   // What `decide` returns reads the plane: nothing more is decided before it has, so that no answer tells of
   // what is not committed. Without it the next batch goes to the database first.
   bool reads_plane = true;
@@ -70,8 +79,8 @@ class WorkerMessages {
  public:
   virtual ~WorkerMessages() = default;
   virtual void deliver(Effect effect) = 0;
-  // Workers must say again what they have: the control plane was rebuilt.
-  virtual void resync() = 0;
+  // Workers must say again what they have: the control plane was rebuilt, of rows with these nodes.
+  virtual void resync(const std::vector<NodeRow>& nodes) = 0;
   virtual void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) = 0;
 };
 
@@ -117,7 +126,8 @@ class Leader : public Backend {
 
   // ---- Backend
   void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
-  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) override;
+  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply,
+                   std::size_t jobs) override;
   void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                      Reply<Warnings> reply) override;
   void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change, Reply<NodeId> reply) override;
@@ -142,15 +152,22 @@ class Leader : public Backend {
   };
 
   template <class T>
-  void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply);
+  void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply, std::size_t weight = 1);
+  bool has_room(Command::Room room) const;
   void kick();
   void run_batch();
-  InFlight decide();           // all that waits in the inbox
+  InFlight decide();  // all that waits in the inbox
+  void take_commands(InFlight& into, std::size_t most, Now time);
   void commit(InFlight work);  // committed() or failed() follows
   void committed(InFlight done);
   void took_effect(const InFlight& done);  // it is in the database, or there is nothing that has to be
   void speak(InFlight done);               // answers, and orders to workers
   void failed(InFlight lost, std::exception_ptr why);
+  // leader_refused.cpp
+  Error refused(const InFlight& lost, const std::string& why, Error as_asked);
+  void suspect(const Batch& batch, const std::string& why);
+  void deal_with_suspects();
+  void change_suspect(JobId id, bool hold, std::function<void()> done);
   enum class Why : std::uint8_t {
     store_lost,
     batch_refused
@@ -204,7 +221,12 @@ class Leader : public Backend {
   bool kicked_ = false;
   bool tick_due_ = true;
   bool committed_since_load_ = false;
-  std::size_t alone_ = 0;  // commands still to be decided one to a transaction
+  std::size_t alone_ = 0;   // commands still to be decided one to a transaction
+  bool plan_next_ = false;  // then: the planner's turn is in the next one
+  // Jobs that were to start in a batch that was refused: held, and if there were several released one by one.
+  std::vector<JobId> to_hold_;
+  std::deque<JobId> to_release_;
+  std::string why_refused_;
   boost::asio::steady_timer timer_;
   std::optional<Mono> tick_at_;  // when timer_ goes off
   boost::asio::steady_timer retry_timer_;

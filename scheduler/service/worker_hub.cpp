@@ -25,6 +25,8 @@ Overloaded(F...) -> Overloaded<F...>;
 
 constexpr Duration kLogDeadline = std::chrono::seconds(10);  // beyond what the request itself may wait
 constexpr std::size_t kMaxPendingLogs = 1000;
+constexpr std::size_t kBytesOfAPlace = 4 << 10;  // in the leader's inbox
+constexpr std::size_t kMostWaiting = 16 << 20;   // bytes of one worker, each message a place at least
 constexpr Duration kHarmfulFor = std::chrono::minutes(1);
 constexpr std::chrono::seconds kSecretsAgain{1};  // while the database cannot be asked
 
@@ -76,7 +78,9 @@ void WorkerHub::close_all() {
   log_timer_.cancel();
 }
 
-void WorkerHub::resync() {
+void WorkerHub::resync(const std::vector<NodeRow>& nodes) {
+  known_.clear();
+  for (const auto& node : nodes) known_[node.name] = {node.id, node.boot_id, node.instance};
   for (const auto& [node, c] : std::exchange(by_node_, {})) shells_.on_node_lost(node);
   for (const auto& [link, c] : connections_) {
     c->node = c->decided = {};  // its end says nothing about the new control plane
@@ -89,8 +93,14 @@ void WorkerHub::resync() {
 template <class Decide>
 void WorkerHub::post(const ConnectionPtr& c, Decide decide) {
   if (leader_.plane() == nullptr) return;  // it will say it again after the resync
+  const std::size_t bytes = c->bytes;
+  c->waiting += bytes;
   Command command;
-  command.decide = [c, decide = std::move(decide)](ControlPlane& plane, Now now) -> std::function<void()> {
+  command.room = Command::Room::workers;
+  command.weight = bytes / kBytesOfAPlace;
+  command.decide = [c, bytes, decide = std::move(decide)](ControlPlane& plane,
+                                                          Now now) -> std::function<void()> {
+    c->waiting -= bytes;
     decide(plane, now, c->decided);
     return {};
   };
@@ -99,12 +109,24 @@ void WorkerHub::post(const ConnectionPtr& c, Decide decide) {
   leader_.post(std::move(command));
 }
 
+// Of one worker's words only so many wait for their decision, so that it takes nobody's memory and no other
+// worker's place. One that goes on says everything again when there is time for it.
+bool WorkerHub::says_too_much(const ConnectionPtr& c, std::size_t bytes) {
+  c->bytes = std::max(bytes, kBytesOfAPlace);
+  if (c->waiting <= kMostWaiting) return false;
+  spdlog::warn("worker {}: {} bytes of what it has said are still to be decided; closing", c->name,
+               c->waiting);
+  c->link->abort();
+  return true;
+}
+
 void WorkerHub::cut(const ConnectionPtr& c, const Error& why) {
   if (why.code == Errc::internal) harmful_[c->name] = boot_now() + kHarmfulFor;
   c->link->abort();
 }
 
 void WorkerHub::on_message(const ConnectionPtr& c, const std::string& text) {
+  if (says_too_much(c, text.size())) return;
   Result<protocol::FromWorker> decoded = wire::decode_from_worker(text);
   if (!decoded) return not_understood(c, text, decoded.error());
   if (!c->said_hello && !std::holds_alternative<protocol::Hello>(*decoded)) {
@@ -188,6 +210,8 @@ void WorkerHub::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   welcome_meanwhile(c, hello);
   if (leader_.plane() == nullptr) return;
   Command command;
+  command.room = Command::Room::workers;
+  command.weight = c->bytes / kBytesOfAPlace;
   command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
                                                        Now now) -> std::function<void()> {
     const NodeId node = plane.on_hello(now, hello);

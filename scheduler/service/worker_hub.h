@@ -45,7 +45,7 @@ class WorkerHub : public WorkerMessages {
 
   // ---- WorkerMessages
   void deliver(Effect effect) override;
-  void resync() override;
+  void resync(const std::vector<NodeRow>& nodes) override;
   void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) override;
 
  private:
@@ -59,7 +59,9 @@ class WorkerHub : public WorkerMessages {
     std::string only;              // see accept()
     std::string name;
     bool said_hello = false;
-    bool newer = false;  // it may say more than we know
+    bool newer = false;       // it may say more than we know
+    std::size_t bytes = 0;    // of its last message
+    std::size_t waiting = 0;  // of those that are still to be decided
     ClockWatch clock;
   };
   using ConnectionPtr = std::shared_ptr<Connection>;
@@ -70,6 +72,7 @@ class WorkerHub : public WorkerMessages {
   };
 
   void cut(const ConnectionPtr& c, const Error& why);
+  bool says_too_much(const ConnectionPtr& c, std::size_t bytes);
   void on_message(const ConnectionPtr& c, const std::string& text);
   void not_understood(const ConnectionPtr& c, const std::string& text, const Error& why);
   void on_hello(const ConnectionPtr& c, protocol::Hello hello);
@@ -102,7 +105,7 @@ class WorkerHub : public WorkerMessages {
     std::string boot_id;
     std::string instance;
   };
-  std::map<std::string, Known> known_;  // nodes by name, as of their last committed Hello
+  std::map<std::string, Known> known_;  // nodes by name, as they have been loaded or have said since
   std::map<std::string, Mono>
       harmful_;  // nodes whose word the store refuses, and until when they are not heard
   std::map<std::int64_t, PendingLog> logs_;

@@ -1,6 +1,7 @@
 // The writer over a store with faults: what is said, and when.
 #include "scheduler/service/leader.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
@@ -48,6 +49,9 @@ class GatedStore : public Store {
     for (const auto& spec : batch.new_specs)
       if (spec.spec_json.find("poison") != std::string::npos)
         throw StoreError(StoreError::corrupt, "a rule is broken");
+    for (const auto& attempt : batch.attempts)
+      if (attempt.job == never_starts && attempt.state == AttemptState::placed)
+        throw StoreError(StoreError::conflict, "a GPU has two owners");
     inner.commit(batch);
     if (std::exchange(breaks, false)) throw std::bad_alloc();
   }
@@ -71,6 +75,7 @@ class GatedStore : public Store {
   std::string reason = "down";
   bool breaks = false;     // the next commit, after it was applied
   bool no_memory = false;  // for the rows
+  JobId never_starts;
   int waiting = 0;
   int loads = 0;
   std::vector<std::size_t> sizes;  // submissions per commit
@@ -80,7 +85,7 @@ struct NoWorkers : WorkerMessages {
   std::vector<Effect> delivered;
   int resyncs = 0;
   void deliver(Effect e) override { delivered.push_back(std::move(e)); }
-  void resync() override { ++resyncs; }
+  void resync(const std::vector<NodeRow>&) override { ++resyncs; }
   void read_log(NodeId, protocol::ReadLog, Reply<protocol::LogChunk>) override {}
 };
 
@@ -103,6 +108,7 @@ struct LeaderTest : ::testing::Test {
     LeaderSettings settings;
     settings.holder = "test";
     settings.max_inbox = 50;
+    settings.max_batch_jobs = 25;
     settings.slow_commit = std::chrono::milliseconds(20);
     settings.say_why_away = Duration::zero();
     leader = std::make_unique<Leader>(io.get_executor(), settings, *store, leases, metrics);
@@ -140,6 +146,18 @@ struct LeaderTest : ::testing::Test {
   struct Answers {
     std::vector<Result<Submitted>> all;
   };
+  std::optional<NodeId> register_node() {
+    protocol::Hello hello;
+    hello.node = "n1";
+    hello.boot_id = hello.instance = "1";
+    hello.cpus = 64;
+    hello.memory_bytes = std::int64_t{1} << 40;
+    std::optional<NodeId> node;
+    leader->change_nodes([&](ControlPlane& p, Now now) -> Result<NodeId> { return p.on_hello(now, hello); },
+                         [&](Result<NodeId> r) { node = r ? *r : NodeId(); });
+    until([&] { return node.has_value(); });
+    return node;
+  }
   void submit(Answers& to, const std::string& key = "") {
     leader->submit({request(key)}, [&to](std::vector<Result<Submitted>> r) { to.all.push_back(r.at(0)); });
   }
@@ -196,7 +214,7 @@ TEST_F(LeaderTest, AnAnswerOffThePlaneDoesNotTellOfTheNextBatch) {
   gate->set_open(false);
   std::size_t known = 0;
   leader->change_jobs([id](ControlPlane& plane, Now now) { return plane.on_hold(now, id, "a test"); },
-                      [&](const Result<JobId>&) { known = leader->plane()->jobs().size(); });
+                      [&](const Result<JobId>&) { known = leader->plane()->jobs().size(); }, 1);
   turn();
   gate->wait_for_commit();
   submit(answers);
@@ -208,13 +226,7 @@ TEST_F(LeaderTest, AnAnswerOffThePlaneDoesNotTellOfTheNextBatch) {
 
 // Silence is noticed, and leases end, by the tick: also while batches follow each other without a pause.
 TEST_F(LeaderTest, TimePassesForABusyLeader) {
-  protocol::Hello hello;
-  hello.node = "n1";
-  hello.boot_id = hello.instance = "1";
-  std::optional<NodeId> node;
-  leader->change_nodes([&](ControlPlane& p, Now now) -> Result<NodeId> { return p.on_hello(now, hello); },
-                       [&](Result<NodeId> r) { node = r ? *r : NodeId(); });
-  until([&] { return node.has_value(); });
+  const auto node = register_node();
   const auto state = [&] { return leader->plane()->cluster().find(*node)->row.state; };
   ASSERT_EQ(state(), NodeState::reachable);
   Answers busy;
@@ -512,6 +524,127 @@ TEST_F(LeaderTest, WhatTheStoreRefusesIsFoundAndDroppedAlone) {
   until([&] { return answers.all.size() == 2; });
   EXPECT_TRUE(answers.all[0] && answers.all[1]);
   EXPECT_EQ(gate->sizes.back(), 1U);
+}
+
+// The planner's doing is nobody's fault who says something in the same moment, such as the next node to
+// register.
+TEST_F(LeaderTest, AJobWhoseStartIsRefusedIsHeldAndAllOthersStart) {
+  Answers jobs;
+  for (int i = 0; i < 3; ++i) submit(jobs);
+  until([&] { return jobs.all.size() == 3; });
+  const JobId culprit = jobs.all[1]->id;
+  gate->never_starts = culprit;
+  const auto state = [&](JobId id) {
+    const Job* job = leader->plane() == nullptr ? nullptr : leader->plane()->find_job(id);
+    return job == nullptr ? JobState::failed : job->row.state;
+  };
+  // A node is known to live when it says hello after a load.
+  std::vector<Errc> answered;
+  std::function<void()> insist = [&] {
+    protocol::Hello hello;
+    hello.node = "n1";
+    hello.boot_id = hello.instance = "1";
+    hello.cpus = 64;
+    hello.memory_bytes = std::int64_t{1} << 40;
+    leader->change_nodes(
+        [hello](ControlPlane& p, Now now) -> Result<NodeId> { return p.on_hello(now, hello); },
+        [&](const Result<NodeId>& r) { answered.push_back(r ? Errc{} : r.error().code); });
+  };
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  int resyncs = -1;
+  const auto done = [&] {
+    return state(culprit) == JobState::held && is_active(state(jobs.all[0]->id)) &&
+           is_active(state(jobs.all[2]->id));
+  };
+  while (!done() && std::chrono::steady_clock::now() < end) {
+    if (leader->plane() != nullptr && std::exchange(resyncs, workers.resyncs) != workers.resyncs) insist();
+    io.run_one_for(std::chrono::milliseconds(20));
+  }
+  ASSERT_TRUE(done()) << name(state(jobs.all[0]->id)) << " " << name(state(culprit)) << " "
+                      << name(state(jobs.all[2]->id));
+  EXPECT_THAT(leader->plane()->find_job(culprit)->row.reason.str(),
+              ::testing::HasSubstr("the database refuses its start: conflict: a GPU has two owners"));
+  EXPECT_THAT(answered, ::testing::Not(::testing::Contains(Errc::internal)));
+
+  // It is for a person to let it go again, when the rows are mended.
+  gate->never_starts = {};
+  std::optional<Result<JobId>> released;
+  leader->change_jobs([&](ControlPlane& p, Now now) { return p.on_release(now, culprit, "ada"); },
+                      [&](const Result<JobId>& r) { released = r; }, 1);
+  until([&] { return released && is_active(state(culprit)); });
+}
+
+// What is over has closed its allocations: only its history tells when.
+TEST_F(LeaderTest, TimeGoesOnBehindTheNewestEvent) {
+  Batch b;
+  NodeRow node;
+  node.id = NodeId(1);
+  node.name = "n1";
+  EventRow event;
+  event.id = EventId(1);
+  event.at = std::chrono::floor<Duration>(std::chrono::system_clock::now()) + std::chrono::hours(1);
+  event.node = NodeId(1);
+  event.kind = "node";
+  event.to = "reachable";
+  b.nodes = {node};
+  b.events = {event};
+  gate->inner.commit(b);
+  gate->inner.drop_session();
+  Answers answers;
+  submit(answers);
+  until([&] { return answers.all.size() == 1 && leader->plane() != nullptr && gate->loads == 2; });
+  EXPECT_GE(leader->now().wall, event.at);
+}
+
+// Each may bring a thousand: what waits is not decided in one transaction, however few requests it is.
+TEST_F(LeaderTest, ABatchIsBoundedByTheJobsItChanges) {
+  gate->set_open(false);
+  Answers first;
+  submit(first);
+  turn();
+  gate->wait_for_commit();
+  std::vector<int> together;  // how many were decided before an answer
+  int decided = 0, answered = 0;
+  for (int i = 0; i < 5; ++i)
+    leader->change_jobs(
+        [&](ControlPlane&, Now) -> Result<JobId> {
+          ++decided;
+          return JobId();
+        },
+        [&](const Result<JobId>&) {
+          ++answered;
+          together.push_back(decided);
+        },
+        10);
+  turn();
+  gate->set_open(true);
+  until([&] { return answered == 5; });
+  EXPECT_EQ(together, (std::vector{2, 2, 4, 4, 5}));
+}
+
+// Much to do is no reason to cut workers off, nor to be taken for dead.
+TEST_F(LeaderTest, WorkersHaveTheirOwnRoomInTheInbox) {
+  gate->set_open(false);
+  Answers answers;
+  submit(answers);
+  turn();
+  gate->wait_for_commit();
+  for (int i = 0; i < 50; ++i) submit(answers);
+  int refused = 0, taken = 0;
+  const auto say = [&](Command::Room room) {
+    Command command;
+    command.room = room;
+    command.decide = [&](ControlPlane&, Now) -> std::function<void()> { return [&] { ++taken; }; };
+    command.refuse = [&](const Error&) { ++refused; };
+    return leader->post(std::move(command));
+  };
+  EXPECT_FALSE(say(Command::Room::shared));
+  for (int i = 0; i < 50; ++i) EXPECT_TRUE(say(Command::Room::workers));
+  EXPECT_FALSE(say(Command::Room::workers));
+  EXPECT_TRUE(say(Command::Room::always));
+  EXPECT_EQ(refused, 2);
+  gate->set_open(true);
+  until([&] { return taken == 51; });
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ using namespace std::chrono_literals;
 
 struct NoWorkers : WorkerMessages {
   void deliver(Effect) override {}
-  void resync() override {}
+  void resync(const std::vector<NodeRow>&) override {}
   void read_log(NodeId, protocol::ReadLog, Reply<protocol::LogChunk>) override {}
 };
 

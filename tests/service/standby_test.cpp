@@ -18,7 +18,7 @@ namespace {
 
 struct Silent : WorkerMessages {
   void deliver(Effect) override {}
-  void resync() override {}
+  void resync(const std::vector<NodeRow>&) override {}
   void read_log(NodeId, protocol::ReadLog, Reply<protocol::LogChunk>) override {}
 };
 

@@ -65,7 +65,7 @@ class Gate : public Store {
 
 struct NoWorkers : WorkerMessages {
   void deliver(Effect) override {}
-  void resync() override {}
+  void resync(const std::vector<NodeRow>&) override {}
   void read_log(NodeId, protocol::ReadLog, Reply<protocol::LogChunk>) override {}
 };
 

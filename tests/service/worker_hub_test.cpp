@@ -110,6 +110,17 @@ struct WorkerHubTest : ::testing::Test {
     if (phase == Phase::ended) s.end = protocol::End{true, true, "cgroup", 1};
     return s;
   }
+  void submit_without_waiting() {
+    auto spec = std::make_shared<JobSpec>();
+    spec->name = "j";
+    spec->run = "true";
+    leader->submit({{.spec = spec,
+                     .spec_json = R"({"name":"j","run":"true"})",
+                     .owner = "ada",
+                     .idempotency_key = {},
+                     .body_hash = 7}},
+                   [](const std::vector<Result<Submitted>>&) {});
+  }
   JobId submit(std::vector<std::string> secrets = {}) {
     auto spec = std::make_shared<JobSpec>();
     spec->name = "j";
@@ -231,6 +242,59 @@ TEST_F(WorkerHubTest, WorkerWithALeaseNeedNotWaitForASlowCommit) {
   third->say(hello());
   EXPECT_EQ(third->heard<protocol::Welcome>(), nullptr);
   until([&] { return third->heard<protocol::Welcome>() != nullptr; });
+}
+
+// A leader that has read the rows knows them, though nobody has said hello to it: its store may be gone again
+// by then.
+TEST_F(WorkerHubTest, ANewLeaderGoesOnWithTheNodesThatItHasReadWhileTheStoreIsAway) {
+  NodeRow node;
+  node.id = NodeId(7);
+  node.name = "n1";
+  node.boot_id = "boot";
+  hub->resync({node});
+  leases.grant(NodeId(7), boot_now());
+  std::promise<void> let_go;
+  store->write([gate = let_go.get_future().share()](Store&) { gate.wait(); }, [](std::exception_ptr) {});
+  const auto link = connect();
+  link->say(hello());
+  link->say(protocol::Heartbeat{5});
+  until([&] { return link->heard<protocol::HeartbeatAck>() != nullptr; });
+  EXPECT_EQ(link->heard<protocol::Welcome>()->node_id, 7);
+  auto rebooted = hello();
+  rebooted.boot_id = "another";
+  const auto other = connect();
+  other->say(rebooted);
+  EXPECT_EQ(other->heard<protocol::Welcome>(), nullptr) << "what it had is gone";
+  let_go.set_value();
+}
+
+// While a commit takes long, one worker's words wait up to a bound, and no other one's place is taken.
+TEST_F(WorkerHubTest, AWorkerThatSaysTooMuchIsCutAndNobodyElse) {
+  const auto loud = connect(), calm = connect();
+  loud->say(hello());
+  auto other = hello();
+  other.node = "n2";
+  calm->say(other);
+  until([&] { return loud->heard<protocol::Welcome>() && calm->heard<protocol::Welcome>(); });
+  std::promise<void> let_go;
+  store->write([gate = let_go.get_future().share()](Store&) { gate.wait(); }, [](std::exception_ptr) {});
+  submit_without_waiting();
+  io.poll();
+  const auto word = status({JobId(7), Epoch(1)}, Phase::running);
+  int said = 0;
+  while (!loud->aborted() && said < 100'000) {
+    loud->say(word);
+    ++said;
+  }
+  EXPECT_TRUE(loud->aborted());
+  EXPECT_GT(said, 1'000);
+  EXPECT_LT(said, 10'000);
+  calm->say(word);
+  EXPECT_FALSE(calm->aborted());
+  let_go.set_value();
+  calm->say(protocol::Heartbeat{6});
+  until([&] { return calm->heard<protocol::HeartbeatAck>() != nullptr; });
+  EXPECT_FALSE(calm->aborted());
 }
 
 TEST_F(WorkerHubTest, TwoMachinesOfOneNameAreNotTakenForOne) {

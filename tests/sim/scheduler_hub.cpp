@@ -37,7 +37,9 @@ void SchedulerProcess::accept(const LinkPtr& link) {
                                              }});
 }
 
-void SchedulerProcess::resync() {
+void SchedulerProcess::resync(const std::vector<NodeRow>& nodes) {
+  known_.clear();
+  for (const auto& node : nodes) known_[node.name] = {node.id, node.boot_id};
   by_node_.clear();
   const auto all = connections_;
   for (const auto& [link, c] : all) {

@@ -194,6 +194,7 @@ void SchedulerProcess::load() {
 
 void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
   const Snapshot& snapshot = *rows;
+  latest_wall_ = std::max(latest_wall_, snapshot.written_at);
   for (const auto& a : snapshot.allocations) latest_wall_ = std::max(latest_wall_, a.from);
   for (const auto& j : snapshot.jobs) latest_wall_ = std::max(latest_wall_, j.created_at);
   for (const auto& n : snapshot.nodes) latest_wall_ = std::max(latest_wall_, n.state_at);
@@ -213,7 +214,7 @@ void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
   if (!plane_->invariants_hold(&why)) world_.fail("after recovery: " + why);
   retry_delay_ = 100ms;
   last_store_contact_ = clock().mono;
-  resync();
+  resync(snapshot.nodes);
   tick_due_ = true;
   kick();
   arm_timer();

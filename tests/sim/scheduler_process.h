@@ -156,7 +156,7 @@ class SchedulerProcess {
   void on_closed(const ConnectionPtr& c);
   void report_loss(const ConnectionPtr& c);
   void deliver(Effect effect);
-  void resync();
+  void resync(const std::vector<NodeRow>& nodes);
   template <class Decide>
   void tell_plane(const ConnectionPtr& c, Decide decide);
 
