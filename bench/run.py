@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The figures of docs/performance.md: `./dev bench [scale] [submit] [writer] [start] [restart] [failover] [fleet] [churn] [load]
-[latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL (durable: fsync on), measures side by
-side in one run, prints a table and writes JSON. Standard library only. `scale` stands for submit to churn (scale.py)."""
+"""The figures of docs/performance.md: `./dev bench [scale] [submit] [writer] [start] [restart] [failover] [fleet] [churn] [cancel]
+[load] [latency] [quality] [estimates] [planner] [faults]`. Starts its own scheduler and PostgreSQL (durable: fsync on), measures side by
+side in one run, prints a table and writes JSON. Standard library only. `scale` stands for submit to cancel (scale.py)."""
 import argparse
 import json
 import os

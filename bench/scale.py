@@ -1,4 +1,4 @@
-"""The figures of a control plane that scales, each with its aim: submit, writer, start, restart, failover, fleet, churn
+"""The figures of a control plane that scales, each with its aim: submit, writer, start, restart, failover, fleet, churn, cancel
 (`./dev bench scale`: all of them). What is compared runs in turn, on the same PostgreSQL. Called by run.py."""
 import http.client
 import os
@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 
+from cancel import bench_cancel
 from rig import GANG_SPEC, SMALL_SPEC, SPEC, Fleet, Home, Postgres, Scheduler, as_postgres, pg_tool, rest, row, run_json, show
 
 
@@ -386,4 +387,4 @@ def bench_churn(bin_dir, o):
 
 
 SCALE = {"submit": bench_submit, "writer": bench_writer, "start": bench_start, "restart": bench_restart, "failover": bench_failover,
-         "fleet": bench_fleet, "churn": bench_churn}
+         "fleet": bench_fleet, "churn": bench_churn, "cancel": bench_cancel}

@@ -85,6 +85,13 @@ class Smoke(unittest.TestCase):
         self.assertEqual(values["submissions refused"], 0)
         self.assertGreater(result["samples"][-1]["tables"]["job_done"]["bytes"], 0)
 
+    def test_what_waits_is_cancelled_and_nobody_else_notices(self):
+        result = run("cancel")["cancel"]
+        values = self.values(result)
+        self.assertEqual(values["  jobs cancelled, of those that waited"], 1)
+        self.assertEqual(values["  jobs that run and went on"], 1)
+        self.assertGreater(len(result["others"]), 0)
+
 
 if __name__ == "__main__":
     needed = [BIN / p for p in ("tutti-scheduler", "rest_load", "worker_fleet", "bare_writer", "writer_bench")]
