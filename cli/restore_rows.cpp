@@ -109,7 +109,8 @@ RestoreResult raise_above_the_past(pqxx::connection& session, const RestorePlan&
   tx.exec_params("INSERT INTO leader (term, holder) VALUES ($1::bigint, $2::text)", plan.term,
                  "restore of " + plan.taken_at);
   const auto row = tx.exec1(
-      "SELECT (SELECT count(*) FROM job) + coalesce((SELECT sum(tutti_tasks_in(waiting)) FROM job_array), 0),"
+      "SELECT (SELECT count(*) FROM job) + coalesce((SELECT sum(tutti_tasks_in(waiting)) FROM job_array), "
+      "0)::bigint,"
       " job + 1 FROM id_floor");
   result.jobs = row[0].as<std::int64_t>();
   result.next_job = row[1].as<std::int64_t>();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstring>
 #include <iterator>
 #include <new>
 #include <unordered_map>
@@ -37,8 +38,10 @@ struct Found {
 };
 
 std::optional<Found> find_numbers(std::string_view text) {
-  const auto at = text.rfind(kIndex);
-  if (at == text.npos) return std::nullopt;
+  // Each text of a batch comes by here: memmem is several times as fast as find().
+  const void* found = ::memmem(text.data(), text.size(), kIndex.data(), kIndex.size());
+  if (found == nullptr) return std::nullopt;
+  const auto at = static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
   const auto index = number_at(text, at + kIndex.size());
   if (!index || !text.substr(index->end).starts_with(kPosition)) return std::nullopt;
   const auto position = number_at(text, index->end + kPosition.size());
@@ -100,8 +103,10 @@ class Search {
     const SpecRow& first = batch_.new_specs[at];
     const SpecRow& second = batch_.new_specs[at + 1];
     if (second.id.value != first.id.value + 1 || !alike(first, second)) return std::nullopt;
-    const auto numbers = task_numbers(first.spec_json), next = task_numbers(second.spec_json);
-    if (!numbers || !next) return std::nullopt;
+    if (first.spec_json == second.spec_json) return std::nullopt;  // tasks have positions of their own
+    const auto numbers = task_numbers(first.spec_json);
+    const auto next = numbers ? task_numbers(second.spec_json) : std::nullopt;
+    if (!next) return std::nullopt;
     gather();
     ArrayRun run{.spec = &first, .numbers = *numbers, .index_step = next->index - numbers->index};
     if (!rows_of(first, run.job, run.event)) return std::nullopt;

@@ -187,9 +187,11 @@ std::vector<JobView> PgReader::list_jobs(const JobFilter& filter, int page_size,
   const std::string conditions = "j.id < $1::bigint" + asked.columns + asked.ids;
   const auto [live, finished] = halves_of(filter);
   std::string text;
-  if (live)
-    text = half("job", "NULL::timestamptz AS ended_at, 0 AS exit_code", conditions) + " UNION ALL " +
-           folded_page(asked);
+  if (live) {
+    text = half("job", "NULL::timestamptz AS ended_at, 0 AS exit_code", conditions);
+    text += " UNION ALL ";
+    text += folded_page(asked);
+  }
   if (finished) text += (live ? " UNION ALL " : "") + half("job_done", "j.ended_at, j.exit_code", conditions);
   text = "SELECT * FROM (" + text + ") both_halves ORDER BY id DESC LIMIT $2::bigint";
   const Reads reads = filter.name_part.empty() ? Reads::some : Reads::all;
@@ -212,9 +214,11 @@ std::vector<JobGroup> PgReader::count_jobs(const JobFilter& filter, JobKey by, i
     return part_of("1::bigint", " FROM " + table + specs + " WHERE true" + conditions);
   };
   std::string text;
-  if (live)
-    text = half_of("job") + " UNION ALL " +
-           part_of("tutti_tasks_in(j.tasks)", folded(asked.tasks, asked.columns));
+  if (live) {
+    text = half_of("job");
+    text += " UNION ALL ";
+    text += part_of("tutti_tasks_in(j.tasks)", folded(asked.tasks, asked.columns));
+  }
   if (finished) text += (live ? " UNION ALL " : "") + half_of("job_done");
   text = "SELECT key, sum(jobs)::bigint, sum(gpus)::bigint FROM (" + text +
          ") parts GROUP BY key ORDER BY sum(jobs) DESC, key COLLATE \"C\" LIMIT $1::bigint";

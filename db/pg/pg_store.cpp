@@ -226,14 +226,14 @@ void PgStore::fail(const SqlError& error) {
 
 // What is planned while a table is empty goes through all of it, and is kept until autovacuum comes by: by
 // then a burst has made it large. New plans cost a few milliseconds.
-void PgStore::plan_anew_if_grown(const Batch& batch) {
+void PgStore::plan_anew_if_grown(const Batch& batch, std::size_t unfolded) {
   const std::size_t most = std::max(plan_anew_at_, kPlanAnewFirst);
   if (grown_ >= most) {  // by the batches before: those of this one are not there yet
     connection_->run_script("DISCARD PLANS", in(kShort));
     plan_anew_at_ = std::min(2 * most, kPlanAnewLast);
     grown_ = 0;
   }
-  grown_ += batch.new_jobs.size() + batch.opened.size();
+  grown_ += batch.new_jobs.size() + batch.opened.size() + unfolded;
 }
 
 // The server takes a leader that says nothing for a frozen one. Not while it works on what it has loaded,
@@ -315,7 +315,7 @@ void PgStore::commit(const Batch& batch) {
   transact(
       [&] {
         if (newest != batch.events.end()) make_partitions(newest->at);
-        plan_anew_if_grown(batch);
+        plan_anew_if_grown(batch, unfolding.tasks.size());
         folding = folding_of(batch);
       },
       [&](Pipeline& pipeline) {

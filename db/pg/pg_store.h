@@ -73,7 +73,7 @@ class PgStore final : public Store {
   template <class Ask>
   auto asked(Ask ask);               // a question of the session that is there
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
-  void plan_anew_if_grown(const Batch& batch);
+  void plan_anew_if_grown(const Batch& batch, std::size_t unfolded);
   void may_be_idle_for(std::chrono::milliseconds time);
   void lose_session();
   [[noreturn]] void fail(const SqlError& error);

@@ -345,7 +345,7 @@ class ArrayAnswers : public testing::TestWithParam<unsigned> {
 
   void compare_some() {
     const JobFilter f = filter();
-    const int page = story_.below(50) + 1;
+    const int page = story_.below(150) + 20;
     same("lists", [&](Side& s, auto& out) { s.jobs(f, page, out); });
     for (int i = 0; i < 5; ++i) {
       const JobId one = id();
@@ -369,17 +369,17 @@ class ArrayAnswers : public testing::TestWithParam<unsigned> {
   Side folds_{kFolds}, does_not_{kDoesNot};
 };
 
-INSTANTIATE_TEST_SUITE_P(Seeds, ArrayAnswers, testing::Values(1u, 2u, 3u, 4u));
+INSTANTIATE_TEST_SUITE_P(Seeds, ArrayAnswers, testing::Values(1u, 2u, 3u));
 
 TEST_P(ArrayAnswers, AreTheSameWhetherArraysAreFoldedOrNot) {
   std::int64_t folded = 0;
-  for (int i = 1; i <= 120 && !HasFailure(); ++i) {
+  for (int i = 1; i <= 100 && !HasFailure(); ++i) {
     SCOPED_TRACE("seed " + std::to_string(GetParam()) + ", batch " + std::to_string(i));
     commit(story_.next());
     folded = std::max(folded, static_cast<std::int64_t>(std::stoll(folds_.folded())));
     EXPECT_EQ(does_not_.folded(), "0");
-    if (i % 3 == 0) compare_some();
-    if (i % 20 == 0) compare_all();
+    if (i % 4 == 0) compare_some();
+    if (i % 25 == 0) compare_all();
     if (const Batch wrong = story_.conflict(); i % 17 == 0 && !wrong.jobs.empty())
       for (Side* side : {&folds_, &does_not_}) EXPECT_THROW(side->store().commit(wrong), StoreError);
     if (i % 25 == 0) folds_.lead();

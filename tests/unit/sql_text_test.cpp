@@ -131,7 +131,6 @@ const Allowed kAllowed[] = {
     {"db/pg/pg_reader_jobs.cpp", "asked . columns", "likewise"},
     {"db/pg/pg_reader_jobs.cpp", "asked . ids", "likewise"},
     {"db/pg/pg_reader_jobs.cpp", "folded ( asked . tasks , asked . columns )", "likewise"},
-    {"db/pg/pg_reader_jobs.cpp", "folded_page ( asked )", "likewise"},
     {"db/pg/pg_reader_jobs.cpp", "column", "lambda is() gets literals"},
     {"db/pg/pg_reader_jobs.cpp", "numbers", "numbers of an enum"},
     {"db/pg/pg_reader_jobs.cpp", "column_of ( by )", "a literal for each key"},
