@@ -71,7 +71,7 @@ CREATE FUNCTION tutti_array_of(task bigint) RETURNS SETOF job_array LANGUAGE sql
   WHERE a.id = (SELECT b.id FROM job_array b WHERE b.id <= task ORDER BY b.id DESC LIMIT 1) AND a.waiting @> task
 $$;
 
--- These three in plpgsql, which plans a statement once in a session: written out in each query that uses them they would
+-- These and tutti_task_events in plpgsql, which plans a statement once in a session: written out in each query that uses them they would
 -- cost every reader its planning, also where there are no arrays.
 CREATE FUNCTION tutti_tasks_in(tasks int8multirange) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
@@ -98,19 +98,21 @@ END $$;
 CREATE FUNCTION tutti_task_events(after bigint, most bigint) RETURNS TABLE (
   id bigint, at timestamptz, job bigint, node bigint, epoch bigint, cause smallint, kind text, from_name text,
   to_name text, detail text)
-  LANGUAGE sql STABLE AS $$
-  SELECT e.* FROM (
-    SELECT c.array_id, c.tasks,
-           sum(tutti_tasks_in(c.tasks)) OVER (ORDER BY c.array_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-    FROM (SELECT b.id AS array_id, b.waiting * int8multirange(int8range(b.id + (after - b.first_event) + 1, NULL)) AS tasks
-          FROM job_array b WHERE b.last_event > after AND b.told) c
-    WHERE NOT isempty(c.tasks)) n
-  JOIN job_array a ON a.id = n.array_id
-  CROSS JOIN LATERAL tutti_first_tasks(n.tasks, most) t(task)
-  CROSS JOIN LATERAL tutti_task_event(a, t.task) e
-  WHERE coalesce(n.before, 0) < most
-  ORDER BY e.id LIMIT most
-$$;
+  LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN QUERY
+    SELECT e.* FROM (
+      SELECT c.array_id, c.tasks,
+             sum(tutti_tasks_in(c.tasks)) OVER (ORDER BY c.last_event ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+      FROM (SELECT b.id AS array_id, b.last_event, b.waiting * int8multirange(int8range(b.id + (after - b.first_event) + 1, NULL)) AS tasks
+            FROM job_array b WHERE b.last_event > after AND b.told) c
+      WHERE NOT isempty(c.tasks)) n
+    JOIN job_array a ON a.id = n.array_id
+    CROSS JOIN LATERAL tutti_first_tasks(n.tasks, most) t(task)
+    CROSS JOIN LATERAL tutti_task_event(a, t.task) e
+    WHERE coalesce(n.before, 0) < most
+    ORDER BY e.id LIMIT most;
+END $$;
 
 -- All of them. For reports and for people: it goes through every task, whatever id is asked for.
 CREATE VIEW job_folded AS
