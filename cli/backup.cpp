@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -60,7 +61,7 @@ BackupManifest OneInstant::manifest() {
       " to_char(now(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), current_database(),"
       " coalesce((SELECT term FROM leader), -1), coalesce((SELECT max(id) FROM job_spec), 0),"
       " (SELECT count(*) FROM job), (SELECT count(*) FROM attempt WHERE state <> 6),"
-      " (SELECT count(*) FROM job_done)");
+      " (SELECT count(*) FROM job_done), to_regclass('job_array') IS NOT NULL");
   BackupManifest m;
   m.tutti = TUTTI_VERSION;
   m.schema_version = row[0].as<int>();
@@ -73,6 +74,12 @@ BackupManifest OneInstant::manifest() {
   m.unfinished_jobs = row[7].as<std::int64_t>();
   m.live_attempts = row[8].as<std::int64_t>();
   m.finished_jobs = row[9].as<std::int64_t>();
+  if (row[10].as<bool>()) {  // of an older schema there is none
+    const auto folded = tx_->exec1(
+        "SELECT coalesce(max(last), 0), coalesce(sum(tutti_tasks_in(waiting)), 0)::bigint FROM job_array");
+    m.last_job = std::max(m.last_job, folded[0].as<std::int64_t>());
+    m.unfinished_jobs += folded[1].as<std::int64_t>();
+  }
   if (m.term < 0)
     throw Failure(Exit::failed,
                   "a restore into this database has not come to its end: it is no use to keep it");

@@ -8,10 +8,11 @@ constexpr double kQuietMinutes = 21;
 // In the order in which ids are given away; $1 are the gaps.
 constexpr const char* kRaiseFloor = R"(
 UPDATE id_floor SET
-  job = greatest(job, coalesce((SELECT max(id) FROM job_spec), 0)) + $1::bigint,
+  job = greatest(job, (SELECT max(id) FROM job_spec), (SELECT max(last) FROM job_array)) + $1::bigint,
   node = greatest(node, coalesce((SELECT max(id) FROM node), 0)) + $2::bigint,
   gpu = greatest(gpu, coalesce((SELECT max(id) FROM gpu), 0)) + $2::bigint,
-  event = greatest(event, (SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), 0) + $3::bigint,
+  event = greatest(event, (SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event),
+                   (SELECT max(last_event) FROM job_array)) + $3::bigint,
   fault = greatest(fault, coalesce((SELECT max(id) FROM fault), 0)) + $3::bigint)";
 
 // Jobs that ran, or were about to, or were being stopped. `goes`: where each of them goes now, as its order
@@ -95,6 +96,7 @@ RestoreResult raise_above_the_past(pqxx::connection& session, const RestorePlan&
   tx.exec(kWaitAgain);
   // Of all: one that waited at the backup may have run since, and its worker may still have that attempt.
   tx.exec_params("UPDATE job SET epoch = epoch + $1::bigint", kEpochGap);
+  tx.exec_params("UPDATE job_array SET epoch = epoch + $1::bigint", kEpochGap);
   tx.exec("UPDATE id_floor SET event = event + 4 * (SELECT count(*) FROM restored_live)");
   tx.exec_params(kTell, why + "; term " + std::to_string(plan.term));
   tx.exec("UPDATE id_floor SET event = event + 1");
@@ -106,7 +108,10 @@ RestoreResult raise_above_the_past(pqxx::connection& session, const RestorePlan&
                    static_cast<double>(plan.quiet.count()));
   tx.exec_params("INSERT INTO leader (term, holder) VALUES ($1::bigint, $2::text)", plan.term,
                  "restore of " + plan.taken_at);
-  const auto row = tx.exec1("SELECT (SELECT count(*) FROM job), job + 1 FROM id_floor");
+  const auto row = tx.exec1(
+      "SELECT (SELECT count(*) FROM job) + coalesce((SELECT sum(tutti_tasks_in(waiting)) FROM job_array), "
+      "0)::bigint,"
+      " job + 1 FROM id_floor");
   result.jobs = row[0].as<std::int64_t>();
   result.next_job = row[1].as<std::int64_t>();
   tx.commit();

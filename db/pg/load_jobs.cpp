@@ -1,7 +1,9 @@
 #include "db/pg/load_jobs.h"
 
 #include <algorithm>
+#include <limits>
 #include <unordered_map>
+#include <utility>
 
 #include "db/checked_store.h"
 #include "db/pg/row_codec.h"
@@ -14,15 +16,24 @@ constexpr std::size_t kTextsAtOnce = 1'000;  // hashes of one question
 
 class Loading {
  public:
-  explicit Loading(Snapshot& into) : into_(into) {}
+  Loading(Snapshot& into, StoredArrays& arrays) : into_(into), arrays_(arrays) {}
 
   void take(RowReader& row) {
     const auto hash = row.bytes_or_null();
     const auto text = row.bytes_or_null();
+    JobRow job = read_job(row);
+    take_tasks(job.id);
     into_.specs.places.push_back(text   ? place_of(*text)
                                  : hash ? place_of_hash(*hash)
                                         : place_of(kNoSpec));  // removed by hand
-    into_.jobs.push_back(read_job(row));
+    into_.jobs.push_back(std::move(job));
+  }
+  // Those below it that have no rows of their own.
+  void take_tasks(JobId below) {
+    arrays_.below(below, [&](JobRow job, std::string text) {
+      into_.jobs.push_back(std::move(job));
+      into_.specs.add(std::move(text));
+    });
   }
 
   void fetch_texts(Connection& connection, Connection::Deadline until) {
@@ -69,6 +80,7 @@ class Loading {
 
   using Place = std::pair<const std::string, std::uint32_t>;
   Snapshot& into_;
+  StoredArrays& arrays_;
   std::unordered_map<std::size_t, std::uint32_t> recent_;   // std::hash of a text → its place
   std::unordered_map<std::string, std::uint32_t> by_hash_;  // its place
   std::vector<const Place*> hashes_;                        // of by_hash_
@@ -77,15 +89,16 @@ class Loading {
 
 }  // namespace
 
-void load_jobs(Connection& connection, Snapshot& snapshot, Connection::Deadline until) {
+void load_jobs(Connection& connection, Snapshot& snapshot, StoredArrays& arrays, Connection::Deadline until) {
   const std::string text = std::string(
                                "COPY (SELECT CASE WHEN p.changed_json IS NULL THEN p.spec_hash END,"
                                " coalesce(p.changed_json, p.spec_json), ") +
                            kJobColumns +
                            " FROM job j LEFT JOIN job_spec p USING (id) ORDER BY j.id)"
                            " TO STDOUT (FORMAT binary)";
-  Loading loading(snapshot);
+  Loading loading(snapshot, arrays);
   connection.copy_out(text, [&](RowReader& row) { loading.take(row); }, until);
+  loading.take_tasks(JobId(std::numeric_limits<std::int64_t>::max()));
   loading.fetch_texts(connection, until);
 }
 

@@ -36,6 +36,7 @@ void add_visible(const std::optional<Visible>& visible, Params& params) {
 
 constexpr Statement kFirstEvent{"history_first", R"(
 SELECT min(at) FROM ((SELECT at FROM job_event ORDER BY id LIMIT 1) UNION ALL
+                     (SELECT event_at FROM job_array WHERE told ORDER BY last_event LIMIT 1) UNION ALL
                      (SELECT at FROM node_event ORDER BY id LIMIT 1)) f)"};
 
 // What a decision is: decision_word() in db/history.cpp.
@@ -128,7 +129,7 @@ LEFT JOIN job_done d ON d.id = a.job)"};
 // ---------------------------------------------------------------- jobs
 
 // The state of each is its newest event. Those of a job begin with its submission: a day more is for a clock
-// that was set back, and leaves out the partitions before.
+// that was set back, and leaves out the partitions before. A task without rows of its own has one event.
 constexpr Statement kJobs{"history_jobs", R"(
 SELECT s.to_name, count(*) FROM (
   SELECT id, created_at FROM job WHERE created_at <= $1::timestamptz
@@ -138,7 +139,10 @@ CROSS JOIN LATERAL (
   SELECT e.to_name FROM job_event e
   WHERE e.job = t.id AND e.kind = 'state' AND e.at <= $1::timestamptz AND e.at >= t.created_at - interval '1 day'
   ORDER BY e.id DESC LIMIT 1) s
-GROUP BY 1)"};
+GROUP BY 1
+UNION ALL
+SELECT event_to, tutti_tasks_in(waiting) FROM job_array
+WHERE told AND created_at <= $1::timestamptz AND event_at <= $1::timestamptz)"};
 
 constexpr Statement kEnded{"history_ended", R"(
 SELECT n.name, count(*) FROM job_done d JOIN job_state_name n USING (state)
@@ -154,6 +158,8 @@ ORDER BY d.queued_at, d.id LIMIT $3::bigint)"};
 
 constexpr Statement kDidNotRun{"history_did_not_run", R"(
 SELECT (SELECT count(*) FROM job WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz) +
+       (SELECT coalesce(sum(tutti_tasks_in(waiting)), 0)::bigint FROM job_array
+        WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz) +
        (SELECT count(*) FROM job_done
         WHERE ended_at >= $1::timestamptz AND created_at >= $1::timestamptz AND created_at < $2::timestamptz AND
               NOT (ran_us > 0 AND gpus_per_node > 0)))"};
@@ -364,6 +370,9 @@ PastQueue PgHistory::queue(Instant at, const std::optional<Visible>& visible, in
       {"history_queue",
        (std::string("WITH there AS (SELECT * FROM (SELECT ") + kJobColumns +
         " FROM job j WHERE j.created_at <= $1::timestamptz UNION ALL SELECT " + kJobColumns +
+        " FROM job_array a CROSS JOIN LATERAL tutti_first_tasks(a.waiting, $2::bigint + 1) i(task) "
+        "CROSS JOIN LATERAL tutti_task(a, i.task) j WHERE a.created_at <= $1::timestamptz UNION ALL SELECT " +
+        kJobColumns +
         " FROM job_done j WHERE j.ended_at > $1::timestamptz AND j.created_at <= $1::timestamptz) t "
         "WHERE $3::integer = 1 OR t.project = ANY($4::text[]) OR t.owner = $5::text "
         "ORDER BY t.priority DESC, t.queued_at, t.id LIMIT $2::bigint + 1), "
@@ -371,11 +380,14 @@ PastQueue PgHistory::queue(Instant at, const std::optional<Visible>& visible, in
         "waiting AS (SELECT t.*, s.to_name, s.at, "
         "coalesce((SELECT a.number FROM attempt a WHERE a.job = t.id AND a.placed_at <= $1::timestamptz "
         "ORDER BY a.epoch DESC LIMIT 1), 0) AS attempts, "
-        "coalesce((SELECT p.name FROM job_spec p WHERE p.id = t.id), '') AS name, coalesce(w.body, '') AS "
-        "body "
-        "FROM seen t CROSS JOIN LATERAL (SELECT e.to_name, e.at FROM job_event e WHERE e.job = t.id AND "
+        "coalesce((SELECT p.name FROM job_spec p WHERE p.id = t.id), "
+        "(SELECT a.name FROM tutti_array_of(t.id) a), '') AS name, coalesce(w.body, '') AS body "
+        "FROM seen t CROSS JOIN LATERAL ((SELECT e.id, e.to_name, e.at FROM job_event e WHERE e.job = t.id "
+        "AND "
         "e.kind = 'state' AND e.at <= $1::timestamptz AND e.at >= t.created_at - interval '1 day' "
-        "ORDER BY e.id DESC LIMIT 1) s "
+        "ORDER BY e.id DESC LIMIT 1) UNION ALL (SELECT e.id, e.to_name, e.at FROM tutti_array_of(t.id) a "
+        "CROSS JOIN LATERAL tutti_task_event(a, t.id) e WHERE e.at <= $1::timestamptz) "
+        "ORDER BY id DESC LIMIT 1) s "
         "LEFT JOIN LATERAL (SELECT r.body FROM waiting_reason r WHERE r.job = t.id AND r.at >= s.at AND "
         "r.at <= $1::timestamptz ORDER BY r.at DESC LIMIT 1) w ON s.to_name = 'queued' "
         "WHERE s.to_name IN ('queued', 'delayed', 'blocked', 'held')) "

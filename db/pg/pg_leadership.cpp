@@ -129,6 +129,8 @@ Term PgStore::acquire_leadership(const std::string& holder) {
                                "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
                      nullptr, in(options_.commit_timeout));
     forget_former_terms();
+    folded_.forget();
+    StoredArrays::load(*connection_, in(options_.commit_timeout)).put_into(folded_);
     partitions_end_ = Instant{};
     make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
     return term_;

@@ -21,7 +21,7 @@ struct PgReaderOptions {
   std::string application_name = "tutti-reader";
   int max_connections = 4;
   std::chrono::milliseconds statement_timeout{30000};  // also bounds the wait for a free session
-  std::chrono::milliseconds scan_timeout{5000};  // of what may read every job there has been
+  std::chrono::milliseconds scan_timeout{5000};        // of what may read every job there has been
 };
 
 class PgReader final : public Reader {
@@ -52,7 +52,10 @@ class PgReader final : public Reader {
   LeaderView leader() override;
 
  private:
-  enum class Reads : std::uint8_t { some, all };  // all: no index bounds it, others must not wait for long
+  enum class Reads : std::uint8_t {
+    some,
+    all
+  };  // all: no index bounds it, others must not wait for long
   Result run(const Statement& statement, Params params, Reads reads = Reads::some);
   std::unique_ptr<Connection> take();
   void give_back(std::unique_ptr<Connection> connection);

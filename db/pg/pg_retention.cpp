@@ -15,7 +15,8 @@ constexpr Statement kForgetTexts{"retention_texts", "SELECT tutti_forget_texts($
 // them differ, so it is not taken at its word.
 constexpr Statement kOldest{"retention_oldest", R"(
 SELECT least((SELECT min(ended_at) FROM job_done), (SELECT min(at) FROM fault),
-             (SELECT at FROM job_event ORDER BY id LIMIT 1), (SELECT at FROM node_event ORDER BY id LIMIT 1)))"};
+             (SELECT at FROM job_event ORDER BY id LIMIT 1), (SELECT at FROM node_event ORDER BY id LIMIT 1),
+             (SELECT event_at FROM job_array WHERE told ORDER BY last_event LIMIT 1)))"};
 constexpr Duration kClocksDiffer = std::chrono::days(1);
 
 // Each gives at, id and a JSON object with names for numbers. $1, $2: the place; $3: until; $4: so many rows.
@@ -44,10 +45,22 @@ FROM (SELECT * FROM job_done
       ORDER BY ended_at, id LIMIT $4::integer) d
 JOIN job_state_name s ON s.state = d.state JOIN cause_name c ON c.cause = d.cause) whole) counted
 WHERE before < 16777216 ORDER BY ended_at, id)"};
+// Also those that tasks of an array would have. Within an array their time is one, so the place is an id.
 constexpr Statement kReadEvents{"retention_read_events", R"(
 SELECT e.at, e.id, (to_jsonb(e) || jsonb_build_object('cause', c.name))::text
-FROM (SELECT * FROM job_event
-      WHERE at >= $1::timestamptz AND at < $3::timestamptz AND (at, id) > ($1::timestamptz, $2::bigint)
+FROM ((SELECT id, at, job, node, epoch, cause, kind, from_name, to_name, detail FROM job_event
+       WHERE at >= $1::timestamptz AND at < $3::timestamptz AND (at, id) > ($1::timestamptz, $2::bigint)
+       ORDER BY at, id LIMIT $4::integer)
+      UNION ALL
+      (SELECT t.id, t.at, t.job, t.node, t.epoch, t.cause, t.kind, t.from_name, t.to_name, t.detail
+       FROM job_array a
+       CROSS JOIN LATERAL tutti_first_tasks(
+         a.waiting * CASE WHEN a.event_at = $1::timestamptz
+                          THEN int8multirange(int8range(a.id + ($2::bigint - a.first_event) + 1, NULL)) ELSE '{(,)}' END,
+         $4::integer) i(task)
+       CROSS JOIN LATERAL tutti_task_event(a, i.task) t
+       WHERE a.told AND a.event_at >= $1::timestamptz AND a.event_at < $3::timestamptz
+       ORDER BY t.at, t.id LIMIT $4::integer)
       ORDER BY at, id LIMIT $4::integer) e
 JOIN cause_name c ON c.cause = e.cause ORDER BY e.at, e.id)"};
 constexpr Statement kReadNodeEvents{"retention_read_node_events", R"(

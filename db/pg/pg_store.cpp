@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/pg/array_rows.h"
 #include "db/pg/connection.h"
 #include "db/pg/load_jobs.h"
 #include "db/pg/pg_batch.h"
@@ -17,7 +18,8 @@ using std::chrono::steady_clock;
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
 constexpr auto kShort = std::chrono::seconds(2);
-constexpr int kSchemaOfTexts = 21;  // sql/migrations/0021_spec_texts.sql
+constexpr int kSchemaOfTexts = 21;   // sql/migrations/0021_spec_texts.sql
+constexpr int kSchemaOfArrays = 22;  // sql/migrations/0022_arrays.sql
 constexpr std::size_t kPlanAnewFirst = 1'000, kPlanAnewLast = 64'000;
 
 Connection::Deadline in(milliseconds t) { return steady_clock::now() + t; }
@@ -156,10 +158,12 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
            read_reservation, until);
   const Result r =
       c.run(Statement{"",
-                      "SELECT greatest((SELECT max(id) FROM job_spec), job),"
+                      "SELECT greatest((SELECT max(id) FROM job_spec),"
+                      " (SELECT last FROM job_array ORDER BY id DESC LIMIT 1), job),"
                       " greatest((SELECT max(id) FROM node), node),"
                       " greatest((SELECT max(id) FROM gpu), gpu),"
-                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event), event),"
+                      " greatest((SELECT max(id) FROM job_event), (SELECT max(id) FROM node_event),"
+                      " (SELECT max(last_event) FROM job_array), event),"
                       " greatest((SELECT max(id) FROM fault), fault) FROM id_floor"},
             nullptr, until);
   if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table id_floor has not exactly one row");
@@ -198,18 +202,19 @@ Connection& PgStore::session() {
     fresh->run(Statement{"", "SELECT pg_advisory_lock_shared(73812044, $1::integer)"}, &params, in(kShort));
     check_schema(*fresh);  // while we had no session, somebody may have
   }
-  refers_to_texts_ = nobody_reads_whole_specs(*fresh);
+  refers_to_texts_ = all_know(*fresh, kSchemaOfTexts);
   connection_ = std::move(fresh);
   return *connection_;
 }
 
-// A scheduler of a version before knows no table spec_text: as long as one is connected, texts stay with
-// their jobs. One that comes later, back to that version, refuses to lead (CheckedStore, rule 6).
-bool PgStore::nobody_reads_whole_specs(Connection& c) {
+// A scheduler of a version before knows no table spec_text, or job_array: as long as one is connected, texts
+// stay with their jobs and every task has its own rows. One that comes later, back to that version, refuses
+// to lead (CheckedStore, rule 6), and one that takes the lead has all tasks unfolded (0022_arrays.sql).
+bool PgStore::all_know(Connection& c, int schema) {
   Params params;
-  params.integer(kSchemaOfTexts);
+  params.integer(schema);
   const Result r =
-      c.run(Statement{"",
+      c.run(Statement{"all_know",
                       "SELECT NOT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
                       "WHERE l.locktype = 'advisory' AND l.classid = 73812044 AND d.datname = "
                       "current_database() AND l.objid::bigint < $1::integer AND l.objsubid = 2)"},
@@ -227,14 +232,14 @@ void PgStore::fail(const SqlError& error) {
 
 // What is planned while a table is empty goes through all of it, and is kept until autovacuum comes by: by
 // then a burst has made it large. New plans cost a few milliseconds.
-void PgStore::plan_anew_if_grown(const Batch& batch) {
+void PgStore::plan_anew_if_grown(const Batch& batch, std::size_t unfolded) {
   const std::size_t most = std::max(plan_anew_at_, kPlanAnewFirst);
   if (grown_ >= most) {  // by the batches before: those of this one are not there yet
     connection_->run_script("DISCARD PLANS", in(kShort));
     plan_anew_at_ = std::min(2 * most, kPlanAnewLast);
     grown_ = 0;
   }
-  grown_ += batch.new_jobs.size() + batch.opened.size();
+  grown_ += batch.new_jobs.size() + batch.opened.size() + unfolded;
 }
 
 // The server takes a leader that says nothing for a frozen one. Not while it works on what it has loaded,
@@ -284,12 +289,15 @@ Snapshot PgStore::load() {
                      "enable_hashjoin = on",
                  in(kShort));
     Snapshot snapshot;
-    load_jobs(c, snapshot, until);
+    StoredArrays arrays = StoredArrays::load(c, until);
+    load_jobs(c, snapshot, arrays, until);
     load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
     snapshot.newer_schema = check_schema(c);
-    refers_to_texts_ = nobody_reads_whole_specs(c);  // a standby's session is older than its lead
+    refers_to_texts_ = all_know(c, kSchemaOfTexts);  // a standby's session is older than its lead
     c.run_script("COMMIT", in(kShort));
+    folded_.forget();
+    arrays.put_into(folded_);
     may_be_idle_for(std::max(options_.load_timeout, options_.leader_idle_timeout));
     return snapshot;
   } catch (const SqlError& e) {
@@ -308,13 +316,30 @@ void PgStore::commit(const Batch& batch) {
   require_well_formed(batch);
   const auto newest = std::max_element(batch.events.begin(), batch.events.end(),
                                        [](const EventRow& a, const EventRow& b) { return a.at < b.at; });
+  const auto unfolding = folded_.touched_by(batch);
+  Folding folding;
   transact(
       [&] {
         if (newest != batch.events.end()) make_partitions(newest->at);
-        plan_anew_if_grown(batch);
+        plan_anew_if_grown(batch, unfolding.tasks.size());
+        folding = folding_of(batch);
       },
-      [&](Pipeline& pipeline) { return add_transaction(pipeline, batch, term_, texts_, refers_to_texts_); });
+      [&](Pipeline& pipeline) {
+        return add_transaction(
+            pipeline, batch, term_,
+            {.texts = texts_, .may_refer = refers_to_texts_, .folding = folding, .unfolding = unfolding});
+      });
   texts_.committed();
+  folded_.remove(unfolding.tasks);
+}
+
+// Remembered before it is written: of what comes to nothing too much is known, never too little. Asked anew
+// each time, since arrays are few: a scheduler of the version before may have come as a standby.
+Folding PgStore::folding_of(const Batch& batch) {
+  Folding folding = Folding::of(batch);
+  if (folding.empty() || !all_know(*connection_, kSchemaOfArrays)) return {};
+  folded_.add(folding);
+  return folding;
 }
 
 // A statement's timeout ends no COMMIT that waits for a synchronous standby: our own deadline does, which

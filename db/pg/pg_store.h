@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "db/pg/array_rows.h"
 #include "db/pg/spec_texts.h"
 #include "db/store.h"
 
@@ -58,20 +59,21 @@ class PgStore final : public Store {
   int backend_pid() const;  // of the session, 0 = none (tests, logs)
 
  private:
-  Connection& session();             // connects if there is none
-  void end_former_terms();           // of our own instance
-  void take_lock();                  // throws deposed if another session keeps it
-  bool check_schema(Connection& c);  // is it newer than ours? Throws outdated
-  static bool nobody_reads_whole_specs(Connection& c);
-  void check_still_leader();  // throws deposed
-  void confirm_leadership();  // both, after a session was lost, and proves it
+  Connection& session();                            // connects if there is none
+  void end_former_terms();                          // of our own instance
+  void take_lock();                                 // throws deposed if another session keeps it
+  bool check_schema(Connection& c);                 // is it newer than ours? Throws outdated
+  static bool all_know(Connection& c, int schema);  // every scheduler that is connected
+  Folding folding_of(const Batch& batch);           // what of it may be folded now
+  void check_still_leader();                        // throws deposed
+  void confirm_leadership();                        // both, after a session was lost, and proves it
   void forget_former_terms();
   // What `fill` puts in, after `first`, as one transaction; `fill` returns where its COMMIT is.
   void transact(const std::function<void()>& first, const std::function<std::size_t(Pipeline&)>& fill);
   template <class Ask>
   auto asked(Ask ask);               // a question of the session that is there
   void make_partitions(Instant at);  // before `at` comes near the end of those that exist
-  void plan_anew_if_grown(const Batch& batch);
+  void plan_anew_if_grown(const Batch& batch, std::size_t unfolded);
   void may_be_idle_for(std::chrono::milliseconds time);
   void lose_session();
   [[noreturn]] void fail(const SqlError& error);
@@ -88,6 +90,7 @@ class PgStore final : public Store {
   std::size_t grown_ = 0, plan_anew_at_ = 0;
   KnownTexts texts_;              // of this session
   bool refers_to_texts_ = false;  // it may put texts where a scheduler of the version before does not look
+  FoldedTasks folded_;            // at least those without rows of their own
   Instant partitions_end_;        // events from here on would go to the default partition
 };
 

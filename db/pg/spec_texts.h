@@ -34,7 +34,7 @@ class KnownTexts {
   };
 
   /// `at`: of the commit. With `may_refer` false all texts stay with their rows.
-  Split split(const std::vector<SpecRow>& rows, Instant at, bool may_refer);
+  Split split(const std::vector<const SpecRow*>& rows, Instant at, bool may_refer);
   /// What the last split() has put there is committed.
   void committed();
   /// It is not, or nobody knows; also at the end of a session.

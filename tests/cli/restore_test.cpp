@@ -32,6 +32,30 @@ TEST(RestoreRows, NoLeaderOfBeforeIsReachedButItsTimeIsStillWaitedFor) {
               ElementsAre("t"));
 }
 
+// Of tasks without rows of their own the epochs rise too, and their ids are not given again.
+TEST(RestoreRows, WaitingTasksOfAnArrayStayOneRow) {
+  const auto database = test::TestPostgres::instance().create_database();
+  database.sql("DELETE FROM leader");
+  database.sql(
+      "INSERT INTO job_array (id, last, waiting, created_at, queued_at, nodes, gpus_per_node, state, "
+      "priority, queue,"
+      " project, owner, reason, name, text_format, first_index, index_step, first_position, first_event, "
+      "last_event,"
+      " event_at, event_to, event_cause, event_detail)"
+      " VALUES (11, 30, '{[11,15),[20,31)}', now(), now(), 1, 1, 1, 50, 'default', 'default', 'ann', '', "
+      "'sweep',"
+      " '%1$s', 0, 1, 0, 101, 120, now(), 'queued', 0, 'submitted')");
+  pqxx::connection session(database.connection_string());
+  const RestoreResult result =
+      raise_above_the_past(session, {.taken_at = "2026-11-01 00:00:00+00", .term = 1000});
+  EXPECT_EQ(result.jobs, 15);
+  EXPECT_EQ(result.next_job, 30 + kJobGap + 1);
+  EXPECT_THAT(database.sql("SELECT count(*) FROM job_folded WHERE epoch = " + std::to_string(kEpochGap)),
+              ElementsAre("15"));
+  EXPECT_THAT(database.sql("SELECT event >= 120 + " + std::to_string(kEventGap) + " FROM id_floor"),
+              ElementsAre("t"));
+}
+
 std::string refusal_of(const std::string& db) {
   try {
     const BackupSite site({.data = "", .db = db}, BackupSite::For::reading);

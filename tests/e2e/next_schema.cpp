@@ -10,7 +10,7 @@ Migration next_migration(int version) {
   const std::string name = "next_" + std::to_string(version);
   std::string sql;
   for (const std::string table :
-       {"job_spec", "job", "node", "gpu", "attempt", "allocation", "job_done", "job_event"})
+       {"job_spec", "job", "node", "gpu", "attempt", "allocation", "job_done", "job_event", "job_array"})
     sql += "ALTER TABLE " + table + " ADD COLUMN " + name + " integer NOT NULL DEFAULT 7;\n";
   return {version, name, sql + "CREATE TABLE " + name + " (job bigint PRIMARY KEY, note text);\n"};
 }

@@ -256,8 +256,9 @@ TEST_F(RetentionTest, EveryTableHasABound) {
       "job_done",       "job_event",        "job_spec",        "leader_term", "node_event", "series_block",
       "waiting_reason", "webhook_delivery", "console_session", "join_token",  "spec_text"};
   const std::vector<std::string> as_many_as_there_are{
-      "account", "account_role", "api_token",        "gpu",    "job",    "node", "node_credential", "project",
-      "queue",   "reservation",  "schema_migration", "secret", "webhook"};
+      "account", "account_role",    "api_token", "gpu",   "job",         "job_array",
+      "node",    "node_credential", "project",   "queue", "reservation", "schema_migration",
+      "secret",  "webhook"};
   const std::vector<std::string> one_row{"account_revision", "history_known", "id_floor", "leader",
                                          "webhook_cursor"};
   std::vector<std::string> known;

@@ -154,11 +154,9 @@ TEST_F(SpecTextsTest, TextsGoWhenNoJobHasThemAnyMore) {
 
 TEST(KnownTextsTest, ATextInUseIsSaidToBeSoOnceADay) {
   KnownTexts known;
-  const std::vector<SpecRow> one{[] {
-    SpecRow row = spec(1);
-    row.spec_json = kText;
-    return row;
-  }()};
+  SpecRow row = spec(1);
+  row.spec_json = kText;
+  const std::vector<const SpecRow*> one{&row};
   EXPECT_FALSE(known.split(one, at(0), true).refers[0]) << "for the first time";
   EXPECT_THAT(known.split(one, at(1), true).texts, SizeIs(1));
   EXPECT_THAT(known.split(one, at(3), true).texts, SizeIs(1)) << "nothing came of it";

@@ -96,6 +96,28 @@ TEST_F(SqlRulesTest, JobEventsTakeExactlyTheEdgesOfACheckpointAndRemarks) {
               UnorderedElementsAreArray(with_remarks(legal(kCheckpointEdges, kCheckpointInitial), names)));
 }
 
+TEST_F(SqlRulesTest, ArraysWaitInTheStatesInWhichAJobBegins) {
+  const auto row = [](const std::string& state, const std::string& waiting, const std::string& told) {
+    return "INSERT INTO job_array (id, last, waiting, created_at, queued_at, not_before, nodes, "
+           "gpus_per_node, state,"
+           " priority, queue, project, owner, reason, name, text_format, first_index, index_step, "
+           "first_position,"
+           " first_event, last_event, event_at, event_to, event_cause, event_detail)"
+           " VALUES (1, 10, '" +
+           waiting + "', now(), now(), now(), 1, 1, " + state +
+           ", 50, 'default', 'default', 'ann', '', 'x', '%1$s', 0, 1, 0, 1, 10, now(), '" + told +
+           "', 0, '')";
+  };
+  for (JobState s : kJobStates) {
+    const bool begins = edges::contains(kJobInitial, s);
+    const std::string number = std::to_string(static_cast<int>(s));
+    EXPECT_EQ(accepted(row(number, "{[1,11)}", "queued")), begins) << name(s);
+    EXPECT_EQ(accepted(row("1", "{[1,11)}", std::string(name(s)))), begins) << name(s);
+  }
+  EXPECT_FALSE(accepted(row("1", "{[1,12)}", "queued"))) << "a task beyond its last";
+  EXPECT_TRUE(accepted(row("1", "{[2,4),[7,9)}", "queued")));
+}
+
 TEST_F(SqlRulesTest, CheckpointsHaveTheStatesOfTheTableAndAreRetiredBeforeTheyAreDeleted) {
   const auto row = [](const std::string& state, const std::string& retired, const std::string& deleting,
                       const std::string& deleted) {
@@ -226,8 +248,11 @@ TEST_F(SqlRulesTest, WhatIsToBeTextIsText) {
     EXPECT_EQ(accepted(std::string("UPDATE project SET weight = ") + weight), takes) << weight;
 }
 
-TEST_F(SqlRulesTest, NoTriggersButThoseOfForeignKeys) {
-  EXPECT_THAT(database_.sql("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"), testing::IsEmpty());
+// A commit fires none. The one that there is belongs to a change of the leader.
+TEST_F(SqlRulesTest, NoTriggersButThoseOfForeignKeysAndOfANewTerm) {
+  EXPECT_THAT(
+      database_.sql("SELECT tgrelid::regclass || ' ' || tgname FROM pg_trigger WHERE NOT tgisinternal"),
+      ElementsAre("leader leader_knows_arrays"));
 }
 
 TEST_F(SqlRulesTest, PeopleCanReadJobs) {
