@@ -211,7 +211,8 @@ void MemoryDatabase::check_jobs(const Batch& b) const {
   };
   std::unordered_set<JobId> updated;
   for (const auto& u : b.jobs) {
-    if (!updated.insert(u.row.id).second || version(u.row.id) != u.base_version)
+    const bool there = jobs_.contains(u.row.id) || versions.contains(u.row.id);
+    if (!updated.insert(u.row.id).second || !there || version(u.row.id) != u.base_version)
       conflict("job " + to_string(u.row.id) + " is not at version " + std::to_string(u.base_version));
     versions[u.row.id] = u.row.version;
   }

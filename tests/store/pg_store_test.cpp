@@ -339,13 +339,25 @@ TEST_F(PgStoreTest, OddValuesOfOtherTablesDoNotStopALoad) {
       "(1, 'n', 'default', '', '', '', 1, 1, '', 1, 1, '', '', true, '{\"rack\": 7, \"zone\": \"a\"}');"
       "UPDATE project SET weight = 'NaN';"
       "INSERT INTO reservation (name, reason, nodes, projects, from_at, until_at) VALUES "
-      "('r', '', '[\"n\", 2]', '[]', now(), now() + interval '1 hour')");
+      "('r', '', '[\"n\", 2]', '[]', now(), now() + interval '1 hour');"
+      "INSERT INTO project (name, weight) VALUES ('least', 1e-310)");
+  // Deeper than our parser goes.
+  const std::string deep = std::string(40, '[') + std::string(40, ']');
+  database_.sql(
+      "INSERT INTO node SELECT 2, 'deep', queue, address, boot_id, worker_version, state, service, "
+      "service_reason, cpus, memory_bytes, kill_mode, driver, simulated_gpus, '{\"a\": " +
+      deep +
+      "}' FROM node;"
+      "UPDATE reservation SET projects = '" +
+      deep + "'");
   const Snapshot s = db::PgStore(options()).load();
-  ASSERT_THAT(s.nodes, SizeIs(1));
+  ASSERT_THAT(s.nodes, SizeIs(2));
+  EXPECT_THAT(s.nodes[1].labels, IsEmpty());
   EXPECT_EQ(s.nodes[0].labels, (std::map<std::string, std::string>{{"rack", "7"}, {"zone", "a"}}));
   for (const auto& project : s.projects) EXPECT_EQ(project.weight, 1);
   ASSERT_THAT(s.reservations, SizeIs(1));
   EXPECT_THAT(s.reservations[0].nodes, ElementsAre("n", "2"));
+  EXPECT_THAT(s.reservations[0].projects, IsEmpty());
 }
 
 TEST_F(PgStoreTest, BytesThatAreNoTextDoNotSpoilABatch) {
