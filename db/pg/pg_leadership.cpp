@@ -123,11 +123,6 @@ Term PgStore::acquire_leadership(const std::string& holder) {
     if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
     RowReader row(r, 0);
     term_ = Term(row.bigint());
-    // Keys are remembered for a week, counted on the clock of the leaders that wrote them.
-    connection_->run(Statement{"",
-                               "DELETE FROM idempotency_key WHERE created_at < "
-                               "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
-                     nullptr, in(options_.commit_timeout));
     forget_former_terms();
     partitions_end_ = Instant{};
     make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));

@@ -373,7 +373,8 @@ TEST_F(PgStoreTest, BytesThatAreNoTextDoNotSpoilABatch) {
   EXPECT_EQ(s.attempts[0].gang[0].how, "x\uFFFD\uFFFD");
 }
 
-TEST_F(PgStoreTest, KeysAreForgottenAfterAWeek) {
+// Whatever there is: it is the retention that forgets them, so that nobody waits for it.
+TEST_F(PgStoreTest, TakingTheLeadForgetsNoKeys) {
   db::PgStore store(options());
   store.acquire_leadership("a");
   for (int day : {0, 1, 8}) {
@@ -383,7 +384,31 @@ TEST_F(PgStoreTest, KeysAreForgottenAfterAWeek) {
     store.commit(b);
   }
   store.acquire_leadership("a");
-  EXPECT_THAT(database_.sql("SELECT key FROM idempotency_key ORDER BY 1"), ElementsAre("k1", "k8"));
+  EXPECT_THAT(database_.sql("SELECT key FROM idempotency_key ORDER BY 1"), ElementsAre("k0", "k1", "k8"));
+}
+
+// An hour of the server's clock that nobody has lived through: what was written down is an hour older.
+TEST_F(PgStoreTest, AStepOfTheServersClockEndsNoBeliefInALeaderOfBefore) {
+  const auto store = [&](const std::string& who) {
+    auto made = std::make_unique<db::PgStore>(options());
+    made->introduce({.url = "http://" + who,
+                     .instance = who,
+                     .key_print = "print",
+                     .renews_for = std::chrono::minutes(10)});
+    return made;
+  };
+  auto lost = store("lost");
+  lost->acquire_leadership("lost");
+  lost.reset();
+  auto next = store("next");
+  next->acquire_leadership("next");
+  database_.sql("UPDATE leader_term SET began_at = began_at - interval '1 hour'");
+  EXPECT_GT(next->predecessors_renew(), std::chrono::minutes(9));
+  EXPECT_THAT(next->predecessor_urls(), ElementsAre("http://lost"));
+  auto again = store("lost");
+  EXPECT_EQ(kind_of([&] { again->acquire_leadership("lost"); }), StoreError::deposed);
+  EXPECT_EQ(next->predecessors_renew(), Duration::zero()) << "it has been started again";
+  EXPECT_THAT(next->predecessor_urls(), IsEmpty());
 }
 
 TEST_F(PgStoreTest, EventsGoToThePartitionOfTheirMonth) {
