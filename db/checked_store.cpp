@@ -8,6 +8,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "db/rules.h"
+
 namespace tutti::db {
 namespace {
 
@@ -28,19 +30,16 @@ class Inspection {
   }
 
   Repairs run() {
+    for (const auto& row : rows_.jobs) look_at_numbers(row);
     for (const auto& row : rows_.attempts) look_at(row);
     for (const auto& row : rows_.jobs)
       if (is_active(row.state) && !live_.contains(row.id))
         odd_job(row, "it is " + std::string(name(row.state)) + ", but has no attempt");
-    for (const auto& row : rows_.allocations)
-      if (const auto live = live_.find(row.job); live == live_.end() || live->second->epoch != row.epoch) {
-        close(row);
-        if (!ended_.contains({row.job, row.epoch}))
-          say("GPU " + to_string(row.gpu) + " is held by attempt " + to_string(row.job) + "/" +
-              to_string(row.epoch) + ", which does not run: given back");
-      }
+    for (const auto& row : rows_.allocations) look_at(row);
     if (specs_.problem) look_at_specs();
+    look_at_epochs();
     hold_odd_jobs();
+    mend_others();
     return std::move(out_);
   }
 
@@ -49,6 +48,62 @@ class Inspection {
   void odd_job(const JobRow& row, const std::string& what) {
     auto& known = odd_[row.id];
     if (known.empty()) known = what;
+  }
+  bool goes_on(JobId id) const { return live_.contains(id) && !odd_.contains(id); }
+
+  // The row as it is to be, and what was wrong with it.
+  struct Mended {
+    JobRow row;
+    std::string numbers{}, epoch{};
+    std::string what(const std::string& first = {}) const {  // all that was
+      std::string all = first;
+      for (const auto* text : {&numbers, &epoch})
+        if (!text->empty() && *text != first) all += (all.empty() ? "" : "; ") + *text;
+      return all;
+    }
+  };
+  Mended& to_mend(const JobRow& row) { return mended_.try_emplace(row.id, Mended{row}).first->second; }
+  const JobRow& as_mended(const JobRow& row) const {
+    const auto found = mended_.find(row.id);
+    return found == mended_.end() ? row : found->second.row;
+  }
+
+  void look_at_numbers(const JobRow& row) {
+    if (row.attempt > row.epoch.value) remember_epoch(row.id, Epoch(row.attempt));
+    JobRow legal = row;
+    const std::string what = mend_job(legal);
+    if (what.empty()) return;
+    if (specs_.size && (row.nodes != legal.nodes || row.gpus_per_node != legal.gpus_per_node)) {
+      const auto [nodes, gpus] =
+          specs_.size(rows_.specs.of(static_cast<std::size_t>(&row - rows_.jobs.data())));
+      if (row.nodes != legal.nodes && nodes >= 1) legal.nodes = nodes;
+      if (row.gpus_per_node != legal.gpus_per_node && gpus >= 0) legal.gpus_per_node = gpus;
+    }
+    to_mend(row) = {std::move(legal), what};
+    if (!is_active(row.state)) odd_job(row, what);
+  }
+
+  // Attempts of before are known in part: the newest that failed, and what others have left behind.
+  void remember_epoch(JobId job, Epoch epoch) {
+    const auto row = jobs_.find(job);
+    if (row == jobs_.end() || epoch <= row->second->epoch) return;
+    Epoch& newest = newest_[job];
+    newest = std::max(newest, epoch);
+  }
+
+  // One that runs is the newest as far as its workers know: its turn comes when it has ended.
+  void look_at_epochs() {
+    for (const auto& row : rows_.attempts) remember_epoch(row.job, row.epoch);
+    for (const auto& row : rows_.past_attempts) remember_epoch(row.job, row.epoch);
+    for (const auto& row : rows_.allocations) remember_epoch(row.job, row.epoch);
+    for (const auto& row : rows_.checkpoints) remember_epoch(row.job, row.epoch);
+    for (const auto& [id, newest] : newest_) {
+      if (goes_on(id)) continue;
+      Mended& mended = to_mend(*jobs_.at(id));
+      mended.row.epoch = std::max(mended.row.epoch, newest);
+      mended.epoch = "its epoch is " + to_string(jobs_.at(id)->epoch) + ", and there was " +
+                     to_string(newest) + " already";
+    }
   }
 
   std::string problem_of(const AttemptRow& a, const JobRow& job) const {
@@ -88,12 +143,23 @@ class Inspection {
                    (job == jobs_.end() ? "is not there" : "does not know of it") + ": ended");
       return;
     }
-    if (const std::string what = problem_of(row, *job->second); !what.empty()) {
+    if (const std::string what = problem_of(row, as_mended(*job->second)); !what.empty()) {
       odd_job(*job->second, what);
       end(row, "");
       return;
     }
     live_.emplace(row.job, &row);
+    for (const auto& m : row.gang) used_.insert(m.gpus.begin(), m.gpus.end());
+  }
+
+  void look_at(const AllocationRow& row) {
+    const auto live = live_.find(row.job);
+    const bool runs = live != live_.end() && live->second->epoch == row.epoch;
+    if (runs && used_.contains(row.gpu)) return;
+    close(row);
+    if (runs || !ended_.contains({row.job, row.epoch}))
+      say("GPU " + to_string(row.gpu) + " is held by attempt " + to_string(row.job) + "/" +
+          to_string(row.epoch) + ", which " + (runs ? "is not on it" : "does not run") + ": given back");
   }
 
   void end(const AttemptRow& row, const std::string& line) {
@@ -134,12 +200,12 @@ class Inspection {
     if (live == live_.end()) return;
     end(*live->second, "");
     for (const auto& held : rows_.allocations)
-      if (held.job == row.id && held.epoch == live->second->epoch) close(held);
+      if (held.job == row.id && held.epoch == live->second->epoch && used_.contains(held.gpu)) close(held);
   }
 
   // Its row may be gone altogether: then it gets one.
   void cover(const JobRow& row, bool gone) {
-    std::string text = specs_.stand_in(row);
+    std::string text = specs_.stand_in(as_mended(row));
     if (!gone) {
       out_.batch.changed_specs[row.id] = std::move(text);
       return;
@@ -154,15 +220,17 @@ class Inspection {
   }
 
   void hold_odd_jobs() {
-    for (const auto& [id, what] : odd_) {
+    for (const auto& [id, first] : odd_) {
       const JobRow& row = *jobs_.at(id);
-      JobRow held = row;
+      const auto mended = mended_.find(id);
+      const std::string what = mended == mended_.end() ? first : mended->second.what(first);
+      JobRow held = as_mended(row);
       held.state = JobState::held;
       held.cause = Cause::held;
       // Its attempt is ended without a proof: once released, it waits until nothing of it can live any more.
       const bool may_live = is_active(row.state);
       held.not_before = may_live ? now_ + kUnseen : Instant{};
-      held.version = row.version + 1;
+      held.version = next_version(row);
       held.reason = "its rows are damaged: " + what + ". Mend them, then release it" +
                     (may_live ? " (its ranks may live on where they are not seen: it begins " +
                                     std::to_string(kUnseen.count()) + " minutes after this at the earliest)"
@@ -174,27 +242,49 @@ class Inspection {
     }
   }
 
+  // One above what it was; of one that was no version, the first.
+  std::int32_t next_version(const JobRow& row) const {
+    const std::int32_t mended = as_mended(row).version;
+    return mended == row.version ? mended + 1 : mended;
+  }
+
+  // What does not keep a job from going on.
+  void mend_others() {
+    for (const auto& [id, mended] : mended_) {
+      if (odd_.contains(id)) continue;
+      const JobRow& row = *jobs_.at(id);
+      JobRow legal = mended.row;
+      legal.version = next_version(row);
+      out_.batch.jobs.push_back({std::move(legal), row.version});
+      const std::string state(name(row.state));
+      tell(row, "repair", state, state, mended.what());
+      say("job " + to_string(id) + " is mended: " + mended.what());
+    }
+  }
+
+  void tell(const JobRow& row, std::string kind, std::string from, std::string to, const std::string& what) {
+    last_event_ = EventId(last_event_.value + 1);
+    out_.batch.events.push_back(EventRow{.id = last_event_,
+                                         .at = now_,
+                                         .job = row.id,
+                                         .node = {},
+                                         .epoch = row.epoch,
+                                         .kind = std::move(kind),
+                                         .from = std::move(from),
+                                         .to = std::move(to),
+                                         .cause = Cause::control,
+                                         .detail = what});
+  }
+
   // By the edges that there are; one that was held already is only remarked upon.
   void tell_held(const JobRow& row, const std::string& what) {
-    const auto add = [&](std::string kind, std::string from, std::string to) {
-      last_event_ = EventId(last_event_.value + 1);
-      out_.batch.events.push_back(EventRow{.id = last_event_,
-                                           .at = now_,
-                                           .job = row.id,
-                                           .node = {},
-                                           .epoch = row.epoch,
-                                           .kind = std::move(kind),
-                                           .from = std::move(from),
-                                           .to = std::move(to),
-                                           .cause = Cause::control,
-                                           .detail = what});
-    };
     const std::string was(name(row.state));
-    if (row.state == JobState::starting || row.state == JobState::running) add("state", was, "stopping");
+    if (row.state == JobState::starting || row.state == JobState::running)
+      tell(row, "state", was, "stopping", what);
     if (row.state == JobState::held)
-      add("repair", was, "held");
+      tell(row, "repair", was, "held", what);
     else
-      add("state", is_active(row.state) ? "stopping" : was, "held");
+      tell(row, "state", is_active(row.state) ? "stopping" : was, "held", what);
   }
 
   const Snapshot& rows_;
@@ -207,6 +297,9 @@ class Inspection {
   std::map<GpuId, AttemptKey> holders_;
   std::map<AttemptKey, const std::string*> unreadable_;
   std::map<JobId, const AttemptRow*> live_;
+  std::unordered_set<GpuId> used_;  // by those
+  std::map<JobId, Mended> mended_;
+  std::map<JobId, Epoch> newest_;  // of jobs whose own is lower
   std::set<AttemptKey> ended_;
   std::map<JobId, std::string> odd_;  // by id, so that what is said has an order
   Repairs out_;
@@ -242,6 +335,29 @@ std::map<AttemptKey, std::string> leave_out_odd_past(Snapshot& rows) {
   return left_out;
 }
 
+std::vector<JobId> leave_out_odd_jobs(Snapshot& rows) {
+  const auto odd = [](const JobRow& row) { return row.id.value < 1; };
+  std::vector<JobId> out;
+  if (std::ranges::none_of(rows.jobs, odd)) return out;
+  std::vector<std::uint32_t> places;
+  for (std::size_t i = 0; i < rows.jobs.size(); ++i)
+    if (odd(rows.jobs[i]))
+      out.push_back(rows.jobs[i].id);
+    else
+      places.push_back(rows.specs.places[i]);
+  rows.specs.places = std::move(places);
+  std::erase_if(rows.jobs, odd);
+  return out;
+}
+
+Snapshot CheckedStore::load_named() {
+  Snapshot snapshot = store_->load();
+  for (const JobId id : leave_out_odd_jobs(snapshot))
+    if (told_jobs_.insert(id).second)
+      say_("job " + to_string(id) + " is left out: there is no such id, they begin at 1");
+  return snapshot;
+}
+
 Term CheckedStore::acquire_leadership(const std::string& holder) {
   const Term term = store_->acquire_leadership(holder);
   leads_ = true;
@@ -249,9 +365,10 @@ Term CheckedStore::acquire_leadership(const std::string& holder) {
 }
 
 Snapshot CheckedStore::load() {
-  Snapshot snapshot = store_->load();
-  if (!leads_) return snapshot;
-  const Repairs repairs = find_repairs(snapshot, specs_known_ ? SpecCheck{} : specs_, now_());
+  if (!leads_) return store_->load();
+  Snapshot snapshot = load_named();
+  const SpecCheck only_size{.problem = {}, .stand_in = {}, .size = specs_.size};
+  const Repairs repairs = find_repairs(snapshot, specs_known_ ? only_size : specs_, now_());
   if (!repairs.batch.empty()) {
     if (snapshot.newer_schema)
       throw StoreError(
@@ -262,7 +379,7 @@ Snapshot CheckedStore::load() {
               ": nothing is mended, install the newer one");
     for (const auto& line : repairs.said) say_(line);
     store_->commit(repairs.batch);
-    snapshot = store_->load();
+    snapshot = load_named();
   }
   specs_known_ = true;
   for (const auto& [key, what] : leave_out_odd_past(snapshot))

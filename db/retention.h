@@ -45,9 +45,16 @@ class RetentionStore {
  public:
   virtual ~RetentionStore() = default;
 
+  /// The time at the database's server: what is dropped is old by it too, not by one clock alone.
+  virtual Instant clock() = 0;
+
   /// Drops what is older: at most one month of events, so many finished jobs with their attempts, allocations
   /// and checkpoints, and so many faults and events of nodes. What has not ended stays.
   virtual Forgotten forget(Instant before, int most) = 0;
+
+  /// Idempotency keys that are a week older than the newest, or than the server's clock if the newest is
+  /// ahead of it; at most so many. Returns how many there were.
+  virtual std::int64_t forget_keys(int most) = 0;
 
   /// Not later than the oldest of all that forget() may drop, but for sessions and join tokens; nullopt:
   /// there is none.

@@ -1,5 +1,8 @@
 #include "db/rules.h"
 
+#include <algorithm>
+#include <limits>
+#include <type_traits>
 #include <unordered_set>
 
 namespace tutti::db {
@@ -53,6 +56,35 @@ void check_attempt(const AttemptRow& a) {
 
 }  // namespace
 
+std::string mend_job(JobRow& j) {
+  std::string said;
+  const auto name_it = [&](std::string_view what, std::int64_t was) {
+    said += (said.empty() ? "its " : ", its ") + std::string(what) + " is " + std::to_string(was);
+  };
+  const auto mend = [&](std::string_view what, auto& number, std::int64_t least, std::int64_t most) {
+    const std::int64_t was = number;
+    if (was >= least && was <= most) return;
+    name_it(what, was);
+    number = static_cast<std::decay_t<decltype(number)>>(std::clamp(was, least, most));
+  };
+  constexpr std::int64_t kAny = std::numeric_limits<std::int64_t>::max();
+  if (j.version > kLastVersion) {
+    name_it("version", j.version);
+    j.version = 1;
+  }
+  mend("version", j.version, 1, kLastVersion);
+  mend("priority", j.priority, 0, 100);
+  mend("number of nodes", j.nodes, 1, kAny);
+  mend("number of GPUs per node", j.gpus_per_node, 0, kAny);
+  mend("no_progress", j.no_progress, 0, kAny);
+  mend("best_step", j.best_step, -1, kAny);
+  mend("number of attempts", j.attempt, is_active(j.state) ? 1 : 0, kAny);
+  mend("epoch", j.epoch.value, j.attempt > 0 ? 1 : 0, kAny);
+  if (j.state == JobState::delayed && j.not_before == Instant{})
+    said += std::string(said.empty() ? "" : ", ") + "it is delayed, but not until when";
+  return said;
+}
+
 bool legal_event_pair(std::string_view kind, std::string_view from, std::string_view to) {
   if (kind == "state") return legal_pair(kJobEdges, kJobInitial, from, to);
   // A remark about one that stays where it is ("connection lost") has from = to.
@@ -87,7 +119,7 @@ void require_well_formed(const Batch& b) {
   }
   for (const auto& u : b.jobs) {
     check_job(u.row, false);
-    if (u.base_version < 1 || u.row.version <= u.base_version)
+    if (u.row.version <= u.base_version && u.base_version <= kLastVersion)
       refuse("job " + to_string(u.row.id) + ": version must rise");
   }
   for (const auto& d : b.done) {

@@ -77,15 +77,17 @@ class Store {
   // session still holds it then, so a standby calls this in a loop.
   virtual Term acquire_leadership(const std::string& holder) = 0;
 
-  // After acquire_leadership(): so long from now on a leader before us may still renew leases, because
-  // nothing says that it is over. Zero: none does.
+  // After acquire_leadership(): so long from that moment on a leader before us may still renew leases,
+  // because nothing says that it is over. Zero: none does. Asked again it is less only because more of them
+  // are known to be over, never because time has passed: that is for the caller to count, whose clock nobody
+  // sets.
   virtual Duration predecessors_renew() = 0;
 
   // The last word of a leader that stops: no lease is renewed under its term any more. Gives the lock back.
   virtual void resign() noexcept = 0;
 
   // After acquire_leadership(): where leaders before us are reached that may still renew leases, at most a
-  // few. What is empty is none.
+  // few. Likewise as of that moment. What is empty is none.
   virtual std::vector<std::string> predecessor_urls() = 0;
 
   // Everything unfinished, as of one instant. If this store has led, it first makes sure, as

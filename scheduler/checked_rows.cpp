@@ -32,11 +32,31 @@ std::string stand_in(const JobRow& row) {
       {"resources", json::object{{"gpus", row.gpus_per_node}}}});
 }
 
+// A spec is stored with all its defaults.
+db::JobSize size_of_spec(std::string_view text) {
+  boost::system::error_code ec;
+  const json::value value = json::parse({text.data(), text.size()}, ec);
+  db::JobSize size;
+  const json::object* spec = ec ? nullptr : value.if_object();
+  if (spec == nullptr) return size;
+  const auto number = [](const json::object& from, const char* key, int other) {
+    const json::value* found = from.if_contains(key);
+    boost::system::error_code odd;
+    const int n = found == nullptr ? other : found->to_number<int>(odd);
+    return odd ? other : n;
+  };
+  size.nodes = number(*spec, "nodes", size.nodes);
+  const json::value* resources = spec->if_contains("resources");
+  if (resources != nullptr && resources->is_object())
+    size.gpus_per_node = number(resources->get_object(), "gpus", size.gpus_per_node);
+  return size;
+}
+
 }  // namespace
 
 std::unique_ptr<Store> with_checked_rows(std::unique_ptr<Store> store) {
   return std::make_unique<db::CheckedStore>(
-      std::move(store), db::SpecCheck{.problem = problem_of_spec, .stand_in = stand_in},
+      std::move(store), db::SpecCheck{.problem = problem_of_spec, .stand_in = stand_in, .size = size_of_spec},
       [](const std::string& line) { spdlog::error("rows: {}", line); },
       [] { return std::chrono::floor<Duration>(std::chrono::system_clock::now()); });
 }

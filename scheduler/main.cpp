@@ -47,6 +47,7 @@
 #include "scheduler/metrics_flags.h"
 #include "scheduler/replica_flags.h"
 #include "scheduler/secrets/secret_vault.h"
+#include "scheduler/service/clocks.h"
 #include "scheduler/service/http_poster.h"
 #include "scheduler/service/leader.h"
 #include "scheduler/service/leader_proxy.h"
@@ -481,7 +482,7 @@ int run(const CommandLine& line, const std::function<std::unique_ptr<CommandLine
   }
   const auto step_records = [&] {
     if (spans) spans->step(), metrics.spans(spans->counts().sent, spans->counts().dropped);
-    record.step(), series.step(), keeper.step(leader.leads(), leader.now());
+    record.step(), series.step(), keeper.step(leader.leads(), now_of_machine());
     metrics.step(leader.leads() ? leader.plane() : nullptr, leader.now().mono);
   };
   Repeated record_timer(io, []() -> Duration { return std::chrono::seconds(1); }, step_records);

@@ -71,21 +71,27 @@ void MemoryDatabase::end_term(Term term) {
   std::lock_guard lock(mutex_);
   terms_[term].over = true;
 }
-Duration MemoryDatabase::predecessors_renew(Term term, Instant now) const {
+Duration MemoryDatabase::predecessors_renew(Term term) const {
   std::lock_guard lock(mutex_);
   Duration longest{};
+  const auto own = terms_.find(term);
+  if (own == terms_.end()) return longest;
   for (auto led = terms_.begin(); led != terms_.end() && led->first < term; ++led)
     if (const auto next = std::next(led); !led->second.over && next != terms_.end())
-      longest = std::max(longest, led->second.card.renews_for - (now - next->second.began_at));
+      longest =
+          std::max(longest, led->second.card.renews_for - (own->second.began_at - next->second.began_at));
   return longest;
 }
-std::vector<std::string> MemoryDatabase::predecessor_urls(Term term, Instant now) const {
+std::vector<std::string> MemoryDatabase::predecessor_urls(Term term) const {
   constexpr std::size_t kMost = 8;
   std::lock_guard lock(mutex_);
   std::vector<std::string> urls;
+  const auto own = terms_.find(term);
+  if (own == terms_.end()) return urls;
   for (auto next = terms_.lower_bound(term); next != terms_.begin() && urls.size() < kMost; --next) {
     const Led& led = std::prev(next)->second;
-    const bool renews = next != terms_.end() && led.card.renews_for > now - next->second.began_at;
+    const bool renews =
+        next != terms_.end() && led.card.renews_for > own->second.began_at - next->second.began_at;
     if (!led.over && renews && !led.card.url.empty() && std::ranges::find(urls, led.card.url) == urls.end())
       urls.push_back(led.card.url);
   }
@@ -214,7 +220,8 @@ void MemoryDatabase::check_jobs(const Batch& b) const {
   };
   std::unordered_set<JobId> updated;
   for (const auto& u : b.jobs) {
-    if (!updated.insert(u.row.id).second || version(u.row.id) != u.base_version)
+    const bool there = jobs_.contains(u.row.id) || versions.contains(u.row.id);
+    if (!updated.insert(u.row.id).second || !there || version(u.row.id) != u.base_version)
       conflict("job " + to_string(u.row.id) + " is not at version " + std::to_string(u.base_version));
     versions[u.row.id] = u.row.version;
   }

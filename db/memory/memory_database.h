@@ -29,8 +29,8 @@ class MemoryDatabase {
   Term acquire(std::int64_t session, const std::string& holder, Instant at, const LeaderCard& card = {});
   void end_terms_of(const std::string& instance);
   void end_term(Term term);
-  Duration predecessors_renew(Term term, Instant now) const;
-  std::vector<std::string> predecessor_urls(Term term, Instant now) const;  // the latest first
+  Duration predecessors_renew(Term term) const;
+  std::vector<std::string> predecessor_urls(Term term) const;  // the latest first
   void take_lock(std::int64_t session);
   LeaderView leader() const;
 

@@ -33,12 +33,12 @@ Term MemoryStore::acquire_leadership(const std::string& holder) {
 
 Duration MemoryStore::predecessors_renew() {
   if (session_ == 0) throw StoreError(StoreError::unavailable, "the session with the database is lost");
-  return database_->predecessors_renew(term_, now_ ? now_() : Instant{});
+  return database_->predecessors_renew(term_);
 }
 
 std::vector<std::string> MemoryStore::predecessor_urls() {
   if (session_ == 0) throw StoreError(StoreError::unavailable, "the session with the database is lost");
-  return database_->predecessor_urls(term_, now_ ? now_() : Instant{});
+  return database_->predecessor_urls(term_);
 }
 
 void MemoryStore::resign() noexcept {

@@ -1,5 +1,7 @@
 #include "db/pg/params.h"
 
+#include <algorithm>
+
 namespace tutti::db {
 
 namespace {
@@ -66,7 +68,12 @@ std::string clean_text(std::string_view s) {
 namespace binary {
 
 std::int64_t postgres_micros(Instant at) { return at.time_since_epoch().count() - kPostgresEpochMicros; }
-Instant from_postgres_micros(std::int64_t micros) { return Instant(Duration(micros + kPostgresEpochMicros)); }
+Instant from_postgres_micros(std::int64_t micros) {
+  constexpr std::int64_t kFirst = -62'135'596'800'000'000,
+                         kLast = 253'402'300'799'999'999;  // of years 1, 9999
+  return Instant(Duration(std::clamp(micros, kFirst - kPostgresEpochMicros, kLast - kPostgresEpochMicros) +
+                          kPostgresEpochMicros));
+}
 
 }  // namespace binary
 

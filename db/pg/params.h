@@ -29,6 +29,8 @@ void put(std::string& out, Unsigned value) {
   out.append(bytes, sizeof value);
 }
 std::int64_t postgres_micros(Instant at);  // timestamptz counts from 2000-01-01
+// 'infinity' and other instants beyond the years 1 to 9999, which only a hand writes, become the nearest of
+// these: one can count on from there.
 Instant from_postgres_micros(std::int64_t micros);
 
 }  // namespace binary

@@ -123,11 +123,6 @@ Term PgStore::acquire_leadership(const std::string& holder) {
     if (r.rows() != 1) throw StoreError(StoreError::corrupt, "table leader has not exactly one row");
     RowReader row(r, 0);
     term_ = Term(row.bigint());
-    // Keys are remembered for a week, counted on the clock of the leaders that wrote them.
-    connection_->run(Statement{"",
-                               "DELETE FROM idempotency_key WHERE created_at < "
-                               "(SELECT max(created_at) FROM idempotency_key) - interval '7 days'"},
-                     nullptr, in(options_.commit_timeout));
     forget_former_terms();
     folded_.forget();
     StoredArrays::load(*connection_, in(options_.commit_timeout)).put_into(folded_);
@@ -184,7 +179,9 @@ auto PgStore::asked(Ask ask) {
   }
 }
 
-// A term ended before the next one began, and its leader renews for so long after that at most.
+// A term ended before the next one began, and its leader renews for so long after that at most. As of the
+// begin of our own term, by the instants that were written down: a step of the server's clock since then, on
+// which this is asked each second, ends nobody's belief. Only over_at does.
 Duration PgStore::predecessors_renew() {
   return asked([&] {
     Params params;
@@ -192,10 +189,12 @@ Duration PgStore::predecessors_renew() {
     const Result r =
         connection_->run(Statement{"",
                                    "SELECT greatest(0, max(t.renews_us -"
-                                   " (extract(epoch FROM clock_timestamp() - n.began_at) * 1000000)::bigint))"
-                                   " FROM leader_term t CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
+                                   " (extract(epoch FROM own.began_at - n.began_at) * 1000000)::bigint))"
+                                   " FROM leader_term own CROSS JOIN leader_term t"
+                                   " CROSS JOIN LATERAL (SELECT began_at FROM leader_term"
                                    " WHERE term > t.term ORDER BY term LIMIT 1) n"
-                                   " WHERE t.term < $1::bigint AND t.over_at IS NULL"},
+                                   " WHERE own.term = $1::bigint AND t.term < $1::bigint"
+                                   " AND t.over_at IS NULL"},
                          &params, in(kShort));
     RowReader row(r, 0);
     return Duration(row.bigint());
@@ -208,11 +207,13 @@ std::vector<std::string> PgStore::predecessor_urls() {
     params.bigint(term_.value).bigint(kMostPredecessors);
     const Result r =
         connection_->run(Statement{"",
-                                   "SELECT t.url FROM leader_term t CROSS JOIN LATERAL (SELECT began_at"
+                                   "SELECT t.url FROM leader_term own CROSS JOIN leader_term t"
+                                   " CROSS JOIN LATERAL (SELECT began_at"
                                    " FROM leader_term WHERE term > t.term ORDER BY term LIMIT 1) n"
-                                   " WHERE t.term < $1::bigint AND t.over_at IS NULL AND t.url <> ''"
+                                   " WHERE own.term = $1::bigint AND t.term < $1::bigint"
+                                   " AND t.over_at IS NULL AND t.url <> ''"
                                    " AND n.began_at + t.renews_us * interval '1 microsecond' >"
-                                   " clock_timestamp() GROUP BY t.url ORDER BY max(t.term) DESC"
+                                   " own.began_at GROUP BY t.url ORDER BY max(t.term) DESC"
                                    " LIMIT $2::bigint"},
                          &params, in(kShort));
     std::vector<std::string> urls;

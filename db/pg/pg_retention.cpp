@@ -11,6 +11,18 @@ constexpr Statement kForgetJobs{"retention_jobs", "SELECT tutti_forget_jobs($1::
 constexpr Statement kForgetRecords{"retention_records",
                                    "SELECT tutti_forget_records($1::timestamptz, $2::integer)"};
 constexpr Statement kForgetTexts{"retention_texts", "SELECT tutti_forget_texts($1::integer)"};
+constexpr Statement kClock{"retention_clock", "SELECT clock_timestamp()"};
+// Keys are remembered for a week, counted on the clocks of the leaders that wrote them: a database that stood
+// still for a month forgets none for it. One that was dated ahead, while such a clock was wrong, is not
+// believed. No index tells the oldest; the first rows of the table are.
+constexpr Statement kForgetKeys{"retention_keys", R"(
+WITH gone AS (
+  DELETE FROM idempotency_key WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency_key
+    WHERE created_at < (SELECT least(max(created_at), now()) FROM idempotency_key) - interval '7 days'
+    LIMIT $1::integer))
+  RETURNING 1)
+SELECT count(*) FROM gone)"};
 // Of events the lowest id: the smallest `at` would cost a look at all of them. Clocks that were set back make
 // them differ, so it is not taken at its word.
 constexpr Statement kOldest{"retention_oldest", R"(
@@ -85,6 +97,18 @@ const Statement& reading(HistoryPart part) {
 }
 
 }  // namespace
+
+Instant PgRetention::clock() {
+  const Result result = session_.run(kClock);
+  return RowReader(result, 0).timestamptz();
+}
+
+std::int64_t PgRetention::forget_keys(int most) {
+  Params params;
+  params.integer(most);
+  const Result result = session_.run(kForgetKeys, std::move(params));
+  return RowReader(result, 0).bigint();
+}
 
 Forgotten PgRetention::forget(Instant before, int most) {
   Forgotten out;

@@ -1,7 +1,9 @@
 #include "db/pg/row_codec.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
+#include <cstdlib>
 
 #include "db/pg/params.h"
 #include "db/store.h"
@@ -25,18 +27,22 @@ Enum read_enum(RowReader& r) {
 }
 Instant read_optional_instant(RowReader& r) { return r.timestamptz_or_null().value_or(Instant{}); }
 
+// A hand may have written fewer or more than there are causes, or NULL: what is not there is 0.
 std::array<std::int16_t, kCauseCount> read_spent(RowReader& r) {
   std::array<std::int16_t, kCauseCount> spent{};
-  const auto bytes = r.bytes_or_null();
-  if (!bytes) return spent;
-  constexpr std::size_t kHeader = 20, kElement = 6;  // length, value
-  if (bytes->size() != kHeader + kElement * kCauseCount)
-    throw StoreError(StoreError::corrupt, "column spent has not one number per cause");
-  for (std::size_t i = 0; i < kCauseCount; ++i) {
-    const std::size_t at = kHeader + i * kElement + 4;
-    spent[i] = static_cast<std::int16_t>(static_cast<unsigned char>((*bytes)[at]) << 8 |
-                                         static_cast<unsigned char>((*bytes)[at + 1]));
-  }
+  auto rest = r.bytes_or_null().value_or(std::string_view());
+  const auto next = [&rest](std::size_t size) {  // of big-endian bytes; 0 when there are no more
+    std::uint32_t value = 0;
+    for (const char byte : rest.substr(0, size)) value = value << 8 | static_cast<unsigned char>(byte);
+    rest.remove_prefix(std::min(size, rest.size()));
+    return value;
+  };
+  constexpr std::size_t kOfDimension = 8;  // its size and lower bound
+  const std::uint32_t dimensions = next(4);
+  next(4), next(4);  // whether there are NULLs, the type of elements
+  rest.remove_prefix(std::min(rest.size(), dimensions * kOfDimension));
+  for (std::size_t i = 0; i < kCauseCount && !rest.empty(); ++i)
+    if (next(4) == sizeof spent[i]) spent[i] = static_cast<std::int16_t>(next(sizeof spent[i]));
   return spent;
 }
 
@@ -49,6 +55,13 @@ json::value parse(std::string_view text, const char* column) {
   json::value v = json::parse(json::string_view(text.data(), text.size()), ec);
   if (ec) throw StoreError(StoreError::corrupt, std::string("column ") + column + ": " + ec.message());
   return v;
+}
+
+// Of a column that SQL holds to be JSON: what our parser refuses all the same, as too deep, is nothing.
+json::value parse_or_null(std::string_view text) {
+  json::error_code ec;
+  json::value v = json::parse(json::string_view(text.data(), text.size()), ec);
+  return ec ? json::value() : v;
 }
 
 // A hand may have written a number where a text belongs: it is taken as that text.
@@ -163,8 +176,8 @@ ProjectRow read_project(RowReader& r) {
   ProjectRow p;
   p.name = r.text();
   p.parent = r.text();
-  p.weight = std::stod(r.text());
-  if (!std::isfinite(p.weight)) p.weight = 1;  // by hand, before a constraint refused it
+  p.weight = std::strtod(r.text().c_str(), nullptr);            // std::stod throws at 1e-310
+  if (!std::isnormal(p.weight) || p.weight <= 0) p.weight = 1;  // by hand; constraints refuse most of it
   p.max_gpus = r.integer();
   return p;
 }
@@ -175,7 +188,7 @@ ReservationRow read_reservation(RowReader& r) {
   v.reason = r.text();
   for (auto* into : {&v.nodes, &v.projects}) {
     const std::string text = r.text();
-    const json::value names = parse(text, "names");
+    const json::value names = parse_or_null(text);
     if (const json::array* list = names.if_array())
       for (const auto& name : *list) into->push_back(text_of(name));
   }
@@ -368,7 +381,7 @@ std::string labels_json(const std::map<std::string, std::string>& labels) {
 }
 
 std::map<std::string, std::string> parse_labels(std::string_view text) {
-  const json::value parsed = parse(text, "labels");
+  const json::value parsed = parse_or_null(text);
   std::map<std::string, std::string> labels;
   if (const json::object* object = parsed.if_object())
     for (const auto& [key, value] : *object) labels[std::string(key)] = text_of(value);

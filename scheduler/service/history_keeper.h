@@ -1,8 +1,12 @@
 // Drops history that is older than it is to be kept, a little at a time, while this scheduler leads. With an
-// archive by whole months, and nothing that has not been written there.
+// archive by whole months, and nothing that has not been written there. And idempotency keys after their
+// week, also where history is kept for ever.
+//
+// One clock that was set ahead must not end a year of history: old is what is old by this scheduler's clock
+// and by that of the database's server, and while the two are more than an hour apart nothing is dropped.
 //
 // Called by: a timer of scheduler/main.cpp each second, and tests. Control thread; the work is done aside,
-// one piece at a time. What fails is tried again a minute later.
+// one piece at a time. What fails is tried again a minute later, of keys an hour.
 #pragma once
 
 #include <functional>
@@ -20,6 +24,9 @@ struct HistorySettings {
   Duration keep{};  // 0 = for ever
   int at_once = 2'000;
   Duration every = std::chrono::minutes(1);  // while there is more: at each step
+  int keys_at_once = 10'000;
+  Duration keys_every = std::chrono::hours(1);  // likewise
+  Duration clocks_apart = std::chrono::hours(1);
   /// After each failure, with what failed: "archive" or "drop". Nothing was dropped then.
   std::function<void(std::string_view)> failed{};
 };
@@ -34,16 +41,23 @@ class HistoryKeeper {
         settings_(std::move(settings)),
         archive_(std::move(archive)) {}
 
-  /// `leads`: of several schedulers one does it.
+  /// `leads`: of several schedulers one does it. `now`: by the machine's clock. That of the leader never goes
+  /// back, and would stay ahead for long after the machine's was.
   void step(bool leads, Now now);
 
  private:
+  void drop_history(Now now);
+  void forget_keys(Now now);
+  /// Of the server's clock against ours; says it when they part, and when they agree again.
+  void compare_clocks(Duration ahead);
+
   Aside aside_;
   std::shared_ptr<RetentionStore> store_;
   HistorySettings settings_;
   std::shared_ptr<HistoryArchive> archive_;
   bool under_way_ = false;
-  std::optional<Mono> next_;
+  std::optional<Mono> next_, next_keys_;
+  bool clocks_apart_ = false;
 };
 
 }  // namespace tutti

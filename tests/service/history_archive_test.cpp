@@ -40,6 +40,7 @@ struct RowsStore : RetentionStore {
   std::map<HistoryPart, std::vector<Row>> rows;
   std::vector<Instant> forgotten;
   int fails_after = -1;  // so many reads
+  std::function<Instant()> now = [] { return Instant(); };
   std::function<void(HistoryPart)> on_read = [](HistoryPart) {};
   std::function<std::string(std::int64_t)> line = [](std::int64_t id) {
     return R"({"id":)" + std::to_string(id) + "}";
@@ -67,6 +68,8 @@ struct RowsStore : RetentionStore {
     }
     return page;
   }
+  Instant clock() override { return now(); }
+  std::int64_t forget_keys(int) override { return 0; }
   Forgotten forget(Instant before, int) override {
     forgotten.push_back(before);
     for (auto& [part, all] : rows) std::erase_if(all, [&](const Row& row) { return row.at < before; });
@@ -241,9 +244,11 @@ TEST_F(HistoryArchiveTest, WhatDeadProcessesOfThisHostLeftIsRemoved) {
 struct ArchivingKeeper : HistoryArchiveTest {
   std::vector<std::string> failures;
   Now now{at(2025, 3, 15), Mono(1h)};
+  Duration ahead{};  // of us, the server's clock
   std::unique_ptr<HistoryKeeper> keeper;
 
   void start() {
+    store->now = [this] { return now.wall + ahead; };
     keeper = std::make_unique<HistoryKeeper>(
         [](const std::function<void()>& work, const std::function<void(std::exception_ptr)>& done) {
           std::exception_ptr failure;
@@ -278,6 +283,16 @@ TEST_F(ArchivingKeeper, DropsWholeMonthsThatAreWritten) {
   EXPECT_EQ(store->forgotten.back(), at(2025, 4, 1));
   EXPECT_EQ(lines("2025-03-jobs.jsonl.gz").size(), 1U);
   EXPECT_THAT(store->rows[HistoryPart::jobs], IsEmpty());
+}
+
+TEST_F(ArchivingKeeper, NoMonthIsTakenForOverWhileTheClocksDiffer) {
+  store->add(HistoryPart::jobs, at(2025, 3, 5), 1);
+  start();
+  now.wall += 24h * 400;
+  ahead = -24h * 400;
+  step();
+  EXPECT_THAT(store->forgotten, IsEmpty());
+  EXPECT_THAT(files(), IsEmpty());
 }
 
 TEST_F(ArchivingKeeper, WhatCannotBeWrittenStays) {

@@ -53,6 +53,34 @@ TEST_F(MemoryStoreTest, InDoubtOfABadBatchIsItsOwnError) {
       << "the server answered: there is no doubt";
 }
 
+// Time passes for whoever believes in them, by a clock of its own.
+TEST_F(MemoryStoreTest, OnlyTheEndOfItsLeaderEndsTheBeliefInATerm) {
+  Instant now = at(0);
+  const auto of = [&](const std::string& who) {
+    auto made = std::make_unique<MemoryStore>(store_.database());
+    made->set_time([&] { return now; });
+    made->introduce({.url = "http://" + who,
+                     .instance = who,
+                     .key_print = "print",
+                     .renews_for = std::chrono::minutes(10)});
+    return made;
+  };
+  store_.drop_session();
+  auto lost = of("lost");
+  lost->acquire_leadership("lost");
+  lost->drop_session();
+  auto next = of("next");
+  next->acquire_leadership("next");
+  now += std::chrono::hours(1);
+  EXPECT_EQ(next->predecessors_renew(), Duration(std::chrono::minutes(10)));
+  EXPECT_THAT(next->predecessor_urls(), ElementsAre("http://lost"));
+  next->drop_session();
+  auto third = of("third");
+  third->acquire_leadership("third");
+  EXPECT_EQ(third->predecessors_renew(), Duration(std::chrono::minutes(10))) << "of the second alone";
+  EXPECT_THAT(third->predecessor_urls(), ElementsAre("http://next"));
+}
+
 TEST_F(MemoryStoreTest, UnavailableLeavesNothing) {
   store_.fail_next_commit(MemoryStore::Fault::unavailable);
   EXPECT_EQ(kind_of([&] { store_.commit(submission(1)); }), StoreError::unavailable);

@@ -339,13 +339,25 @@ TEST_F(PgStoreTest, OddValuesOfOtherTablesDoNotStopALoad) {
       "(1, 'n', 'default', '', '', '', 1, 1, '', 1, 1, '', '', true, '{\"rack\": 7, \"zone\": \"a\"}');"
       "UPDATE project SET weight = 'NaN';"
       "INSERT INTO reservation (name, reason, nodes, projects, from_at, until_at) VALUES "
-      "('r', '', '[\"n\", 2]', '[]', now(), now() + interval '1 hour')");
+      "('r', '', '[\"n\", 2]', '[]', now(), now() + interval '1 hour');"
+      "INSERT INTO project (name, weight) VALUES ('least', 1e-310)");
+  // Deeper than our parser goes.
+  const std::string deep = std::string(40, '[') + std::string(40, ']');
+  database_.sql(
+      "INSERT INTO node SELECT 2, 'deep', queue, address, boot_id, worker_version, state, service, "
+      "service_reason, cpus, memory_bytes, kill_mode, driver, simulated_gpus, '{\"a\": " +
+      deep +
+      "}' FROM node;"
+      "UPDATE reservation SET projects = '" +
+      deep + "'");
   const Snapshot s = db::PgStore(options()).load();
-  ASSERT_THAT(s.nodes, SizeIs(1));
+  ASSERT_THAT(s.nodes, SizeIs(2));
+  EXPECT_THAT(s.nodes[1].labels, IsEmpty());
   EXPECT_EQ(s.nodes[0].labels, (std::map<std::string, std::string>{{"rack", "7"}, {"zone", "a"}}));
   for (const auto& project : s.projects) EXPECT_EQ(project.weight, 1);
   ASSERT_THAT(s.reservations, SizeIs(1));
   EXPECT_THAT(s.reservations[0].nodes, ElementsAre("n", "2"));
+  EXPECT_THAT(s.reservations[0].projects, IsEmpty());
 }
 
 TEST_F(PgStoreTest, BytesThatAreNoTextDoNotSpoilABatch) {
@@ -361,7 +373,8 @@ TEST_F(PgStoreTest, BytesThatAreNoTextDoNotSpoilABatch) {
   EXPECT_EQ(s.attempts[0].gang[0].how, "x\uFFFD\uFFFD");
 }
 
-TEST_F(PgStoreTest, KeysAreForgottenAfterAWeek) {
+// Whatever there is: it is the retention that forgets them, so that nobody waits for it.
+TEST_F(PgStoreTest, TakingTheLeadForgetsNoKeys) {
   db::PgStore store(options());
   store.acquire_leadership("a");
   for (int day : {0, 1, 8}) {
@@ -371,7 +384,31 @@ TEST_F(PgStoreTest, KeysAreForgottenAfterAWeek) {
     store.commit(b);
   }
   store.acquire_leadership("a");
-  EXPECT_THAT(database_.sql("SELECT key FROM idempotency_key ORDER BY 1"), ElementsAre("k1", "k8"));
+  EXPECT_THAT(database_.sql("SELECT key FROM idempotency_key ORDER BY 1"), ElementsAre("k0", "k1", "k8"));
+}
+
+// An hour of the server's clock that nobody has lived through: what was written down is an hour older.
+TEST_F(PgStoreTest, AStepOfTheServersClockEndsNoBeliefInALeaderOfBefore) {
+  const auto store = [&](const std::string& who) {
+    auto made = std::make_unique<db::PgStore>(options());
+    made->introduce({.url = "http://" + who,
+                     .instance = who,
+                     .key_print = "print",
+                     .renews_for = std::chrono::minutes(10)});
+    return made;
+  };
+  auto lost = store("lost");
+  lost->acquire_leadership("lost");
+  lost.reset();
+  auto next = store("next");
+  next->acquire_leadership("next");
+  database_.sql("UPDATE leader_term SET began_at = began_at - interval '1 hour'");
+  EXPECT_GT(next->predecessors_renew(), std::chrono::minutes(9));
+  EXPECT_THAT(next->predecessor_urls(), ElementsAre("http://lost"));
+  auto again = store("lost");
+  EXPECT_EQ(kind_of([&] { again->acquire_leadership("lost"); }), StoreError::deposed);
+  EXPECT_EQ(next->predecessors_renew(), Duration::zero()) << "it has been started again";
+  EXPECT_THAT(next->predecessor_urls(), IsEmpty());
 }
 
 TEST_F(PgStoreTest, EventsGoToThePartitionOfTheirMonth) {

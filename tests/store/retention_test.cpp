@@ -158,6 +158,46 @@ TEST_F(RetentionTest, NoIdComesTwiceThoughAllRowsAreGone) {
   EXPECT_EQ(snapshot.last_fault, FaultId(77));
 }
 
+class KeysTest : public RetentionTest {
+ protected:
+  void key(const std::string& name, const std::string& age) {
+    database_.sql("INSERT INTO idempotency_key VALUES ('ann', '" + name + "', 1, 1, now() - interval '" +
+                  age + "')");
+  }
+};
+
+TEST_F(KeysTest, GoAWeekAfterTheyWereWrittenALittleAtATime) {
+  for (const char* old : {"a", "b", "c"}) key(old, "8 days");
+  key("young", "6 days");
+  key("new", "1 minute");
+  EXPECT_EQ(retention_.forget_keys(2), 2);
+  EXPECT_EQ(retention_.forget_keys(2), 1);
+  EXPECT_EQ(retention_.forget_keys(2), 0);
+  EXPECT_THAT(ids("idempotency_key", "key"), ElementsAre("new", "young"));
+}
+
+TEST_F(KeysTest, OneThatIsDatedAheadEndsNoOther) {
+  key("ahead", "-8 days");
+  key("new", "1 minute");
+  key("old", "8 days");
+  EXPECT_EQ(retention_.forget_keys(kMost), 1);
+  EXPECT_THAT(ids("idempotency_key", "key"), ElementsAre("ahead", "new"));
+}
+
+TEST_F(KeysTest, StayWhileNobodyWritesAny) {
+  key("a", "30 days");
+  key("b", "29 days");
+  EXPECT_EQ(retention_.forget_keys(kMost), 0);
+}
+
+TEST_F(RetentionTest, TellsTheServersTime) {
+  const Instant before = retention_.clock();
+  const auto there =
+      std::stoll(database_.sql("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint")[0]);
+  EXPECT_LE(std::chrono::floor<std::chrono::seconds>(before).time_since_epoch().count(), there);
+  EXPECT_GT(std::chrono::floor<std::chrono::seconds>(before).time_since_epoch().count(), there - 60);
+}
+
 // What was archived of the rows above, packed and as JSON.
 boost::json::array unpacked(const std::string& path) {
   boost::json::array out;

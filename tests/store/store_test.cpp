@@ -304,8 +304,10 @@ TEST_P(StoreTest, UpdateOnAnotherVersionIsAConflictAndNothingOfTheBatchStays) {
 
 TEST_P(StoreTest, UpdateOfAMissingJobIsAConflict) {
   Batch b;
-  b.jobs = {{full_job(1), 1}};
-  EXPECT_EQ(refusal(b), StoreError::conflict);
+  for (const std::int32_t base : {1, 0}) {
+    b.jobs = {{full_job(1), base}};
+    EXPECT_EQ(refusal(b), StoreError::conflict) << base;
+  }
 }
 
 TEST_P(StoreTest, EndOnAnotherVersionIsAConflict) {
