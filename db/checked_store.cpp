@@ -38,6 +38,7 @@ class Inspection {
     for (const auto& row : rows_.allocations) look_at(row);
     if (specs_.problem) look_at_specs();
     look_at_epochs();
+    look_at_projects();
     hold_odd_jobs();
     mend_others();
     return std::move(out_);
@@ -103,6 +104,26 @@ class Inspection {
       mended.row.epoch = std::max(mended.row.epoch, newest);
       mended.epoch = "its epoch is " + to_string(jobs_.at(id)->epoch) + ", and there was " +
                      to_string(newest) + " already";
+    }
+  }
+
+  // Shares and limits go up from each to the top, which a ring has not.
+  void look_at_projects() {
+    std::map<std::string_view, const ProjectRow*> projects;
+    for (const auto& row : rows_.projects) projects.emplace(row.name, &row);
+    std::set<std::string_view> cut;
+    for (const auto& row : rows_.projects) {
+      std::set<std::string_view> seen{row.name};
+      auto above = projects.find(row.parent);
+      while (above != projects.end() && !cut.contains(above->first) && seen.insert(above->first).second)
+        above = projects.find(above->second->parent);
+      if (above == projects.end() || above->first != row.name)
+        continue;  // it comes to the top, or to others' ring
+      if (!cut.insert(row.name).second) continue;
+      ProjectRow top = row;
+      top.parent.clear();
+      out_.batch.projects.push_back(std::move(top));
+      say("project " + row.name + " stands below itself: it is of the top level now");
     }
   }
 

@@ -77,7 +77,7 @@ void insert_specs(Pipeline& p, const Statement& statement, const Rows<SpecRow>& 
 void add_spec_rows(Pipeline& p, const Rows<SpecRow>& specs, const WayOfJobs& way) {
   if (specs.empty()) return;
   const Instant at = specs.back()->created_at;
-  const auto split = way.texts.split(specs, at, way.may_refer);
+  const auto split = way.texts.split(specs, at);
   add_texts(p, split.texts, at);
   Rows<SpecRow> whole, referring;
   std::vector<KnownTexts::Hash> hashes;

@@ -14,7 +14,6 @@ namespace tutti::db {
 // How the jobs of one batch are written.
 struct WayOfJobs {
   KnownTexts& texts;
-  bool may_refer;          // false: every text of a spec is in its job's own row
   const Folding& folding;  // of this batch
   const FoldedTasks::Unfolding& unfolding;
 };

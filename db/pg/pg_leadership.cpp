@@ -126,7 +126,7 @@ Term PgStore::acquire_leadership(const std::string& holder) {
     forget_former_terms();
     folded_.forget();
     StoredArrays::load(*connection_, in(options_.commit_timeout)).put_into(folded_);
-    partitions_end_ = Instant{};
+    partitions_end_ = partitions_again_at_ = Instant{};
     make_partitions(std::chrono::floor<Duration>(std::chrono::system_clock::now()));
     return term_;
   } catch (const SqlError& e) {

@@ -17,8 +17,8 @@ using std::chrono::steady_clock;
 
 constexpr std::size_t kPastChunk = 5000;  // jobs whose past attempts are read at once
 constexpr auto kPartitionLead = std::chrono::days(10);
+constexpr auto kPartitionAgain = std::chrono::minutes(50);  // at another minute than whoever held the table
 constexpr auto kShort = std::chrono::seconds(2);
-constexpr int kSchemaOfTexts = 21;   // sql/migrations/0021_spec_texts.sql
 constexpr int kSchemaOfArrays = 22;  // sql/migrations/0022_arrays.sql
 constexpr std::size_t kPlanAnewFirst = 1'000, kPlanAnewLast = 64'000;
 
@@ -173,11 +173,10 @@ void load_rest(Connection& c, Snapshot& s, Connection::Deadline until) {
   s.last_gpu = GpuId(row.bigint());
   s.last_event = EventId(row.bigint());
   s.last_fault = FaultId(row.bigint());
-  const Result newest =
-      c.run(Statement{"",
-                      "SELECT greatest((SELECT at FROM job_event ORDER BY id DESC LIMIT 1),"
-                      " (SELECT at FROM node_event ORDER BY id DESC LIMIT 1))"},
-            nullptr, until);
+  const Result newest = c.run(Statement{"",
+                                        "SELECT greatest((SELECT at FROM job_event ORDER BY id DESC LIMIT 1),"
+                                        " (SELECT at FROM node_event ORDER BY id DESC LIMIT 1))"},
+                              nullptr, until);
   s.written_at = RowReader(newest, 0).timestamptz_or_null().value_or(Instant{});
 }
 
@@ -202,14 +201,12 @@ Connection& PgStore::session() {
     fresh->run(Statement{"", "SELECT pg_advisory_lock_shared(73812044, $1::integer)"}, &params, in(kShort));
     check_schema(*fresh);  // while we had no session, somebody may have
   }
-  refers_to_texts_ = all_know(*fresh, kSchemaOfTexts);
   connection_ = std::move(fresh);
   return *connection_;
 }
 
-// A scheduler of a version before knows no table spec_text, or job_array: as long as one is connected, texts
-// stay with their jobs and every task has its own rows. One that comes later, back to that version, refuses
-// to lead (CheckedStore, rule 6), and one that takes the lead has all tasks unfolded (0022_arrays.sql).
+// A scheduler of the version before knows no table job_array: as long as one is connected every task has its
+// own rows. One that takes the lead later has all tasks unfolded (0022_arrays.sql).
 bool PgStore::all_know(Connection& c, int schema) {
   Params params;
   params.integer(schema);
@@ -264,7 +261,7 @@ void PgStore::lose_session() {
 
 // Own transaction, and no part of the batch: it waits for readers of the events, and may be given up.
 void PgStore::make_partitions(Instant at) {
-  if (at + kPartitionLead < partitions_end_) return;
+  if (at + kPartitionLead < partitions_end_ || at < partitions_again_at_) return;
   Params params;
   params.timestamptz(at);
   try {
@@ -272,10 +269,9 @@ void PgStore::make_partitions(Instant at) {
                                       &params, in(options_.commit_timeout));
     RowReader row(r, 0);
     partitions_end_ = row.timestamptz();
-  } catch (const SqlError&) {
-    // The default partition takes the events; the next try is a day later.
-    partitions_end_ = at + kPartitionLead + std::chrono::days(1);
+  } catch (const SqlError&) {  // there are ten days left to try it again
   }
+  partitions_again_at_ = at + kPartitionAgain;
 }
 
 Snapshot PgStore::load() {
@@ -294,7 +290,6 @@ Snapshot PgStore::load() {
     load_past_attempts(c, snapshot, until);
     load_rest(c, snapshot, until);
     snapshot.newer_schema = check_schema(c);
-    refers_to_texts_ = all_know(c, kSchemaOfTexts);  // a standby's session is older than its lead
     c.run_script("COMMIT", in(kShort));
     folded_.forget();
     arrays.put_into(folded_);
@@ -325,9 +320,8 @@ void PgStore::commit(const Batch& batch) {
         folding = folding_of(batch);
       },
       [&](Pipeline& pipeline) {
-        return add_transaction(
-            pipeline, batch, term_,
-            {.texts = texts_, .may_refer = refers_to_texts_, .folding = folding, .unfolding = unfolding});
+        return add_transaction(pipeline, batch, term_,
+                               {.texts = texts_, .folding = folding, .unfolding = unfolding});
       });
   texts_.committed();
   folded_.remove(unfolding.tasks);

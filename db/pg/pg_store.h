@@ -88,10 +88,10 @@ class PgStore final : public Store {
   bool just_loaded_ = false;
   // Rows of the hot tables since the session's statements were planned, and how many it takes for new plans.
   std::size_t grown_ = 0, plan_anew_at_ = 0;
-  KnownTexts texts_;              // of this session
-  bool refers_to_texts_ = false;  // it may put texts where a scheduler of the version before does not look
-  FoldedTasks folded_;            // at least those without rows of their own
-  Instant partitions_end_;        // events from here on would go to the default partition
+  KnownTexts texts_;             // of this session
+  FoldedTasks folded_;           // at least those without rows of their own
+  Instant partitions_end_;       // events from here on would go to the default partition
+  Instant partitions_again_at_;  // not looked at before
 };
 
 }  // namespace tutti::db

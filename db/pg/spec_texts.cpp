@@ -34,14 +34,13 @@ KnownTexts::Known& KnownTexts::remember(std::size_t key, std::string_view text) 
   return known_.emplace(key, Known{.text = std::string(text), .hash = {}}).first->second;
 }
 
-KnownTexts::Split KnownTexts::split(const std::vector<const SpecRow*>& rows, Instant at, bool may_refer) {
+KnownTexts::Split KnownTexts::split(const std::vector<const SpecRow*>& rows, Instant at) {
   Split out;
   out.refers.resize(rows.size());
   for (const std::size_t key : std::exchange(saying_, {}))  // nothing came of it
     if (const auto known = known_.find(key); known != known_.end()) known->second.saying = false;
   saying_at_ = at;
-  if (!may_refer || known_.size() >= kMost || bytes_ >= kBytes) forget();
-  if (!may_refer) return out;
+  if (known_.size() >= kMost || bytes_ >= kBytes) forget();
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::string_view text = rows[i]->spec_json;
     if (text.size() < kShortest) continue;

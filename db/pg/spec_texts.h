@@ -33,8 +33,8 @@ class KnownTexts {
     std::vector<Text> texts;                  // views into the rows
   };
 
-  /// `at`: of the commit. With `may_refer` false all texts stay with their rows.
-  Split split(const std::vector<const SpecRow*>& rows, Instant at, bool may_refer);
+  /// `at`: of the commit.
+  Split split(const std::vector<const SpecRow*>& rows, Instant at);
   /// What the last split() has put there is committed.
   void committed();
   /// It is not, or nobody knows; also at the end of a session.

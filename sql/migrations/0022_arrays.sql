@@ -235,3 +235,32 @@ BEGIN
   GET DIAGNOSTICS here = ROW_COUNT;
   RETURN greatest(gone, here);
 END $$;
+
+-- ---------------------------------------------------------------- partitions of the history
+
+-- As before, but what is said is until when there are partitions without a gap: a month that could not get one while
+-- somebody read the table is tried again, before its first event lies in the default partition.
+CREATE OR REPLACE FUNCTION job_event_make_partitions(around timestamptz) RETURNS timestamptz
+  LANGUAGE plpgsql SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
+DECLARE
+  first timestamptz := date_trunc('month', around);
+  next timestamptz;
+  partition text;
+BEGIN
+  FOR i IN 0..1 LOOP
+    next := first + interval '1 month';
+    partition := 'job_event_' || to_char(first, 'YYYYMM');
+    IF to_regclass(partition) IS NULL THEN
+      BEGIN
+        EXECUTE format('CREATE TABLE %I PARTITION OF job_event FOR VALUES FROM (%L) TO (%L)', partition, first, next);
+      EXCEPTION
+        WHEN check_violation THEN  -- its events lie in the default partition already, and stay there
+          RAISE NOTICE 'events of % stay in the default partition', to_char(first, 'YYYY-MM');
+        WHEN lock_not_available THEN
+          RETURN first;
+      END;
+    END IF;
+    first := next;
+  END LOOP;
+  RETURN first;
+END $$;

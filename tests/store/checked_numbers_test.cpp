@@ -50,6 +50,20 @@ TEST_P(HandEditedTest, AWaitingJobWithANumberThatCannotBeIsHeldAndCanBeReleasedA
   }
 }
 
+// Shares are counted upwards until the top is reached.
+TEST_P(HandEditedTest, ProjectsThatStandInARingAreCutApart) {
+  sql("INSERT INTO project (name, parent) VALUES ('r1', ''), ('r2', 'r1'), ('r3', 'r2'), ('below', 'r3')");
+  sql("UPDATE project SET parent = 'r3' WHERE name = 'r1'");
+  const Snapshot s = boot();
+  std::map<std::string, std::string> parents;
+  for (const auto& project : s.projects) parents[project.name] = project.parent;
+  EXPECT_EQ(parents["r1"], "");
+  EXPECT_EQ(parents["r2"], "r1");
+  EXPECT_EQ(parents["r3"], "r2");
+  EXPECT_EQ(parents["below"], "r3");
+  EXPECT_THAT(said_, ElementsAre("project r1 stands below itself: it is of the top level now"));
+}
+
 TEST_P(HandEditedTest, ARunningJobWhoseNumbersAreMendedRunsOn) {
   sql("UPDATE job SET version = 0, nodes = 0, best_step = -2 WHERE id = 1");
   const Snapshot s = boot();

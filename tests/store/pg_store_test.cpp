@@ -236,6 +236,36 @@ TEST_F(PgStoreTest, SessionEndedBeforeCommitIsUnavailableBecauseTheServerSaidSo)
   EXPECT_THAT(store.load().jobs, ElementsAre(job(1)));
 }
 
+// A dump reads the history in the moment in which the next months' partitions are to be made.
+TEST_F(PgStoreTest, AMonthThatCouldNotGetItsPartitionGetsItWhenNobodyReads) {
+  db::PgStore store(options());
+  store.acquire_leadership("a");
+  const auto months = [&](const char* month) {
+    return database_.sql(std::string("SELECT to_regclass('job_event_") + month + "') IS NOT NULL").at(0) ==
+           "t";
+  };
+  const auto event_at = [](std::int64_t id, Instant when) {
+    Batch b;
+    EventRow& event = b.events.emplace_back();
+    event.id = EventId(id);
+    event.at = when;
+    event.node = NodeId(1);
+    event.kind = "node";
+    event.to = "reachable";
+    return b;
+  };
+  const Instant late = std::chrono::sys_days(std::chrono::year(2099) / 3 / 25);
+  RowLock dump(database_.connection_string(), "SELECT FROM job_event");
+  store.commit(event_at(1, late));
+  EXPECT_FALSE(months("209904"));
+  store.commit(event_at(2, late + std::chrono::minutes(1)));  // not with each commit
+  dump.release();
+  store.commit(event_at(3, late + std::chrono::minutes(2)));
+  EXPECT_FALSE(months("209904"));
+  store.commit(event_at(4, late + std::chrono::hours(1)));
+  EXPECT_TRUE(months("209904"));
+}
+
 TEST_F(PgStoreTest, StatementThatWaitsTooLongIsUnavailable) {
   auto o = options();
   o.commit_timeout = milliseconds(500);

@@ -111,23 +111,6 @@ TEST_F(SpecTextsTest, AFailedBatchPutsNothingThere) {
   expect_all_read(store, 3);
 }
 
-TEST_F(SpecTextsTest, NothingIsSharedWhileASchedulerOfTheVersionBeforeIsConnected) {
-  Connection before({database_.connection_string(), "a standby", ""});
-  before.run_script("SELECT pg_advisory_lock_shared(73812044, 20)",
-                    std::chrono::steady_clock::now() + std::chrono::seconds(5));
-  PgStore store(options(21));
-  store.acquire_leadership("a");
-  store.commit(submissions(1, 3, kText));
-  EXPECT_THAT(places(), Each("own"));
-  before.run_script("SELECT pg_advisory_unlock_shared(73812044, 20)",
-                    std::chrono::steady_clock::now() + std::chrono::seconds(5));
-  store.resign();
-  PgStore next(options(21));
-  next.acquire_leadership("b");
-  next.commit(submissions(4, 6, kText));
-  EXPECT_THAT(places(), ElementsAre("own", "own", "own", "own", "shared", "shared"));
-}
-
 TEST_F(SpecTextsTest, AJobWhoseTextIsGoneSaysSo) {
   PgStore store(options());
   store.acquire_leadership("a");
