@@ -270,7 +270,7 @@ TEST_F(ArrayRowsTest, WhatDiffersInAnythingIsNotFolded) {
   EXPECT_EQ(folded([](Batch& b) { b.new_jobs[2].version = 2; }), 9);
   EXPECT_EQ(folded([](Batch& b) { b.new_jobs[2].reason = "x"; }), 9);
   EXPECT_EQ(folded([](Batch& b) { b.new_jobs[2].best_step = 0; }), 9);
-  EXPECT_EQ(folded([](Batch& b) { b.new_jobs[2].spent[1] = 1; }), 9);
+  EXPECT_EQ(folded([](Batch& b) { b.new_jobs[2].spent.set(1, 1); }), 9);
   EXPECT_EQ(folded([](Batch& b) { b.new_specs[2].name = "x"; }), 9);
   EXPECT_EQ(folded([](Batch& b) { b.new_specs[2].spec_json += " "; }), 9);
   EXPECT_EQ(folded([](Batch& b) { b.new_specs[2].initial_state = JobState::held; }), 9);

@@ -118,7 +118,7 @@ TEST_P(HandEditedTest, ChargesThatAreNotOnePerCauseAreTakenAsFarAsTheyGo) {
   const auto first = [&](const std::string& written) {
     sql("UPDATE job SET spent = '" + written + "' WHERE id = 2");
     const Snapshot rows = boot();
-    const auto& spent = in(rows, 2).spent;
+    const auto& spent = in(rows, 2).spent.get();
     return std::vector<int>(spent.begin(), spent.begin() + 4);
   };
   EXPECT_THAT(first("{1,2}"), ElementsAre(1, 2, 0, 0));

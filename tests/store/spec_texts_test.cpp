@@ -140,15 +140,14 @@ TEST(KnownTextsTest, ATextInUseIsSaidToBeSoOnceADay) {
   SpecRow row = spec(1);
   row.spec_json = kText;
   const std::vector<const SpecRow*> one{&row};
-  EXPECT_FALSE(known.split(one, at(0), true).refers[0]) << "for the first time";
-  EXPECT_THAT(known.split(one, at(1), true).texts, SizeIs(1));
-  EXPECT_THAT(known.split(one, at(3), true).texts, SizeIs(1)) << "nothing came of it";
+  EXPECT_FALSE(known.split(one, at(0)).refers[0]) << "for the first time";
+  EXPECT_THAT(known.split(one, at(1)).texts, SizeIs(1));
+  EXPECT_THAT(known.split(one, at(3)).texts, SizeIs(1)) << "nothing came of it";
   known.committed();
-  EXPECT_THAT(known.split(one, at(4), true).texts, IsEmpty());
-  EXPECT_THAT(known.split(one, at(3 + 24 * 3600), true).texts, SizeIs(1)) << "a day later";
+  EXPECT_THAT(known.split(one, at(4)).texts, IsEmpty());
+  EXPECT_THAT(known.split(one, at(3 + 24 * 3600)).texts, SizeIs(1)) << "a day later";
   known.forget();
-  EXPECT_FALSE(known.split(one, at(5), true).refers[0]);
-  EXPECT_FALSE(known.split(one, at(6), false).refers[0]) << "nobody may";
+  EXPECT_FALSE(known.split(one, at(5)).refers[0]);
 }
 
 }  // namespace
