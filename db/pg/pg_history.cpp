@@ -370,8 +370,13 @@ PastQueue PgHistory::queue(Instant at, const std::optional<Visible>& visible, in
       {"history_queue",
        (std::string("WITH there AS (SELECT * FROM (SELECT ") + kJobColumns +
         " FROM job j WHERE j.created_at <= $1::timestamptz UNION ALL SELECT " + kJobColumns +
-        " FROM job_array a CROSS JOIN LATERAL tutti_first_tasks(a.waiting, $2::bigint + 1) i(task) "
-        "CROSS JOIN LATERAL tutti_task(a, i.task) j WHERE a.created_at <= $1::timestamptz UNION ALL SELECT " +
+        " FROM (SELECT x.id AS array_id, sum(tutti_tasks_in(x.waiting)) OVER (ORDER BY x.priority DESC, "
+        "x.queued_at, x.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM job_array x "
+        "WHERE x.created_at <= $1::timestamptz AND ($3::integer = 1 OR x.project = ANY($4::text[]) OR "
+        "x.owner = $5::text)) n JOIN job_array a ON a.id = n.array_id "
+        "CROSS JOIN LATERAL tutti_first_tasks(a.waiting, $2::bigint + 1) i(task) "
+        "CROSS JOIN LATERAL tutti_task(a, i.task) j WHERE coalesce(n.before, 0) <= $2::bigint "
+        "UNION ALL SELECT " +
         kJobColumns +
         " FROM job_done j WHERE j.ended_at > $1::timestamptz AND j.created_at <= $1::timestamptz) t "
         "WHERE $3::integer = 1 OR t.project = ANY($4::text[]) OR t.owner = $5::text "

@@ -103,17 +103,18 @@ std::string folded(const std::string& tasks, const std::string& conditions) {
          conditions;
 }
 
-// The newest tasks that have no rows of their own. Arrays are counted before their tasks are looked at: those
-// behind the end of the page are not gone through.
+// The newest tasks that have no rows of their own. Of each array that is looked at one at least belongs to
+// the page, so there are no more arrays than it has lines; and arrays are counted before their tasks are
+// looked at: those behind the end of the page are not gone through.
 std::string folded_page(const Conditions& asked) {
   return "(SELECT j.name, '' AS spec_json, '' AS submitted_json, j.initial_state, NULL::timestamptz AS "
          "ended_at, 0 AS exit_code, " +
          std::string(kJobColumns) +
          " FROM (SELECT j.id AS array_id, j.tasks, sum(tutti_tasks_in(j.tasks)) OVER (ORDER BY j.id DESC "
          "ROWS "
-         "BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer" +
+         "BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer FROM (SELECT j.id, j.tasks" +
          folded(asked.tasks, asked.columns) +
-         ") n JOIN job_array a ON a.id = n.array_id"
+         " ORDER BY j.id DESC LIMIT $2::bigint) j) n JOIN job_array a ON a.id = n.array_id"
          " CROSS JOIN LATERAL tutti_last_tasks(n.tasks, $2::bigint) t(task)"
          " CROSS JOIN LATERAL tutti_task(a, t.task) j"
          " WHERE coalesce(n.newer, 0) < $2::bigint ORDER BY j.id DESC LIMIT $2::bigint)";

@@ -265,8 +265,8 @@ void PgStore::make_partitions(Instant at) {
   Params params;
   params.timestamptz(at);
   try {
-    const Result r = connection_->run(Statement{"", "SELECT job_event_make_partitions($1::timestamptz)"},
-                                      &params, in(options_.commit_timeout));
+    const Result r = connection_->run(Statement{"", "SELECT job_event_make_months($1::timestamptz)"}, &params,
+                                      in(options_.commit_timeout));
     RowReader row(r, 0);
     partitions_end_ = row.timestamptz();
   } catch (const SqlError&) {  // there are ten days left to try it again

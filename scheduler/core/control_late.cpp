@@ -73,7 +73,11 @@ void ControlPlane::failure_came_late(NodeId from, AttemptKey key, const protocol
   const auto member = std::ranges::find(row.gang, from, &GangMember::node);
   if (member == row.gang.end() || member->how != kGivenUp) return;
   const std::string evidence = evidence_of(*member, failure);
-  if (row.evidence_json.find(evidence) != std::string::npos) return;  // said again
+  AttemptRow more = row;
+  add_evidence(more, evidence);
+  // Said again, or there is no room for it.
+  if (row.evidence_json.find(evidence) != std::string::npos || more.evidence_json == row.evidence_json)
+    return;
   const Event event{
       .kind = "evidence",
       .from = "",

@@ -14,8 +14,8 @@ NodeId slowest_of(const AttemptRow& row) {
 }
 }  // namespace
 
-void ControlPlane::on_tick(Now now) {
-  const auto deciding = note<&ControlPlane::on_tick>(now);
+void ControlPlane::on_tick(Now now, std::int32_t most_starts) {
+  const auto deciding = note<&ControlPlane::on_tick>(now, most_starts);
   while (auto due = delayed_.pop_due(now.wall)) {
     Job& job = jobs_.at(*due);
     if (job.spec->schedule) {
@@ -76,7 +76,7 @@ void ControlPlane::on_tick(Now now) {
       case AttemptState::ended: break;
     }
   }
-  plan(now);
+  if (most_starts > 0) plan(now, most_starts);
   if (planner_.waiting() > 0) estimate_starts(now);
 }
 
@@ -143,10 +143,10 @@ void ControlPlane::adopt(const Job& job, const Attempt& attempt) {
 
 // ---------------------------------------------------------------- what it decides
 
-void ControlPlane::plan(Now now) {
-  const auto deciding = note<&ControlPlane::plan>(now);
+void ControlPlane::plan(Now now, std::int32_t most_starts) {
+  const auto deciding = note<&ControlPlane::plan>(now, most_starts);
   see_nodes();
-  const planner::Decisions decisions = planner_.plan(now.wall);
+  const planner::Decisions decisions = planner_.plan(now.wall, static_cast<std::size_t>(most_starts));
   for (const auto& start : decisions.started) start_planned(start, now);
   for (const auto& preemption : decisions.preempted) give_way(preemption, now);
 }

@@ -76,6 +76,9 @@ struct ControlSettings {
   Duration delete_again = std::chrono::minutes(10);  // the order, while no answer has come
 };
 
+// Of a planning pass: all that fit.
+inline constexpr std::int32_t kAllStarts = INT32_MAX;
+
 struct Job {
   JobRow row;
   SpecPtr spec;
@@ -105,8 +108,8 @@ struct Job {
   }
 
   std::unique_ptr<Trouble> noted;
-  bool counted = false;           // as a task of its array that runs or may run
   std::int32_t base_version = 0;  // what the store has; 0 = not stored yet
+  bool counted = false;           // as a task of its array that runs or may run
   bool dirty = false;
 };
 
@@ -341,8 +344,9 @@ class ControlPlane {
 
   // ---- time
   static Instant first_run(const JobSpec& scheduled, Instant after);
-  void on_tick(Now);              // due jobs, silent nodes, deadlines; then a planning pass
-  void plan(Now);                 // places what can be placed
+  // Due jobs, silent nodes, deadlines; then a planning pass, unless it may start nothing.
+  void on_tick(Now, std::int32_t most_starts = kAllStarts);
+  void plan(Now, std::int32_t most_starts = kAllStarts);  // places what can be placed
   Duration next_wake(Now) const;  // how long nothing will happen by itself, at most a quarter of a second
 
   // Changed rows and messages since the last call.

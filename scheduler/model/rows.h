@@ -19,31 +19,32 @@
 
 namespace tutti {
 
-// Table job: one narrow row per job that is not finished. Updated by compare-and-set on (id, version).
+// Table job: one narrow row per job that is not finished. Updated by compare-and-set on (id, version). There
+// may be a million in memory: small fields stand together.
 struct JobRow {
   JobId id;
   std::int32_t version = 1;  // rises with every committed change; 1 = as inserted
   JobState state = JobState::queued;
   Cause cause = Cause::none;  // of the last ended attempt, or why it is held
   std::int16_t priority = 50;
-  bool front = false;  // goes before others of its band: a restart after a fault
+  bool front = false;            // goes before others of its band: a restart after a fault
+  std::int16_t no_progress = 0;  // attempts in a row that did not get past `best_step`
+  std::int32_t attempt = 0;      // number of attempts so far
   Name queue;
   Name project;
   Name owner;
   std::int32_t nodes = 1;
   std::int32_t gpus_per_node = 0;
   Instant created_at;
-  Instant queued_at;         // orders equals; kept over restarts
-  Instant not_before;        // delayed until; epoch 0 = none
-  Epoch epoch;               // of the newest attempt; 0 = never placed
-  std::int32_t attempt = 0;  // number of attempts so far
+  Instant queued_at;   // orders equals; kept over restarts
+  Instant not_before;  // delayed until; epoch 0 = none
+  Epoch epoch;         // of the newest attempt; 0 = never placed
   // Attempts charged per cause since the last progress reset (core/retry.h); index = Cause.
   RareCounts<kCauseCount> spent;
-  std::int16_t no_progress = 0;  // attempts in a row that did not get past `best_step`
-  std::int64_t best_step = -1;   // newest step of a registered checkpoint, -1 = none
-  Instant hardware_window_at;    // start of the 24 h window of the hardware budget
-  Duration ran{};                // running time of all ended attempts
-  RareText reason;               // one line for people: why held, delayed or failed
+  std::int64_t best_step = -1;  // newest step of a registered checkpoint, -1 = none
+  Instant hardware_window_at;   // start of the 24 h window of the hardware budget
+  Duration ran{};               // running time of all ended attempts
+  RareText reason;              // one line for people: why held, delayed or failed
 };
 
 // Table job_spec: written once at submission; what people change later stands beside it

@@ -236,15 +236,15 @@ std::optional<Waiting> Planner::stopped(JobId id, Instant now) {
   return Waiting{.what = job.what, .attained = job.attained, .since = now, .rank_at = job.rank_at};
 }
 
-Decisions Planner::plan(Instant now) {
+Decisions Planner::plan(Instant now, std::size_t most_starts) {
   Decisions out;
   const bool due = !sketch_ && (!refreshed_at_ || now - *refreshed_at_ >= policy_.refresh);
   if (due) refresh(now);
   for (Pool& pool : pools_) {
     if (pool.backlog->empty()) continue;
-    Pass pass{.pool = pool, .now = now, .out = out};
+    Pass pass{.pool = pool, .now = now, .out = out, .most_starts = most_starts};
     fill(pass);
-    if (due && policy_.preempts && !pool.backlog->empty()) preempt_for_better(pass);
+    if (due && !pass.full() && policy_.preempts && !pool.backlog->empty()) preempt_for_better(pass);
   }
   return out;
 }

@@ -120,7 +120,7 @@ class Planner {
   void remember(const JobClass& kind, int project, Duration ran, Instant ended, bool finished);
   void ended(JobId id, Instant now);                      // for good: history learns from it
   std::optional<Waiting> stopped(JobId id, Instant now);  // its GPUs are free; to be enqueued again, or not
-  Decisions plan(Instant now);
+  Decisions plan(Instant now, std::size_t most_starts = SIZE_MAX);
 
   // ---- what is
   const Policy& policy() const { return policy_; }

@@ -69,6 +69,7 @@ void Planner::fill(Pass& pass) {
   pass.pool.promise.reset();
   start_claims(pass);
   in_order(pass, [&](JobId id, bool guard) {
+    if (pass.full()) return false;
     const bool started = consider(pass, id, guard);
     return started || guard || !policy_.strict;
   });
@@ -211,6 +212,7 @@ void Planner::start_claims(Pass& pass) {
   };
   for (auto claim = claims_.begin(); claim != claims_.end();) {
     const auto& [id, c] = *claim++;
+    if (pass.full()) return;
     if (!pass.pool.backlog->contains(id)) continue;
     if (ready(id, c))
       start(pass, id, Parts(c.parts), guarded_claims_.contains(id));

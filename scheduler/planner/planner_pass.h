@@ -36,11 +36,13 @@ struct Planner::Pass {
   Pool& pool;
   Instant now;
   Decisions& out;
+  std::size_t most_starts;  // of all passes together
   std::optional<Reservation> kept{};
   std::vector<std::uint8_t> blocked{};  // by shape
   std::set<const void*> failed{};       // buckets that did not fit though others of their shape may
   bool makes_room = false;              // looks for who may preempt: what fits is of no interest
 
+  bool full() const { return out.started.size() >= most_starts; }
   bool may_preempt(const Planner& planner) const;
 };
 

@@ -174,7 +174,7 @@ void Leader::loaded(std::shared_ptr<Snapshot> snapshot) {
   spdlog::info("rows loaded: {} jobs, {} live attempts, {} nodes", snapshot->jobs.size(),
                snapshot->attempts.size(), snapshot->nodes.size());
   workers_->resync(snapshot->nodes);
-  deal_with_suspects();
+  hold_suspects();
   tick_due_ = true;
   kick();
   arm_timer();
@@ -288,7 +288,7 @@ bool Leader::has_room(Command::Room room) const {
 // Runs a batch soon: after everything that is already on its way to the inbox.
 void Leader::kick() {
   if (kicked_ || committing_ || !plane_ || stopping_) return;  // after the last word nothing is decided
-  if (inbox_.empty() && !tick_due_ && !plan_next_) return;
+  if (inbox_.empty() && !tick_due_ && !starts_go_on_) return;
   asio::post(executor_, [this] {
     kicked_ = false;
     if (!committing_ && plane_ && !stopping_) run_batch();
@@ -308,19 +308,21 @@ Leader::InFlight Leader::decide() {
   const Now time = now();
   InFlight work;
   work.began = time.mono;
-  const bool alone = alone_ > 0;
-  const bool plans = !alone || inbox_.empty() || (plan_next_ && to_hold_.empty());
-  take_commands(work, !alone ? settings_.max_batch : plans ? 0 : 1, time);
-  plan_next_ = alone && !plans;
+  work.turn = next_turn();
+  const bool all = work.turn == Turn::all;
+  if (all || work.turn == Turn::command) take_commands(work, all ? settings_.max_batch : 1, time);
   const Mono decided_at = boot_now();
-  if (plans && std::exchange(tick_due_, false))
-    plane_->on_tick(time);
-  else if (plans)
-    plane_->plan(time);
+  const bool ticks = (all || work.turn == Turn::tick) && std::exchange(tick_due_, false);
+  if (ticks)
+    plane_->on_tick(time, all ? kAllStarts : 0);
+  else if (all || work.turn == Turn::start)
+    plane_->plan(time, all ? kAllStarts : 1);
   work.decided = boot_now();
   metrics_.planned(to_seconds(work.decided - decided_at));
   Output out = plane_->take_output();
   work.batch = std::make_shared<Batch>(std::move(out.batch));
+  starts_go_on_ =
+      !all && (work.turn == Turn::command || ticks || (work.turn == Turn::start && !work.batch->empty()));
   work.stages = std::move(out.stages);
   work.effects = std::move(out.effects);
   arm_timer();

@@ -9,7 +9,7 @@
 // A batch that the store will never take (a row breaks a rule: a bug of ours, or a client's or worker's odd
 // word) must not stop the service. After a refused batch the commands that follow, the same ones again among
 // them, are decided one to a transaction; the one that is refused alone is answered with Errc::internal. What
-// the planner does is then decided apart from them, and a job whose start is refused is held
+// time and the planner do is then decided apart from them, and a job whose start is refused is held
 // (leader_refused.cpp).
 //
 // While another scheduler leads this one is a standby: it waits for the lock, and looks each second who
@@ -141,6 +141,13 @@ class Leader : public Backend {
   void read_log(NodeId node, protocol::ReadLog request, Reply<protocol::LogChunk> reply) override;
 
  private:
+  // What one transaction holds. After a refusal all have turns of their own.
+  enum class Turn : std::uint8_t {
+    all,
+    command,  // one
+    tick,
+    start  // one
+  };
   struct InFlight {
     std::vector<Command> commands;
     std::vector<std::function<void()>> afters;
@@ -148,6 +155,7 @@ class Leader : public Backend {
     std::vector<StageSample> stages;
     std::shared_ptr<Batch> batch;
     Mono began, decided, committed;
+    Turn turn = Turn::all;
     bool reads_plane = false;  // one of `afters` does
   };
 
@@ -165,9 +173,9 @@ class Leader : public Backend {
   void failed(InFlight lost, std::exception_ptr why);
   // leader_refused.cpp
   Error refused(const InFlight& lost, const std::string& why, Error as_asked);
+  Turn next_turn();
   void suspect(const Batch& batch, const std::string& why);
-  void deal_with_suspects();
-  void change_suspect(JobId id, bool hold, std::function<void()> done);
+  void hold_suspects();
   enum class Why : std::uint8_t {
     store_lost,
     batch_refused
@@ -221,12 +229,14 @@ class Leader : public Backend {
   bool kicked_ = false;
   bool tick_due_ = true;
   bool committed_since_load_ = false;
-  std::size_t alone_ = 0;   // commands still to be decided one to a transaction
-  bool plan_next_ = false;  // then: the planner's turn is in the next one
-  // Jobs that were to start in a batch that was refused: held, and if there were several released one by one.
-  std::vector<JobId> to_hold_;
-  std::deque<JobId> to_release_;
-  std::string why_refused_;
+  std::size_t alone_ = 0;  // commands still to be decided one to a transaction
+  Turn last_turn_ = Turn::start;
+  bool starts_go_on_ = false;  // then: the planner had its turn, and may have more to start
+  struct Suspect {
+    JobId job;  // whose start was refused: it is to be held
+    std::string why;
+  };
+  std::vector<Suspect> suspects_;
   boost::asio::steady_timer timer_;
   std::optional<Mono> tick_at_;  // when timer_ goes off
   boost::asio::steady_timer retry_timer_;

@@ -104,9 +104,11 @@ BEGIN
     SELECT e.* FROM (
       SELECT c.array_id, c.tasks,
              sum(tutti_tasks_in(c.tasks)) OVER (ORDER BY c.last_event ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-      FROM (SELECT b.id AS array_id, b.last_event, b.waiting * int8multirange(int8range(b.id + (after - b.first_event) + 1, NULL)) AS tasks
-            FROM job_array b WHERE b.last_event > after AND b.told) c
-      WHERE NOT isempty(c.tasks)) n
+      FROM (SELECT s.* FROM (
+              SELECT b.id AS array_id, b.last_event,
+                     b.waiting * int8multirange(int8range(b.id + (after - b.first_event) + 1, NULL)) AS tasks
+              FROM job_array b WHERE b.last_event > after AND b.told) s
+            WHERE NOT isempty(s.tasks) ORDER BY s.last_event LIMIT most) c) n
     JOIN job_array a ON a.id = n.array_id
     CROSS JOIN LATERAL tutti_first_tasks(n.tasks, most) t(task)
     CROSS JOIN LATERAL tutti_task_event(a, t.task) e
@@ -238,9 +240,9 @@ END $$;
 
 -- ---------------------------------------------------------------- partitions of the history
 
--- As before, but what is said is until when there are partitions without a gap: a month that could not get one while
--- somebody read the table is tried again, before its first event lies in the default partition.
-CREATE OR REPLACE FUNCTION job_event_make_partitions(around timestamptz) RETURNS timestamptz
+-- As job_event_make_partitions, which schema 21 calls, but what is said is until when there are partitions without a gap: a
+-- month that could not get one while somebody read the table is tried again, before its first event lies in the default one.
+CREATE FUNCTION job_event_make_months(around timestamptz) RETURNS timestamptz
   LANGUAGE plpgsql SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
 DECLARE
   first timestamptz := date_trunc('month', around);
