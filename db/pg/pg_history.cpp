@@ -5,24 +5,14 @@
 #include <map>
 #include <utility>
 
+#include "db/pg/reader_parts.h"
 #include "db/pg/row_codec.h"
 #include "db/too_much.h"
 
 namespace tutti::db {
 namespace {
 
-template <class Row, class Read>
-std::vector<Row> rows_of(const Result& result, Read read) {
-  std::vector<Row> out;
-  out.reserve(static_cast<std::size_t>(result.rows()));
-  for (int i = 0; i < result.rows(); ++i) {
-    RowReader row(result, i);
-    out.push_back(read(row));
-  }
-  return out;
-}
-
-std::int64_t page(int wanted) { return std::clamp(wanted, 1, kMostHistoryPage); }
+std::int64_t history_page(int wanted) { return std::clamp(wanted, 1, kMostHistoryPage); }
 
 // Three parameters: everything (1), or what is of these projects or of that owner.
 void add_visible(const std::optional<Visible>& visible, Params& params) {
@@ -290,7 +280,7 @@ std::vector<Decision> PgHistory::decisions(const DecisionQuery& q) {
   Params params;
   params.timestamptz(q.since).timestamptz(q.until).bigint(q.after ? q.after.value : begin);
   add_visible(q.visible, params);
-  params.bigint(page(q.limit));
+  params.bigint(history_page(q.limit));
   return rows_of<Decision>(session_.run({"", text.c_str()}, std::move(params)), read_decision);
 }
 
@@ -435,13 +425,13 @@ RanJobs PgHistory::ran(Instant since, Instant until, int most) {
 
 std::vector<NodeAttempt> PgHistory::node_attempts(NodeId node, int limit, int skip) {
   Params params;
-  params.bigint(node.value).bigint(page(limit)).bigint(std::max(skip, 0));
+  params.bigint(node.value).bigint(history_page(limit)).bigint(std::max(skip, 0));
   return rows_of<NodeAttempt>(session_.run(kNodeAttempts, std::move(params)), read_node_attempt);
 }
 
 std::vector<EventRow> PgHistory::inspections(NodeId node, int limit, EventId before) {
   Params params;
-  params.bigint(node.value).bigint(before ? before.value : INT64_MAX).bigint(page(limit));
+  params.bigint(node.value).bigint(before ? before.value : INT64_MAX).bigint(history_page(limit));
   return rows_of<EventRow>(session_.run(kInspections, std::move(params)), read_event);
 }
 
