@@ -558,13 +558,13 @@ TEST_F(LeaderTest, AJobWhoseStartIsRefusedIsHeldAndAllOthersStart) {
   };
   while (!done() && std::chrono::steady_clock::now() < end) {
     if (leader->plane() != nullptr && std::exchange(resyncs, workers.resyncs) != workers.resyncs) {
+      insist();
       for (int i = 0; i < 1'500; ++i) {  // as a thousand workers do that are heard again
         Command word;
         word.room = Command::Room::always;
         word.decide = [](ControlPlane&, Now) -> std::function<void()> { return {}; };
         leader->post(std::move(word));
       }
-      insist();
     }
     io.run_one_for(std::chrono::milliseconds(20));
   }
@@ -578,6 +578,7 @@ TEST_F(LeaderTest, AJobWhoseStartIsRefusedIsHeldAndAllOthersStart) {
 
   // It is for a person to let it go again, when the rows are mended.
   gate->never_starts = {};
+  until([&] { return leader->status().inbox == 0; });
   std::optional<Result<JobId>> released;
   leader->change_jobs([&](ControlPlane& p, Now now) { return p.on_release(now, culprit, "ada"); },
                       [&](const Result<JobId>& r) { released = r; }, 1);
