@@ -43,9 +43,7 @@ class Backend {
   using SubmitReply = std::function<void(std::vector<Result<Submitted>>)>;  // one per request, same order
   virtual void submit(std::vector<SubmitRequest> requests, SubmitReply reply) = 0;
   // What people do to jobs: on_cancel, on_hold, …
-  // `jobs`: so many it may change; what is decided together is bounded by that.
-  virtual void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply,
-                           std::size_t jobs = 1) = 0;
+  virtual void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) = 0;
   // What people say of nodes: on_node_service, on_node_report, on_inspect.
   virtual void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change,
                             Reply<NodeId> reply) = 0;

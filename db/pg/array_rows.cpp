@@ -68,12 +68,9 @@ bool alike(const EventRow& a, const EventRow& b) {
 // Columns that the table has not are as they are at the beginning of a job, and it is in the state in which
 // it was submitted.
 bool waits_since_submission(const SpecRow& s, const JobRow& j, const EventRow& e) {
-  const bool untouched = j.version == 1 && j.cause == Cause::none && !j.front && !j.epoch && j.attempt == 0 &&
-                         j.no_progress == 0 && j.best_step == -1 && j.hardware_window_at == Instant{} &&
-                         j.ran == Duration::zero() && !spent_text(j.spent);
-  return untouched && edges::contains(kJobInitial, j.state) && j.state == s.initial_state &&
-         j.owner == s.owner && j.created_at == s.created_at && e.kind == "state" && e.from.empty() &&
-         e.to == name(j.state) && !e.node && !e.epoch;
+  return never_ran(j) && j.version == 1 && edges::contains(kJobInitial, j.state) &&
+         j.state == s.initial_state && j.owner == s.owner && j.created_at == s.created_at &&
+         e.kind == "state" && e.from.empty() && e.to == name(j.state) && !e.node && !e.epoch;
 }
 
 // Looks for runs in one batch. What is known of jobs and events is gathered once, when the specs say that

@@ -176,12 +176,6 @@ Params job_whole(const Rows<JobRow>& rows) {
   return p;
 }
 
-bool is_untouched(const JobRow& j) {
-  return j.cause == Cause::none && !j.front && !j.epoch && j.attempt == 0 && j.no_progress == 0 &&
-         j.best_step == -1 && j.hardware_window_at == Instant{} && j.reason.empty() && !spent_text(j.spent) &&
-         j.ran == Duration::zero();
-}
-
 // ---------------------------------------------------------------- updates and ends of jobs
 
 constexpr Statement kUpdateJobs{"update_jobs", R"(
@@ -246,7 +240,7 @@ void add_new_jobs(Pipeline& p, const Batch& batch, const Folding& folding) {
   Rows<JobRow> untouched, others;
   for (const auto& j : batch.new_jobs)
     if (!folding.has(j.id) && (ended_at_once.empty() || !ended_at_once.contains(j.id)))
-      (is_untouched(j) ? untouched : others).push_back(&j);
+      (never_ran(j) && j.reason.empty() ? untouched : others).push_back(&j);
   if (!untouched.empty()) p.add(kInsertJobs, job_head(untouched));
   if (!others.empty()) p.add(kInsertJobsWhole, job_whole(others));
 }

@@ -162,6 +162,12 @@ JobRow read_job(RowReader& r) {
   return j;
 }
 
+bool never_ran(const JobRow& j) {
+  return j.cause == Cause::none && !j.front && !j.epoch && j.attempt == 0 && j.no_progress == 0 &&
+         j.best_step == -1 && j.hardware_window_at == Instant{} && !spent_text(j.spent) &&
+         j.ran == Duration::zero();
+}
+
 QueueRow read_queue(RowReader& r) {
   QueueRow q;
   q.name = r.text();

@@ -16,6 +16,8 @@ inline constexpr const char* kJobColumns =
     "j.gpus_per_node, j.created_at, j.queued_at, j.not_before, j.epoch, j.attempt, j.spent, j.no_progress, "
     "j.best_step, j.hardware_window_at, j.reason, j.ran_us";
 JobRow read_job(RowReader& r);
+// It waits for its first attempt: what an attempt changes of a row is as it was submitted.
+bool never_ran(const JobRow&);
 
 inline constexpr const char* kAttemptColumns =
     "a.job, a.epoch, a.number, a.state, a.result, a.cause, a.detail, a.evidence_json, a.gang::text, "

@@ -18,12 +18,16 @@ constexpr std::size_t kEvidence = 64 * 1024, kWatchedEvidence = 16 * 1024;  // b
 
 AttemptKey key_of(const AttemptRow& row) { return {row.job, row.epoch}; }
 
+bool takes_evidence(const AttemptRow& row, bool only_watched = false) {
+  return row.evidence_json.size() <= (only_watched ? kWatchedEvidence : kEvidence);
+}
+
 }  // namespace
 
 // What ends an attempt finds room, however much was only watched before.
 void ControlPlane::add_evidence(AttemptRow& row, std::string_view json_object, bool only_watched) {
+  if (!takes_evidence(row, only_watched)) return;
   std::string& all = row.evidence_json;
-  if (all.size() > (only_watched ? kWatchedEvidence : kEvidence)) return;
   if (all.size() < 2) all = "[]";
   all.insert(all.size() - 1, (all.size() > 2 ? "," : "") + std::string(json_object));
 }
@@ -73,11 +77,8 @@ void ControlPlane::failure_came_late(NodeId from, AttemptKey key, const protocol
   const auto member = std::ranges::find(row.gang, from, &GangMember::node);
   if (member == row.gang.end() || member->how != kGivenUp) return;
   const std::string evidence = evidence_of(*member, failure);
-  AttemptRow more = row;
-  add_evidence(more, evidence);
-  // Said again, or there is no room for it.
-  if (row.evidence_json.find(evidence) != std::string::npos || more.evidence_json == row.evidence_json)
-    return;
+  const bool said_again = row.evidence_json.find(evidence) != std::string::npos;
+  if (said_again || !takes_evidence(row)) return;
   const Event event{
       .kind = "evidence",
       .from = "",

@@ -351,6 +351,8 @@ class ControlPlane {
 
   // Changed rows and messages since the last call.
   Output take_output();
+  // Of how many jobs it would have rows.
+  std::size_t changed_jobs() const { return dirty_jobs_.size() + out_.batch.done.size(); }
 
   // ---- reading (what memory says; may be ahead of the store by the batch under way)
   const Job* find_job(JobId) const;

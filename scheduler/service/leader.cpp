@@ -330,10 +330,9 @@ Leader::InFlight Leader::decide() {
 }
 
 void Leader::take_commands(InFlight& into, std::size_t most, Now time) {
-  std::size_t weight = 0;
   while (!inbox_.empty() && into.commands.size() < most) {
-    weight += inbox_.front().weight;
-    if (!into.commands.empty() && weight > settings_.max_batch_jobs) return;
+    const std::size_t jobs = plane_->changed_jobs() + inbox_.front().weight;
+    if (!into.commands.empty() && jobs > settings_.max_batch_jobs) return;
     inbox_weight_ -= inbox_.front().weight;
     into.commands.push_back(std::move(inbox_.front()));
     inbox_.pop_front();
@@ -449,10 +448,9 @@ void Leader::arm_timer() {
 // ---------------------------------------------------------------- Backend
 
 template <class T>
-void Leader::ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply, std::size_t weight) {
+void Leader::ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply) {
   auto shared = std::make_shared<Reply<T>>(std::move(reply));
   Command command;
-  command.weight = std::max<std::size_t>(weight, 1);
   command.decide = [decide = std::move(decide), shared](ControlPlane& plane,
                                                         Now time) -> std::function<void()> {
     Result<T> result = decide(plane, time);
@@ -477,9 +475,8 @@ void Leader::submit(std::vector<SubmitRequest> requests, SubmitReply reply) {
   post(std::move(command));
 }
 
-void Leader::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply,
-                         std::size_t jobs) {
-  ask<JobId>(std::move(change), std::move(reply), jobs);
+void Leader::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) {
+  ask<JobId>(std::move(change), std::move(reply));
 }
 void Leader::change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                            Reply<Warnings> reply) {

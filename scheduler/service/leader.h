@@ -49,7 +49,7 @@ struct LeaderSettings {
   LeaderCard card{.renews_for = std::chrono::minutes(10)};
   std::size_t max_inbox = 20'000;                  // commands, or their jobs; beyond: Errc::unavailable
   std::size_t max_batch = 1'000;                   // commands decided in one transaction,
-  std::size_t max_batch_jobs = 4'000;              // and their weight, unless one alone has more
+  std::size_t max_batch_jobs = 4'000;              // no command more once so many jobs are changed
   std::size_t max_reads = 1'000;                   // queries waiting for a read thread
   Duration slow_commit = std::chrono::seconds(1);  // one that takes as long is a reason in /readyz
   // A process that stood still for so long may have been taken for dead. A second is nothing.
@@ -126,8 +126,7 @@ class Leader : public Backend {
 
   // ---- Backend
   void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
-  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply,
-                   std::size_t jobs) override;
+  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) override;
   void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                      Reply<Warnings> reply) override;
   void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change, Reply<NodeId> reply) override;
@@ -160,7 +159,7 @@ class Leader : public Backend {
   };
 
   template <class T>
-  void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply, std::size_t weight = 1);
+  void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply);
   bool has_room(Command::Room room) const;
   void kick();
   void run_batch();

@@ -158,8 +158,7 @@ void TestBackend::submit(std::vector<SubmitRequest> requests, SubmitReply reply)
   reply(std::move(results));
 }
 
-void TestBackend::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> make, Reply<JobId> reply,
-                              std::size_t /*jobs*/) {
+void TestBackend::change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> make, Reply<JobId> reply) {
   if (refuse_if_unready(reply)) return;
   Result<JobId> result = JobId(0);
   change([&](ControlPlane& plane, Now now) { result = make(plane, now); });

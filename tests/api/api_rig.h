@@ -81,8 +81,7 @@ class TestBackend final : public Backend {
 
   // ---- Backend
   void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
-  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply,
-                   std::size_t jobs) override;
+  void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) override;
   void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
                      Reply<Warnings> reply) override;
   void change_nodes(std::function<Result<NodeId>(ControlPlane&, Now)> change, Reply<NodeId> reply) override;

@@ -618,15 +618,15 @@ TEST_F(LeaderTest, ABatchIsBoundedByTheJobsItChanges) {
   int decided = 0, answered = 0;
   for (int i = 0; i < 5; ++i)
     leader->change_jobs(
-        [&](ControlPlane&, Now) -> Result<JobId> {
+        [&](ControlPlane& plane, Now now) -> Result<JobId> {
           ++decided;
+          for (int job = 0; job < 13; ++job) plane.on_submit(now, request(""));
           return JobId();
         },
         [&](const Result<JobId>&) {
           ++answered;
           together.push_back(decided);
-        },
-        10);
+        });
   turn();
   gate->set_open(true);
   until([&] { return answered == 5; });
