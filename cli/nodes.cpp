@@ -199,6 +199,7 @@ int run_node_change(Session& session, const NodeChange& change) {
         std::string line = "node " + clean(text_of(node, "name")) +
                            (change.dry_run            ? ": would " + change.verb + " it; now "
                             : change.verb == "report" ? " is reported; it is "
+                            : change.verb == "off"    ? " is given up; it is "
                                                       : " is ") +
                            text_of(node, "service");
         const std::string until = text_of(node, "service_until");

@@ -184,7 +184,7 @@ int run_share_remove(Session& session, const std::string& kind, const std::strin
 int run_nodes(Session& session, bool watch);
 int run_gpus(Session& session, bool watch);
 struct NodeChange {
-  std::string verb;  // drain, resume, quarantine, repair, return, retire, report
+  std::string verb;  // drain, resume, quarantine, repair, return, retire, off, report
   std::string node;
   std::string reason;
   std::string until;  // of drain: an instant or +2h

@@ -78,6 +78,8 @@ void add_node_changes(CommandLine& line, CLI::App* node) {
            {"return", "back from repair, on probation: gangs of several nodes rather go elsewhere",
             "node return n3 --reason \"board changed\""},
            {"retire", "not to be used again", "node retire n3 --reason \"sold\""},
+           {"off", "it has no power, you vouch for it: its work starts elsewhere at once",
+            "node off n3 --reason \"rack 7 is dark\""},
            {"report", "say that it is bad", "node report n3 --reason \"twice as slow as the others\""}}) {
     const auto o = std::make_shared<NodeChange>();
     o->verb = word;

@@ -141,6 +141,7 @@ struct LostPart {
   bool silent = false;     // the node is; else the record of it is gone
   Duration hold{};         // its peers may hold it so long beyond that lease; zero: nobody does
   bool proven = false;     // a peer that it needs has not acknowledged it for longer than a lease
+  std::string off{};       // a person says that its node has no power: who, and why
   std::int64_t asked = 0;  // number of the first question about it; what answers an older one proves nothing
   Mono ask_at{};
 };
@@ -322,6 +323,9 @@ class ControlPlane {
                                  Instant until = {});
   Result<NodeId> on_node_report(Now, const std::string& node, std::string_view who, std::string_view reason);
   Result<NodeId> on_inspect(Now, const std::string& node);  // its report comes later
+  // A person vouches that a node which is not heard has no power, or that none of its processes lives: its
+  // work is given up at once. Errc::conflict while it is connected, or was heard within lease and margin.
+  Result<NodeId> on_node_off(Now, const std::string& node, std::string_view who, std::string_view reason);
 
   // ---- workers
   NodeId on_hello(Now, const protocol::Hello&);
@@ -625,13 +629,14 @@ class ControlPlane {
   using PartId = std::pair<AttemptKey, NodeId>;
   NodeId choose_witness(const std::vector<GangMember>& gang) const;
   protocol::GangHold hold_of(const AttemptRow&) const;
-  void expire_lease(Node&, Now);
+  void expire_lease(Node&, Now, const std::string& off = {});
   void end_lost_parts(Now);
   void forget_lost_parts(AttemptKey);
   bool must_be_dead(const LostPart&, Now) const;
   void ask_peers(const Attempt&, NodeId, LostPart&, Now);
   void count_node_lost(Node&, Now);
   void declare_dead(Now);
+  void declare_dead(Node&, const std::string& why, Now);
   void judge_lost(Now);
 
   // control_conditions.cpp

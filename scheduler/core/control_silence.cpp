@@ -58,8 +58,9 @@ protocol::GangHold ControlPlane::hold_of(const AttemptRow& row) const {
   return hold;
 }
 
-// From now on no heartbeat of it is acknowledged: it must register anew, and say what it still has.
-void ControlPlane::expire_lease(Node& node, Now now) {
+// From now on no heartbeat of it is acknowledged: it must register anew, and say what it still has. `off`: a
+// person vouches that it has nothing.
+void ControlPlane::expire_lease(Node& node, Now now, const std::string& off) {
   const NodeId id = node.row.id;
   leases_.revoke(id);
   node.linked = false;
@@ -73,6 +74,7 @@ void ControlPlane::expire_lease(Node& node, Now now) {
     const LostPart part{
         .since = leases_.acknowledged_at(id), .silent = true, .hold = attempt.row.continue_for, .ask_at = {}};
     const auto [known, fresh] = lost_parts_.try_emplace({key, id}, part);
+    if (!off.empty()) known->second.off = off, known->second.since = leases_.heard_at(id);
     if (!fresh || must_be_dead(known->second, now)) continue;
     record_job(
         jobs_.at(key.job), now,
@@ -85,6 +87,7 @@ void ControlPlane::expire_lease(Node& node, Now now) {
 }
 
 bool ControlPlane::must_be_dead(const LostPart& part, Now now) const {
+  if (!part.off.empty()) return true;
   const Mono over = part.since + until_dead(leases_.settings());
   if (now.mono < over) return false;
   return part.proven || now.mono >= over + part.hold;
@@ -145,14 +148,16 @@ void ControlPlane::end_lost_parts(Now now) {
   for (const auto& [key, id] : over) {
     const auto found = lost_parts_.find({key, id});
     if (found == lost_parts_.end()) continue;  // its attempt has ended meanwhile
-    const LostPart part = found->second;
+    const LostPart part = std::move(found->second);
     lost_parts_.erase(found);
     Attempt& attempt = attempts_.at(key);
     auto member = std::ranges::find(attempt.row.gang, id, &GangMember::node);
     if (member->state == MemberState::ended) continue;
     if (part.silent && attempt.row.state != AttemptState::stopping) {
       attempt.row.fault_at = now.wall - (now.mono - part.since);
-      begin_stop(attempt, Cause::node_lost, "node " + member->node_name + " lost: lease and kill margin over",
+      begin_stop(attempt, Cause::node_lost,
+                 "node " + member->node_name +
+                     (part.off.empty() ? " lost: lease and kill margin over" : " lost: " + part.off),
                  "KILL", Duration::zero(), now);
     }
     end_member(attempt, *member, false, true, std::string(kGivenUp), now);
@@ -215,6 +220,39 @@ void ControlPlane::judge_lost(Now now) {
   }
 }
 
+// Kubernetes has the taint node.kubernetes.io/out-of-service for it. Whoever would have to be waited for
+// otherwise: a whole gang that is silent, or a node that a leader before this one may still know alive.
+Result<NodeId> ControlPlane::on_node_off(Now now, const std::string& node_name, std::string_view who,
+                                         std::string_view reason) {
+  const auto deciding = note<&ControlPlane::on_node_off>(now, node_name, who, reason);
+  const auto known = cluster_.node_by_name.find(node_name);
+  if (known == cluster_.node_by_name.end())
+    return Error{
+        .code = Errc::not_found, .message = "no node '" + node_name + "'", .hint = "", .field = "node"};
+  Node& node = cluster_.nodes.at(known->second);
+  const Duration silent = now.mono - leases_.heard_at(node.row.id);
+  if (node.linked || silent < until_dead(leases_.settings()))
+    return Error{.code = Errc::conflict,
+                 .message = "node '" + node_name + "' " +
+                            (node.linked ? "is connected" : "was heard " + seconds_text(silent) + " ago") +
+                            ": it is not known to be off",
+                 .hint = "say so when it has been silent for " +
+                         seconds_text(until_dead(leases_.settings())) + "; one that lives is drained",
+                 .field = "node"};
+  if (node.row.state == NodeState::dead) return node.row.id;
+  const std::string why =
+      "off, says " + std::string(who) + (reason.empty() ? "" : ": ") + std::string(reason);
+  expire_lease(node, now, why);
+  end_lost_parts(now);
+  if (silent_.erase(node.row.id) > 0) declare_dead(node, why, now);
+  return node.row.id;
+}
+
+void ControlPlane::declare_dead(Node& node, const std::string& why, Now now) {
+  count_node_lost(node, now);
+  set_node_state(node, NodeEvent::expired, now, why);
+}
+
 // Those that nothing can be alive on any more.
 void ControlPlane::declare_dead(Now now) {
   std::vector<NodeId> dead;
@@ -225,11 +263,10 @@ void ControlPlane::declare_dead(Now now) {
   }
   for (const NodeId id : dead) {
     silent_.erase(id);
-    Node& node = cluster_.nodes.at(id);
-    count_node_lost(node, now);
-    set_node_state(
-        node, NodeEvent::expired, now,
-        "no heartbeat within lease and kill margin (" + seconds_text(until_dead(leases_.settings())) + ")");
+    declare_dead(
+        cluster_.nodes.at(id),
+        "no heartbeat within lease and kill margin (" + seconds_text(until_dead(leases_.settings())) + ")",
+        now);
   }
 }
 

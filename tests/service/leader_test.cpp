@@ -214,7 +214,7 @@ TEST_F(LeaderTest, AnAnswerOffThePlaneDoesNotTellOfTheNextBatch) {
   gate->set_open(false);
   std::size_t known = 0;
   leader->change_jobs([id](ControlPlane& plane, Now now) { return plane.on_hold(now, id, "a test"); },
-                      [&](const Result<JobId>&) { known = leader->plane()->jobs().size(); }, 1);
+                      [&](const Result<JobId>&) { known = leader->plane()->jobs().size(); });
   turn();
   gate->wait_for_commit();
   submit(answers);
@@ -581,7 +581,7 @@ TEST_F(LeaderTest, AJobWhoseStartIsRefusedIsHeldAndAllOthersStart) {
   until([&] { return leader->status().inbox == 0; });
   std::optional<Result<JobId>> released;
   leader->change_jobs([&](ControlPlane& p, Now now) { return p.on_release(now, culprit, "ada"); },
-                      [&](const Result<JobId>& r) { released = r; }, 1);
+                      [&](const Result<JobId>& r) { released = r; });
   until([&] { return released && is_active(state(culprit)); });
 }
 

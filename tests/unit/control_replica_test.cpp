@@ -47,6 +47,17 @@ TEST_F(NewLeader, WaitsForAsLongAsTheOneBeforeMayRenew) {
   EXPECT_NE(env.state(job), JobState::running);
 }
 
+TEST_F(NewLeader, WaitsForNoFormerOneIfAPersonVouchesThatTheNodeIsOff) {
+  const auto off = [&] { return env.plane->on_node_off(env.now, "a", "ada", "no power"); };
+  silence(7s);
+  EXPECT_EQ(off().error().code, Errc::conflict) << "it may be on its way to this leader";
+  silence(1s);
+  ASSERT_EQ(env.state(job), JobState::running);
+  ASSERT_TRUE(off());
+  EXPECT_TRUE(dead());
+  EXPECT_NE(env.state(job), JobState::running);
+}
+
 TEST_F(NewLeader, SeesAtOnceThatANodeIsSilentToIt) {
   silence(3s);
   EXPECT_EQ(env.plane->cluster().find(node)->row.state, NodeState::unreachable);

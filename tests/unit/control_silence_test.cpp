@@ -258,6 +258,30 @@ TEST_F(GangLease, ANodeThatWasSilentBeforeItHeardOfAnAttemptIsAskedAgain) {
   EXPECT_EQ(env.state(job), JobState::running);
 }
 
+TEST_F(GangLease, WhoVouchesThatItIsOffEndsTheWait) {
+  const auto [a, b, job] = gang_of_two();
+  const AttemptKey key = env.key_of(job);
+  const auto off = [&](const std::string& name) {
+    return env.plane->on_node_off(env.now, name, "ada", "rack 7 is dark");
+  };
+  EXPECT_EQ(off("a").error().code, Errc::conflict) << "it is connected";
+  EXPECT_EQ(off("z").error().code, Errc::not_found);
+  env.silent = {a, b};
+  env.tick_alive(8s);
+  ASSERT_EQ(env.state(job), JobState::running) << "they may hear each other";
+  ASSERT_TRUE(off("a"));
+  EXPECT_TRUE(dead(a));
+  EXPECT_EQ(env.state(job), JobState::stopping) << "what b has of it may still live";
+  EXPECT_EQ(env.plane->find_attempt(key)->row.cause, Cause::node_lost);
+  EXPECT_EQ(env.plane->find_attempt(key)->row.detail, "node a lost: off, says ada: rack 7 is dark");
+  EXPECT_FALSE(dead(b));
+  ASSERT_TRUE(off("b"));
+  EXPECT_TRUE(dead(b));
+  EXPECT_NE(env.state(job), JobState::stopping);
+  EXPECT_EQ(env.plane->find_attempt(key), nullptr);
+  EXPECT_TRUE(off("b")) << "said again";
+}
+
 TEST_F(GangLease, ANewLeaderKnowsWhichAttemptsMayGoOn) {
   const NodeId a = node("a"), b = node("b");
   const JobId job = env.submit(job_spec(1, 8));

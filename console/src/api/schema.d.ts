@@ -784,6 +784,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/nodes/{name}:off": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * You vouch that a silent machine has no power: its work starts elsewhere at once
+         * @description For a node that would be waited for otherwise. 409 while it is connected or has been heard within lease and kill margin. If its processes do live, its jobs may run twice.
+         */
+        post: operations["nodes.off"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/nodes/{name}:report": {
         parameters: {
             query?: never;
@@ -5570,6 +5590,45 @@ export interface operations {
         };
     };
     "nodes.retire": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Who acts, and owns what is submitted. Default: the holder of the token. */
+                "Tutti-User"?: string;
+            };
+            path: {
+                /** @description Name of the node. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrainAction"];
+            };
+        };
+        responses: {
+            /** @description The node after the commit. */
+            200: {
+                headers: {
+                    "Tutti-API-Version": components["headers"]["Tutti-API-Version"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Node"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            422: components["responses"]["Invalid"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["InDoubt"];
+        };
+    };
+    "nodes.off": {
         parameters: {
             query?: never;
             header?: {

@@ -17,6 +17,7 @@ const kActs = {
   repair: { title: "To repair", text: "It is being worked on.", done: "is in repair" },
   return: { title: "Back from repair", text: "It begins its probation.", done: "is on probation" },
   retire: { title: "Retire", text: "It will not come back under this name.", done: "is retired" },
+  off: { title: "Give up", text: "You vouch that it has no power: its work starts elsewhere at once. Jobs whose processes live there after all would run twice.", done: "is given up" },
 } as const;
 export type NodeAct = keyof typeof kActs;
 
@@ -51,6 +52,7 @@ export function NodeActions({ node, menu }: { node: Node; menu?: boolean }) {
         case "repair": return ok(api.POST("/v1/nodes/{name}:repair", { params, body }));
         case "return": return ok(api.POST("/v1/nodes/{name}:return", { params, body }));
         case "retire": return ok(api.POST("/v1/nodes/{name}:retire", { params, body }));
+        case "off": return ok(api.POST("/v1/nodes/{name}:off", { params, body }));
       }
     },
     onSuccess: (_, which) => {
@@ -60,13 +62,13 @@ export function NodeActions({ node, menu }: { node: Node; menu?: boolean }) {
     },
   });
   if (!may("operate-nodes")) return null;
-  const acts = actsOf(node.service);
+  const acts: NodeAct[] = [...actsOf(node.service), ...(node.state === "unreachable" ? (["off"] as const) : [])];
   const choose = (which: NodeAct) => {
     act.reset();
     setReason("");
     setOpen(which);
   };
-  const items = acts.map((which) => ({ label: `${kActs[which].title}…`, onSelect: () => choose(which), danger: which === "retire" || which === "quarantine" }));
+  const items = acts.map((which) => ({ label: `${kActs[which].title}…`, onSelect: () => choose(which), danger: which === "retire" || which === "quarantine" || which === "off" }));
   const first = acts[0]!;
   return (
     <>
