@@ -6,13 +6,11 @@
 //
 // Invariants
 //  1. Members are made in their order and go in the reverse, so what is used stands before its user, in a
-//  group
-//     and from group to group; a thread stands before those who give it work.
+//     group and from group to group; a thread stands before those who give it work.
 //  2. Nothing is decided before Leader::start(); timers go off, and answers of threads come, once the loop
-//  runs.
+//     runs.
 //  3. Serving joins the side threads when the loop has ended, before any of this goes: no work of theirs
-//  finds
-//     its object gone.
+//     finds its object gone.
 #pragma once
 
 #include <memory>
