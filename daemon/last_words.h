@@ -2,7 +2,7 @@
 // be half a change, and to put things in order would need memory too. All that it has promised is written
 // down: the rows of a scheduler, the state directory of a worker. Nothing that was running ends with it.
 //
-// Called by: scheduler/main.cpp and worker/main.cpp.
+// Called by: main.cpp and serving.cpp of the scheduler, worker/main.cpp.
 #pragma once
 
 namespace tutti::daemon {

@@ -1,7 +1,7 @@
 // A store whose rows may have been changed by hand, or by a bug: what cannot be is set right before anybody
 // decides on it. One odd row must not keep a cluster from starting.
 //
-// Wraps the store of the scheduler; used by scheduler/main.cpp and tests. On the database thread, like any
+// Wraps the store of the scheduler; used by checked_rows.cpp and tests. On the database thread, like any
 // store.
 //
 // Rules

@@ -1,5 +1,5 @@
-// The scheduler's store, with rows that were damaged set right at boot (db/checked_store.h). Used by main.cpp
-// only.
+// The scheduler's store, with rows that were damaged set right at boot (db/checked_store.h). Used by
+// parts.cpp only.
 #pragma once
 
 #include <memory>

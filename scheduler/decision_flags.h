@@ -1,4 +1,4 @@
-// The flags of tutti-scheduler about the decision log. Used by main.cpp only.
+// The flags of tutti-scheduler about the decision log. Used by flags.h and parts.cpp only.
 #pragma once
 
 #include <CLI/CLI.hpp>

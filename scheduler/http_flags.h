@@ -1,5 +1,5 @@
-// The flags of tutti-scheduler about its HTTP side: address, TLS, caps and rate limits. Used by main.cpp
-// only.
+// The flags of tutti-scheduler about its HTTP side: address, TLS, caps and rate limits. Used by
+// flags.h, serving.h and --check-config.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,5 +1,5 @@
 // The flags of tutti-scheduler about what is measured, logged and reported, and what has happened: for how
-// long it is kept, and where. Used by main.cpp only.
+// long it is kept, and where. Used by flags.h, parts.cpp and --check-config.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,5 +1,5 @@
 // The flags of tutti-scheduler about other schedulers on the same database, and what it tells them of itself
-// (docs/design/0016-replicas.md). Used by main.cpp only.
+// (docs/design/0016-replicas.md). Used by flags.h and the wiring (home.h, parts.h, serving.h).
 #pragma once
 
 #include <CLI/CLI.hpp>

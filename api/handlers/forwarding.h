@@ -1,6 +1,6 @@
 // What a standby does with a request: answer it, or hand it to the leader (docs/design/0016-replicas.md).
 //
-// Called by: the door of every endpoint (admission.cpp) and the server's hooks (scheduler/main.cpp). Control
+// Called by: the door of every endpoint (admission.cpp) and the server's hooks (serving_http.cpp). Control
 // thread. Rules: (1) the leader judges who may do what, a standby only looks whom it knows; (2) a request
 // that has been handed on is not handed on again; (3) what a standby answers is never older than the last
 // commit.

@@ -1,7 +1,7 @@
 // What is asked of the past: the store of it with threads of its own, and what its routes share. These read
 // and compute much, so one question is answered after the other, beside everything else.
 //
-// Wired by scheduler/main.cpp and tests. Control thread.
+// Wired by scheduler/parts.cpp and tests. Control thread.
 #pragma once
 
 #include <exception>

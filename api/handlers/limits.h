@@ -1,6 +1,6 @@
 // Who may ask how often: the rate limits of api/access/rate_limit.h as answers of HTTP.
 //
-// Wired by scheduler/main.cpp into the server's hooks, and given to handlers through Services. Control thread
+// Wired by serving_http.cpp into the server's hooks, and given to handlers through Services. Control thread
 // only. What it refuses is a 429 problem with Retry-After; every answer to a caller who is counted carries
 // RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers). Health and the workers' own
 // WebSocket are never counted: a cluster under a storm of requests must go on hearing its nodes.

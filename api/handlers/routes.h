@@ -1,7 +1,7 @@
 // The REST API: which URL means what. Everything under /v1 except the workers' WebSocket, plus health,
 // metrics and the API's own description.
 //
-// Called by: scheduler/main.cpp (wiring) and tests. All handlers run on the control thread: the server must
+// Called by: serving_http.cpp (wiring) and tests. All handlers run on the control thread: the server must
 // be driven by the executor on which the Backend lives. The Backend outlives the router. Rules: (1) errors
 // leave as RFC 9457 problems only; (2) a submission is answered from memory, without a read of the database;
 // (3) every route is described in openapi.json, a test compares both.

@@ -1,5 +1,5 @@
 // What handlers use beside the scheduling Backend; each may be absent (null), then its routes answer 501.
-// Wired by scheduler/main.cpp and by tests. All live on the control thread and outlive the router.
+// Wired by scheduler/serving_http.cpp and by tests. All live on the control thread and outlive the router.
 #pragma once
 
 namespace tutti {

@@ -1,6 +1,6 @@
 // The HTTP server: listens, counts connections, starts a session for each, and stops them.
 //
-// Who uses it: the wiring in scheduler/main.cpp, tests. Asio only by its executor type.
+// Who uses it: the wiring in scheduler/serving.cpp, tests. Asio only by its executor type.
 // Threads: start() by one thread; stop(), port() and connections() by any.
 // The router and the executor's context have to outlive the last session (on_stopped of stop() says when).
 #pragma once

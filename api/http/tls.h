@@ -1,7 +1,7 @@
 // TLS by files: the server's certificate, read again when it changes, and what a client needs to trust a
 // server.
 //
-// Who uses it: wiring (scheduler/main.cpp, the worker's settings), server.cpp, link.cpp. OpenSSL and Asio
+// Who uses it: wiring (scheduler/serving.cpp, the worker's settings), server.cpp, link.cpp. OpenSSL and Asio
 // stay in the .cpp files. What is offered: TLS 1.2 with forward secret authenticated ciphers, and TLS 1.3; no
 // renegotiation, no compression, no session tickets (a stolen ticket key would open recorded connections).
 #pragma once

@@ -1,7 +1,7 @@
 // A private PostgreSQL for people who have none: `tutti up`, demos, tests. Makes a cluster in a directory,
 // runs the server as a child on a unix socket in that directory, and stops it cleanly. Plain POSIX.
 //
-// Called by: scheduler/main.cpp (tutti up), tests. Any thread; one object per directory.
+// Called by: scheduler/database.cpp (tutti up), tests. Any thread; one object per directory.
 //
 // Invariants
 //  1. The server does not outlive its owner: it stops cleanly by itself when the owner's process dies.

@@ -9,7 +9,7 @@
 //  1. a schema one version newer than this binary is served as it is, and one that is newer still is refused;
 //  2. the schema is taken at most one version past what each connected scheduler knows.
 //
-// Called by: scheduler/main.cpp at start and by `tutti migrate`; tests. Blocks; own short-lived connection.
+// Called by: scheduler/database.cpp at start, `tutti migrate`, tests. Blocks; own short-lived connection.
 #pragma once
 
 #include <chrono>

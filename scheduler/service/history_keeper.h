@@ -5,7 +5,7 @@
 // One clock that was set ahead must not end a year of history: old is what is old by this scheduler's clock
 // and by that of the database's server, and while the two are more than an hour apart nothing is dropped.
 //
-// Called by: a timer of scheduler/main.cpp each second, and tests. Control thread; the work is done aside,
+// Called by: a timer of scheduler/parts.cpp each second, and tests. Control thread; the work is done aside,
 // one piece at a time. What fails is tried again a minute later, of keys an hour.
 #pragma once
 

@@ -124,7 +124,7 @@ class Leader : public Backend {
   // False: refused (the refuse callback has been called).
   bool post(Command command);
 
-  // ---- Backend
+  // ---- Backend (leader_backend.cpp)
   void submit(std::vector<SubmitRequest> requests, SubmitReply reply) override;
   void change_jobs(std::function<Result<JobId>(ControlPlane&, Now)> change, Reply<JobId> reply) override;
   void change_shares(std::function<Result<Warnings>(ControlPlane&, Now)> change,
@@ -158,7 +158,7 @@ class Leader : public Backend {
     bool reads_plane = false;  // one of `afters` does
   };
 
-  template <class T>
+  template <class T>  // leader_backend.cpp
   void ask(std::function<Result<T>(ControlPlane&, Now)> decide, Reply<T> reply);
   bool has_room(Command::Room room) const;
   void kick();
@@ -192,6 +192,7 @@ class Leader : public Backend {
   void loaded(std::shared_ptr<Snapshot> snapshot);
   void retry_later(std::function<void()> what);
   void refuse_all(const std::string& why);
+  static Error unavailable(std::string why);  // what is refused may be tried again
   void arm_timer();
   void check_health();
   void ask_store();

@@ -1,7 +1,7 @@
 // A replay in a process of its own. The planner runs there over jobs that production may never have seen
 // under such a policy: an assertion that fails, or memory that runs out, ends that process alone.
 //
-// Called by: scheduler/main.cpp (both ends) and tests. Blocks, so on the thread of replays; not fork, which
+// Called by: parts.cpp, main.cpp (the other end), tests. Blocks, so on the thread of replays; not fork, which
 // copies the locks of other threads, but the program itself, started anew.
 #pragma once
 

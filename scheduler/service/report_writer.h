@@ -3,7 +3,7 @@
 // scheduler that did not lead at midnight writes yesterday's when it does. Files appear whole: written
 // beside, then renamed.
 //
-// Called by a timer of scheduler/main.cpp, every second. Control thread; rows and files aside.
+// Called by a timer of scheduler/parts.cpp, every second. Control thread; rows and files aside.
 #pragma once
 
 #include <optional>

@@ -1,7 +1,7 @@
 // Keeps what is measured: samples are gathered in memory (scheduler/core/series_book), what is finished is
 // written aside, and old rows are dropped; and answers what was measured, of both.
 //
-// Called by: worker_hub (samples), a timer of scheduler/main.cpp and tests (step), the handlers (find).
+// Called by: worker_hub (samples), a timer of scheduler/parts.cpp and tests (step), the handlers (find).
 // Control thread; rows are encoded, written, read and decoded aside, writes and reads each on a thread and a
 // session of their own, so that the control plane waits for neither and neither for the other.
 //   1. One write is under way at most, and it is bounded. What could not be written is written again as it

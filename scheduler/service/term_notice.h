@@ -2,7 +2,7 @@
 // their database: they end at once, instead of after R (docs/design/0016-replicas.md). Best effort; nothing
 // depends on it.
 //
-// Called by: scheduler/main.cpp, both ends. tell() blocks, so on a side thread; the route runs on the control
+// Called by: parts.cpp, serving_http.cpp. tell() blocks, so on a side thread; the route runs on the control
 // thread.
 #pragma once
 

@@ -1,7 +1,7 @@
 // Writes down why jobs wait, so that it can be asked later. Each step looks at a few of those at the head of
 // the queue and records those whose reasons are others than when they were last looked at.
 //
-// Called by: a timer of scheduler/main.cpp and tests (step), the handlers (find). Control thread; rows are
+// Called by: a timer of scheduler/parts.cpp and tests (step), the handlers (find). Control thread; rows are
 // written and read aside. It does nothing while this scheduler does not lead. Rows that cannot be stored are
 // said again in the next round, as things are then: it is a record, nothing is decided by it.
 #pragma once

@@ -2,7 +2,7 @@
 // said into an outbox in the store together with its new place, and sends what is due until each server has
 // taken it: at least once, whoever leads (docs/design/0012-webhooks.md).
 //
-// Called by: scheduler/main.cpp (wiring), api/handlers (WebhookService), tests (step). Control thread only;
+// Called by: scheduler/parts.cpp (wiring), api/handlers (WebhookService), tests (step). Control thread only;
 // the store is asked on the side thread, messages go by the poster's thread. It does nothing while this
 // scheduler does not lead.
 //
