@@ -41,11 +41,11 @@ class ObjectWriter {
   ObjectWriter(const ObjectWriter&) = delete;
   ObjectWriter& operator=(const ObjectWriter&) = delete;
 
+  /// Of a field of ours, which needs no escape.
   std::string& key(std::string_view name) {
-    if (!first_) out_ += ',';
+    out_ += first_ ? "\"" : ",\"";
     first_ = false;
-    append_quoted(out_, name);
-    return out_ += ':';
+    return out_.append(name) += "\":";
   }
   void text(std::string_view name, std::string_view value) { append_quoted(key(name), value); }
   void number(std::string_view name, std::int64_t value) {
@@ -83,10 +83,17 @@ class ObjectWriter {
   template <class Map>
   void texts(std::string_view name, const Map& map) {
     ObjectWriter inner(key(name));
-    for (const auto& [k, v] : map) inner.text(k, v);
+    for (const auto& [k, v] : map) append_quoted(inner.quoted_key(k), v);
   }
 
  private:
+  std::string& quoted_key(std::string_view name) {
+    if (!first_) out_ += ',';
+    first_ = false;
+    append_quoted(out_, name);
+    return out_ += ':';
+  }
+
   std::string& out_;
   bool first_ = true;
 };

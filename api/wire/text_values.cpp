@@ -3,7 +3,6 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <utility>
 
 namespace tutti::wire {
@@ -172,12 +171,24 @@ std::optional<Instant> parse_instant(std::string_view text) {
 std::string format_instant(Instant at) {
   const auto day = std::chrono::floor<std::chrono::days>(at);
   const std::chrono::year_month_day date(day);
-  const auto rest = (at - day).count();
-  char out[48];
-  const int n = std::snprintf(out, sizeof out, "%04d-%02u-%02uT%02d:%02d:%02d.%06dZ", int(date.year()),
-                              unsigned(date.month()), unsigned(date.day()), int(rest / 3'600'000'000),
-                              int(rest / 60'000'000 % 60), int(rest / 1'000'000 % 60), int(rest % 1'000'000));
-  return {out, static_cast<std::size_t>(n)};
+  const std::int64_t rest = (at - day).count();
+  // By hand: every answer has several.
+  std::string out = "0000-00-00T00:00:00.000000Z";
+  const auto put = [&out](std::size_t begin, std::size_t end, std::int64_t n) {
+    for (; end > begin; n /= 10) out[--end] = static_cast<char>('0' + n % 10);
+  };
+  put(5, 7, unsigned(date.month()));
+  put(8, 10, unsigned(date.day()));
+  put(11, 13, rest / 3'600'000'000);
+  put(14, 16, rest / 60'000'000 % 60);
+  put(17, 19, rest / 1'000'000 % 60);
+  put(20, 26, rest % 1'000'000);
+  const int year = int(date.year());
+  if (year < 0 || year > 9999)
+    out.replace(0, 4, std::to_string(year));
+  else
+    put(0, 4, year);
+  return out;
 }
 
 }  // namespace tutti::wire
