@@ -377,6 +377,23 @@ TEST(ImageCache, WhatAnInterruptedFetchLeftIsRemovedUnlessItIsBeingMade) {
   EXPECT_FALSE(fs::exists(folder + ".work"));
 }
 
+// A disk that is full closes its node: nobody would come to clean up.
+TEST(ImageCache, WhatFailsLeavesNothingBehind) {
+  const Folder at;
+  std::string seen;
+  const auto fail = [&](const std::string& work, const std::string& root) -> Words {
+    seen = work;
+    fs::create_directories(root);
+    std::ofstream(root + "/half") << std::string(100'000, 'x');
+    throw std::runtime_error("no more");
+  };
+  EXPECT_THROW(cached_image(at.path(), 1 << 30, "one", fail), std::runtime_error);
+  ASSERT_FALSE(seen.empty());
+  EXPECT_FALSE(fs::exists(seen));
+  int made = 0;
+  EXPECT_TRUE(fs::exists(get_image(at, "one", 1 << 30, made).root + "/file"));
+}
+
 std::string make_blob(const Folder& at, const std::string& digest, const std::string& text) {
   at.write("layout/blobs/sha256/" + digest, text);
   return "sha256:" + digest;
