@@ -1,8 +1,14 @@
 #include "cli/doctor.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <charconv>
@@ -12,6 +18,7 @@
 #include <map>
 #include <optional>
 #include <ostream>
+#include <utility>
 
 #include "api/wire/text_values.h"
 #include "cli/doctor_machine.h"
@@ -28,7 +35,8 @@ using std::chrono::system_clock;
 
 constexpr double kClockWarn = 5, kClockFail = 120;  // seconds; tokens and certificates bear no more
 constexpr std::chrono::hours kExpiresSoon(72);
-constexpr std::size_t kNamed = 5;  // nodes in one line
+constexpr std::size_t kNamed = 5;                   // nodes in one line
+constexpr std::chrono::seconds kDriverAnswers(10);  // a GPU that nobody keeps awake needs seconds
 
 std::string word_of(Finding finding) {
   switch (finding) {
@@ -49,6 +57,40 @@ std::string some(const std::vector<std::string>& names) {
   std::string text;
   for (std::size_t i = 0; i < std::min(names.size(), kNamed); ++i) text += (i == 0 ? "" : ", ") + names[i];
   return names.size() > kNamed ? text + ", … (" + std::to_string(names.size()) + ")" : text;
+}
+
+// "none", "silent", or what driver there is.
+std::string ask_nvml() {
+  void* library = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (library == nullptr) return "none";
+  const auto init = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
+  const auto version =
+      reinterpret_cast<int (*)(char*, unsigned)>(dlsym(library, "nvmlSystemGetDriverVersion"));
+  char text[96] = {};
+  if (init == nullptr || version == nullptr || init() != 0) return "silent";
+  const bool known = version(text, sizeof text - 1) == 0;
+  return "driver " + std::string(known ? text : "of unknown version");
+}
+
+// In a process of its own: a driver that hangs lets go of nobody, and then "hangs" is the answer.
+std::string driver_by_nvml(milliseconds patience) {
+  std::array<int, 2> ends{};
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) return "silent";
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const std::string said = ask_nvml();
+    _exit(write(ends[1], said.data(), said.size()) == static_cast<ssize_t>(said.size()) ? 0 : 1);
+  }
+  close(ends[1]);
+  pollfd wait{.fd = ends[0], .events = POLLIN, .revents = 0};
+  const bool heard = pid > 0 && poll(&wait, 1, static_cast<int>(patience.count())) > 0;
+  std::array<char, 128> said{};
+  const ssize_t n = heard ? read(ends[0], said.data(), said.size()) : 0;
+  close(ends[0]);
+  if (!heard && pid > 0) kill(pid, SIGKILL);
+  if (pid > 0) waitpid(pid, nullptr, heard ? 0 : WNOHANG);  // in the driver not even that kill is heard
+  if (n > 0) return {said.data(), static_cast<std::size_t>(n)};
+  return heard || pid < 0 ? "silent" : "hangs";
 }
 
 // The answers are kept for the checks that follow.
@@ -100,12 +142,32 @@ class Doctor {
     return transfer.perform({.method = "GET", .path = path, .headers = {}, .body = {}}, timeout_);
   }
 
-  bool server() {
+  bool is_heard() const { return alive_.trouble == Trouble::none && alive_.reply.status == 200; }
+
+  void look_whether_alive() {
     const auto began = std::chrono::steady_clock::now();
     alive_ = ask("/healthz");
     heard_at_ = system_clock::now();
-    const auto took =
-        std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began).count();
+    took_ = std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
+  }
+
+  // As every command does: of several servers the first that answers. others() tells of the silent ones.
+  void find_server() {
+    const Connection all = connection_;
+    look_whether_alive();
+    const Outcome first = alive_;
+    for (std::size_t tried = 0; !is_heard() && tried < all.others.size(); ++tried) {
+      connection_.others.push_back(std::exchange(connection_.server, connection_.others.front()));
+      connection_.others.erase(connection_.others.begin());
+      look_whether_alive();
+    }
+    if (is_heard()) return;
+    connection_ = all;
+    alive_ = first;
+  }
+
+  bool server() {
+    find_server();
     const bool tls = connection_.server.starts_with("https://");
     const bool certificate =
         alive_.why.find("ertificate") != std::string::npos || alive_.why.find("SSL") != std::string::npos;
@@ -115,14 +177,14 @@ class Doctor {
                                  : "is " + connection_.ca + " the file that belongs to this server?");
       return false;
     }
-    if (alive_.trouble != Trouble::none || alive_.reply.status != 200) {
+    if (!is_heard()) {
       const std::string why =
           alive_.trouble != Trouble::none ? alive_.why : "it answered " + std::to_string(alive_.reply.status);
       say("server", Finding::fail, connection_.server + " does not answer: " + why,
           "is it running there, and is the way to it open? tutti up starts one here");
       return false;
     }
-    say("server", Finding::ok, connection_.server + " answered in " + std::to_string(took) + " ms");
+    say("server", Finding::ok, connection_.server + " answered in " + std::to_string(took_.count()) + " ms");
     if (tls) {
       say("tls", Finding::ok,
           "the certificate is good" + (connection_.ca.empty() ? "" : " by " + connection_.ca));
@@ -221,7 +283,9 @@ class Doctor {
     if (me.reply.status == 404) return token_of_older();
     if (me.reply.status != 200) {
       const std::string detail = text_of(as_object(tree), "detail");
-      say("token", Finding::fail, "the server refuses it: " + (detail.empty() ? me.why : detail),
+      const bool refused = me.reply.status == 401 || me.reply.status == 403;
+      say("token", Finding::fail,
+          (refused ? "the server refuses it: " : "it cannot be tried: ") + (detail.empty() ? me.why : detail),
           me.reply.status == 401 ? "tutti login " + connection_.server : "");
       return false;
     }
@@ -280,10 +344,12 @@ class Doctor {
       return say("nodes", Finding::warn, "no node has joined",
                  "tutti join-token create, then start tutti-worker there");
     std::vector<std::string> away, aside, other, unwell;
+    std::size_t counted = 0;
     for (const auto& item : all) {
       const json::object& node = as_object(item);
       const std::string name = text_of(node, "name"), service = text_of(node, "service");
       if (service == "retired") continue;
+      ++counted;
       if (text_of(node, "state") != "reachable") away.push_back(name + " (" + text_of(node, "state") + ")");
       if (service == "quarantined" || service == "repair") aside.push_back(name + " (" + service + ")");
       if (const json::array& conditions = array_of(node, "conditions"); !conditions.empty())
@@ -300,7 +366,7 @@ class Doctor {
     if (!unwell.empty())
       say("nodes", Finding::warn, "have conditions: " + some(unwell),
           "tutti node inspect NAME; docs/operations.md");
-    if (away.empty() && aside.empty()) say("nodes", Finding::ok, std::to_string(all.size()) + " answer");
+    if (away.empty() && aside.empty()) say("nodes", Finding::ok, std::to_string(counted) + " answer");
     if (!other.empty())
       say("workers", Finding::warn, "have other versions than the server: " + some(other),
           "upgrade them; jobs go on while a worker is restarted");
@@ -309,22 +375,16 @@ class Doctor {
   }
 
   void gpu_library() {
-    void* library = dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (library == nullptr) return say("gpu library", Finding::ok, "none here; only nodes need one");
-    const auto init = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
-    const auto version =
-        reinterpret_cast<int (*)(char*, unsigned)>(dlsym(library, "nvmlSystemGetDriverVersion"));
-    const auto shutdown = reinterpret_cast<int (*)()>(dlsym(library, "nvmlShutdown"));
-    char text[96] = {};
-    if (init == nullptr || version == nullptr || shutdown == nullptr || init() != 0) {
-      say("gpu library", Finding::warn, "libnvidia-ml.so.1 is here, but its driver does not answer",
-          "nvidia-smi says more; nothing to do if this machine is no node");
-    } else {
-      const bool known = version(text, sizeof text) == 0;
-      say("gpu library", Finding::ok, "driver " + std::string(known ? text : "of unknown version"));
-      shutdown();
-    }
-    dlclose(library);
+    const std::string driver = driver_by_nvml(kDriverAnswers);
+    const std::string hint = "nvidia-smi says more; nothing to do if this machine is no node";
+    if (driver == "none")
+      say("gpu library", Finding::ok, "none here; only nodes need one");
+    else if (driver == "hangs")
+      say("gpu library", Finding::warn, "libnvidia-ml.so.1 is here, but its driver hangs", "dmesg; " + hint);
+    else if (driver == "silent")
+      say("gpu library", Finding::warn, "libnvidia-ml.so.1 is here, but its driver does not answer", hint);
+    else
+      say("gpu library", Finding::ok, driver);
   }
 
   const ConnectionFlags& flags_;
@@ -333,6 +393,7 @@ class Doctor {
   Connection connection_;
   Outcome alive_;
   system_clock::time_point heard_at_;
+  milliseconds took_{};
   std::string server_version_;
   std::vector<Check> checks_;
 };

@@ -58,6 +58,7 @@ void look_at_room(const std::string& what, const std::string& path, std::vector<
   struct statvfs disk{};
   if (path.empty() || ::statvfs(path.c_str(), &disk) != 0) return;  // none here
   checks.push_back(judge_room(what, path, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize));
+  if (auto few = judge_inodes(what, path, disk.f_favail, disk.f_files)) checks.push_back(*std::move(few));
 }
 
 Check look_at_cgroups(const std::string& root) {
@@ -109,6 +110,14 @@ Check judge_room(const std::string& what, const std::string& path, std::uint64_t
   const bool little = free < 2 * kGiB || (total > 0 && free < total / 20);
   if (free < kGiB / 4) return {what, Finding::fail, text, "make room: nothing can be written soon"};
   return {what, little ? Finding::warn : Finding::ok, text, little ? "make room" : ""};
+}
+
+std::optional<Check> judge_inodes(const std::string& what, const std::string& path, std::uint64_t free,
+                                  std::uint64_t total) {
+  if (total == 0 || free >= std::min<std::uint64_t>(10'000, total / 20)) return std::nullopt;
+  return Check{what, free < 100 ? Finding::fail : Finding::warn,
+               path + ": " + std::to_string(free) + " of " + std::to_string(total) + " inodes free",
+               "remove small files: without inodes a disk with room is full, too"};
 }
 
 std::vector<Check> examine_machine(const DoctorOptions& options, const std::string& root) {

@@ -23,6 +23,9 @@ std::vector<Check> judge_database(const std::string& rows);
 bool has_password(const std::string& connection_string);
 
 Check judge_room(const std::string& what, const std::string& path, std::uint64_t free, std::uint64_t total);
+/// The same of inodes; nothing where the file system does not count them, or has enough.
+std::optional<Check> judge_inodes(const std::string& what, const std::string& path, std::uint64_t free,
+                                  std::uint64_t total);
 
 /// Days until the certificate of an https server ends; nothing where it cannot be seen.
 std::optional<double> certificate_days(const std::string& url, const std::string& ca,

@@ -2,6 +2,8 @@
 // and the headers beside it.
 #include <CLI/Formatter.hpp>
 #include <boost/json/serialize.hpp>
+#include <cerrno>
+#include <cstring>
 #include <iostream>
 #include <map>
 
@@ -81,6 +83,14 @@ int run(int argc, char** argv) {
   }
 }
 
+// A report that has not arrived on a full disk is none, whatever the server said.
+int end(int status, bool json) {
+  errno = 0;
+  if (std::cout.flush() || status != 0) return status;
+  const std::string why = errno == 0 ? "" : std::string(": ") + std::strerror(errno);
+  return report(Failure(Exit::failed, "standard output cannot be written" + why), json);
+}
+
 }  // namespace
 
-int main(int argc, char** argv) { return run(argc, argv); }
+int main(int argc, char** argv) { return end(run(argc, argv), wants_json(argc, argv)); }

@@ -44,6 +44,8 @@ def find_driver():
 
 
 def count_gpus():
+    if not shutil.which("nvidia-smi"):  # as in a container that was given the devices and NVML alone
+        return len([name for name in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", name)])
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
     return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
 
@@ -170,7 +172,7 @@ def main():
     library, why = find_driver()
     gpus = count_gpus() if library else 0
     if gpus == 0:
-        return SKIPPED if without_gpus(binaries, why or "nvidia-smi -L lists none") else 1
+        return SKIPPED if without_gpus(binaries, why or "nvidia-smi -L lists none, or /dev has none") else 1
     say(f"{gpus} GPUs, {library}")
     nccl, allreduce = str(binaries / "charlm-nccl"), str(binaries / "tutti-collective-check-nccl")
     checks = [("NVML contract", lambda: check_nvml(binaries, library)),

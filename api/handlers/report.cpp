@@ -20,6 +20,7 @@ constexpr Duration kDay = std::chrono::hours(24);
 constexpr Duration kSampleEvery = std::chrono::hours(1);
 constexpr std::chrono::seconds kSampling(20);  // then the rest of the day stays unknown
 constexpr int kGroups = 20;                    // classes, actions and nodes that are named
+constexpr int kAllClasses = 10'000;            // the number of faults is the sum over all of them
 
 // ---------------------------------------------------------------- rows
 
@@ -48,7 +49,7 @@ void read_rows_of(Reader& reader, DayReport& report) {
   FaultFilter faults;
   faults.since = report.day;
   faults.until = report.until;
-  report.by_class = reader.count_faults(faults, FaultKey::fault_class, kGroups);
+  report.by_class = reader.count_faults(faults, FaultKey::fault_class, kAllClasses);
   report.by_action = reader.count_faults(faults, FaultKey::action, kGroups);
   report.by_node = reader.count_faults(faults, FaultKey::node, kGroups);
 }
@@ -174,6 +175,7 @@ json::array groups_view(const std::vector<FaultGroup>& groups, const char* key,
                         const std::map<std::string, std::string>* names = nullptr) {
   json::array out;
   for (const auto& group : groups) {
+    if (out.size() >= std::size_t{kGroups}) break;
     std::string text = group.key;
     if (names != nullptr && text == "0") continue;  // of no node
     if (names != nullptr)
@@ -291,10 +293,10 @@ json::object report_view(const DayReport& report) {
           {"until", wire::format_instant(report.until)},
           {"complete", report.until - report.day == kDay},
           {"made_at", wire::format_instant(report.made_at)},
-          {"utilisation", json::object{{"gpu_seconds", held},
-                                       {"capacity_gpu_seconds", number_or_null(capacity)},
-                                       {"ratio", known_to_the_end(report) ? ratio(held, *capacity)
-                                                                          : json::value(nullptr)}}},
+          {"utilisation",
+           json::object{{"gpu_seconds", held},
+                        {"capacity_gpu_seconds", number_or_null(capacity)},
+                        {"ratio", known_to_the_end(report) ? ratio(held, *capacity) : json::value(nullptr)}}},
           {"jobs", json::object{{"submitted", report.submitted},
                                 {"active", total.jobs},
                                 {"placed", total.attempts},

@@ -33,7 +33,7 @@ KINDS = {
     "meta": {"name": str, "namespace": str},
     "pod": {"metadata": {"labels": {}}, "spec": {
         "enableServiceLinks": bool, "terminationGracePeriodSeconds": int, "hostNetwork": bool, "hostIPC": bool, "dnsPolicy": str,
-        "nodeSelector": {}, "tolerations": [{"key": str, "operator": str, "effect": str}],
+        "priorityClassName": str, "nodeSelector": {}, "tolerations": [{"key": str, "operator": str, "effect": str}],
         "securityContext": {"runAsNonRoot": bool, "runAsUser": int, "runAsGroup": int, "fsGroup": int, "seccompProfile": {"type": str}},
         "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
             {"weight": int, "podAffinityTerm": {"topologyKey": str, "labelSelector": LABELS}}]}},
@@ -105,6 +105,8 @@ def meet(objects, problems):
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 if probe in c and c[probe]["httpGet"]["port"] not in ports:
                     problems.append(f"{name}/{c['name']}: {probe} at a port that has no such name")
+        if not all(c.get("resources", {}).get("requests") for c in spec["containers"]):
+            problems.append(f"{name}: requests nothing, and is the first to be evicted")
 
 
 def known_keys(binaries, program):

@@ -105,6 +105,9 @@ mkdir "$work/second"
 for deb in "$work"/first/*.deb; do  # the same again as a newer version
   dpkg-deb -R "$deb" "$work/again"
   sed -i 's/^Version: .*/Version: 99.0/' "$work/again/DEBIAN/control"
+  for file in "$work"/again/etc/tutti/*.toml; do  # with a key more: dpkg asks what to do with one that was changed
+    [ ! -e "$file" ] || echo '# a-new-key = 1' >>"$file"
+  done
   dpkg-deb -Zgzip -b "$work/again" "$work/second" >/dev/null
   rm -r "$work/again"
 done
@@ -127,7 +130,7 @@ cp -r "$work/first" "$work/second" "$root/packages/"
 inside apt-get update -qq
 debs() { local d=$1; shift; for p in "$@"; do (cd "$root" && ls "packages/$d/tutti-${p}"_*.deb | sed 's#^#/#'); done; }
 put() { local d=$1; shift; local files; mapfile -t files < <(debs "$d" "$@")
-  inside apt-get install -y -qq --no-install-recommends "${files[@]}" >"$work/apt.log" 2>&1 || { tail -20 "$work/apt.log"; fail "apt-get install"; }; }
+  inside apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "${files[@]}" >"$work/apt.log" 2>&1 </dev/null || { tail -20 "$work/apt.log"; fail "apt-get install"; }; }
 parts=(scheduler worker cli demo doc)
 
 step "Install"

@@ -121,7 +121,7 @@ def metrics_page():
         "# Metrics\n\n<!-- Written by docs/reference/generate.py from scheduler/model/metric_table.csv. -->\n\n"
         "What `GET /metrics` of a scheduler shows (to everybody with a token), and that of a worker started with `--metrics-listen` (open to all who reach it). Names are stable: "
         "metrics and labels are added, never renamed or taken away within a major version. Base units; counters, and they alone, end in `_total`. "
-        "A counter with labels has no sample before something was counted. A standby shows what it has itself; gauges of jobs, queues, nodes and "
+        "Counters by cause, use and fault begin at 0; those of requests by route and of waits by queue have no sample before something was counted. A standby shows what it has itself; gauges of jobs, queues, nodes and "
         "GPUs come from the leader alone. Set-up, dashboards and alerts: [monitoring](../monitoring.md).\n"
     ]
     for title, programs in (("Of every program", ["both"]), ("Of a scheduler", ["scheduler"]), ("Of a worker", ["worker"])):

@@ -165,6 +165,15 @@ TEST(ReportApi, WithoutAHistoryMachinesAreNotKnown) {
   EXPECT_THAT(report_text(view, ReportStyle::text), HasSubstr("not recorded"));
 }
 
+// A bad day has more classes of faults than are named.
+TEST(ReportApi, FaultsThatAreNotNamedAreCounted) {
+  DayReport report;
+  for (int i = 0; i < 30; ++i) report.by_class.push_back({"class-" + std::to_string(i), 2, 0});
+  const auto faults = report_view(report).at("faults").as_object();
+  EXPECT_EQ(faults.at("faults").as_int64(), 60);
+  EXPECT_EQ(faults.at("by_class").as_array().size(), 20U);
+}
+
 TEST(ReportApi, ForPeople) {
   ReportRig rig;
   const auto markdown = rig.get("/v1/report?day=" + rig.today(), {{"Accept", "text/markdown"}});

@@ -264,6 +264,33 @@ TEST_F(Login, DoctorNamesWhatIsWrongAndTheWayOut) {
   EXPECT_NE(ended.out.find("n2 (quarantined)"), std::string::npos) << ended.out;
 }
 
+TEST_F(Login, DoctorGoesOnWithTheServerThatAnswers) {
+  nodes = {node("n1", "reachable", "schedulable", "0.1.0"), node("n2", "dead", "retired", "0.0.9")};
+  scheduler.start();
+  auto environment = scheduler.environment();
+  environment["TUTTI_SERVER"] = "http://127.0.0.1:1," + scheduler.url();
+  const Finished ended = run_tutti({"doctor"}, {}, environment);
+  EXPECT_EQ(ended.status, 0) << ended.out;
+  for (const std::string& line : {"ok    server         " + scheduler.url(), std::string("ok    token "),
+                                  std::string("warn  schedulers     http://127.0.0.1:1 does not answer"),
+                                  std::string("ok    nodes          1 answer")})
+    EXPECT_NE(ended.out.find(line), std::string::npos) << line << "\n" << ended.out;
+}
+
+TEST_F(Login, DoctorDoesNotBlameATokenThatNobodyHasLookedAt) {
+  scheduler.routes = {};
+  scheduler.routes.get("/healthz",
+                       [](const Request&) { return http::json(200, json::object{{"status", "ok"}}); });
+  for (const char* path : {"/readyz", "/v1/me"})
+    scheduler.routes.get(path,
+                         [](const Request&) { return http::problem(503, "no_leader", "nobody leads"); });
+  scheduler.start();
+  const Finished ended = run_tutti({"doctor"}, {}, scheduler.environment());
+  EXPECT_EQ(ended.status, 1);
+  EXPECT_NE(ended.out.find("fail  token          it cannot be tried: nobody leads"), std::string::npos)
+      << ended.out;
+}
+
 TEST_F(Login, DoctorWithoutServerTokenOrTrust) {
   scheduler.start();
   const Finished none = run({"doctor"});

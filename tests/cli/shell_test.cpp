@@ -40,6 +40,14 @@ TEST(Help, EveryVerbHasAnExampleOfItself) {
             std::string::npos);
 }
 
+TEST(Output, ThatCannotBeWrittenIsAFailure) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
+  const std::string tutti = std::string(std::getenv("TUTTI_BIN")) + "/tutti ";
+  const auto [status, said] = shell("(" + tutti + "completion bash > /dev/full)");
+  EXPECT_EQ(status, 1);
+  EXPECT_NE(said.find("standard output cannot be written"), std::string::npos) << said;
+}
+
 TEST(Help, EveryExampleIsUnderstood) {
   CommandLine all;
   for (const CLI::App* verb : verbs_of(all.app)) {

@@ -174,8 +174,8 @@ TEST(SupportBundle, HoldsTheConfigurationWithoutItsSecrets) {
   for (const auto& entry : fs::directory_iterator(folder.path + "/support/config"))
     text += folder.read("support/config/" + entry.path().filename().string());
   EXPECT_EQ(text.find("leak-"), std::string::npos) << text;
-  for (const char* kept : {"listen = \"0.0.0.0:7070\"", "host=pg1", "dbname=tutti", "join-token = ",
-                           "mirror/x", "\nlease = 6\n"})
+  for (const char* kept : {"listen = \"0.0.0.0:7070\"", "host=pg1", "dbname=tutti",
+                           "join-token = ", "mirror/x", "\nlease = 6\n"})
     EXPECT_NE(text.find(kept), std::string::npos) << kept << " in " << text;
 }
 
@@ -300,6 +300,16 @@ TEST(DoctorOfMachines, JudgesRoom) {
   EXPECT_EQ(judge_room("disk", "/x", 100 * gib, 200 * gib).finding, Finding::ok);
   EXPECT_EQ(judge_room("disk", "/x", 5 * gib, 200 * gib).finding, Finding::warn);
   EXPECT_EQ(judge_room("disk", "/x", gib / 8, 200 * gib).finding, Finding::fail);
+}
+
+TEST(DoctorOfMachines, ADiskWithoutInodesIsFull) {
+  EXPECT_FALSE(judge_inodes("disk", "/x", 5'000'000, 6'000'000));
+  EXPECT_FALSE(judge_inodes("disk", "/x", 0, 0)) << "not counted there";
+  EXPECT_FALSE(judge_inodes("disk", "/x", 90, 1000)) << "small, and well";
+  EXPECT_EQ(judge_inodes("disk", "/x", 5'000, 6'000'000).value().finding, Finding::warn);
+  const auto none = judge_inodes("disk", "/x", 3, 6'000'000).value();
+  EXPECT_EQ(none.finding, Finding::fail);
+  EXPECT_NE(none.text.find("3 of 6000000 inodes"), std::string::npos);
 }
 
 TEST(DoctorOfMachines, LooksAtCgroupsAndTheDriver) {

@@ -51,7 +51,7 @@ class Scheduler(Service):
 
 
 class Worker(Service):
-    WRONG = (("metrics-listen", "7071"), ("job-user", "of-nobody"), ("state-dir", "/proc/x"))
+    WRONG = (("metrics-listen", "7071"), ("metrics-listen", "no-address:7071"), ("job-user", "of-nobody"), ("state-dir", "/proc/x"))
 
     def good(self):
         return {"scheduler": '["http://127.0.0.1:1"]', "no-gpus": "true", "state-dir": f'"{self.root}/worker"', "container": '"none"'}

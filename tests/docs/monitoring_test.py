@@ -156,6 +156,17 @@ class DashboardsTest(unittest.TestCase):
                     self.assertEqual(problems(v["definition"]), [], f"{name}: {v['name']}")
                     self.assertIn("$" + v["name"], json.dumps(d["panels"]), f"{name}: variable {v['name']} is not used")
 
+    def test_a_single_figure_is_of_now(self):
+        """Asked over the whole time shown, it would be the last one that there was: one leader, hours after the last one died."""
+        for name, d in self.dashboards():
+            for p in d["panels"]:
+                if p["type"] != "stat":
+                    continue
+                for target in p["targets"]:
+                    self.assertEqual((target.get("instant"), target.get("range")), (True, False), f"{name}: {p['title']}")
+                    if "tutti_leader" in target["expr"] or "queue_oldest" in target["expr"]:  # no sample: there is none
+                        self.assertTrue(target["expr"].endswith(" or vector(0)"), f"{name}: {p['title']}")
+
     def test_they_can_be_imported(self):
         uids = set()
         for name, d in self.dashboards():

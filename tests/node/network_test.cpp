@@ -102,6 +102,17 @@ TEST(Network, TheInterfaceWherePeersReachUsIsChosen) {
   EXPECT_EQ(chosen(s, "127.0.0.1", {"127.0.0.1", "127.0.0.1"}).interface, "lo");
 }
 
+TEST(Network, AnAddressWithALabelIsOneOfItsInterface) {
+  const Sysfs s;
+  usual(s);
+  auto addresses = kAddresses;
+  addresses.push_back({"ens1:ib", "10.7.0.5", "10.7.0.0/16"});
+  const auto c =
+      choose_network(read_network(s.root(), kRoutes, addresses), "10.7.0.5", {"10.7.0.5", "10.7.0.6"}, {});
+  EXPECT_EQ(c.interface, "ens1");
+  EXPECT_EQ(c.subnet, "10.7.0.0/16");
+}
+
 TEST(Network, BehindAnAddressThatIsNoInterfacesTheGangsNetworkOrTheDefaultRouteCounts) {
   const Sysfs s;
   usual(s);

@@ -1,11 +1,15 @@
 #!/usr/bin/python3
-"""What the pilot decides from nodes and reservations as the scheduler shows them. No Slurm, no scheduler: slurm_test.py has them.
-The program is the one in deploy/slurm/tutti-pilot.sbatch."""
+"""What the pilot decides from nodes and reservations as the scheduler shows them, and its script with stand-ins for the programs
+that it calls. No Slurm, no scheduler: slurm_test.py has them. The program is the one in deploy/slurm/tutti-pilot.sbatch."""
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
 
 PILOT = pathlib.Path(__file__).resolve().parent.parent.parent / "deploy" / "slurm" / "tutti-pilot.sbatch"
@@ -106,6 +110,73 @@ class Leave(unittest.TestCase):
     def test_jobs_of_our_nodes_alone(self):
         nodes = [node("a", jobs=[12, 3]), node("b", "draining", "new cable", jobs=[12]), node("other", jobs=[9])]
         self.assertEqual(decide("jobs", nodes), ["3 12"])
+
+
+# Slurm and Tutti as far as the script asks them. In the folder: `end`, Unix seconds; `srun.pid`, once it runs; `told`, what was
+# asked of Tutti. A step there never is: it waits for its nodes.
+STAND_INS = {
+    "scontrol": "echo a; echo b",
+    "squeue": """case ${SLURM_TIME_FORMAT:-standard} in
+  standard) date -d "@$(cat "$HERE/end")" +%FT%T ;;
+  *) echo "Tomorr 12:00" ;;
+esac""",
+    "srun": """echo $$ > "$HERE/srun.new"; mv "$HERE/srun.new" "$HERE/srun.pid"
+exec sleep 300""",
+    "scancel": "exit 1",
+    "tutti": """shift 4  # --token-file FILE --retry-for SECONDS
+echo "$*" >> "$HERE/told"
+case "$*" in
+  "nodes -o json") echo '{"nodes": []}' ;;
+  "reservations -o json") echo '{"reservations": []}' ;;
+esac""",
+}
+
+
+class Script(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="tutti-pilot-")
+        self.addCleanup(folder.cleanup)
+        self.here = pathlib.Path(folder.name)
+        for name, text in STAND_INS.items():
+            (self.here / name).write_text("#!/bin/bash\n" + text + "\n")
+            (self.here / name).chmod(0o755)
+        (self.here / "token").write_text("x\n")
+        self.environment = {"PATH": f"{self.here}:/usr/bin:/bin", "HERE": str(self.here), "SLURM_JOB_ID": "7", "SLURM_NNODES": "2",
+                            "SLURM_JOB_NODELIST": "[a-b]", "TUTTI_SERVER": "http://127.0.0.1:1",
+                            "TUTTI_TOKEN_FILE": str(self.here / "token"), "TUTTI_JOIN_TOKEN_FILE": str(self.here / "token")}
+
+    def end_as_asked(self, end, **environment):
+        (self.here / "end").write_text(str(end))
+        function = re.search(r"^ask_end\(\) \{\n.*?^\}$", PILOT.read_text(), re.MULTILINE | re.DOTALL).group()
+        done = subprocess.run(["bash", "-c", function + "\nSTART=0; ask_end && echo $END"], env={**self.environment, **environment},
+                              capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout)
+
+    def test_the_end_is_right_in_the_hour_that_is_there_twice(self):
+        for end in 1792888200, 1792891800:  # 2026-10-25: 02:30 in summer time, and again an hour later
+            self.assertEqual(self.end_as_asked(end, TZ="CET-1CEST,M3.5.0,M10.5.0/3"), end)
+
+    def test_the_end_is_read_whatever_format_the_user_likes(self):
+        self.assertEqual(self.end_as_asked(1792888200, SLURM_TIME_FORMAT="relative"), 1792888200)
+
+    def test_told_to_leave_before_there_is_a_step_it_leaves(self):
+        (self.here / "end").write_text(str(int(time.time()) + 86400))
+        pilot = subprocess.Popen(["bash", str(PILOT)], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 start_new_session=True)
+        try:
+            until = time.monotonic() + 60
+            while not (self.here / "srun.pid").exists():
+                self.assertLess(time.monotonic(), until)
+                time.sleep(0.02)
+            pilot.terminate()
+            said, _ = pilot.communicate(timeout=60)
+        finally:
+            if pilot.poll() is None:
+                os.killpg(pilot.pid, signal.SIGKILL)
+                pilot.communicate()
+        self.assertEqual(pilot.returncode, 0, said)
+        self.assertIn("left a,b", said)
+        self.assertRaises(ProcessLookupError, os.kill, int((self.here / "srun.pid").read_text()), 0)
 
 
 if __name__ == "__main__":

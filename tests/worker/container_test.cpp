@@ -377,6 +377,23 @@ TEST(ImageCache, WhatAnInterruptedFetchLeftIsRemovedUnlessItIsBeingMade) {
   EXPECT_FALSE(fs::exists(folder + ".work"));
 }
 
+// A disk that is full closes its node: nobody would come to clean up.
+TEST(ImageCache, WhatFailsLeavesNothingBehind) {
+  const Folder at;
+  std::string seen;
+  const auto fail = [&](const std::string& work, const std::string& root) -> Words {
+    seen = work;
+    fs::create_directories(root);
+    std::ofstream(root + "/half") << std::string(100'000, 'x');
+    throw std::runtime_error("no more");
+  };
+  EXPECT_THROW(cached_image(at.path(), 1 << 30, "one", fail), std::runtime_error);
+  ASSERT_FALSE(seen.empty());
+  EXPECT_FALSE(fs::exists(seen));
+  int made = 0;
+  EXPECT_TRUE(fs::exists(get_image(at, "one", 1 << 30, made).root + "/file"));
+}
+
 std::string make_blob(const Folder& at, const std::string& digest, const std::string& text) {
   at.write("layout/blobs/sha256/" + digest, text);
   return "sha256:" + digest;
@@ -483,6 +500,46 @@ TEST(OciArchive, ATarballOfARootIsARoot) {
   run_tool({"tar", "-C", at / "one", "-cf", at / "root.tar", "."});
   EXPECT_THAT(unpack_image(at / "root.tar", at / "work", at / "root"), IsEmpty());
   EXPECT_TRUE(fs::exists(at / "root/bin/sh"));
+}
+
+// One member of a tarball, as POSIX has it: without root none can be made of a real device node.
+std::string device_member(const std::string& name) {
+  std::string head(512, '\0');
+  const auto put = [&](std::size_t at, const std::string& text) { head.replace(at, text.size(), text); };
+  put(0, name);
+  put(100, "0000644");
+  put(108, "0000000");
+  put(116, "0000000");
+  put(124, "00000000000");
+  put(136, "00000000000");
+  put(148, "        ");  // counts as blanks
+  put(156, "3");
+  put(257, std::string("ustar\00000", 8));
+  put(329, "0000001");
+  put(337, "0000003");
+  unsigned sum = 0;
+  for (const char c : head) sum += static_cast<unsigned char>(c);
+  char text[8];
+  std::snprintf(text, sizeof text, "%06o", sum);
+  head.replace(148, 7, text, 7);
+  return head;
+}
+
+// As in the folder of a chroot: what cannot be made must not fail the image.
+TEST(OciArchive, DeviceNodesAreLeftOutWhereverTheyLie) {
+  const Folder at;
+  at.write("one/srv/wx?/null", "a file");
+  run_tool({"tar", "-C", at / "one", "-cf", at / "root.tar", "srv"});
+  std::string all = *supervisor::read_file(at / "root.tar");
+  std::string devices;
+  for (const auto* name :
+       {"srv/chroot/dev/null", "srv/w[*]x?/null", "./dev/zero", "dev/null", "srv/a\nb\"\\"})
+    devices += device_member(name);
+  std::ofstream(at / "root.tar", std::ios::binary) << devices << all;
+  EXPECT_THAT(unpack_image(at / "root.tar", at / "work", at / "root"), IsEmpty());
+  EXPECT_TRUE(fs::is_regular_file(at / "root/srv/wx?/null"));
+  for (const auto& entry : fs::recursive_directory_iterator(at / "root"))
+    EXPECT_FALSE(fs::is_character_file(entry.path())) << entry.path();
 }
 
 // As after a pull; there is no registry here.

@@ -85,6 +85,17 @@ TEST_F(Join, ARefusalSaysWhyAndIsNotRepeated) {
   EXPECT_FALSE(std::filesystem::exists(request.state_dir + "/credential"));
 }
 
+// One join token lies on all machines, and is replaced when there are new ones: that must lock nobody out.
+TEST_F(Join, ATokenForOthersIsNoReasonToStayAway) {
+  credential_of(request);
+  status = 403;
+  request.join_token = "tuttijoin_bbbbbbbbbbbb_secret";
+  EXPECT_EQ(credential_of(request), "tuttinode_x_1");
+  EXPECT_EQ(asked, 2);
+  request.node = "n2";
+  EXPECT_THROW(credential_of(request), std::runtime_error) << "the credential is of another node";
+}
+
 TEST_F(Join, ASchedulerThatIsNotReadyIsAskedAgain) {
   refuse_first = 2;
   EXPECT_EQ(credential_of(request), "tuttinode_x_1");

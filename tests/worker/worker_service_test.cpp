@@ -64,6 +64,14 @@ class WorkerService : public ::testing::Test {
   std::string waiting_rank() { return "echo $$ > " + worker.scratch("rank") + "$RANK; exec sleep 1000"; }
 };
 
+// Attempts would end with their lease for want of a page.
+TEST_F(WorkerService, StartsThoughItsMetricsPageCannotBeOpened) {
+  WorkerProcess other(scheduler, "n2",
+                      {"--no-gpus", "--metrics-listen", "127.0.0.1:" + std::to_string(scheduler.port())});
+  other.start();
+  scheduler.wait<Heartbeat>("n2", [](const Heartbeat& h) { return h.seq >= 2; });
+}
+
 TEST_F(WorkerService, RegistersWithWhatItHas) {
   worker.start();
   const auto hello = scheduler.wait<Hello>("n1");

@@ -26,6 +26,7 @@ using supervisor::Fd;
 // Longer than from the end of its preparation to the start of its ranks.
 constexpr auto kUnusedFor = std::chrono::minutes(20);
 constexpr std::string_view kWork = ".work";
+constexpr std::uintmax_t kAsGoodAsNothing = 64 << 20;  // bytes free on a disk
 
 Fd open_lock(const std::string& path) {
   Fd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
@@ -131,6 +132,52 @@ void take(const Fd& lock, const std::string& folder, const std::string& identity
   }
 }
 
+struct DiskFull : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+bool is_full(const std::string& folder) {
+  std::error_code ec;
+  const auto space = fs::space(folder, ec);
+  return !ec && space.available < kAsGoodAsNothing;
+}
+
+using Make = std::function<std::vector<std::string>(const std::string& work, const std::string& root)>;
+
+// <work>/out/{root,variables,size}; returns its size. What has failed is removed at once: a disk that it has
+// filled keeps the node from work, so that nobody would come here again to remove it.
+std::int64_t make_image(const std::string& work, const Make& make) {
+  fs::remove_all(work);  // of one that was interrupted
+  try {
+    fs::create_directories(work + "/out");
+    const auto variables = make(work, work + "/out/root");
+    const auto size = bytes_below(work + "/out");
+    const json::array list(variables.begin(), variables.end());
+    supervisor::replace_file(work + "/out/variables", json::serialize(list), false);
+    supervisor::replace_file(work + "/out/size", std::to_string(size), false);
+    return size;
+  } catch (const std::exception& e) {
+    const bool full = is_full(work);
+    std::error_code ec;
+    fs::remove_all(work, ec);
+    if (full) throw DiskFull(std::string(e.what()) + ": the disk of " + work + " is full");
+    throw;
+  }
+}
+
+// The disk may hold less than the limit: then what nobody uses goes, and it is tried once more.
+std::int64_t make_with_room(const std::string& cache, const std::string& folder, const Make& make) {
+  const auto work = folder + std::string(kWork);
+  try {
+    return make_image(work, make);
+  } catch (const DiskFull& e) {
+    std::printf("%s; images that nobody uses make room, and it is tried again\n", e.what());
+    std::fflush(stdout);
+  }
+  shrink(cache, 0, folder);
+  return make_image(work, make);
+}
+
 }  // namespace
 
 Fd hold_image(const std::string& lock, std::chrono::milliseconds patience) {
@@ -161,14 +208,8 @@ CachedImage cached_image(
   take(lock, folder, identity);
   futimens(lock.get(), nullptr);  // used now
   if (!fs::exists(folder)) {
+    const auto size = make_with_room(cache, folder, make);
     const auto work = folder + std::string(kWork);
-    fs::remove_all(work);  // of one that was interrupted
-    fs::create_directories(work + "/out");
-    const auto variables = make(work, work + "/out/root");
-    const auto size = bytes_below(work + "/out");
-    const json::array list(variables.begin(), variables.end());
-    supervisor::replace_file(work + "/out/variables", json::serialize(list), false);
-    supervisor::replace_file(work + "/out/size", std::to_string(size), false);
     fs::rename(work + "/out", folder);
     fs::remove_all(work);
     if (const auto sum = shrink(cache, limit, folder); sum > limit) {

@@ -127,15 +127,18 @@ std::string unquoted(std::string_view text) {
 }
 
 struct Member {
-  bool folder = false;
-  fs::path path;  // relative, and nowhere up
+  bool folder = false, device = false;
+  std::string name;  // as tar has it
+  fs::path path;     // relative, and nowhere up
 };
 
 // Of a line like `lrwxrwxrwx 0/0  0 2026-10-01 12:00 "./opt/lib" -> "other"`.
 std::optional<Member> member_of(std::string_view line) {
   const auto quote = line.find('"');
   if (quote == line.npos) return std::nullopt;
-  Member member{line.front() == 'd', fs::path(unquoted(line.substr(quote + 1))).relative_path()};
+  Member member{line.front() == 'd', line.front() == 'c' || line.front() == 'b',
+                unquoted(line.substr(quote + 1)), fs::path()};
+  member.path = fs::path(member.name).relative_path();
   for (const auto& part : member.path)
     if (part == "..") return std::nullopt;  // tar cuts it off
   return member;
@@ -155,14 +158,29 @@ void prepare_for(const Member& member, const std::string& root) {
 }
 
 void apply_layer(const std::string& file, const std::string& root) {
+  // All is the user's. Device nodes cannot be made, wherever they lie, and are not needed: /dev is the
+  // container's own.
+  std::vector<std::string> unpack = {"tar",
+                                     "-xf",
+                                     file,
+                                     "-C",
+                                     root,
+                                     "--no-same-owner",
+                                     "--no-anchored",
+                                     "--exclude=.wh.*",
+                                     "--anchored",
+                                     "--exclude=dev/*",
+                                     "--exclude=./dev/*",
+                                     "--no-wildcards"};
   // All of it before the first file is written: what a layer deletes or replaces is of those before it.
   run_tool({"tar", "-tf", file, "--verbose", "--numeric-owner", "--quoting-style=c"},
            [&](const std::string& line) {
-             if (const auto member = member_of(line)) prepare_for(*member, root);
+             const auto member = member_of(line);
+             if (!member) return;
+             if (member->device) unpack.push_back("--exclude=" + member->name);
+             prepare_for(*member, root);
            });
-  // Device nodes cannot be made, and are not needed: /dev is the container's own. All is the user's.
-  run_tool({"tar", "-xf", file, "-C", root, "--no-same-owner", "--anchored", "--exclude=dev/*",
-            "--exclude=./dev/*", "--no-anchored", "--exclude=.wh.*"});
+  run_tool(unpack);
   // The next layer must be able to write there, and we to remove it.
   run_tool({"find", root, "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", "+"});
 }

@@ -199,8 +199,8 @@ NetworkInventory read_network(const std::string& sysfs, std::string_view routes,
                    i.name.find('.') == std::string::npos;
     i.mbps = std::max<std::int64_t>(0, number_in(line_of(path / "speed")).value_or(0));
     i.default_route = defaults.contains(i.name);
-    for (const auto& a : addresses)
-      if (a.interface == i.name) i.addresses.push_back(a);
+    for (const auto& a : addresses)  // a second address may have a label, which getifaddrs tells: "eth0:1"
+      if (a.interface.substr(0, a.interface.find(':')) == i.name) i.addresses.push_back(a);
     out.interfaces.push_back(std::move(i));
   }
   for (const auto& device : entries(fs::path(sysfs) / "class/infiniband"))

@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -96,6 +97,10 @@ Answer ask(const std::string& url, const std::string& body, const std::string& c
   return answer;
 }
 
+struct Refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 /// The token of a 201; throws when the answer is a refusal; nothing when asking again may help.
 std::string token_in(const Answer& answer, const std::string& node) {
   if (answer.status == 0 || answer.status >= 500 || answer.status == 429) return "";
@@ -106,18 +111,11 @@ std::string token_in(const Answer& answer, const std::string& node) {
     return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
   };
   if (answer.status == 201 && !text("token").empty()) return text("token");
-  throw std::runtime_error("the scheduler does not let " + node + " join: " + text("detail") +
-                           (text("hint").empty() ? "" : " (" + text("hint") + ")"));
+  throw Refused("the scheduler does not let " + node + " join: " + text("detail") +
+                (text("hint").empty() ? "" : " (" + text("hint") + ")"));
 }
 
-}  // namespace
-
-std::string credential_of(const JoinRequest& request) {
-  const Kept kept = read_kept(request.state_dir);
-  const std::string with = id_of(request.join_token);
-  if (!kept.token.empty() && kept.node == request.node && (with.empty() || with == kept.joined_with))
-    return kept.token;
-  if (request.join_token.empty()) return "";
+std::string join(const JoinRequest& request, const std::string& with) {
   const std::string body =
       json::serialize(json::object{{"token", request.join_token}, {"node", request.node}});
   const auto until = std::chrono::steady_clock::now() + request.patience;
@@ -136,6 +134,23 @@ std::string credential_of(const JoinRequest& request) {
     if (std::chrono::steady_clock::now() + pause > until)
       throw std::runtime_error("no scheduler lets this node join: " + complaint);
     std::this_thread::sleep_for(pause);  // the wait between two tries, nothing else happens yet
+  }
+}
+
+}  // namespace
+
+std::string credential_of(const JoinRequest& request) {
+  const Kept kept = read_kept(request.state_dir);
+  const std::string with = id_of(request.join_token);
+  const bool ours = !kept.token.empty() && kept.node == request.node;
+  if (ours && (with.empty() || with == kept.joined_with)) return kept.token;
+  if (request.join_token.empty()) return "";
+  try {
+    return join(request, with);
+  } catch (const Refused& e) {
+    if (!ours) throw;
+    spdlog::warn("{}; it goes on with the credential that it has", e.what());
+    return kept.token;
   }
 }
 

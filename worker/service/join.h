@@ -18,8 +18,9 @@ struct JoinRequest {
 };
 
 /// The credential of an earlier start with the same join token or none, or a new one, which is durable before
-/// this returns. "" if there is none and no join token. Throws std::runtime_error, naming the way out:
-/// refused, or nobody answers.
+/// this returns. "" if there is none and no join token. A node that is refused with another join token, as
+/// where one for machines to come has been put in the place of its own, keeps the credential that it has.
+/// Throws std::runtime_error, naming the way out: refused, or nobody answers.
 std::string credential_of(const JoinRequest& request);
 
 /// For --check-config=full: a scheduler answers at this URL within seconds, and is trusted. Throws

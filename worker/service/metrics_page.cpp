@@ -1,5 +1,6 @@
 #include "worker/service/metrics_page.h"
 
+#include <boost/asio/ip/address.hpp>
 #include <charconv>
 #include <stdexcept>
 #include <utility>
@@ -25,6 +26,10 @@ http::ServerConfig metrics_page_config(const std::string& listen) {
   const auto parsed = std::from_chars(listen.data() + colon + 1, last, config.port);
   if (parsed.ec != std::errc() || parsed.ptr != last)
     throw std::runtime_error("--metrics-listen " + listen + ": no such port");
+  boost::system::error_code ec;
+  boost::asio::ip::make_address(config.address, ec);
+  if (ec)
+    throw std::runtime_error("--metrics-listen " + listen + ": HOST must be an address of this machine");
   config.serial_executor = true;
   config.max_connections = kMostConnections;
   config.body_limit = 1024;

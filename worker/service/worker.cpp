@@ -112,7 +112,8 @@ Worker::Worker(asio::io_context& io, Settings settings)
       tick_(io),
       look_(io),
       log_poll_(io),
-      probe_wait_(io) {
+      probe_wait_(io),
+      metrics_wait_(io) {
   lock_state_dir();
   read_boot();
   read_health();
@@ -223,8 +224,11 @@ void Worker::start() {
   recover();
   if (const auto text = supervisor::read_file(settings_.state_dir + "/term", 32))
     (void)std::from_chars(text->data(), text->data() + text->size(), term_);
-  // After the ends of the former boot are recorded: a crash before this line only repeats that.
-  supervisor::replace_file(settings_.state_dir + "/boot_id", settings_.boot_id, true);
+  // After the ends of the former boot are recorded: a crash before this line only repeats that. Not written
+  // anew within a boot: on a full disk no worker would start, and what runs would end with its lease.
+  const auto boot_file = settings_.state_dir + "/boot_id";
+  if (supervisor::read_file(boot_file, 4096) != settings_.boot_id)
+    supervisor::replace_file(boot_file, settings_.boot_id, true);
   settle();
   look_at_jobs();
   start_node_watch();

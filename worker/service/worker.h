@@ -226,7 +226,7 @@ class Worker {
   Counted counted_;
   std::unique_ptr<MetricsPage> metrics_page_;
   std::int64_t term_ = 0;  // the highest leader's term that was obeyed here; 0: none, or it cannot be kept
-  boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_;
+  boost::asio::steady_timer tick_, look_, log_poll_, probe_wait_, metrics_wait_;
   std::function<void()> on_progress_;
   bool settling_ = false;
   bool polling_logs_ = false;

@@ -38,13 +38,24 @@ void add_gpus(MetricText& text, const protocol::GpuInventory& inventory,
 
 }  // namespace
 
+// A port that is taken, or an address that is not there yet, is no reason not to start: what runs here would
+// end with its lease for want of a page.
 void Worker::open_metrics_page() {
   if (settings_.metrics_listen.empty()) return;
-  metrics_page_ =
-      std::make_unique<MetricsPage>(io_, settings_.metrics_listen, [this] { return metrics_text(); });
+  try {
+    metrics_page_ =
+        std::make_unique<MetricsPage>(io_, settings_.metrics_listen, [this] { return metrics_text(); });
+  } catch (const std::exception& e) {
+    spdlog::error("{}; tried again in a minute", e.what());
+    metrics_wait_.expires_after(std::chrono::minutes(1));
+    metrics_wait_.async_wait([this](boost::system::error_code ec) {
+      if (!ec) open_metrics_page();
+    });
+    return;
+  }
   const auto host = settings_.metrics_listen.substr(0, settings_.metrics_listen.rfind(':'));
   const auto where = host + ":" + std::to_string(metrics_page_->port());
-  supervisor::replace_file(settings_.state_dir + "/metrics_endpoint", where + "\n", false, 0644);
+  write_later(settings_.state_dir + "/metrics_endpoint", where + "\n", 0644);
   spdlog::info("metrics at http://{}/metrics", where);
 }
 
