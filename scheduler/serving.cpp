@@ -65,8 +65,13 @@ void Serving::listen() {
   server_.start();
   reload_signal_.emplace(home_.io, [this] { reload(); });
   const std::string url = local_url(config_, server_.port());
-  write_file((home_.data / "endpoint").string(), url + "\n", 0644);
   spdlog::info("listening on {}", url);
+  try {
+    write_file((home_.data / "endpoint").string(), url + "\n", 0644);
+  } catch (
+      const std::exception& e) {  // a full disk here is no reason not to serve: the database is elsewhere
+    spdlog::error("who looks for this scheduler in --data does not find it: {}", e.what());
+  }
 }
 
 void Serving::lead() {
