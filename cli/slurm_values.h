@@ -1,5 +1,5 @@
 // How Slurm writes times, sizes, lists of hosts and dates in the options of sbatch. Used by
-// sbatch_script.cpp. Pure: the clock and the time zone come in as a Calendar. nullopt means "not of that
+// sbatch_spec.cpp. Pure: the clock and the time zone come in as a Calendar. nullopt means "not of that
 // form".
 #pragma once
 

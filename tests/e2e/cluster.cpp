@@ -7,9 +7,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
-#include "tests/e2e/intervals.h"
+#include "tests/e2e/log_files.h"
 
 namespace tutti::e2e {
 namespace {
@@ -17,19 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::seconds;
 
-const char* const kTrouble[] = {"AddressSanitizer", "LeakSanitizer", "runtime error:", "TUTTI_ASSERT",
-                                "assertion failed"};
-
 void make_open_directory(const std::string& path) {
   fs::create_directory(path);
   ::chmod(path.c_str(), 0777);
-}
-
-std::string first_line(const std::string& path) {
-  std::ifstream in(path);
-  std::string line;
-  std::getline(in, line);
-  return line;
 }
 
 void with_lines(const std::string& from, const std::string& more, const std::string& to) {
@@ -38,15 +27,7 @@ void with_lines(const std::string& from, const std::string& more, const std::str
   ::chmod(to.c_str(), 0644);
 }
 
-std::string end_of(const std::string& path, std::size_t bytes) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  return text.size() <= bytes ? text : "…" + text.substr(text.size() - bytes);
-}
-
 }  // namespace
-
-// ---------------------------------------------------------------- parts
 
 std::string program_of(const std::string& name, int ahead) {
   return Site::instance().program(ahead == 0 ? name : name + "-next");
@@ -333,264 +314,6 @@ void Cluster::kill_node(const std::string& node) {
   if (!kill_all("E2E_ROOT", root, seconds(20)) || !kill_all("TUTTI_ATTEMPT_DIR", root, seconds(20)))
     throw Failure("node " + node + " does not die");
   w.process().wait(seconds(10));
-}
-
-// ---------------------------------------------------------------- jobs
-
-json::object Cluster::spec(const std::string& name, const std::string& run, int nodes, int gpus) const {
-  return {{"name", name},
-          {"run", run},
-          {"nodes", nodes},
-          {"resources", {{"gpus", gpus}}},
-          {"procs_per_node", std::max(gpus, 1)},
-          {"stop", {{"grace", "5s"}}},
-          {"env",
-           {{"TUTTI_INTERVAL_FILE", intervals()}, {"E2E_STAMPS", stamps()}, {"E2E_GPU_LOCKS", gpu_locks()}}}};
-}
-
-std::int64_t Cluster::submit(const json::object& spec) {
-  return number_of(rest_->post("/v1/jobs", spec).as_object(), "id");
-}
-
-json::object Cluster::job(std::int64_t id) {
-  return rest_->get("/v1/jobs/" + std::to_string(id)).as_object();
-}
-
-json::object Cluster::await_job(std::int64_t id, const std::string& what,
-                                const std::function<bool(const json::object&)>& condition) {
-  json::object last;
-  await_true(
-      "job " + std::to_string(id) + " " + what, kPatience,
-      [&] {
-        last = job(id);
-        return condition(last);
-      },
-      [&] {
-        last.erase("spec");
-        return json::serialize(last) + "\n  " + explain(id);
-      });
-  return last;
-}
-
-json::object Cluster::await_state(std::int64_t id, const std::string& state) {
-  return await_job(id, "is " + state, [&](const json::object& j) {
-    const std::string now = text_of(j, "state");
-    if (now != state && (now == "failed" || now == "cancelled" || now == "succeeded" || now == "held"))
-      throw Failure("job " + std::to_string(id) + " is " + now + " and will not be " + state + ": " +
-                    text_of(j, "reason") + " " + text_of(j, "cause"));
-    return now == state;
-  });
-}
-
-json::object Cluster::await_running(std::int64_t id, std::int64_t epoch) {
-  return await_job(id, "runs at epoch " + std::to_string(epoch), [&](const json::object& j) {
-    const std::string now = text_of(j, "state");
-    if (now == "failed" || now == "cancelled" || now == "succeeded" || now == "held")
-      throw Failure("job " + std::to_string(id) + " is " + now + ": " + text_of(j, "reason"));
-    return now == "running" && number_of(j, "epoch") == epoch;
-  });
-}
-
-std::vector<json::object> Cluster::attempts(std::int64_t id) {
-  std::vector<json::object> out;
-  const auto all = rest_->get("/v1/jobs/" + std::to_string(id) + "/attempts");
-  for (const auto& a : all.at("attempts").as_array()) out.push_back(a.as_object());
-  return out;
-}
-
-std::vector<json::object> Cluster::events(std::int64_t id) {
-  std::vector<json::object> out;
-  const auto all = rest_->get("/v1/jobs/" + std::to_string(id) + "/events");
-  for (const auto& e : all.at("events").as_array()) out.push_back(e.as_object());
-  return out;
-}
-
-std::string Cluster::log_of(std::int64_t id, int attempt, int rank) {
-  return rest_->text("/v1/jobs/" + std::to_string(id) + "/attempts/" + std::to_string(attempt) +
-                     "/logs?rank=" + std::to_string(rank));
-}
-
-json::object Cluster::node(const std::string& name) { return rest_->get("/v1/nodes/" + name).as_object(); }
-
-std::string Cluster::explain(std::int64_t id) {
-  std::string out = json::serialize(rest_->get("/v1/jobs/" + std::to_string(id) + "/explain"));
-  for (const auto& a : attempts(id)) out += "\n  " + json::serialize(a);
-  return out;
-}
-
-std::vector<std::string> Cluster::gang(std::int64_t id) {
-  std::vector<std::string> nodes;
-  const auto all = attempts(id);
-  if (all.empty()) return nodes;
-  for (const auto& member : all.back().at("gang").as_array())
-    nodes.push_back(text_of(member.as_object(), "node"));
-  return nodes;
-}
-
-// ---------------------------------------------------------------- processes of jobs
-
-std::vector<Seen> Cluster::attempt_processes(std::int64_t id, std::int64_t epoch) {
-  auto all = find_processes("TUTTI_ATTEMPT_DIR", directory_ + "/");
-  const std::string key = std::to_string(id) + "-" + std::to_string(epoch);
-  std::erase_if(all, [&](const Seen& s) { return s.value("TUTTI_ATTEMPT_KEY") != key; });
-  return all;
-}
-
-std::vector<Seen> Cluster::ranks(std::int64_t id, std::int64_t epoch, const std::string& program) {
-  auto all = attempt_processes(id, epoch);
-  std::erase_if(all, [&](const Seen& s) { return s.program != program; });
-  std::ranges::sort(all, {}, [](const Seen& s) { return std::atoi(s.value("RANK").c_str()); });
-  return all;
-}
-
-std::vector<Seen> Cluster::await_ranks(std::int64_t id, std::int64_t epoch, std::size_t count,
-                                       const std::string& program) {
-  std::vector<Seen> found;
-  await_true(
-      std::to_string(count) + " ranks of job " + std::to_string(id), kPatience,
-      [&] {
-        found = ranks(id, epoch, program);
-        return found.size() == count;
-      },
-      [&] { return std::to_string(found.size()) + " of them; " + explain(id); });
-  return found;
-}
-
-std::pair<std::int64_t, std::int64_t> Cluster::stamp(std::int64_t id, std::int64_t epoch, int rank) const {
-  std::int64_t page[2] = {};
-  std::ifstream in(
-      shared_ + "/stamps/" + std::to_string(id) + "-" + std::to_string(epoch) + "-" + std::to_string(rank),
-      std::ios::binary);
-  if (!in.read(reinterpret_cast<char*>(page), sizeof page)) return {0, 0};
-  return {page[0], page[1]};
-}
-
-std::int64_t Cluster::await_started(std::int64_t id, std::int64_t epoch, int rank) const {
-  return await("the start of rank " + std::to_string(rank), [&] { return stamp(id, epoch, rank).first; });
-}
-
-void Cluster::await_alive(std::int64_t id, std::int64_t epoch, int rank, std::int64_t after_us) const {
-  await_true("a sign of life of rank " + std::to_string(rank), kPatience,
-             [&] { return stamp(id, epoch, rank).second > after_us; });
-}
-
-Seen Cluster::supervisor(std::int64_t id, std::int64_t epoch, const std::string& node) {
-  const std::string dir =
-      worker(node).directory() + "/state/attempts/" + std::to_string(id) + "-" + std::to_string(epoch);
-  for (auto& seen : find_processes("E2E_ROOT", worker(node).directory() + "/"))
-    if (seen.program == "tutti-supervisor" && seen.command.find(dir) != std::string::npos)
-      return std::move(seen);
-  throw Failure("no supervisor for " + dir);
-}
-
-// ---------------------------------------------------------------- the end
-
-void Cluster::stop_jobs() {
-  const auto live = rest_->get("/v1/jobs?state=pending,active&page_size=1000");
-  for (const auto& j : live.at("jobs").as_array())
-    rest_->raw("POST", "/v1/jobs/" + std::to_string(number_of(j.as_object(), "id")) + ":cancel", "{}");
-  await_true(
-      "every job has ended", kPatience,
-      [&] { return rest_->get("/v1/jobs?state=pending,active").at("jobs").as_array().empty(); },
-      [&] { return json::serialize(rest_->get("/v1/jobs?state=pending,active")); });
-}
-
-void Cluster::check_gpus() {
-  if (const std::string line = first_line(gpu_locks() + "/doubles"); !line.empty())
-    throw Failure("two ranks on one GPU: " + line);
-  const auto nodes = rest_->get("/v1/nodes");
-  for (const auto& node : nodes.at("nodes").as_array())
-    for (const auto& gpu : node.at("gpus").as_array()) {
-      const std::string state = text_of(gpu.as_object(), "state");
-      if (state != "free" && state != "quarantined" && state != "absent")
-        throw Failure("a GPU was not given back: " + json::serialize(node));
-    }
-  if (const auto open = sql("SELECT count(*) FROM allocation WHERE until_at IS NULL"); open.at(0) != "0")
-    throw Failure(open.at(0) + " allocations are still open");
-  const auto doubled = sql(
-      "SELECT count(*) FROM allocation a JOIN allocation b ON a.gpu = b.gpu AND (a.job, a.epoch) < (b.job, "
-      "b.epoch) AND tstzrange(a.from_at, a.until_at) && tstzrange(b.from_at, b.until_at)");
-  if (doubled.at(0) != "0") throw Failure(doubled.at(0) + " times a GPU had two owners");
-}
-
-void Cluster::check_logs() const {
-  std::vector<std::string> files = {directory_ + "/scheduler.log"};
-  if (options_.standby) files.push_back(directory_ + "/standby.log");
-  for (const auto& worker : workers_) {
-    files.push_back(worker->log());
-    std::error_code ec;
-    for (const auto& attempt : fs::directory_iterator(worker->directory() + "/state/attempts", ec))
-      files.push_back(attempt.path() / "supervisor.log");
-  }
-  for (const auto& file : files) {
-    std::ifstream in(file);
-    for (std::string line; std::getline(in, line);)
-      for (const auto* word : kTrouble)
-        if (line.find(word) != std::string::npos)
-          throw Failure(file + ": " + line + "\n" + end_of(file, 6000));
-  }
-}
-
-void Cluster::finish() {
-  stop_jobs();
-  check_gpus();
-  if (const auto left = find_processes("TUTTI_ATTEMPT_DIR", directory_ + "/"); !left.empty())
-    throw Failure("a process outlived its attempt: " + std::to_string(left[0].pid) + " " + left[0].command);
-  if (const auto why = find_overlap(read_intervals(shared_ + "/intervals", shared_ + "/stamps"));
-      !why.empty())
-    throw Failure("two epochs at a time: " + why);
-  for (auto& worker : workers_) worker->process().signal(SIGTERM);
-  for (auto& worker : workers_) {
-    if (worker->process().pid() == 0) continue;
-    const auto status = worker->process().wait(kPatience);
-    if (!status) throw Failure("worker " + worker->name() + " does not stop");
-    if (*status != 0 && *status != SIGKILL)
-      throw Failure("worker " + worker->name() + ": " + describe_status(*status) + "\n" +
-                    end_of(worker->log(), 4000));
-  }
-  if (options_.standby) {
-    standby_.signal(SIGTERM);
-    const auto ended = standby_.wait(kPatience);
-    if (!ended || *ended != 0)
-      throw Failure("the standby " + (ended ? "ended with " + describe_status(*ended) : "does not stop") +
-                    "\n" + end_of(directory_ + "/standby.log", 4000));
-  }
-  scheduler_.signal(SIGTERM);
-  const auto status = scheduler_.wait(kPatience);
-  if (!status || *status != 0)
-    throw Failure("the scheduler " + (status ? "ended with " + describe_status(*status) : "does not stop") +
-                  "\n" + end_of(directory_ + "/scheduler.log", 4000));
-  check_logs();
-  check_decisions(directory_ + "/data");
-  if (options_.standby) check_decisions(directory_ + "/standby");
-}
-
-// A scheduler that never led has decided nothing.
-void Cluster::check_decisions(const std::string& data) const {
-  std::error_code ec;
-  if (fs::is_empty(data + "/decisions", ec) || ec) return;
-  run({Site::instance().program("tutti"), "replay", data + "/decisions", "--prove"});
-}
-
-json::object Cluster::replay(const std::vector<std::string>& words) const {
-  std::vector<std::string> argv{Site::instance().program("tutti"), "-o", "json", "replay",
-                                directory_ + "/data/decisions"};
-  argv.insert(argv.end(), words.begin(), words.end());
-  return json::parse(run(argv)).as_object();
-}
-
-std::string Cluster::logs() const {
-  std::string out = "---- scheduler\n" + end_of(directory_ + "/scheduler.log", 6000);
-  if (options_.standby) out += "---- standby\n" + end_of(directory_ + "/standby.log", 6000);
-  for (const auto& worker : workers_) {
-    out += "---- " + worker->name() + "\n" + end_of(worker->log(), 3000);
-    std::error_code ec;
-    for (const auto& attempt : fs::directory_iterator(worker->directory() + "/state/attempts", ec))
-      for (const auto* name : {"supervisor.log", "logs/launcher.log", "logs/rank-0.log"})
-        if (const std::string text = end_of(attempt.path() / name, 1000); !text.empty())
-          out += "-- " + attempt.path().string() + "/" + name + "\n" + text;
-  }
-  return out;
 }
 
 }  // namespace tutti::e2e

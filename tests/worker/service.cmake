@@ -1,6 +1,6 @@
 # Messages, core and service of the worker.
-tutti_test(worker_messages_test LABEL unit SOURCES messages_test.cpp DEPS tutti_api_wire)
-tutti_test(worker_core_test LABEL unit SOURCES worker_core_test.cpp worker_ends_test.cpp worker_health_test.cpp worker_peers_test.cpp worker_checkpoints_test.cpp worker_evidence_test.cpp launch_plan_test.cpp hang_watch_test.cpp account_test.cpp DEPS tutti_worker_core)
+tutti_test(worker_messages_test LABEL unit SOURCES messages_test.cpp messages_refused_test.cpp DEPS tutti_api_wire)
+tutti_test(worker_core_test LABEL unit SOURCES worker_core_test.cpp worker_ends_test.cpp worker_health_test.cpp worker_gate_test.cpp worker_peers_test.cpp worker_checkpoints_test.cpp worker_evidence_test.cpp launch_plan_test.cpp hang_watch_test.cpp account_test.cpp DEPS tutti_worker_core)
 
 tutti_test(worker_child_test LABEL unit
   SOURCES child_test.cpp path_check_test.cpp peer_link_test.cpp preflight_test.cpp capture_test.cpp probe_process_test.cpp node_watch_test.cpp accounts_test.cpp addresses_test.cpp job_files_test.cpp

@@ -17,7 +17,7 @@ foreach(test supervisor_process_test supervisor_parts_test)
   add_dependencies(${test} tutti-supervisor tutti-rank tutti-shell tutti-launch-agent)
 endforeach()
 tutti_test(container_test LABEL unit TIMEOUT 240
-  SOURCES container_test.cpp container_process_test.cpp supervisor_rig.cpp
+  SOURCES container_test.cpp image_cache_test.cpp oci_archive_test.cpp container_process_test.cpp supervisor_rig.cpp
   DEPS tutti_worker_supervisor tutti_worker_container)
 add_dependencies(container_test tutti-supervisor tutti-rank tutti-image)
 

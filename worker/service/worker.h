@@ -100,6 +100,14 @@ class Worker {
   void open_client();
   void open_peer_link();
   void use_peer_secret(const std::string&);
+  void settle();  // after every event: actions, then the timer
+  void arm_tick();
+  void write_later(std::string path, std::string text, mode_t mode = 0600);
+  void write_evidence(AttemptKey, const std::string& file, std::string text);
+  void on_probe(const nvml::Message&);
+  void on_probe_hung(int times);
+
+  // worker_orders.cpp
   void handle(const std::string& text);
   bool obey(const protocol::Welcome&);  // false: its leader's term is over
   bool nothing_lives() const;
@@ -107,7 +115,8 @@ class Worker {
   void open_shell(const protocol::OpenShell&);
   const Account* user_of(AttemptKey);         // none: nothing was ever started for it
   const SecretMask& mask_of(AttemptKey key);  // throws std::runtime_error
-  void settle();                              // after every event: actions, then the timer
+
+  // worker_actions.cpp
   void act(Send&);
   void act(SpawnSupervisor&);
   void act(LaunchRanks&);
@@ -127,11 +136,6 @@ class Worker {
   void act(PingPeer&);
   void act(SaveHealth&);
   void act(Note&);
-  void arm_tick();
-  void write_later(std::string path, std::string text, mode_t mode = 0600);
-  void write_evidence(AttemptKey, const std::string& file, std::string text);
-  void on_probe(const nvml::Message&);
-  void on_probe_hung(int times);
 
   // worker_hang.cpp
   void watch_ranks(AttemptKey);  // each look
