@@ -201,7 +201,7 @@ int run_node_change(Session& session, const NodeChange& change) {
                             : change.verb == "report" ? " is reported; it is "
                             : change.verb == "off"    ? " is given up; it is "
                                                       : " is ") +
-                           text_of(node, "service");
+                           text_of(node, change.verb == "off" ? "state" : "service");
         const std::string until = text_of(node, "service_until");
         if (change.verb == "drain" && !change.dry_run && !until.empty())
           line += " until " + time_cell(until, session.look).text;
