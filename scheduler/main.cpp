@@ -1,6 +1,7 @@
 // tutti-scheduler: reads the command line and does what it asks for. What is served, and how, begins in
 // serving.h; its parts are in scheduler/service (leader, workers' connections, metrics), api/handlers (REST)
 // and db (store). One control thread runs everything but blocking calls.
+#include <malloc.h>
 #include <sodium.h>
 #include <spdlog/spdlog.h>
 
@@ -80,6 +81,9 @@ int act(CommandLine& line, const Serving::Reread& reread) {
 int main(int argc, char** argv) {
   if (argc == 3 && argv[1] == kReplayVerb) return answer_one_replay(argv[2]);
   daemon::end_threads_without_memory("tutti-scheduler");
+  // glibc would raise it to the largest buffer that was ever freed; those of batches would then lie among the
+  // jobs, and keep the heap from shrinking.
+  mallopt(M_MMAP_THRESHOLD, 128 * 1024);
   CommandLine line;
   if (const auto done = line.configuration.parse(argc, argv)) return *done;
   spdlog::set_level(spdlog::level::from_str(line.flags.log_level));
