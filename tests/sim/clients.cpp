@@ -126,7 +126,7 @@ void Clients::start(Time until, int jobs) {
   for (int i = 0; i < jobs; ++i)
     world_.at(dice_.between(0ms, until), [this] {
       ++waiting_;
-      if (dice_.chance(100))
+      if (dice_.chance(place_.canary == Canary::not_unfolded ? 600 : 100))
         submit(array(), 0);
       else if (dice_.chance(100))
         submit(chain(), 0);

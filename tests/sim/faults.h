@@ -15,6 +15,7 @@ class Faults {
  public:
   Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine>>& machines);
 
+  void choose_versions();  // of the schedulers, before they start
   void start(Time until);
   // Everything that is broken is mended now, and nothing breaks any more.
   void heal();
@@ -57,6 +58,11 @@ class Faults {
   void doom();
   void jump_clocks();
 
+  // upgrade_faults.cpp: two versions of the scheduler
+  void next_upgrade(Time until);
+  void replace(std::size_t turn, std::size_t first, Version with);
+  bool calm() const;
+
   void kill_scheduler(Duration down);
   void pause_scheduler(Duration length);
   void store_down(Duration length);
@@ -78,7 +84,7 @@ class Faults {
   World& world_;
   Server& server_;
   std::vector<std::unique_ptr<Machine>>& machines_;
-  Dice dice_;
+  Dice dice_, upgrade_dice_;
   bool over_ = false;
   bool split_ = false;  // a leader is on its own
   Time quiet_until_{};  // benign faults of the scheduler process stand alone

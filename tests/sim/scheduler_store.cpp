@@ -1,4 +1,5 @@
 // The scheduler process, part 3: what lies between it and the store.
+#include <algorithm>
 #include <utility>
 
 #include "tests/sim/scheduler_process.h"
@@ -6,6 +7,10 @@
 namespace tutti::sim {
 namespace {
 constexpr Duration kNoAnswer = 1s, kNoAnswerAtMost = 3s;  // of a store that is cut off
+}
+
+bool Server::older_connected() const {
+  return std::ranges::any_of(schedulers, [](const auto* s) { return s->is_before() && s->connected(); });
 }
 
 void SchedulerProcess::server_changed() {
@@ -96,7 +101,7 @@ void SchedulerProcess::commit(const Batch& batch) {
     try {
       store_->commit(batch);
     } catch (const StoreError& e) {
-      if (e.kind == StoreError::in_doubt) oracle_.committed(batch);
+      if (e.kind == StoreError::in_doubt) written(batch);
       throw;
     }
   } else {
@@ -107,6 +112,16 @@ void SchedulerProcess::commit(const Batch& batch) {
   if (const Term newest = server_.database->leader().term; newest != term_)
     return world_.fail("I9: " + name_ + " has written under term " + to_string(term_) + ", the newest is " +
                        to_string(newest));
+  written(batch);
+}
+
+// In the same transaction, tasks that have no rows get them, or their array becomes one row.
+void SchedulerProcess::written(const Batch& batch) {
+  server_.folded.unfold(batch);
+  const bool folds = !is_before() && !server_.older_connected();
+  if (folds && server_.folded.fold(batch) > 0) world_.mark("an array is one row");
+  if (!is_before() && !folds && FoldedTasks::foldable(batch))
+    world_.mark("an array is not folded beside a scheduler of the version before");
   oracle_.committed(batch);
 }
 

@@ -81,6 +81,15 @@ TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
                            "worker: obeys a higher term",
                            "worker: a lower term is refused",
                            "a worker of the version before says hello",
+                           "fault: rolling upgrade of the schedulers",
+                           "fault: the schedulers go back to the version before",
+                           "a scheduler is replaced in good order",
+                           "a scheduler is killed and replaced",
+                           "a scheduler of the version before leads",
+                           "a leader follows one of the version before",
+                           "a leader of the version before follows a newer one",
+                           "an array is one row",
+                           "an array is not folded beside a scheduler of the version before",
                            "cancel while stopping",
                            "requeue while starting"})
     EXPECT_GT(marks[mark], 0u) << "never met: " << mark;
