@@ -77,14 +77,6 @@ constexpr bool of_replicas(Canary canary) { return canary >= Canary::renew_uncon
 // One that matters only between two versions of the scheduler.
 constexpr bool of_versions(Canary canary) { return canary >= Canary::not_unfolded; }
 
-// Not noticed within a hundred runs: the moments that it takes are too rare by chance. The model
-// (tests/model) finds the first two and, by hand, settle_by_hello in all interleavings; they stay here for
-// long campaigns by name.
-constexpr bool is_rare(Canary canary) {
-  return canary == Canary::renew_unconfirmed || canary == Canary::reads_confirm ||
-         canary == Canary::confirmed_when_heard || canary == Canary::settle_by_hello;
-}
-
 inline std::optional<Canary> parse_canary(std::string_view text) {
   for (const auto& [canary, name] : kCanaries)
     if (name == text) return canary;

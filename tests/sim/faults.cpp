@@ -186,7 +186,10 @@ void Faults::hostile() {
     case 21: return split(true, true);
     case 22: return split(false, dice_.chance(400));
     case 23: return fail_over(false);
-    case 24: return split_of_slow_store();
+    case 24: {
+      const bool stale = place_.canary == Canary::confirmed_when_heard || upgrade_dice_.chance(400);
+      return stale ? stale_answer() : split_of_slow_store();
+    }
     case 25: return cut_from_workers();
     case 26: return doom();
     case 27: return jump_clocks();

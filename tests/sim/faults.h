@@ -51,7 +51,8 @@ class Faults {
   // with it go some of the nodes, out of the others' reach.
   void split(bool apart, bool old_primary);
   void split_of_slow_store();
-  void fall_apart(std::size_t leader, Duration length);
+  void stale_answer();
+  void fall_apart(std::size_t leader, Duration length, bool wandering);
   void wander(std::size_t leader, std::size_t node, std::size_t to);
   void fail_over(bool leader_stays_behind);
   void cut_from_workers();

@@ -113,6 +113,7 @@ void SchedulerProcess::kill() {
   if (auto work = std::exchange(under_way_, nullptr); work && has_store() && dice_.chance(500)) (*work)();
   alive_ = paused_ = leading_ = doomed_ = false;
   stopping_.reset();
+  before_next_answer_ = nullptr;
   term_ = {};
   confirmed_at_ = others_renew_until_ = {};
   before_commit_.reset();
@@ -225,8 +226,9 @@ void SchedulerProcess::load() {
   auto snapshot = std::make_shared<Snapshot>();
   store_op(
       Ask::load, [this, snapshot] { return attempt([&] { *snapshot = read_rows(); }); },
-      [this, snapshot](Outcome outcome) {
+      [this, snapshot, asked_at = clock().mono](Outcome outcome) {
         if (stopping_) return;
+        if (canary_ == Canary::reads_confirm && outcome == Outcome::ok) confirmed(asked_at);
         if (outcome == Outcome::deposed) return step_down();
         if (outcome != Outcome::ok) return retry_later([this] { load(); });
         if (auto denied = std::exchange(before_commit_, std::nullopt)) *snapshot = std::move(*denied);
@@ -262,6 +264,7 @@ void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
   });
   std::string why;
   if (!plane_->invariants_hold(&why)) world_.fail("after recovery: " + why);
+  if (!behind_ && server_.database->leader().term == term_) oracle_.led(*plane_);
   retry_delay_ = 100ms;
   last_store_contact_ = clock().mono;
   resync(snapshot.nodes);

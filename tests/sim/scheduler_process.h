@@ -74,6 +74,8 @@ class SchedulerProcess {
   void restart_in_order(Duration down);
   void pause();
   void resume();
+  // When the next answer that confirms its lead has come to its host: before that is read. Then `what`.
+  void pause_before_next_answer(std::function<void()> what) { before_next_answer_ = std::move(what); }
   void server_changed();  // it has gone down or come up
   void cut_session();     // the server ends this scheduler's session, as it does with a frozen leader
   // Its host hears nothing of the store any more; the server ends the session after a while.
@@ -142,6 +144,7 @@ class SchedulerProcess {
   // scheduler_process.cpp: the leader
   void after(Duration delay, std::function<void()> what);
   void store_op(Ask ask, std::function<Outcome()> work, std::function<void(Outcome)> done);
+  void answered(Ask ask, Outcome outcome, Duration patience, std::function<void(Outcome)> done);
   Outcome executed(Ask ask, const std::function<Outcome()>& work);
   Outcome attempt(const std::function<void()>& call);
   void commit(const Batch& batch);
@@ -213,6 +216,7 @@ class SchedulerProcess {
   Term term_;
   bool leading_ = false;
   std::optional<Duration> stopping_;  // in good order; down for so long
+  std::function<void()> before_next_answer_;
   Mono confirmed_at_{}, others_renew_until_{};
   std::optional<Snapshot> before_commit_;             // of a canary
   std::shared_ptr<std::function<void()>> under_way_;  // sent to the server, not executed yet

@@ -62,11 +62,26 @@ void SchedulerProcess::store_op(Ask ask, std::function<Outcome()> work, std::fun
       if (!alive_) start();
     });
   });
-  after(there + back, [this, outcome, patience, done = std::move(done)] {
-    if (has_store() || *outcome == Outcome::deposed) return done(*outcome);
-    if (behind_ && *outcome == Outcome::ok) return done(*outcome);
+  world_.after(there + back, [this, ask, outcome, patience, life = life_, done = std::move(done)]() mutable {
+    if (life == life_) answered(ask, *outcome, patience, std::move(done));
+  });
+}
+
+// The answer is here, or never will be. It is read when the process takes its next step, whatever has become
+// of the connection by then.
+void SchedulerProcess::answered(Ask ask, Outcome outcome, Duration patience,
+                                std::function<void(Outcome)> done) {
+  const bool here =
+      has_store() || outcome == Outcome::deposed || (behind_.has_value() && outcome == Outcome::ok);
+  const bool confirms = (ask == Ask::commit || ask == Ask::confirm) && outcome == Outcome::ok;
+  if (here && confirms && !paused_ && before_next_answer_) {
+    pause();
+    std::exchange(before_next_answer_, nullptr)();
+  }
+  gate([this, here, outcome, patience, done = std::move(done)] {
+    if (here) return done(outcome);
     // No answer: it waits for one until its deadline.
-    if (*outcome == Outcome::ok) world_.mark("the answer of the store is lost");
+    if (outcome == Outcome::ok) world_.mark("the answer of the store is lost");
     after(patience, [done] { done(Outcome::lost); });
   });
 }

@@ -10,16 +10,22 @@ namespace tutti::sim {
 
 // Before they start: as a rule the upgrade is still to come.
 void Faults::choose_versions() {
-  const unsigned before = upgrade_dice_.chance(600) ? 1000 : upgrade_dice_.chance(600) ? 500 : 0;
+  const bool mixed = place_.canary == Canary::untold_term;
+  const unsigned before = mixed                       ? 500
+                          : upgrade_dice_.chance(600) ? 1000
+                          : upgrade_dice_.chance(600) ? 500
+                                                      : 0;
   for (auto* s : place_.schedulers)
     if (upgrade_dice_.chance(before)) s->install(Version::before);
 }
 
 void Faults::next_upgrade(Time until) {
   const Duration wait =
-      of_versions(place_.canary) ? upgrade_dice_.between(2s, 10s) : upgrade_dice_.between(4s, 30s);
+      place_.canary == Canary::not_unfolded ? upgrade_dice_.between(2s, 10s) : upgrade_dice_.between(4s, 30s);
   world_.after(wait, [this, until] {
     if (over_ || world_.now() >= until) return;
+    // Whose canary is to be seen until its split is over.
+    if (split_ && place_.canary == Canary::untold_term) return next_upgrade(until);
     bool all_ours = true;
     for (const auto* s : place_.schedulers) all_ours = all_ours && !s->is_before();
     const bool back = upgrade_dice_.chance(all_ours ? 700 : 200);
@@ -34,6 +40,8 @@ void Faults::replace(std::size_t turn, std::size_t first, Version with) {
   if (place_.benign && (!calm() || world_.now() < quiet_until_))
     return world_.after(1s, [this, turn, first, with] { replace(turn, first, with); });
   auto* s = place_.schedulers[(first + turn) % place_.schedulers.size()];
+  if (place_.canary == Canary::untold_term)  // seen only where they differ
+    with = upgrade_dice_.chance(500) ? Version::before : Version::ours;
   s->install(with);
   const Duration down = upgrade_dice_.between(100ms, 1200ms);
   const bool at_once = upgrade_dice_.chance(850), in_good_order = upgrade_dice_.chance(700);
