@@ -11,6 +11,13 @@ namespace tutti::sim {
 namespace {
 constexpr auto kOwner = "ada";
 constexpr std::uint64_t kBodyHash = 7;
+
+// Noticed only when a job outlives the leases that a leader before may have renewed.
+constexpr bool wants_long_jobs(Canary canary) {
+  return canary == Canary::renew_unconfirmed || canary == Canary::reads_confirm ||
+         canary == Canary::confirmed_when_heard || canary == Canary::settle_by_hello ||
+         canary == Canary::untold_term;
+}
 }  // namespace
 
 Clients::Clients(Place& place, std::size_t nodes, int gpus_per_node)
@@ -59,6 +66,13 @@ JobSpec Clients::make_spec(const std::string& name) {
     s.setup = "prepare data";
     plan.setup = dice_.between(1ms, 3s);
     if (!place_.benign) plan.setup_fails_per_mille = 50;
+  }
+  if (wants_long_jobs(place_.canary)) {
+    s.nodes = 1;
+    s.time_limit.reset();
+    s.begin_time.reset();
+    plan.work = dice_.between(20s, 45s);
+    plan.fails_per_mille = 0;
   }
   place_.workload.plans[name] = plan;
   return s;
@@ -126,7 +140,7 @@ void Clients::start(Time until, int jobs) {
   for (int i = 0; i < jobs; ++i)
     world_.at(dice_.between(0ms, until), [this] {
       ++waiting_;
-      if (dice_.chance(100))
+      if (dice_.chance(place_.canary == Canary::not_unfolded ? 600 : 100))
         submit(array(), 0);
       else if (dice_.chance(100))
         submit(chain(), 0);

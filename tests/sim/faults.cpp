@@ -16,9 +16,11 @@ Faults::Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine
       world_(place.network.world()),
       server_(server),
       machines_(machines),
-      dice_(world_.dice(2)) {}
+      dice_(world_.dice(2)),
+      upgrade_dice_(world_.dice(5)) {}
 
 void Faults::start(Time until) {
+  if (place_.rolling) next_upgrade(until);
   if (place_.storm)
     next_storm(until);
   else
@@ -58,6 +60,14 @@ void Faults::heal() {
     if (auto f = std::exchange(*mend, nullptr)) f();
 }
 
+// A scheduler that starts now has the rows at once, and its workers.
+bool Faults::calm() const {
+  if (!server_.up || server_.slowest > kUsualStore) return false;
+  for (std::size_t i = 0; i < machines_.size(); ++i)
+    if (!place_.network.reachable(i)) return false;
+  return true;
+}
+
 // What the fault met, for the list of what was covered.
 void Faults::note(const std::string& what) {
   world_.log([&] { return "---- fault: " + what; });
@@ -80,9 +90,7 @@ void Faults::benign() {
   Duration down{};
   switch (kind) {
     case 0:
-      if (!server_.up || server_.slowest > kUsualStore) return;  // a new scheduler needs the rows
-      for (std::size_t i = 0; i < machines_.size(); ++i)
-        if (!place_.network.reachable(i)) return;
+      if (!calm()) return;
       // Attempts that hold their own leases live through a long absence.
       down = server_.continue_for > 1min && dice_.chance(400) ? dice_.between(6s, 40s)
                                                               : dice_.between(100ms, 1200ms);
@@ -134,6 +142,7 @@ std::uint64_t Faults::favourite() const {
     case Canary::confirmed_when_heard: return 24;
     case Canary::old_term_writes: return 1;
     case Canary::in_doubt_denied: return 4;
+    case Canary::untold_term: return 20;
     case Canary::none:
     case Canary::speak_before_commit:
     case Canary::short_lease:
@@ -142,7 +151,8 @@ std::uint64_t Faults::favourite() const {
     case Canary::proof_without_death:
     case Canary::no_adoption:
     case Canary::end_first:
-    case Canary::blind_recovery: return 0;
+    case Canary::blind_recovery:
+    case Canary::not_unfolded: return 0;
   }
   return 0;
 }
@@ -176,7 +186,10 @@ void Faults::hostile() {
     case 21: return split(true, true);
     case 22: return split(false, dice_.chance(400));
     case 23: return fail_over(false);
-    case 24: return split_of_slow_store();
+    case 24: {
+      const bool stale = place_.canary == Canary::confirmed_when_heard || upgrade_dice_.chance(400);
+      return stale ? stale_answer() : split_of_slow_store();
+    }
     case 25: return cut_from_workers();
     case 26: return doom();
     case 27: return jump_clocks();

@@ -15,6 +15,7 @@ class Faults {
  public:
   Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine>>& machines);
 
+  void choose_versions();  // of the schedulers, before they start
   void start(Time until);
   // Everything that is broken is mended now, and nothing breaks any more.
   void heal();
@@ -50,12 +51,18 @@ class Faults {
   // with it go some of the nodes, out of the others' reach.
   void split(bool apart, bool old_primary);
   void split_of_slow_store();
-  void fall_apart(std::size_t leader, Duration length);
+  void stale_answer();
+  void fall_apart(std::size_t leader, Duration length, bool wandering);
   void wander(std::size_t leader, std::size_t node, std::size_t to);
   void fail_over(bool leader_stays_behind);
   void cut_from_workers();
   void doom();
   void jump_clocks();
+
+  // upgrade_faults.cpp: two versions of the scheduler
+  void next_upgrade(Time until);
+  void replace(std::size_t turn, std::size_t first, Version with);
+  bool calm() const;
 
   void kill_scheduler(Duration down);
   void pause_scheduler(Duration length);
@@ -78,7 +85,7 @@ class Faults {
   World& world_;
   Server& server_;
   std::vector<std::unique_ptr<Machine>>& machines_;
-  Dice dice_;
+  Dice dice_, upgrade_dice_;
   bool over_ = false;
   bool split_ = false;  // a leader is on its own
   Time quiet_until_{};  // benign faults of the scheduler process stand alone

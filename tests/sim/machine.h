@@ -46,6 +46,7 @@ struct Place {  // what all machines share
   bool benign = false;
   bool storm = false;    // many faults at once (storm.cpp)
   bool upgrade = false;  // some workers are one version older
+  bool rolling = false;  // schedulers are, or have been, and are replaced
   std::vector<Machine*> machines{};
 };
 

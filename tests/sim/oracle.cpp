@@ -77,6 +77,15 @@ void Oracle::committed(const Batch& batch) {
   if (const auto why = schedules_.committed(batch); !why.empty()) world_.fail("I8: " + why);
 }
 
+void Oracle::led(const ControlPlane& plane) {
+  for (const auto& [id, state] : state_) {
+    const bool over = state == name(JobState::succeeded) || state == name(JobState::failed) ||
+                      state == name(JobState::cancelled);
+    if (!over && plane.find_job(id) == nullptr)
+      return world_.fail("I4: job " + to_string(id) + " is " + state + ", and who leads does not know of it");
+  }
+}
+
 void Oracle::check_batch(const Batch& batch) {
   for (const auto& g : batch.gpus) uuid_[g.id] = g.uuid;
   const auto before =

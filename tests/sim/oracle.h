@@ -4,7 +4,8 @@
 //   I2 no two epochs of one job are alive at once; no rank starts before its attempt is in the store or after
 //      the store says that it has ended; none lives when the store says so;
 //   I3 a checkpoint is registered under the current epoch only;
-//   I4 an acknowledged submission is in the store, once, and the same key names the same job for ever;
+//   I4 an acknowledged submission is in the store, once, and the same key names the same job for ever; who
+//      leads knows of every job that has not ended;
 //   I5 every GPU's time is accounted for: allocations are closed when all is over;
 //   I6 a fault of the control plane alone kills nothing (runs with `benign` faults);
 //   I7 a gang does not live on in part;
@@ -23,6 +24,7 @@
 #include <vector>
 
 #include "db/memory/memory_reader.h"
+#include "scheduler/core/control_plane.h"
 #include "tests/sim/schedule_oracle.h"
 #include "tests/sim/world.h"
 
@@ -53,6 +55,8 @@ class Oracle {
 
   // ---- the store: a transaction has been applied
   void committed(const Batch& batch);
+  // Whoever leads by the newest term has read it.
+  void led(const ControlPlane& plane);
 
   // ---- people
   void acknowledged(const std::string& owner, const std::string& key, JobId id);

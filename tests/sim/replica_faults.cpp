@@ -34,7 +34,7 @@ void Faults::split(bool apart, bool old_primary) {
     leader->cut_store(place_.canary == Canary::none && dice_.chance(500) ? dice_.between(1s, 11s)
                                                                          : dice_.between(0ms, 1s));
   }
-  if (apart) fall_apart(at, length);
+  if (apart) fall_apart(at, length, true);
   mend_after(length, [this, leader, old_primary] {
     split_ = false;
     if (old_primary)
@@ -52,7 +52,32 @@ void Faults::split_of_slow_store() {
   });
 }
 
-void Faults::fall_apart(std::size_t leader, Duration length) {
+// What confirmed the lead lies there and is read only when the process goes on, before its workers have left
+// it: it has been followed meanwhile, and nobody can tell it.
+void Faults::stale_answer() {
+  SchedulerProcess* leader = acting_leader();
+  if (leader == nullptr || split_ || place_.schedulers.size() < 2) return;
+  leader->pause_before_next_answer([this, leader] {
+    const bool vain = over_ || split_;
+    if (!vain) {
+      note("leader paused before it has read an answer, then cut off from the store");
+      std::size_t at = 0;
+      while (place_.schedulers[at] != leader) ++at;
+      const Duration length =
+          place_.canary != Canary::none ? dice_.between(40s, 60s) : dice_.between(6s, 45s);
+      split_ = true;
+      leader->cut_store(0ms);
+      fall_apart(at, length, false);
+      mend_after(length, [this, leader] {
+        split_ = false;
+        leader->heal_store();
+      });
+    }
+    mend_after(vain ? Duration(0ms) : dice_.between(2700ms, 2950ms), [leader] { leader->resume(); });
+  });
+}
+
+void Faults::fall_apart(std::size_t leader, Duration length, bool wandering) {
   const bool peers = dice_.chance(500);
   for (std::size_t node = 0; node < machines_.size(); ++node) {
     const bool with_it = dice_.chance(500);
@@ -67,7 +92,7 @@ void Faults::fall_apart(std::size_t leader, Duration length) {
       for (const std::size_t s : away)
         for (const Side side : {Side::worker, Side::scheduler}) place_.network.heal(node, s, side);
     });
-    if (!with_it || !dice_.chance(700)) continue;
+    if (!wandering || !with_it || !dice_.chance(700)) continue;
     for (std::size_t s = 0; s < place_.schedulers.size(); ++s)
       if (s != leader) wander(leader, node, s);
   }
@@ -82,14 +107,19 @@ void Faults::wander(std::size_t leader, std::size_t node, std::size_t to) {
     const bool one_way = dice_.chance(500);
     world_.mark(one_way ? "a node is heard by the new leader, and goes back"
                         : "a node is with the new leader, and goes back");
-    place_.network.heal(node, to, Side::worker);
-    if (!one_way) place_.network.heal(node, to, Side::scheduler);
+    for (const Side side : {Side::worker, Side::scheduler}) place_.network.heal(node, to, side);
+    const auto deaf = std::make_shared<bool>(false);
+    if (one_way)
+      worker->when_connected(to, [this, node, to, deaf] {
+        if (over_ || std::exchange(*deaf, true)) return;
+        place_.network.cut(node, to, Side::scheduler);
+      });
     worker->go_to(to);
     // Cut again with the mending of the whole, whichever is first.
     world_.after(one_way ? dice_.between(300ms, 1500ms) : dice_.between(1s, 3s),
-                 [this, leader, node, to, one_way] {
+                 [this, leader, node, to, deaf] {
                    place_.network.cut(node, to, Side::worker);
-                   if (!one_way) place_.network.cut(node, to, Side::scheduler);
+                   if (!std::exchange(*deaf, true)) place_.network.cut(node, to, Side::scheduler);
                    if (auto* back = machines_[node]->worker(); back != nullptr) back->go_to(leader);
                  });
   });

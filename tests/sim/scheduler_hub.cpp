@@ -38,8 +38,10 @@ void SchedulerProcess::accept(const LinkPtr& link) {
 }
 
 void SchedulerProcess::resync(const std::vector<NodeRow>& nodes) {
-  known_.clear();
-  for (const auto& node : nodes) known_[node.name] = {node.id, node.boot_id};
+  if (!is_before()) {  // that one knows whom it has heard itself
+    known_.clear();
+    for (const auto& node : nodes) known_[node.name] = {node.id, node.boot_id};
+  }
   by_node_.clear();
   const auto all = connections_;
   for (const auto& [link, c] : all) {
@@ -71,7 +73,9 @@ void SchedulerProcess::on_text(const ConnectionPtr& c, const std::string& text) 
                  [&](protocol::LogChunk&) {},
                  [&](protocol::AttemptStatus& m) {
                    if (canary_ == Canary::free_unproven && m.end) m.end->proven = true;
-                   tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_attempt_status(t, n, m); });
+                   tell_plane(c, [this, m, node = c->name](ControlPlane& p, Now t, NodeId n) {
+                     p.on_attempt_status(t, n, is_before() ? before::heard(p, node, m) : m);
+                   });
                  },
                  [&](protocol::GpuFault& m) {
                    tell_plane(c, [m](ControlPlane& p, Now t, NodeId n) { p.on_gpu_fault(t, n, m); });
@@ -120,7 +124,9 @@ void SchedulerProcess::on_hello(const ConnectionPtr& c, protocol::Hello hello) {
   if (!plane_) return;
   Command command;
   command.decide = [this, c, hello = std::move(hello)](ControlPlane& plane,
-                                                       Now now) -> std::function<void()> {
+                                                       Now now) mutable -> std::function<void()> {
+    if (is_before())
+      for (auto& status : hello.attempts) status = before::heard(plane, hello.node, status);
     const NodeId node = plane.on_hello(now, hello);
     c->decided = node;
     c->generation = plane.cluster().find(node)->link;
@@ -162,9 +168,14 @@ void SchedulerProcess::welcome_meanwhile(const ConnectionPtr& c, const protocol:
   welcome.lease_us = LeaseSettings{}.lease.count();
   welcome.heartbeat_us = leases_->settings().heartbeat.count();
   for (const auto& status : hello.attempts) welcome.keep.push_back(status.key);
-  welcome.term = term_.value;
+  welcome.term = told_term();
   bind(c, it->second.node);
   c->link->send(Side::scheduler, wire::encode(protocol::ToWorker(std::move(welcome))));
+}
+
+std::optional<std::int64_t> SchedulerProcess::told_term() const {
+  if (is_before() && canary_ == Canary::untold_term) return std::nullopt;
+  return term_.value;
 }
 
 void SchedulerProcess::bind(const ConnectionPtr& c, NodeId node) {
@@ -216,7 +227,7 @@ void SchedulerProcess::deliver(Effect effect) {
   // The canary's scheduler waits less than it says.
   if (auto* welcome = std::get_if<protocol::Welcome>(&effect.message)) {
     welcome->lease_us = LeaseSettings{}.lease.count();
-    welcome->term = term_.value;
+    welcome->term = told_term();
   }
   std::string text = wire::encode(effect.message);
   if (!std::holds_alternative<protocol::Welcome>(effect.message)) {

@@ -55,7 +55,9 @@ SchedulerProcess::SchedulerProcess(Network& network, Server& server, Oracle& ora
       canary_(canary),
       name_(std::move(name)),
       dice_(world_.dice(stream)),
-      drift_ppm_(dice_.between(-150, 150)) {}
+      drift_ppm_(dice_.between(-150, 150)) {
+  server_.schedulers.push_back(this);
+}
 
 // As Leader::now(): its calendar never falls behind what has been written.
 Now SchedulerProcess::clock() const {
@@ -84,7 +86,8 @@ void SchedulerProcess::after(Duration delay, std::function<void()> what) {
 // ---------------------------------------------------------------- life and death
 
 void SchedulerProcess::start() {
-  world_.log([&] { return name_ + " starts"; });
+  version_ = installed_;
+  world_.log([&] { return name_ + (is_before() ? " starts, of the version before" : " starts"); });
   alive_ = true;
   paused_ = false;
   ++life_;
@@ -109,6 +112,8 @@ void SchedulerProcess::kill() {
   // What it had sent to the server happens or does not.
   if (auto work = std::exchange(under_way_, nullptr); work && has_store() && dice_.chance(500)) (*work)();
   alive_ = paused_ = leading_ = doomed_ = false;
+  stopping_.reset();
+  before_next_answer_ = nullptr;
   term_ = {};
   confirmed_at_ = others_renew_until_ = {};
   before_commit_.reset();
@@ -122,6 +127,34 @@ void SchedulerProcess::kill() {
   inbox_.clear();
   committing_ = kicked_ = tick_due_ = false;
   store_.reset();
+}
+
+// As Leader::stop(): no worker is answered from here on, and what is under way is waited for.
+void SchedulerProcess::restart_in_order(Duration down) {
+  if (!alive_ || stopping_) return;
+  world_.log([&] { return name_ + " stops in good order"; });
+  stopping_ = down;
+  refuse_all();
+  by_node_.clear();
+  for (const auto& [link, c] : std::exchange(connections_, {})) c->link->abort(Side::scheduler, "stopping");
+  if (!committing_) finish_stop();
+}
+
+void SchedulerProcess::finish_stop() {
+  committing_ = true;  // nothing else is asked any more
+  store_op(
+      Ask::resign,
+      [this] {
+        store_->resign();
+        return Outcome::ok;
+      },
+      [this](Outcome) {
+        const Duration down = *stopping_;
+        kill();
+        world_.after(down, [this] {
+          if (!alive_) start();
+        });
+      });
 }
 
 void SchedulerProcess::pause() {
@@ -140,6 +173,7 @@ void SchedulerProcess::resume() {
 // ---------------------------------------------------------------- lead, load, recover
 
 void SchedulerProcess::take_lead() {
+  if (stopping_) return;
   auto term = std::make_shared<Term>();
   auto others = std::make_shared<Duration>();
   store_op(
@@ -147,10 +181,13 @@ void SchedulerProcess::take_lead() {
       [this, term, others] {
         return attempt([&] {
           *term = store_->acquire_leadership(name_);
+          if (is_before() && canary_ != Canary::not_unfolded && server_.folded.unfold_all() > 0)
+            world_.mark("tasks get their rows for a leader of the version before");
           *others = store_->predecessors_renew();
         });
       },
       [this, term, others, asked_at = clock().mono](Outcome outcome) {
+        if (stopping_) return;
         if (outcome == Outcome::ok) return led(*term, *others, asked_at);
         if (outcome == Outcome::lost) return retry_later([this] { take_lead(); });
         after(kLockPause, [this] { take_lead(); });  // another one leads
@@ -161,6 +198,10 @@ void SchedulerProcess::led(Term term, Duration others_renew, Mono asked_at) {
   world_.log([&] { return name_ + " leads, term " + to_string(term); });
   term_ = term;
   leading_ = true;
+  if (is_before()) world_.mark("a scheduler of the version before leads");
+  if (std::exchange(server_.led_by_before, is_before()) != is_before() && term.value > 1)
+    world_.mark(is_before() ? "a leader of the version before follows a newer one"
+                            : "a leader follows one of the version before");
   confirmed_at_ = asked_at;
   if (others_renew > Duration::zero() && canary_ != Canary::forget_predecessors) {
     world_.mark("a leader believes in leases of one before it");
@@ -171,8 +212,9 @@ void SchedulerProcess::led(Term term, Duration others_renew, Mono asked_at) {
 }
 
 bool SchedulerProcess::may_renew() const {
-  return leads() && (canary_ == Canary::renew_unconfirmed ||
-                     lead::may_renew(clock().mono, confirmed_at_, server_.renews_for));
+  return leads() && !stopping_ &&
+         (canary_ == Canary::renew_unconfirmed ||
+          lead::may_renew(clock().mono, confirmed_at_, server_.renews_for));
 }
 
 void SchedulerProcess::confirmed(Mono asked_at) {
@@ -180,16 +222,26 @@ void SchedulerProcess::confirmed(Mono asked_at) {
 }
 
 void SchedulerProcess::load() {
+  if (stopping_) return;
   auto snapshot = std::make_shared<Snapshot>();
   store_op(
-      Ask::load,
-      [this, snapshot] { return attempt([&] { *snapshot = behind_ ? *behind_ : store_->load(); }); },
-      [this, snapshot](Outcome outcome) {
+      Ask::load, [this, snapshot] { return attempt([&] { *snapshot = read_rows(); }); },
+      [this, snapshot, asked_at = clock().mono](Outcome outcome) {
+        if (stopping_) return;
+        if (canary_ == Canary::reads_confirm && outcome == Outcome::ok) confirmed(asked_at);
         if (outcome == Outcome::deposed) return step_down();
         if (outcome != Outcome::ok) return retry_later([this] { load(); });
         if (auto denied = std::exchange(before_commit_, std::nullopt)) *snapshot = std::move(*denied);
         loaded(snapshot);
       });
+}
+
+Snapshot SchedulerProcess::read_rows() const {
+  Snapshot rows = behind_ ? *behind_ : store_->load();
+  if (!is_before()) return rows;
+  if (!behind_) server_.folded.hide_in(rows);
+  before::forget_younger_columns(rows);
+  return rows;
 }
 
 void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
@@ -212,6 +264,7 @@ void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
   });
   std::string why;
   if (!plane_->invariants_hold(&why)) world_.fail("after recovery: " + why);
+  if (!behind_ && server_.database->leader().term == term_) oracle_.led(*plane_);
   retry_delay_ = 100ms;
   last_store_contact_ = clock().mono;
   resync(snapshot.nodes);
@@ -221,12 +274,14 @@ void SchedulerProcess::loaded(const std::shared_ptr<const Snapshot>& rows) {
 }
 
 void SchedulerProcess::recover() {
+  if (stopping_) return finish_stop();
   plane_.reset();
   refuse_all();
   load();
 }
 
 void SchedulerProcess::step_down() {
+  if (stopping_) return finish_stop();
   world_.log([&] { return name_ + " is deposed"; });
   world_.mark("deposed");
   plane_.reset();
@@ -252,7 +307,8 @@ void SchedulerProcess::refuse_all() {
 
 void SchedulerProcess::check_health() {
   after(kHealthEvery, [this] {
-    if (plane_ && !committing_ && (clock().mono - last_store_contact_ >= kHealthEvery || waits_for_others()))
+    if (plane_ && !committing_ && !stopping_ &&
+        (clock().mono - last_store_contact_ >= kHealthEvery || waits_for_others()))
       confirm();
     check_health();
   });
@@ -273,6 +329,7 @@ void SchedulerProcess::confirm() {
       },
       [this, others, asked_at = clock().mono](Outcome outcome) {
         committing_ = false;
+        if (stopping_) return finish_stop();
         if (outcome == Outcome::deposed) return step_down();
         if (outcome != Outcome::ok) return recover();
         confirmed(asked_at);
@@ -290,7 +347,7 @@ void SchedulerProcess::confirm() {
 // ---------------------------------------------------------------- decide, commit, speak
 
 bool SchedulerProcess::post(Command command) {
-  if (!plane_ || inbox_.size() >= kMaxInbox) {
+  if (!plane_ || stopping_ || inbox_.size() >= kMaxInbox) {
     if (command.refuse) command.refuse();
     return false;
   }
@@ -300,11 +357,11 @@ bool SchedulerProcess::post(Command command) {
 }
 
 void SchedulerProcess::kick() {
-  if (kicked_ || committing_ || !plane_ || (inbox_.empty() && !tick_due_)) return;
+  if (kicked_ || committing_ || !plane_ || stopping_ || (inbox_.empty() && !tick_due_)) return;
   kicked_ = true;
   after(0us, [this] {
     kicked_ = false;
-    if (!committing_ && plane_) run_batch();
+    if (!committing_ && plane_ && !stopping_) run_batch();
   });
 }
 
@@ -374,7 +431,7 @@ bool SchedulerProcess::time_to_check() {
 // As the real one: what has come meanwhile is on its way to the database before this is spoken of.
 void SchedulerProcess::committed(InFlight& done) {
   took_effect(done);
-  const auto next = !plane_ || inbox_.empty() ? nullptr : decide();
+  const auto next = !plane_ || stopping_ || inbox_.empty() ? nullptr : decide();
   const bool changes = next != nullptr && !next->batch.empty();
   if (changes) send(next);
   speak(done);
@@ -382,6 +439,7 @@ void SchedulerProcess::committed(InFlight& done) {
     took_effect(*next);
     speak(*next);
   }
+  if (stopping_) return finish_stop();
   kick();
 }
 
@@ -422,7 +480,7 @@ void SchedulerProcess::failed(InFlight& lost, Outcome why) {
 }
 
 void SchedulerProcess::arm_timer() {
-  if (!plane_) return;
+  if (!plane_ || stopping_) return;
   after(plane_->next_wake(clock()), [this, armed = ++timer_] {
     if (armed != timer_) return;
     tick_due_ = true;

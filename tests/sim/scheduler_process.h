@@ -11,6 +11,9 @@
 // what is written confirms the lead. The host of one can be cut off from the store, whose side of the session
 // ends later; or it keeps its session with a primary that has been replaced, which reads as ever and commits
 // nothing, since its standby is gone.
+//
+// Its program may be the one of the version before (version_before.h), and another one is installed while it
+// runs: that begins with its next start, after it has been killed or has stopped in good order.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +30,7 @@
 #include "tests/sim/canary.h"
 #include "tests/sim/network.h"
 #include "tests/sim/oracle.h"
+#include "tests/sim/version_before.h"
 
 namespace tutti::sim {
 
@@ -34,6 +38,8 @@ struct Command {
   std::function<std::function<void()>(ControlPlane&, Now)> decide;
   std::function<void()> refuse;
 };
+
+class SchedulerProcess;
 
 // The one PostgreSQL server of the run.
 struct Server {
@@ -43,6 +49,15 @@ struct Server {
   Duration renews_for = 600s;                                        // likewise: R
   Duration slowest = 3ms;                                            // of one half of a round trip
   db::MemoryStore::Fault next_fault = db::MemoryStore::Fault::none;  // for the next commit, whoever makes it
+  FoldedTasks folded;
+  bool led_by_before = false;  // the newest leader is of the version before
+  std::vector<const SchedulerProcess*> schedulers;
+  bool older_connected() const;
+};
+
+enum class Version : std::uint8_t {
+  before,
+  ours
 };
 
 class SchedulerProcess {
@@ -54,8 +69,13 @@ class SchedulerProcess {
   void watched_by(PlaneWitness* witness) { witness_ = witness; }
   void start();
   void kill();
+  void install(Version version) { installed_ = version; }  // of its next start
+  // As the service manager does with a new package: it says its last word, ends, and is started again.
+  void restart_in_order(Duration down);
   void pause();
   void resume();
+  // When the next answer that confirms its lead has come to its host: before that is read. Then `what`.
+  void pause_before_next_answer(std::function<void()> what) { before_next_answer_ = std::move(what); }
   void server_changed();  // it has gone down or come up
   void cut_session();     // the server ends this scheduler's session, as it does with a frozen leader
   // Its host hears nothing of the store any more; the server ends the session after a while.
@@ -74,6 +94,8 @@ class SchedulerProcess {
   // Those before it may renew leases still: it cannot give nodes up that do not come to it.
   bool waits_for_others() const { return leads() && others_renew_until_ > clock().mono; }
   bool alive() const { return alive_; }
+  bool is_before() const { return version_ == Version::before; }
+  bool connected() const { return alive_ && store_ != nullptr && store_->healthy(); }
   bool paused() const { return paused_; }
   const ControlPlane* plane() const { return plane_.get(); }
   const LeaseTable* leases() const { return leases_.get(); }
@@ -115,15 +137,18 @@ class SchedulerProcess {
     lead,
     load,
     commit,
-    confirm
+    confirm,
+    resign
   };
 
   // scheduler_process.cpp: the leader
   void after(Duration delay, std::function<void()> what);
   void store_op(Ask ask, std::function<Outcome()> work, std::function<void(Outcome)> done);
+  void answered(Ask ask, Outcome outcome, Duration patience, std::function<void(Outcome)> done);
   Outcome executed(Ask ask, const std::function<Outcome()>& work);
   Outcome attempt(const std::function<void()>& call);
   void commit(const Batch& batch);
+  void written(const Batch& batch);
   void take_lead();
   void led(Term term, Duration others_renew, Mono asked_at);
   void confirm();
@@ -134,6 +159,8 @@ class SchedulerProcess {
   void retry_later(std::function<void()> what);
   void refuse_all();
   void step_down();
+  void finish_stop();
+  Snapshot read_rows() const;
   void check_health();
   void kick();
   void run_batch();
@@ -155,6 +182,7 @@ class SchedulerProcess {
   void bind(const ConnectionPtr& c, NodeId node);
   void on_closed(const ConnectionPtr& c);
   void report_loss(const ConnectionPtr& c);
+  std::optional<std::int64_t> told_term() const;
   void deliver(Effect effect);
   void resync(const std::vector<NodeRow>& nodes);
   template <class Decide>
@@ -174,6 +202,7 @@ class SchedulerProcess {
   mutable Instant latest_wall_{};
   mutable Mono latest_mono_{};
   // Of its host: they outlive it.
+  Version installed_ = Version::ours, version_ = Version::ours;
   bool store_cut_ = false;
   std::uint64_t cuts_ = 0;
   std::optional<Snapshot> behind_;
@@ -186,6 +215,8 @@ class SchedulerProcess {
   std::shared_ptr<db::MemoryStore> store_;
   Term term_;
   bool leading_ = false;
+  std::optional<Duration> stopping_;  // in good order; down for so long
+  std::function<void()> before_next_answer_;
   Mono confirmed_at_{}, others_renew_until_{};
   std::optional<Snapshot> before_commit_;             // of a canary
   std::shared_ptr<std::function<void()>> under_way_;  // sent to the server, not executed yet

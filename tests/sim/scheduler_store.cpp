@@ -1,4 +1,5 @@
 // The scheduler process, part 3: what lies between it and the store.
+#include <algorithm>
 #include <utility>
 
 #include "tests/sim/scheduler_process.h"
@@ -6,6 +7,10 @@
 namespace tutti::sim {
 namespace {
 constexpr Duration kNoAnswer = 1s, kNoAnswerAtMost = 3s;  // of a store that is cut off
+}
+
+bool Server::older_connected() const {
+  return std::ranges::any_of(schedulers, [](const auto* s) { return s->is_before() && s->connected(); });
 }
 
 void SchedulerProcess::server_changed() {
@@ -57,11 +62,26 @@ void SchedulerProcess::store_op(Ask ask, std::function<Outcome()> work, std::fun
       if (!alive_) start();
     });
   });
-  after(there + back, [this, outcome, patience, done = std::move(done)] {
-    if (has_store() || *outcome == Outcome::deposed) return done(*outcome);
-    if (behind_ && *outcome == Outcome::ok) return done(*outcome);
+  world_.after(there + back, [this, ask, outcome, patience, life = life_, done = std::move(done)]() mutable {
+    if (life == life_) answered(ask, *outcome, patience, std::move(done));
+  });
+}
+
+// The answer is here, or never will be. It is read when the process takes its next step, whatever has become
+// of the connection by then.
+void SchedulerProcess::answered(Ask ask, Outcome outcome, Duration patience,
+                                std::function<void(Outcome)> done) {
+  const bool here =
+      has_store() || outcome == Outcome::deposed || (behind_.has_value() && outcome == Outcome::ok);
+  const bool confirms = (ask == Ask::commit || ask == Ask::confirm) && outcome == Outcome::ok;
+  if (here && confirms && !paused_ && before_next_answer_) {
+    pause();
+    std::exchange(before_next_answer_, nullptr)();
+  }
+  gate([this, here, outcome, patience, done = std::move(done)] {
+    if (here) return done(outcome);
     // No answer: it waits for one until its deadline.
-    if (*outcome == Outcome::ok) world_.mark("the answer of the store is lost");
+    if (outcome == Outcome::ok) world_.mark("the answer of the store is lost");
     after(patience, [done] { done(Outcome::lost); });
   });
 }
@@ -96,7 +116,7 @@ void SchedulerProcess::commit(const Batch& batch) {
     try {
       store_->commit(batch);
     } catch (const StoreError& e) {
-      if (e.kind == StoreError::in_doubt) oracle_.committed(batch);
+      if (e.kind == StoreError::in_doubt) written(batch);
       throw;
     }
   } else {
@@ -107,6 +127,16 @@ void SchedulerProcess::commit(const Batch& batch) {
   if (const Term newest = server_.database->leader().term; newest != term_)
     return world_.fail("I9: " + name_ + " has written under term " + to_string(term_) + ", the newest is " +
                        to_string(newest));
+  written(batch);
+}
+
+// In the same transaction, tasks that have no rows get them, or their array becomes one row.
+void SchedulerProcess::written(const Batch& batch) {
+  server_.folded.unfold(batch);
+  const bool folds = !is_before() && !server_.older_connected();
+  if (folds && server_.folded.fold(batch) > 0) world_.mark("an array is one row");
+  if (!is_before() && !folds && FoldedTasks::foldable(batch))
+    world_.mark("an array is not folded beside a scheduler of the version before");
   oracle_.committed(batch);
 }
 

@@ -46,6 +46,8 @@ class Simulation {
       server_.continue_for = 0s;
       server_.renews_for = 15s;
     }
+    Dice rolling = world_.dice(6);  // of its own: runs without are as they were
+    place_.rolling = of_versions(options.canary) || place_.upgrade || (benign_ && rolling.chance(400));
     if (benign_) server_.renews_for = 600s;  // longer than any store is away: nothing is to end
     for (int i = 0; i < schedulers; ++i) {
       schedulers_.push_back(std::make_unique<SchedulerProcess>(network_, server_, oracle_, options.canary,
@@ -66,6 +68,7 @@ class Simulation {
 
   RunResult run() {
     const Time until = large() ? dice_.between(20s, 30s) : dice_.between(30s, 90s);
+    if (place_.rolling) faults_.choose_versions();
     for (auto& s : schedulers_) s->start();
     for (auto& machine : machines_) world_.at(dice_.between(0ms, 2s), [m = machine.get()] { m->boot(); });
     clients_.start(until, large() ? nodes_ / 8 : dice_.between(5, 20));

@@ -58,6 +58,8 @@ void WorkerProcess::connected(const LinkPtr& link) {
                                           }});
   core_->on_connected(clock());
   settle();
+  if (awaited_.second && awaited_.first == peer_ % machine_.place().schedulers.size())
+    std::exchange(awaited_.second, nullptr)();
   soon(kWelcomeDeadline, [this, connection] {
     if (connection == connection_ && !welcomed_) lost("no welcome");
   });

@@ -33,6 +33,7 @@ class WorkerProcess {
   const worker::WorkerCore* core() const { return core_.get(); }
   void drop_link();
   void go_to(std::size_t host);  // its connection breaks, and this scheduler is asked first
+  void when_connected(std::size_t host, std::function<void()> what) { awaited_ = {host, std::move(what)}; }
   void hear_peer(Machine& from, const std::string& text);
 
  private:
@@ -115,6 +116,7 @@ class WorkerProcess {
   std::uint64_t connection_ = 0;
   std::size_t peer_ = 0;
   std::optional<std::size_t> next_told_;
+  std::pair<std::size_t, std::function<void()>> awaited_;  // of a fault: once, its hello is on its way
   bool welcomed_ = false, client_open_ = false;
   Duration back_off_ = 100ms;
 
