@@ -12,7 +12,7 @@
 namespace tutti::sim {
 namespace {
 
-constexpr std::uint64_t kSeeds = 200;        // about half a minute with sanitizers
+constexpr std::uint64_t kSeeds = 200;        // about a minute with sanitizers
 constexpr std::uint64_t kCanarySeeds = 100;  // at most; most canaries die within ten
 
 std::string how_to_repeat(std::uint64_t seed) {
