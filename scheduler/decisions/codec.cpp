@@ -209,7 +209,8 @@ std::string_view input_name(std::size_t method) { return method_at(method).name;
 
 bool sees_leases(std::size_t method) {
   return method == number_of_input<&ControlPlane::on_tick>() ||
-         method == number_of_input<&ControlPlane::on_peer_silence>();
+         method == number_of_input<&ControlPlane::on_peer_silence>() ||
+         method == number_of_input<&ControlPlane::on_node_off>();
 }
 
 void write_output(std::string& bytes, const Output& output, const ByteWriter::Mask* mask) {
