@@ -242,6 +242,7 @@ Result<NodeId> ControlPlane::on_node_off(Now now, const std::string& node_name, 
   if (node.row.state == NodeState::dead) return node.row.id;
   const std::string why =
       "off, says " + std::string(who) + (reason.empty() ? "" : ": ") + std::string(reason);
+  set_node_state(node, NodeEvent::silence, now, "no heartbeat");  // no tick has looked since, maybe
   expire_lease(node, now, why);
   end_lost_parts(now);
   if (silent_.erase(node.row.id) > 0) declare_dead(node, why, now);
