@@ -78,6 +78,10 @@ std::string driver_by_nvml(milliseconds patience) {
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return "silent";
   const pid_t pid = fork();
   if (pid == 0) {
+    // One that hangs must not hold our output open: who reads that through a pipe would wait with it.
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd <= 2; ++fd)
+      if (fd != ends[1]) dup2(null, fd);
     const std::string said = ask_nvml();
     _exit(write(ends[1], said.data(), said.size()) == static_cast<ssize_t>(said.size()) ? 0 : 1);
   }
