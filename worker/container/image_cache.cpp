@@ -49,6 +49,21 @@ std::int64_t noted_size(const std::string& folder) {
   return text ? std::atoll(text->c_str()) : 0;
 }
 
+// Also folders that their owner may not write to: layers have such, and one that was cut short leaves them
+// so.
+void remove_tree(const std::string& folder, std::error_code& ec) {
+  fs::remove_all(folder, ec);
+  if (!ec) return;
+  std::error_code over;
+  fs::recursive_directory_iterator it(folder, over);
+  for (const fs::recursive_directory_iterator end; !over && it != end; it.increment(over)) {
+    std::error_code odd;
+    if (it->symlink_status(odd).type() == fs::file_type::directory)
+      fs::permissions(it->path(), fs::perms::owner_all, fs::perm_options::add, odd);
+  }
+  fs::remove_all(folder, ec);
+}
+
 struct Entry {
   std::string folder;
   fs::file_time_type used;
@@ -67,7 +82,7 @@ void remove_image(const std::string& folder, std::error_code& ec) {
 void remove_left(const std::string& work) {
   const auto lock = open_lock(work.substr(0, work.size() - kWork.size()) + ".lock");
   std::error_code ec;  // what cannot be removed now is tried again by the next
-  if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(work, ec);
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) == 0) remove_tree(work, ec);
 }
 
 // Makes room for what has just come, by what has not been used for longest. Returns what is left.
@@ -147,7 +162,9 @@ using Make = std::function<std::vector<std::string>(const std::string& work, con
 // <work>/out/{root,variables,size}; returns its size. What has failed is removed at once: a disk that it has
 // filled keeps the node from work, so that nobody would come here again to remove it.
 std::int64_t make_image(const std::string& work, const Make& make) {
-  fs::remove_all(work);  // of one that was interrupted
+  std::error_code left;  // of one that was interrupted
+  remove_tree(work, left);
+  if (left) throw fs::filesystem_error("cannot be removed", work, left);
   try {
     fs::create_directories(work + "/out");
     const auto variables = make(work, work + "/out/root");
@@ -159,7 +176,7 @@ std::int64_t make_image(const std::string& work, const Make& make) {
   } catch (const std::exception& e) {
     const bool full = is_full(work);
     std::error_code ec;
-    fs::remove_all(work, ec);
+    remove_tree(work, ec);
     if (full) throw DiskFull(std::string(e.what()) + ": the disk of " + work + " is full");
     throw;
   }
