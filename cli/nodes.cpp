@@ -196,12 +196,14 @@ int run_node_change(Session& session, const NodeChange& change) {
   session.print(
       document,
       [&] {
-        std::string line = "node " + clean(text_of(node, "name")) +
-                           (change.dry_run            ? ": would " + change.verb + " it; now "
-                            : change.verb == "report" ? " is reported; it is "
-                            : change.verb == "off"    ? " is given up; it is "
-                                                      : " is ") +
-                           text_of(node, change.verb == "off" ? "state" : "service");
+        std::string line =
+            "node " + clean(text_of(node, "name")) +
+            (change.dry_run
+                 ? ": would " + (change.verb == "off" ? "give it up" : change.verb + " it") + "; now "
+             : change.verb == "report" ? " is reported; it is "
+             : change.verb == "off"    ? " is given up; it is "
+                                       : " is ") +
+            text_of(node, change.verb == "off" ? "state" : "service");
         const std::string until = text_of(node, "service_until");
         if (change.verb == "drain" && !change.dry_run && !until.empty())
           line += " until " + time_cell(until, session.look).text;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -152,9 +153,10 @@ struct DiskFull : std::runtime_error {
 };
 
 bool is_full(const std::string& folder) {
-  std::error_code ec;
-  const auto space = fs::space(folder, ec);
-  return !ec && space.available < kAsGoodAsNothing;
+  struct statvfs disk{};
+  if (statvfs(folder.c_str(), &disk) != 0) return false;
+  const bool no_inodes = disk.f_files > 0 && disk.f_favail == 0;  // some file systems count none
+  return no_inodes || std::uintmax_t{disk.f_bavail} * disk.f_frsize < kAsGoodAsNothing;
 }
 
 using Make = std::function<std::vector<std::string>(const std::string& work, const std::string& root)>;
