@@ -17,7 +17,8 @@ Faults::Faults(Place& place, Server& server, std::vector<std::unique_ptr<Machine
       server_(server),
       machines_(machines),
       dice_(world_.dice(2)),
-      upgrade_dice_(world_.dice(5)) {}
+      upgrade_dice_(world_.dice(5)),
+      person_dice_(world_.dice(6)) {}
 
 void Faults::start(Time until) {
   if (place_.rolling) next_upgrade(until);
@@ -364,8 +365,29 @@ void Faults::power_off(std::size_t node, Duration down) {
   if (!machines_[node]->powered()) return;
   note("node without power");
   machines_[node]->power_off();
+  if (down > 8s && person_dice_.chance(700)) vouch_for(node);
   mend_after(down, [m = machines_[node].get()] {
     if (!m->powered()) m->boot();
+  });
+}
+
+// A person who tells the truth says so to whoever leads.
+void Faults::vouch_for(std::size_t node) {
+  world_.after(person_dice_.between(8s, 20s), [this, m = machines_[node].get()] {
+    if (over_ || m->powered()) return;
+    for (auto* s : place_.schedulers) {
+      if (!s->leads() || s->is_before()) continue;
+      Command off;
+      off.decide = [this, name = m->name()](ControlPlane& plane, Now now) -> std::function<void()> {
+        const auto known = plane.cluster().node_by_name.find(name);
+        const bool waited_for = known != plane.cluster().node_by_name.end() &&
+                                plane.cluster().nodes.at(known->second).row.state != NodeState::dead;
+        if (plane.on_node_off(now, name, "eve", "no power") && waited_for)
+          world_.mark("a person vouches that a node is off");
+        return [] {};
+      };
+      s->gate([s, off] { s->post(off); });
+    }
   });
 }
 

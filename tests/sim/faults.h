@@ -79,13 +79,14 @@ class Faults {
   bool any_frozen(std::size_t node) const;
   void kill_rank(std::size_t node);
   void power_off(std::size_t node, Duration down);
+  void vouch_for(std::size_t node);
   void xid(std::size_t node);
 
   Place& place_;
   World& world_;
   Server& server_;
   std::vector<std::unique_ptr<Machine>>& machines_;
-  Dice dice_, upgrade_dice_;
+  Dice dice_, upgrade_dice_, person_dice_;
   bool over_ = false;
   bool split_ = false;  // a leader is on its own
   Time quiet_until_{};  // benign faults of the scheduler process stand alone

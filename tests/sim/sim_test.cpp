@@ -45,6 +45,7 @@ TEST(Simulation, NoRuleIsBrokenAndEverythingComesToRest) {
                            "worker paused while running",
                            "deposed",
                            "node without power while stopping",
+                           "a person vouches that a node is off",
                            "Xid 79 while running",
                            "node cut for longer than a lease while running",
                            "node cut, towards the node for longer than a lease while running",
