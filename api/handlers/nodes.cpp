@@ -83,27 +83,15 @@ void set_service(const ApiPtr& api, const http::Request& request, const Answer& 
       });
 }
 
-void report_node(const ApiPtr& api, const http::Request& request, Answer answer) {
+// What a person says of a node, and why: {"reason": "…"}.
+template <auto what>
+void person_says(const ApiPtr& api, const http::Request& request, Answer answer) {
   auto reason = read_reason(request, answer, true);
   if (!reason) return;
   const std::string name = request.param("name");
   api->backend.change_nodes(
       [=, who = identity_of(request).owner, why = std::move(*reason)](ControlPlane& plane, Now now) {
-        return plane.on_node_report(now, name, who, why);
-      },
-      [api, answer, name, visible = visible_to(identity_of(request))](const Result<NodeId>& done) {
-        if (!done) return answer.fail(done.error());
-        answer_with_node(api, answer, name, visible);
-      });
-}
-
-void node_off(const ApiPtr& api, const http::Request& request, Answer answer) {
-  auto reason = read_reason(request, answer, true);
-  if (!reason) return;
-  const std::string name = request.param("name");
-  api->backend.change_nodes(
-      [=, who = identity_of(request).owner, why = std::move(*reason)](ControlPlane& plane, Now now) {
-        return plane.on_node_off(now, name, who, why);
+        return (plane.*what)(now, name, who, why);
       },
       [api, answer, name, visible = visible_to(identity_of(request))](const Result<NodeId>& done) {
         if (!done) return answer.fail(done.error());
@@ -151,8 +139,9 @@ void add_node_routes(const Routes& routes) {
   routes.post("/v1/nodes/{name}:return", "nodes.return", Need::operate, serve<NodeService::probation>);
   routes.post("/v1/nodes/{name}:retire", "nodes.retire", Need::operate, serve<NodeService::retired>);
   routes.post("/v1/nodes/{name}:resume", "nodes.resume", Need::operate, serve<NodeService::schedulable>);
-  routes.post("/v1/nodes/{name}:report", "nodes.report", Need::submit, report_node);
-  routes.post("/v1/nodes/{name}:off", "nodes.off", Need::operate, node_off);
+  routes.post("/v1/nodes/{name}:report", "nodes.report", Need::submit,
+              person_says<&ControlPlane::on_node_report>);
+  routes.post("/v1/nodes/{name}:off", "nodes.off", Need::operate, person_says<&ControlPlane::on_node_off>);
   routes.get("/v1/nodes/{name}/inspection", "nodes.inspection", Need::signed_in, get_inspection);
   routes.post("/v1/nodes/{name}:inspect", "nodes.inspect", Need::operate, inspect_node);
   routes.get("/v1/gpus", "gpus.list", Need::signed_in, list_gpus);
